@@ -1,0 +1,36 @@
+# make         install, run the whole loop, show the result
+# make test    install the dev extra, run all tests
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: repro test lint seeds controls clean
+repro: .venv/installed
+	@$(BIN)/srlm repro
+
+test: .venv/installed-dev
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+seeds: .venv/installed
+	@$(BIN)/srlm seeds
+
+controls: .venv/installed
+	@$(BIN)/srlm controls
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing (about two minutes the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs .dvc/cache .dvc/tmp

@@ -1,0 +1,46 @@
+"""build_pairs: mean score per answer; best against worst -> AIFT(Mt) (paper 2.2, step 4).
+
+    python -m stages.build_pairs M1
+
+Every candidate gets exactly one fate. Warns of a saturated judge, of unreadable judgements and of a low yield (params `warn`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from stages.config.params import load_params
+from stages.console.command import command
+from stages.console.errors import TableError
+from stages.console.progress import err
+from stages.method import pairing
+from stages.store.run import Run
+from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
+
+
+def main(model: str, root: Path = Path(".")) -> None:
+    """Write data/AIFT/MODEL/{scores,pairs}.parquet and their metrics."""
+    params = load_params(root)
+    p = params.build_pairs
+    with Run("build_pairs", root, model) as run:
+        prompts, candidates, judgements = run.read(PROMPTS, model), run.read(CANDIDATES, model), run.read(JUDGEMENTS, model)
+        scores = pairing.fates(candidates, judgements, min_margin=p.min_margin, rho=params.aift[model].rho, signal=p.signal, seed=params.seed)
+        pairs = pairing.pairs(prompts, candidates, scores)
+        if pairs.is_empty():
+            raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")
+        counts = pairing.counts(prompts, candidates, judgements, scores, pairs)
+        warnings = pairing.warnings(counts, **params.warn.model_dump())
+        run.write(SCORES, scores, model)
+        run.write(PAIRS, pairs, model)
+        run.write_metrics(f"AIFT-{model}", {**counts, "warnings": len(warnings)})
+        histogram = [{"model": model, "score": s, "judgements": n} for s, n in counts["score_histogram"].items()]
+        run.write_plot(f"scores_{model}", pl.DataFrame(histogram, schema={"model": pl.String, "score": pl.String, "judgements": pl.Int64}))
+        print(f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; " + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items()))
+        for warning in warnings:
+            err.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,110 @@
+"""srlm: the commands for people. The pipeline itself is `dvc repro`; every stage is also `python -m stages.<verb>`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.console.command import run
+from stages.console.errors import ParamsError, SrlmError
+from stages.console.progress import err
+
+PROFILES = Path(__file__).parent / "config" / "profiles"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Self-rewarding language models: M0 -> M1 -> M2 -> M3, every dataset versioned.",
+)
+
+
+@app.command()
+def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None) -> None:
+    """Run what is not up to date (`dvc repro`), then show the result."""
+    from stages.config.params import load_params
+    from stages.results import show
+
+    load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
+    clear_dead_lock(Path())
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}  # so that stages find this python
+    code = subprocess.run([sys.executable, "-m", "dvc", "repro", *(targets or [])], check=False, env=env).returncode
+    if code:
+        raise SystemExit(code if code > 0 else 128 - code)
+    show(Path())
+
+
+@app.command()
+def results(markdown: Annotated[bool, typer.Option(help="the README's tables")] = False) -> None:
+    """Show whether M1 < M2 < M3."""
+    from stages.results import show
+
+    show(Path(), markdown=markdown)
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="tiny, gpu, paper or scripted")],
+    force: Annotated[bool, typer.Option(help="replace a params.yaml that you edited")] = False,
+) -> None:
+    """Copy a profile (a complete params.yaml) here."""
+    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+    if name not in known:
+        raise ParamsError(f"no profile {name}; there are {', '.join(known)}")
+    here, text = Path("params.yaml"), (PROFILES / f"{name}.yaml").read_text()
+    if here.exists() and not force and here.read_text() not in {p.read_text() for p in PROFILES.glob("*.yaml")}:
+        raise ParamsError(f"params.yaml holds changes of yours. To replace it: srlm profile {name} --force")
+    here.write_text(text)
+    err.print(f"params.yaml is now profile {name}. Next: srlm repro")
+
+
+@app.command()
+def seeds(first: int = 101, count: int = 5, jobs: int = 1) -> None:
+    """Run several seeds from scratch; keeps their metrics in data/results/seeds.json."""
+    from stages import variants
+
+    variants.seeds(first, count, jobs)
+
+
+@app.command()
+def controls(first: int = 101, count: int = 1, jobs: int = 1) -> None:
+    """Run the loop with shuffled scores, and with "longest answer wins"; keeps their metrics in data/results/controls.json."""
+    from stages import variants
+
+    variants.controls(list(range(first, first + count)), jobs)
+
+
+def clear_dead_lock(root: Path) -> None:
+    """Remove DVC's read-write lock when every process named in it is dead: kill -9 leaves it behind.
+
+    Raises SrlmError when a living DVC holds it.
+    """
+    import psutil
+
+    lock = root / ".dvc" / "tmp" / "rwlock"
+    try:
+        held = json.loads(lock.read_text())
+        owners = [info for info in held.get("write", {}).values() if info] + [info for infos in held.get("read", {}).values() for info in infos]
+    except FileNotFoundError:
+        return
+    except (json.JSONDecodeError, AttributeError):
+        owners = []  # killed while it wrote the lock
+    for owner in owners:
+        pid = int(owner["pid"])
+        if psutil.pid_exists(pid) and any("dvc" in word for word in psutil.Process(pid).cmdline()):
+            raise SrlmError(f"DVC is at work here already (process {pid}: {owner['cmd']}). Wait for it, or stop it")
+    lock.unlink(missing_ok=True)
+
+
+def main() -> None:
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""`params.yaml` as one frozen object. An unknown, missing, mistyped or impossible entry is an error that names it.
+
+A section is named after the stage that reads it. `engine` (what can change a text) is tracked by every generating stage in `dvc.yaml`;
+`hardware` (what only changes speed) by none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.config.explain import explain
+from stages.console.errors import ParamsError
+
+PARAMS = "params.yaml"
+MODEL_NAME = r"^[A-Za-z][A-Za-z0-9_.-]*$"
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=MODEL_NAME)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Base(Section):
+    """A model that we do not train with the method: M0, and optionally a separate writer."""
+
+    source: Literal["tinyworld", "hub", "local", "random"]
+    """`random`: a small randomly initialised Llama of the `random_model` shape, to try a pipeline out."""
+    path: str
+    """What DVC watches: the model's folder for `local`; for other sources the code that makes or fetches it."""
+    repo: str | None
+    revision: str | None
+
+    @model_validator(mode="after")
+    def _hub_is_pinned(self) -> Base:
+        if self.source == "hub" and not (self.repo and self.revision):
+            raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
+        return self
+
+
+class Aift(Section):
+    """How AIFT(Mt) is made, where iterations differ."""
+
+    writer: Name
+    prompts: Count
+    rho: Annotated[float, Field(ge=0, lt=0.5)] | None
+    """Length control of Meta-Rewarding; null switches it off."""
+
+
+class Step(Section):
+    prev: Name
+
+
+class Match(Section):
+    model: Name
+    other: Name
+
+
+class EngineParams(Section):
+    name: Literal["transformers", "scripted"]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    max_context: Count
+    """Tokens of prompt and answer together."""
+    chunk: Count
+    """Completions decoded together. Floating-point sums depend on it, so it is tracked, not under `hardware`."""
+
+
+class Hardware(Section):
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Field(ge=0)]
+    """CPU threads of torch; 0 = all cores. Recorded in lineage."""
+
+
+class Tinyworld(Section):
+    """The embedded default world and its M0."""
+
+    seed: int
+    """Decides the split of the world's prompts into train and test, apart from the run's seed."""
+    steps: Count
+    docs_per_step: Count
+    lr: Positive
+
+
+class SplitSeed(Section):
+    source: Literal["tinyworld", "file", "hub"]
+    path: str
+    """What DVC watches: the seed file for `file`; for other sources the code that makes or fetches it."""
+    repo: str | None
+    revision: str | None
+    lang: str
+    ift: Count
+    ift_valid: Annotated[int, Field(ge=0)]
+    eft_prompts: Count
+    test_prompts: Count
+    test_ranked: Count
+
+    @model_validator(mode="after")
+    def _hub_is_pinned(self) -> SplitSeed:
+        if self.source == "hub" and not (self.repo and self.revision):
+            raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
+        return self
+
+
+class TrainSft(Section):
+    epochs: Count
+    lr: Positive
+    lr_end: Annotated[float, Field(ge=0)]
+    """Where the cosine decay ends (paper: 5.5e-6 to 1.1e-6)."""
+    batch: Count
+    micro_batch: Count
+    """Rows per device per forward; `batch` is reached by accumulation. It changes floating point, so it is tracked."""
+    warmup_steps: Annotated[int, Field(ge=0)]
+    max_length: Count
+    dropout: Fraction
+    dtype: Literal["float32", "bfloat16"]
+    gradient_checkpointing: bool
+    repeat_ift: Count
+    """How often IFT stands in an epoch beside one pass over EFT."""
+
+
+class TrainDpo(Section):
+    beta: Positive
+    epochs: Count
+    lr: Positive
+    lr_end: Annotated[float, Field(ge=0)]
+    batch: Count
+    micro_batch: Count
+    warmup_steps: Annotated[int, Field(ge=0)]
+    max_length: Count
+    dropout: Fraction
+    dtype: Literal["float32", "bfloat16"]
+    gradient_checkpointing: bool
+    nll_weight: Annotated[float, Field(ge=0)]
+    """Weight of the negative log-likelihood of `chosen` beside the DPO loss; 0 is the paper's."""
+
+
+class Judge(Section):
+    template: str
+    """File of the LLM-as-a-Judge prompt; holds `{{ prompt }}` and `{{ response }}`."""
+
+
+class JudgeSeed(Section):
+    source: Literal["model", "written"]
+    """`model`: the SFT baseline judges (the paper). `written`: judgements that people wrote (the tiny world's demonstrators)."""
+    k: Count
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    max_tokens: Count
+
+
+class BuildEft(Section):
+    agreement: Literal["strict", "weak"]
+    """`strict`: no pair that people ranked apart may be tied in score. `weak`: ties allowed, inversions not."""
+    thin_commonest_to: Share
+    """The commonest score is thinned to at most this share of EFT."""
+
+
+class WritePrompts(Section):
+    template: str
+    chat: bool
+    """Send the rendered template as a user message instead of text to continue."""
+    ift_shots: Annotated[int, Field(ge=0)]
+    new_shots: Annotated[int, Field(ge=0)]
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    max_tokens: Count
+    stop: list[str]
+    rouge_l: Share
+    """A new prompt whose ROUGE-L F-measure against a seed or accepted prompt is above this is dropped."""
+    round: Count
+    """Prompts asked for at a time; those accepted in a round are shots in the next."""
+    max_rounds: Count
+
+
+class SampleCandidates(Section):
+    n: Count
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    max_tokens: Count
+
+
+class JudgeCandidates(Section):
+    k: Count
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    max_tokens: Count
+
+
+class BuildPairs(Section):
+    signal: Literal["judge", "shuffled", "longest"]
+    """`judge` is the method. The others are controls: judged scores dealt out at random, or length instead of score."""
+    min_margin: Annotated[float, Field(ge=0)]
+    """A pair is kept when chosen_score - rejected_score is above this."""
+
+
+class Warnings(Section):
+    commonest_score: Share
+    unreadable: Share
+    pair_yield: Share
+
+
+class Evaluate(Section):
+    oracle: Literal["tinyworld", "none"]
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Share
+    max_tokens: Count
+    judge_k: Count
+    judge_temperature: Annotated[float, Field(ge=0)]
+    judge_max_tokens: Count
+    compare_with: str
+    """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world (`stages/tinyworld/oracle.py`)."""
+    compare_max_tokens: Count
+    bootstrap: Count
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    base: dict[Name, Base]
+    aift: dict[Name, Aift]
+    models: dict[Name, Step]
+    evaluated: Annotated[list[Name], Field(min_length=1)]
+    head_to_head: dict[Name, Match]
+    engine: EngineParams
+    hardware: Hardware
+    tinyworld: Tinyworld
+    split_seed: SplitSeed
+    train_sft: TrainSft
+    judge: Judge
+    judge_seed: JudgeSeed
+    build_eft: BuildEft
+    write_prompts: WritePrompts
+    sample_candidates: SampleCandidates
+    judge_candidates: JudgeCandidates
+    build_pairs: BuildPairs
+    train_dpo: TrainDpo
+    evaluate: Evaluate
+    warn: Warnings
+
+    @model_validator(mode="after")
+    def _loops_hold_together(self) -> Params:
+        if "M0" not in self.base:
+            raise ValueError("base needs an entry M0")
+        made = {*self.base, "SFT", "M1", *self.models}
+        for name, step in self.models.items():
+            if step.prev not in self.aift:
+                raise ValueError(f"models.{name} is trained on AIFT({step.prev}): add {step.prev} to aift")
+        for where, name in [
+            *((f"aift.{k}.writer", a.writer) for k, a in self.aift.items()),
+            *((f"aift.{k}", k) for k in self.aift),
+            *(("evaluated", e) for e in self.evaluated),
+            *((f"head_to_head.{k}", x) for k, m in self.head_to_head.items() for x in (m.model, m.other)),
+        ]:
+            if name not in made:
+                raise ValueError(f"{where} names {name}, which nothing makes; known models: {', '.join(sorted(made))}")
+        return self
+
+
+def load_params(root: Path = Path("."), file: str = PARAMS) -> Params:
+    """Read and check `params.yaml` under `root`.
+
+    Raises ParamsError with one line per fault (key, what was seen, what is allowed).
+    """
+    path = root / file
+    try:
+        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))  # the reader that DVC uses: 1e-4 is a number in it
+    except FileNotFoundError:
+        raise ParamsError(f"no {file} in {root.resolve()}. Run this from the project's folder, or copy a profile there: srlm profile tiny") from None
+    except (YAMLError, UnicodeDecodeError) as e:
+        raise ParamsError(f"{path} is not YAML: {e}") from None
+    if not isinstance(data, dict):
+        raise ParamsError(f"{path} holds {type(data).__name__}, not a mapping of sections. Start from a profile: srlm profile tiny")
+    try:
+        return Params.model_validate(data)
+    except ValidationError as e:
+        raise ParamsError(explain(e, path, Params)) from None

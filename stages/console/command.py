@@ -1,0 +1,51 @@
+"""One entry for every command: a typed function becomes a command line, and an SrlmError one readable sentence with exit code 1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import typer
+
+from stages.console.errors import SrlmError
+from stages.console.progress import err
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception, so that nothing swallows it."""
+
+
+def command(main: Callable[..., Any]) -> None:
+    """Run `main` with its arguments from the command line.
+
+    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage; 130 interrupted; 143 terminated.
+    """
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(main)
+    run(app)
+
+
+def run(app: Callable[..., Any]) -> None:
+    """Run a typer app under the same rules."""
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed when a scheduler ends us
+    try:
+        app()
+    except SrlmError as e:
+        err.print("error:", style="bold red", end=" ")
+        err.print(str(e), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    except Interrupted:
+        err.print("interrupted. Nothing is half-written; the same command goes on from the last finished stage.", markup=False)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # `srlm results | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the clean-up
+    raise Interrupted

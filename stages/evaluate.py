@@ -1,0 +1,69 @@
+"""evaluate: one model as writer on held-out prompts, and as judge against held-out human ranks (paper 3.1).
+
+    python -m stages.evaluate M1
+
+As a writer it answers greedily and sampled; where the world has an oracle (the tiny world's checker) each answer gets its points. As a judge it
+scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with 95 % bootstrap intervals go to data/metrics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from stages.config.params import Params, load_params
+from stages.console.command import command
+from stages.engines.base import Completion, Engine, Sampling, chat_requests, frame, open_engine
+from stages.method import evaluation, judging
+from stages.store.run import Run
+from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
+
+
+def main(model: str, root: Path = Path(".")) -> None:
+    """Write data/EVAL/MODEL and data/metrics/MODEL.json."""
+    params = load_params(root)
+    with Run("evaluate", root, model) as run:
+        prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
+        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed) as engine, run.computing():
+            answers = answer(engine, prompts, model, params)
+            judged = judge(engine, ranked, template, model, params)
+        run.write(ANSWERS, answers, model)
+        run.write(JUDGED, judged, model)
+        n, seed = params.evaluate.bootstrap, params.seed
+        run.write_metrics(model, {"writer": evaluation.writer_metrics(answers, n=n, seed=seed), "judge": evaluation.judge_metrics(judged, n=n, seed=seed)})
+
+
+def answer(engine: Engine, prompts: pl.DataFrame, model: str, params: Params) -> pl.DataFrame:
+    """ANSWERS rows, greedy and sampled."""
+    p = params.evaluate
+    asked = chat_requests(prompts, "prompt_id", "prompt")
+    texts = dict(prompts.select("prompt_id", "prompt").iter_rows())
+    rows = []
+    for decoding, temperature in (("greedy", 0.0), ("sampled", p.temperature)):
+        for c in engine.generate(asked, Sampling(1, temperature, p.top_p, p.max_tokens)):
+            rows.append((c.id, model, decoding, c.text.strip(), c.finish_reason, c.tokens, *points(texts[c.id], c, p.oracle)))
+    return pl.DataFrame(rows, schema=ANSWERS.schema, orient="row")
+
+
+def points(prompt: str, said: Completion, oracle: str) -> tuple[float | None, list[str] | None]:
+    """The checker's score and the names of its points; unknown (null) where there is no checker or it does not know the task."""
+    if oracle == "none":
+        return None, None
+    from stages.tinyworld.oracle import score
+
+    given = score(prompt, said.text.strip())
+    return (None, None) if given is None else (float(given.total), list(given.given))
+
+
+def judge(engine: Engine, ranked: pl.DataFrame, template: str, model: str, params: Params) -> pl.DataFrame:
+    """JUDGED rows: the model's mean score of every held-out ranked answer."""
+    p = params.evaluate
+    asked = chat_requests(judging.judge_prompts(template, ranked), "candidate_id", "text")
+    said = engine.generate(asked, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens))
+    scores = judging.mean_scores(judging.judgements(ranked, frame(said), judge=model))
+    return ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left").with_columns(judge=pl.lit(model)).select(list(JUDGED.schema))
+
+
+if __name__ == "__main__":
+    command(main)

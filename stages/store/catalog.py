@@ -1,0 +1,72 @@
+"""Read and write tables under their contracts: columns, types, key, nulls. Nothing that breaks one gets in or out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from stages.console.errors import TableError
+from stages.store.files import whole
+from stages.store.tables import Table
+
+SHOWN = 3
+"""How many offending rows an error names."""
+
+
+def table_path(table: Table, root: Path, model: str | None = None) -> Path:
+    return root / (table.path.format(model=model) if model else table.path)
+
+
+def model_dir(root: Path, model: str) -> Path:
+    return root / "data" / "models" / model
+
+
+def read(table: Table, root: Path, model: str | None = None) -> pl.DataFrame:
+    """The table, checked. Raises TableError when it is missing, unreadable or breaks its contract."""
+    path = table_path(table, root, model)
+    if not path.is_file():
+        stage = table.made_by + (f"@{model}" if model else "")
+        raise TableError(f"{path} is not there: stage {stage} makes it. Run: dvc repro {stage}")
+    try:
+        frame = pl.read_parquet(path, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
+    return check(table, frame, str(path))
+
+
+def write(table: Table, frame: pl.DataFrame, root: Path, model: str | None = None) -> None:
+    """Check, then write in one rename. Raises TableError on a broken contract or an empty frame (a stage never writes an empty table)."""
+    path = table_path(table, root, model)
+    frame = check(table, frame, str(path))
+    if frame.is_empty():
+        raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
+    with whole(path) as partial:
+        frame.write_parquet(partial, compression="zstd", statistics=True)
+
+
+def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    """`frame` with its columns in the contract's order; TableError on the first difference.
+
+    Raises TableError naming the column and the keys of the first rows that break the contract.
+    """
+    missing = [c.name for c in table.columns if c.name not in frame.columns]
+    extra = [c for c in frame.columns if c not in table.schema]
+    if missing or extra:
+        raise TableError(f"{where}: contract of table {table.name} broken: missing columns {missing or 'none'}, unknown columns {extra or 'none'}")
+    for column in table.columns:
+        seen = frame.schema[column.name]
+        if seen != column.dtype:
+            raise TableError(f"{where}: column {column.name} is {seen}, the contract of table {table.name} says {column.dtype}")
+    for column in table.columns:
+        if not column.nullable and frame[column.name].has_nulls():
+            rows = frame.with_row_index("row").filter(pl.col(column.name).is_null())
+            raise TableError(f"{where}: column {column.name} of table {table.name} is null in {len(rows)} row(s), first at {_named(rows, ('row', *table.key))}")
+    twice = frame.filter(pl.struct(table.key).is_duplicated())
+    if not twice.is_empty():
+        raise TableError(f"{where}: key {', '.join(table.key)} of table {table.name} stands more than once, first at {_named(twice, table.key)}")
+    return frame.select(list(table.schema))
+
+
+def _named(rows: pl.DataFrame, columns: tuple[str, ...]) -> str:
+    return "; ".join(" ".join(f"{k}={v}" for k, v in row.items()) for row in rows.select(list(dict.fromkeys(columns))).head(SHOWN).iter_rows(named=True))

@@ -1,0 +1,89 @@
+"""Files that are whole or absent, and their hashes as DVC computes them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.console.errors import SrlmError
+
+PARTIAL = ".partial"
+"""Suffix of work in progress; DVC and git ignore it."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it becomes `path` in one rename, on failure nothing is left.
+
+    Works for a file or a folder. Raises SrlmError for a full disk or a folder that may not be written, naming it.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(partial)
+        yield partial
+        if path.is_dir():  # a folder cannot be renamed onto a full one
+            remove(path)
+        partial.replace(path)
+    except OSError as e:
+        remove(partial)
+        raise _explained(e, path) from e
+    except BaseException:
+        remove(partial)
+        raise
+
+
+def _explained(e: OSError, path: Path) -> Exception:
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(path.parent).free
+        return SrlmError(f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and run the same command again")
+    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SrlmError(f"may not write {path}: {e.strerror}. Check the owner and mode of {path.parent} and run the same command again")
+    return e
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as sorted, indented JSON, so that equal data are equal bytes."""
+    with whole(path) as partial:
+        partial.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def md5(path: Path) -> str:
+    """The hash that `dvc.lock` holds for this file or folder (a folder's ends in `.dir`)."""
+    if path.is_dir():
+        inside = (f for f in path.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+        listing = sorted(({"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in inside), key=lambda e: e["relpath"])
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def signature(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a file or folder: equal signatures spare a second hashing of a large model."""
+    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path] if path.exists() else []
+    return [(f.relative_to(path).as_posix(), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+
+
+def append_line(path: Path, data: dict[str, Any]) -> None:
+    """Add one JSON line in a single write, so that two processes cannot mix theirs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(fd, (json.dumps(data, ensure_ascii=False) + "\n").encode())
+    finally:
+        os.close(fd)

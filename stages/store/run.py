@@ -1,0 +1,159 @@
+"""One run of one verb: what it reads is hashed when it reads it, and must be the same when it ends; what it writes is whole or absent.
+
+Hashes, parameters and versions go into `lineage.json` beside a model (nothing there differs between two equal runs). Times, memory and the
+git revision go to `data/logs/runs.jsonl`, which DVC does not see: else every commit would be a new version of every model.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import polars as pl
+
+from stages.console.errors import ModelError, StaleInputError
+from stages.store import catalog
+from stages.store.files import append_line, md5, signature, whole, write_json
+from stages.store.tables import Table
+
+LOG = "data/logs/runs.jsonl"
+VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
+
+
+class Run:
+    """Context of one verb: `with Run("train_dpo", root, "M2") as run: ...`.
+
+    Raises StaleInputError at the end when an input moved while the verb ran: its outputs would not be what their lineage says.
+    """
+
+    def __init__(self, verb: str, root: Path = Path("."), key: str | None = None) -> None:
+        self.stage = f"{verb}@{key}" if key else verb
+        self.root = root
+        self.inputs: dict[str, str] = {}
+        self._signatures: dict[str, list[tuple[str, int, int]]] = {}
+        self.compute_s = 0.0
+        self.notes: dict[str, Any] = {}
+
+    def __enter__(self) -> Run:
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self.check_inputs()
+        finally:
+            self._log("done" if error is None else kind.__name__ if kind else "?")
+
+    # What comes in
+
+    def watch(self, path: Path) -> Path:
+        """Record the hash of an input file or folder."""
+        name = os.path.relpath(path, self.root)
+        self._signatures[name] = signature(path)
+        self.inputs[name] = md5(path)
+        return path
+
+    def read(self, table: Table, model: str | None = None) -> pl.DataFrame:
+        frame = catalog.read(table, self.root, model)
+        self.watch(catalog.table_path(table, self.root, model))
+        return frame
+
+    def template(self, name: str) -> str:
+        """Text of a template named in params. Raises TableError-like SrlmError when it is missing."""
+        path = self.root / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise ModelError(f"template {name} cannot be read: {e}. Its name stands in params.yaml") from None
+        self.watch(path)
+        return text
+
+    def model(self, name: str) -> Path:
+        """Folder of an input model. Raises ModelError when it is not there."""
+        path = catalog.model_dir(self.root, name)
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path} holds no model (no config.json). Run: dvc repro")
+        return self.watch(path)
+
+    def check_inputs(self) -> None:
+        for name, before in self.inputs.items():
+            path = self.root / name
+            if signature(path) == self._signatures[name]:
+                continue
+            now = md5(path) if path.exists() else "gone"
+            if now != before:
+                raise StaleInputError(f"{name} changed while {self.stage} ran (was {before}, now {now}), so its outputs are not of one version. Run: dvc repro")
+
+    # What goes out
+
+    def write(self, table: Table, frame: pl.DataFrame, model: str | None = None) -> None:
+        self.check_inputs()
+        catalog.write(table, frame, self.root, model)
+
+    def write_metrics(self, name: str, data: dict[str, Any]) -> None:
+        write_json(self.root / "data" / "metrics" / f"{name}.json", data)
+
+    def write_plot(self, name: str, frame: pl.DataFrame) -> None:
+        """Points of a `dvc plots` template, one row a point."""
+        with whole(self.root / "data" / "plots" / f"{name}.csv") as partial:
+            frame.write_csv(partial)
+
+    @contextmanager
+    def new_model(self, name: str, *, parent: str | None, method: str, params: dict[str, Any], notes: dict[str, Any]) -> Iterator[Path]:
+        """Yield an empty folder for a new model; with its `lineage.json` it becomes `data/models/{name}` in one rename."""
+        with whole(catalog.model_dir(self.root, name)) as partial:
+            partial.mkdir()
+            yield partial
+            self.check_inputs()
+            lineage = {"name": name, "parent": parent, "method": method, "data": self.inputs, "params": params, "versions": versions(), **notes}
+            write_json(partial / "lineage.json", lineage)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Time spent here is the model's own compute."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.compute_s += time.monotonic() - started
+
+    # The log beside the outputs
+
+    def _log(self, outcome: str) -> None:
+        append_line(
+            self.root / LOG,
+            {
+                "stage": self.stage,
+                "outcome": outcome,
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self._started, 2),
+                "compute_s": round(self.compute_s, 2),
+                "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+                "git": _git_revision(self.root),
+                "inputs": self.inputs,
+                **self.notes,
+            },
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a model's bytes."""
+    return {name: importlib.metadata.version(name) for name in VERSIONED}
+
+
+def _git_revision(root: Path) -> str | None:
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=root, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,249 @@
+"""Every table of the store, declared once: where it lies, its columns and their meaning, its key. Checked at every read and write.
+
+Only four polars types are used (String, Int32, Float64, List(String)), so that parquet, DuckDB and the Hub agree. Unknown is null, never 0
+or -1. Text is plain: chat format is put on at the edge of engine and trainer. `data/README.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List(pl.String())
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    dtype: pl.DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Contract of one table. `path` may hold `{model}`; `made_by` is the verb that writes it."""
+
+    name: str
+    path: str
+    meaning: str
+    made_by: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        return {c.name: c.dtype for c in self.columns}
+
+
+def _c(name: str, dtype: pl.DataType, meaning: str, nullable: bool = False) -> Column:
+    return Column(name, dtype, meaning, nullable)
+
+
+_IFT = (
+    _c("ift_id", String, "hash of instruction and response"),
+    _c("instruction", String, "first human turn"),
+    _c("response", String, "its answer that people ranked best"),
+    _c("source", String, "where it came from"),
+    _c("source_id", String, "its id there"),
+)
+_RANKED = (
+    _c("candidate_id", String, "hash of prompt and response"),
+    _c("prompt_id", String, "hash of the prompt"),
+    _c("prompt", String, "first human turn"),
+    _c("response", String, "one of its answers"),
+    _c("human_rank", Int32, "people's rank; 0 is best; equal ranks are possible"),
+    _c("source", String, "where it came from"),
+    _c("source_id", String, "its id there"),
+)
+_JUDGEMENTS = (
+    _c("candidate_id", String, "the answer that was judged"),
+    _c("prompt_id", String, "the prompt it answers"),
+    _c("judge", String, "model that judged"),
+    _c("k", Int32, "0 .. K-1"),
+    _c("text", String, "all the judge said"),
+    _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
+    _c("score", Float64, "0 to 5; null when no score could be read, never 0, never -1", nullable=True),
+)
+
+IFT_TRAIN = Table("ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT)
+IFT_VALID = Table("ift_valid", "data/IFT/valid.parquet", "IFT rows held out to watch training", "split_seed", ("ift_id",), _IFT)
+RANKED = Table("ranked", "data/EFT/ranked.parquet", "Human-ranked answers from which EFT is made", "split_seed", ("candidate_id",), _RANKED)
+RANKED_VALID = Table("ranked_valid", "data/EFT/valid.parquet", "Human-ranked answers held out to evaluate the judge", "split_seed", ("candidate_id",), _RANKED)
+SEED_JUDGEMENTS = Table(
+    "seed_judgements",
+    "data/EFT/judgements.parquet",
+    "Judgements of the human-ranked answers: by the SFT baseline, or written by people",
+    "judge_seed",
+    ("candidate_id", "k"),
+    _JUDGEMENTS,
+)
+EFT = Table(
+    "eft",
+    "data/EFT/train.parquet",
+    "Evaluation fine-tuning data: judging as instruction following (paper 2.1)",
+    "build_eft",
+    ("eft_id",),
+    (
+        _c("eft_id", String, "hash of instruction and response"),
+        _c("candidate_id", String, "the ranked answer that is judged"),
+        _c("instruction", String, "the rendered judge prompt"),
+        _c("response", String, "the judgement to imitate: reasons, then the score line"),
+        _c("score", Float64, "the score in it"),
+        _c("human_rank", Int32, "people's rank of the answer"),
+    ),
+)
+TEST_PROMPTS = Table(
+    "test_prompts",
+    "data/TEST/prompts.parquet",
+    "Prompts held out to evaluate the writer; in no training data",
+    "split_seed",
+    ("prompt_id",),
+    (
+        _c("prompt_id", String, "hash of the prompt"),
+        _c("prompt", String, "first human turn"),
+        _c("source", String, "where it came from"),
+        _c("source_id", String, "its id there"),
+    ),
+)
+PROMPTS = Table(
+    "prompts",
+    "data/AIFT/{model}/prompts.parquet",
+    "New prompts (paper 2.2, step 1); kept and dropped share one table, so that the loss can be queried",
+    "write_prompts",
+    ("prompt_id",),
+    (
+        _c("prompt_id", String, "hash of the prompt; for a repeat (always dropped) also of its order of arrival"),
+        _c("model", String, "whose AIFT this is"),
+        _c("prompt", String, "the new prompt"),
+        _c("writer", String, "model that wrote it"),
+        _c("shots", Strings, "ids of the examples shown: ift_id, then prompt_id of earlier new prompts"),
+        _c("dropped", String, "why it was filtered; null = kept", nullable=True),
+    ),
+)
+CANDIDATES = Table(
+    "candidates",
+    "data/AIFT/{model}/candidates.parquet",
+    "N answers to every kept prompt (paper 2.2, step 2)",
+    "sample_candidates",
+    ("candidate_id",),
+    (
+        _c("candidate_id", String, "hash of prompt_id, model and n"),
+        _c("prompt_id", String, "the prompt it answers"),
+        _c("model", String, "who answered"),
+        _c("n", Int32, "0 .. N-1"),
+        _c("response", String, "the answer"),
+        _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
+        _c("tokens", Int32, "its length in tokens of the model"),
+    ),
+)
+JUDGEMENTS = Table(
+    "judgements",
+    "data/AIFT/{model}/judgements.parquet",
+    "K judgements of every candidate (paper 2.2, step 3)",
+    "judge_candidates",
+    ("candidate_id", "k"),
+    _JUDGEMENTS,
+)
+SCORES = Table(
+    "scores",
+    "data/AIFT/{model}/scores.parquet",
+    "One score and one fate per candidate; the fates add up to the candidates",
+    "build_pairs",
+    ("candidate_id",),
+    (
+        _c("candidate_id", String, "the candidate"),
+        _c("prompt_id", String, "the prompt it answers"),
+        _c("model", String, "who answered"),
+        _c("score", Float64, "mean of the judgements that could be read, not rounded; null if none could", nullable=True),
+        _c("spread", Float64, "highest minus lowest readable score", nullable=True),
+        _c("parsed", Int32, "how many of the K judgements could be read"),
+        _c("fate", String, "`chosen`, `rejected`, `between`, `tied`, `unreadable`, `cut_off` or `duplicate`"),
+    ),
+)
+PAIRS = Table(
+    "pairs",
+    "data/AIFT/{model}/pairs.parquet",
+    "AIFT(Mt): the preference pairs that train Mt+1 (paper 2.2, step 4)",
+    "build_pairs",
+    ("prompt_id",),
+    (
+        _c("prompt_id", String, "the prompt"),
+        _c("model", String, "whose answers and judgements these are"),
+        _c("prompt", String, "the prompt's text"),
+        _c("chosen", String, "the best candidate's text"),
+        _c("rejected", String, "the worst candidate's text"),
+        _c("chosen_id", String, "candidate_id of chosen"),
+        _c("rejected_id", String, "candidate_id of rejected"),
+        _c("chosen_score", Float64, "its mean score; always above rejected_score"),
+        _c("rejected_score", Float64, "its mean score"),
+    ),
+)
+ANSWERS = Table(
+    "answers",
+    "data/EVAL/{model}/answers.parquet",
+    "Answers of one model to the held-out prompts",
+    "evaluate",
+    ("prompt_id", "decoding"),
+    (
+        _c("prompt_id", String, "the held-out prompt"),
+        _c("model", String, "who answered"),
+        _c("decoding", String, "`greedy` or `sampled`"),
+        _c("response", String, "the answer"),
+        _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
+        _c("tokens", Int32, "its length in tokens of the model"),
+        _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
+        _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
+    ),
+)
+JUDGED = Table(
+    "judged",
+    "data/EVAL/{model}/judge.parquet",
+    "One model's scores of the held-out ranked answers",
+    "evaluate",
+    ("candidate_id",),
+    (
+        _c("candidate_id", String, "the ranked answer"),
+        _c("prompt_id", String, "the prompt it answers"),
+        _c("judge", String, "model that judged"),
+        _c("human_rank", Int32, "people's rank; 0 is best"),
+        _c("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
+        _c("parsed", Int32, "how many of the K judgements could be read"),
+    ),
+)
+VERDICTS = Table(
+    "verdicts",
+    "data/EVAL/head_to_head/{model}.parquet",
+    "Head to head of two models on the held-out prompts",
+    "head_to_head",
+    ("prompt_id", "decoding"),
+    (
+        _c("prompt_id", String, "the held-out prompt"),
+        _c("model", String, "the first model"),
+        _c("other", String, "the second model"),
+        _c("decoding", String, "`greedy` or `sampled`"),
+        _c("judge", String, "`oracle`, or the model that compared them"),
+        _c("first", String, "verdict with the first model's answer shown first: `win`, `tie`, `lose`; null if unreadable", nullable=True),
+        _c("second", String, "verdict with it shown second, from the first model's view", nullable=True),
+        _c("verdict", String, "both agree, else `tie`; null if either is unreadable", nullable=True),
+    ),
+)
+
+TABLES: tuple[Table, ...] = (
+    IFT_TRAIN,
+    IFT_VALID,
+    RANKED,
+    RANKED_VALID,
+    TEST_PROMPTS,
+    SEED_JUDGEMENTS,
+    EFT,
+    PROMPTS,
+    CANDIDATES,
+    JUDGEMENTS,
+    SCORES,
+    PAIRS,
+    ANSWERS,
+    JUDGED,
+    VERDICTS,
+)

@@ -1,0 +1,31 @@
+"""train_dpo: Mt + AIFT(Mt) -> Mt+1 by DPO; the reference is Mt (paper 2.3).
+
+python -m stages.train_dpo M2 --prev M1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.config.params import load_params
+from stages.console.command import command
+from stages.store.run import Run
+from stages.store.tables import PAIRS
+
+
+def main(model: str, prev: str, root: Path = Path(".")) -> None:
+    """Train data/models/MODEL from PREV on AIFT(PREV)."""
+    params = load_params(root)
+    with Run("train_dpo", root, model) as run:
+        from stages.trainers.dpo import train_dpo
+
+        pairs, start = run.read(PAIRS, prev), run.model(prev)
+        notes = {"seed": params.seed, "threads": params.hardware.threads, "pairs": len(pairs), "reference": prev}
+        with run.new_model(model, parent=prev, method="dpo", params=params.train_dpo.model_dump(), notes=notes) as folder, run.computing():
+            trained = train_dpo(start, folder, pairs, params.train_dpo, seed=params.seed, hardware=params.hardware, label=f"DPO {model}")
+        run.write_plot(f"train_{model}", trained.log)
+        print(f"{model}: DPO from {prev} on {trained.rows} pairs, {trained.too_long} left out as longer than {params.train_dpo.max_length} tokens")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,50 @@
+"""train_sft: supervised fine-tuning from M0, loss on the response only (paper 2.1).
+
+    python -m stages.train_sft SFT --on IFT             the paper's SFT baseline
+    python -m stages.train_sft M1 --on IFT --on EFT     M1: also learns to judge
+
+IFT stands `repeat_ift` times beside one pass over EFT, shuffled together: by tokens EFT is far larger, and drowned IFT when both stood once.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from stages.config.params import load_params
+from stages.console.command import command
+from stages.store.run import Run
+from stages.store.tables import EFT, IFT_TRAIN
+
+
+class Data(StrEnum):
+    IFT = "IFT"
+    EFT = "EFT"
+
+
+def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Path(".")) -> None:
+    """Train data/models/MODEL from M0."""
+    params = load_params(root)
+    with Run("train_sft", root, model) as run:
+        from stages.trainers.sft import train_sft
+
+        parts = []
+        if Data.IFT in on:
+            parts += [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift
+        if Data.EFT in on:
+            parts.append(run.read(EFT))
+        rows = pl.concat([part.select("instruction", "response") for part in parts])
+        start = run.model("M0")
+        notes = {"seed": params.seed, "threads": params.hardware.threads, "rows": len(rows)}
+        with run.new_model(model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes) as folder, run.computing():
+            trained = train_sft(start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}")
+        run.write_plot(f"train_{model}", trained.log)
+        print(f"{model}: SFT on {trained.rows} rows ({' + '.join(on)}), {trained.too_long} left out as longer than {params.train_sft.max_length} tokens")
+
+
+if __name__ == "__main__":
+    command(main)

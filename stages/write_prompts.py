@@ -1,0 +1,73 @@
+"""write_prompts: a model writes new prompts from 8 shots, Self-Instruct's filters drop some, each with its reason (paper 2.2, step 1).
+
+    python -m stages.write_prompts M1
+
+The writer is a parameter (`aift.M1.writer`): the paper's main runs use a fixed one. Prompts of the held-out sets are dropped as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from stages.config.params import Params, load_params
+from stages.console.command import command
+from stages.console.errors import TableError
+from stages.engines.base import Completion, Engine, Request, Sampling, open_engine
+from stages.method import prompting
+from stages.store.run import Run
+from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_PROMPTS
+
+
+def main(model: str, root: Path = Path(".")) -> None:
+    """Write data/AIFT/MODEL/prompts.parquet."""
+    params = load_params(root)
+    wanted, writer = params.aift[model].prompts, params.aift[model].writer
+    with Run("write_prompts", root, model) as run:
+        ift, template = run.read(IFT_TRAIN), run.template(params.write_prompts.template)
+        seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
+        held_out = {*run.read(TEST_PROMPTS)["prompt"], *run.read(RANKED_VALID)["prompt"]}
+        keep = prompting.PromptFilter(sorted(seeds), held_out, params.write_prompts.rouge_l)
+        with open_engine(params.engine, params.hardware, run.model(writer), model=writer, seed=params.seed) as engine, run.computing():
+            written = write(engine, keep, ift, template, model, wanted, params)
+        rows = prompting.prompts_frame(written, model, writer)
+        kept = rows["dropped"].null_count()
+        run.write(PROMPTS, rows)
+        print(f"AIFT({model}): {kept} new prompts by {writer}, {len(rows) - kept} dropped")
+
+
+def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, template: str, model: str, wanted: int, params: Params) -> list[prompting.Written]:
+    """Ask in rounds until `wanted` prompts passed; those accepted in a round are shots in the next."""
+    p = params.write_prompts
+    sampling = Sampling(1, p.temperature, p.top_p, p.max_tokens, tuple(p.stop))
+    accepted: list[tuple[str, str]] = []
+    written: list[prompting.Written] = []
+    for turn in range(p.max_rounds):
+        requests, shots = [], {}
+        for i in range(p.round):
+            request_id = f"{model}-{turn}-{i}"  # the model's name is in it, so that two iterations with one writer do not ask the same
+            shots[request_id] = prompting.draw_shots(ift, accepted, ift_shots=p.ift_shots, new_shots=p.new_shots, seed=params.seed, request_id=request_id)
+            text = prompting.render(template, shots=[text for _, text in shots[request_id]])
+            requests.append(Request(request_id, [{"role": "user", "content": text}] if p.chat else text))
+        for said in engine.generate(requests, sampling):
+            if len(accepted) == wanted:
+                return written
+            written.append(one := judged(said, keep, shots[said.id]))
+            if one.dropped is None:
+                accepted.append((prompting.prompt_id(one.text), one.text))
+        if len(accepted) == wanted:
+            return written
+    raise TableError(
+        f"AIFT({model}): only {len(accepted)} of {wanted} prompts passed the filters after {p.max_rounds} rounds of {p.round}. {prompting.why_dropped(written)} "
+        f"Lower aift.{model}.prompts, raise write_prompts.max_rounds, or use a better writer"
+    )
+
+
+def judged(said: Completion, keep: prompting.PromptFilter, shots: list[tuple[str, str]]) -> prompting.Written:
+    text = said.text.strip()
+    return prompting.Written(text, [i for i, _ in shots], keep.reason(text, said.finish_reason))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,138 @@
+"""A fault in params.yaml is told with its key, what was seen, and the nearest valid key."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.config.params import Params, load_params
+from stages.console.errors import ParamsError
+
+ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "stages/config/profiles"
+NAMES = ("tiny", "gpu", "paper", "scripted")
+MAPPINGS = {"base", "aift", "models", "head_to_head"}
+"""Loops: their keys are names that a profile may choose."""
+
+
+def changed(tmp_path, path, value=..., rename=None):
+    yaml = YAML(typ="safe", pure=True)
+    data = yaml.load((PROFILES / "tiny.yaml").read_text())
+    section = data
+    *parents, last = path.split(".")
+    for part in parents:
+        section = section[part]
+    if rename:
+        section[rename] = section.pop(last)
+    elif value is ...:
+        del section[last]
+    else:
+        section[last] = value
+    with (tmp_path / "params.yaml").open("w") as f:
+        yaml.dump(data, f)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_profile_is_complete(name):
+    load_params(PROFILES, f"{name}.yaml")
+
+
+def test_profiles_have_the_same_keys():
+    def keys(data, prefix=""):
+        for key, value in data.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict) and key not in MAPPINGS:
+                yield from keys(value, f"{prefix}{key}.")
+
+    yaml = YAML(typ="safe", pure=True)
+    found = {name: list(keys(yaml.load((PROFILES / f"{name}.yaml").read_text()))) for name in NAMES}
+    assert all(found[name] == found["tiny"] for name in NAMES)
+
+
+def test_params_yaml_is_the_tiny_profile():
+    assert (ROOT / "params.yaml").read_text() == (PROFILES / "tiny.yaml").read_text(), "the repository ships the default profile"
+
+
+def test_the_hub_is_pinned_by_commit():
+    for name in ("gpu", "paper"):
+        params = load_params(PROFILES, f"{name}.yaml")
+        for revision in [params.split_seed.revision, *(b.revision for b in params.base.values())]:
+            assert revision is not None
+            assert len(revision) == 40, (name, revision)
+
+
+@pytest.mark.parametrize(
+    ("path", "rename", "said"),
+    [
+        ("build_pairs.min_margin", "min_margn", "build_pairs.min_margn: unknown key; did you mean build_pairs.min_margin?"),
+        ("engine", "engines", "engines: unknown key; did you mean engine?"),
+        ("judge_candidates.k", "K", "judge_candidates.K: unknown key; did you mean judge_candidates.k?"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
+    with pytest.raises(ParamsError) as e:
+        load_params(changed(tmp_path, path, rename=rename))
+    assert said in str(e.value)
+    assert f"{path}: missing" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("sample_candidates.n", 0, "sample_candidates.n: Input should be greater than or equal to 1, seen 0"),
+        ("sample_candidates.top_p", 2, "sample_candidates.top_p: Input should be less than or equal to 1, seen 2"),
+        ("sample_candidates.top_p", 0, "sample_candidates.top_p: Input should be greater than 0"),
+        ("engine.name", "vlm", "engine.name: Input should be 'transformers'"),
+        ("train_dpo.beta", "big", "train_dpo.beta: Input should be a valid number, seen 'big'"),
+        ("train_dpo.epochs", 1.5, "train_dpo.epochs: Input should be a valid integer"),
+        ("train_sft.gradient_checkpointing", "yes", "train_sft.gradient_checkpointing: Input should be a valid boolean"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0, seen -1"),
+        ("aift.M1.rho", 0.5, "aift.M1.rho: Input should be less than 0.5"),
+        ("models.M2.prev", "M7", "models.M2 is trained on AIFT(M7): add M7 to aift"),
+        ("aift.M1.writer", "M9", "aift.M1.writer names M9, which nothing makes; known models: M0, M1, M2, M3, SFT"),
+        ("evaluated", [], "evaluated: List should have at least 1 item"),
+        ("base.M0.source", "hub", "source hub needs repo and revision"),
+        ("head_to_head.M3-M1.other", "../M1", "head_to_head.M3-M1.other: String should match pattern"),
+    ],
+)
+def test_an_impossible_value_is_told(tmp_path, path, value, said):
+    with pytest.raises(ParamsError) as e:
+        load_params(changed(tmp_path, path, value))
+    assert said in str(e.value)
+    assert "params.yaml" in str(e.value)
+
+
+def test_every_fault_is_told_at_once(tmp_path):
+    changed(tmp_path, "seed", -1)
+    text = (tmp_path / "params.yaml").read_text().replace("beta: 0.1", "beta: -1")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"2 fault\(s\)"):
+        load_params(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [", "is not YAML"), ("- a\n", "holds list"), ("", "holds NoneType")])
+def test_a_file_that_is_no_mapping_is_told(tmp_path, text, said):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=said):
+        load_params(tmp_path)
+
+
+def test_no_file_says_what_to_type(tmp_path):
+    with pytest.raises(ParamsError, match="srlm profile tiny"):
+        load_params(tmp_path)
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    changed(tmp_path, "seed", 1)
+    text = (tmp_path / "params.yaml").read_text().replace("lr: 0.0001", "lr: 1e-4")
+    (tmp_path / "params.yaml").write_text(text)
+    assert "1e-4" in text
+    assert load_params(tmp_path).train_dpo.lr == 1e-4
+
+
+def test_params_are_frozen():
+    params = load_params(ROOT)
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 2
+    assert isinstance(params, Params)

@@ -1,0 +1,73 @@
+"""A file is whole or absent, whatever happens while it is written; hashes are those that DVC computes."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from stages.console.errors import SrlmError
+from stages.store.files import append_line, md5, whole, write_json
+
+
+def test_a_failure_leaves_the_old_file_and_no_new_one(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(KeyboardInterrupt), whole(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for content in ("old", "new"):
+        with whole(tmp_path / "M1") as partial:
+            partial.mkdir()
+            (partial / content).write_text(content)
+    assert [f.name for f in (tmp_path / "M1").iterdir()] == ["new"]
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    with pytest.raises(SrlmError, match=r"no space left while writing .*a\.json .*Nothing was half-written"), whole(tmp_path / "a.json") as partial:
+        partial.write_text("x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a small file system")
+def test_a_really_full_disk_is_a_sentence(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], check=False, capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    try:
+        with pytest.raises(SrlmError, match="no space left"):
+            write_json(tmp_path / "a.json", "x" * 200_000)
+        assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_no_permission_is_a_sentence(tmp_path):
+    with pytest.raises(SrlmError, match=r"may not write .*a\.json"), whole(tmp_path / "a.json"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_hashes_are_dvcs(tmp_path):
+    (tmp_path / "M/sub").mkdir(parents=True)
+    (tmp_path / "M/b.txt").write_text("b")
+    (tmp_path / "M/ä.txt").write_text("a\r\n")
+    (tmp_path / "M/sub/c").write_bytes(bytes(range(256)))
+    (tmp_path / "one.txt").write_text("one")
+    for command in (["init", "-q", "--no-scm"], ["add", "-q", "M", "one.txt"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=tmp_path, check=True)
+    for name in ("M", "one.txt"):
+        assert f"md5: {md5(tmp_path / name)}\n" in (tmp_path / f"{name}.dvc").read_text()
+
+
+def test_log_lines_are_appended_whole(tmp_path):
+    for i in range(3):
+        append_line(tmp_path / "logs/runs.jsonl", {"i": i})
+    assert [json.loads(line)["i"] for line in (tmp_path / "logs/runs.jsonl").read_text().splitlines()] == [0, 1, 2]

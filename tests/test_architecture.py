@@ -1,0 +1,119 @@
+"""The house rules that imports can show: verbs use nouns, nouns do not know verbs or each other, the method needs no model."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = ROOT / "stages"
+VERBS = {f.stem for f in STAGES.glob("*.py")} - {"__init__"}
+NOUNS = {f.name for f in STAGES.iterdir() if f.is_dir() and (f / "__init__.py").exists()}
+FOR_ALL = {"stages.console", "stages.config.params", "stages.store.tables"}
+LIBRARIES = {
+    "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
+    "engines": {"torch", "transformers", "numpy", "polars", "rapidfuzz"},
+    "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
+    "store": {"polars", "duckdb", "dvc", "datasets"},
+    "config": {"pydantic", "ruamel", "rapidfuzz"},
+    "console": {"rich", "typer"},
+    "tinyworld": {"torch", "transformers", "tokenizers", "numpy", "polars", "jinja2"},
+}
+HEAVY = {"torch", "transformers", "trl", "datasets", "vllm", "ray"}
+ORACLE = {"stages.tinyworld"}
+IN_THE_LOOP = ("write_prompts", "sample_candidates", "judge_candidates", "build_pairs", "train_dpo")
+
+
+def imports(file: Path, top_level_only: bool = False):
+    """Modules that a file imports; `from a import b` counts as a.b where that is a module of ours."""
+    tree = ast.parse(file.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if path_of(name) else node.module
+
+
+def path_of(module: str) -> Path | None:
+    base = ROOT / module.replace(".", "/")
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+def closure(module: str) -> set[str]:
+    """Everything of ours that `module` may import, in functions too."""
+    seen, todo = set(), [module]
+    while todo:
+        name = todo.pop()
+        path = path_of(name)
+        if name in seen or path is None or not name.startswith("stages"):
+            continue
+        seen.add(name)
+        todo += imports(path)
+    return seen
+
+
+@pytest.mark.parametrize("noun", sorted(NOUNS))
+def test_a_noun_knows_no_verb_and_no_other_noun(noun):
+    for file in (STAGES / noun).rglob("*.py"):
+        for module in imports(file):
+            if module.startswith("stages."):
+                own = module.startswith(f"stages.{noun}.") or module == f"stages.{noun}"
+                shared = any(module == m or module.startswith(f"{m}.") for m in FOR_ALL)
+                assert own or shared, f"{file.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS - {"cli"}))
+def test_a_verb_imports_no_verb(verb):
+    for module in imports(STAGES / f"{verb}.py"):
+        assert module.split(".")[1:2] not in ([v] for v in VERBS if module.startswith("stages.")), f"{verb} imports {module}"
+
+
+@pytest.mark.parametrize("noun", sorted(NOUNS))
+def test_a_noun_uses_only_its_libraries(noun):
+    for file in (STAGES / noun).rglob("*.py"):
+        for module in imports(file):
+            top = module.split(".")[0]
+            assert top == "stages" or top in sys.stdlib_module_names or top in LIBRARIES[noun], f"{file.relative_to(ROOT)} imports {top}"
+
+
+@pytest.mark.parametrize("file", sorted(STAGES.rglob("*.py")), ids=lambda f: str(f.relative_to(STAGES)))
+def test_heavy_libraries_are_imported_where_they_are_used(file):
+    """A no-op command and every rule must start without torch; a stage's cost is its imports."""
+    allowed = HEAVY if file.parent.name in {"trainers", "tinyworld"} and file.name not in {"__init__.py", "checkpoint.py"} else set()
+    if file.name in {"transformers.py", "seeded.py"}:
+        allowed = HEAVY  # opened by name, through engines/base.py only
+    assert not {m.split(".")[0] for m in imports(file, top_level_only=True)} & (HEAVY - allowed)
+
+
+@pytest.mark.parametrize("verb", IN_THE_LOOP)
+def test_the_loop_never_sees_the_oracle(verb):
+    """The reward comes only from the model's own judgements: between M1 and M3 nothing can even import the checker."""
+    reached = closure(f"stages.{verb}")
+    assert len(reached) > 5, "the closure is followed"
+    assert not {m for m in reached if m.startswith(tuple(ORACLE))}
+
+
+def test_evaluation_and_seed_making_do_see_the_oracle():
+    """The test above can fail."""
+    for verb in ("evaluate", "split_seed", "get_model"):
+        assert any(m.startswith("stages.tinyworld") for m in closure(f"stages.{verb}"))
+
+
+@pytest.mark.parametrize("file", sorted(STAGES.rglob("*.py")), ids=lambda f: str(f.relative_to(STAGES)))
+def test_every_file_opens_with_what_it_is_and_stays_short(file):
+    text = file.read_text()
+    assert ast.get_docstring(ast.parse(text)), file
+    assert len(text.splitlines()) <= 250, f"{file}: a concept is hiding"
+
+
+def test_no_remote_code_and_no_pickles():
+    for file in STAGES.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.keyword):
+                assert node.arg != "trust_remote_code" or (isinstance(node.value, ast.Constant) and node.value.value is False), file
+            if isinstance(node, ast.Attribute):
+                assert (getattr(node.value, "id", ""), node.attr) not in {("torch", "load"), ("pickle", "load"), ("pickle", "loads")}, file

@@ -1,0 +1,71 @@
+"""dvc.yaml says what the code does: every stage watches the code, templates, tables and models that decide its bytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.config.params import Params
+from stages.store.tables import TABLES
+from tests.test_architecture import closure, path_of
+
+ROOT = Path(__file__).parents[1]
+DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
+DECIDES = ("stages/method/", "stages/engines/", "stages/trainers/", "stages/tinyworld/")
+"""Code that decides a text or a weight. Plumbing (store, config, console) does not: a change there must not retrain a model."""
+
+
+def verb_of(stage: dict) -> str:
+    return stage["cmd"].split()[2].removeprefix("stages.")
+
+
+def paths(entries):
+    return [next(iter(e)) if isinstance(e, dict) else e for e in entries]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_watches_the_code_that_decides_its_bytes(name):
+    stage = STAGES[name]
+    deps = paths(stage["deps"])
+    reached = {str(path_of(m).relative_to(ROOT)) for m in closure(f"stages.{verb_of(stage)}")}
+    needed = {p for p in reached if p.startswith(DECIDES) and not p.endswith("__init__.py")}
+    needed |= {f"stages/{verb_of(stage)}.py"}
+    if any(d.startswith("stages/engines/") for d in deps):  # engines are opened by name, not imported
+        needed |= {str(f.relative_to(ROOT)) for f in (ROOT / "stages/engines").glob("*.py") if f.name != "__init__.py"}
+    if any(p.startswith("stages/tinyworld/") for p in needed) and any(d in deps for d in ("${item.path}", "${split_seed.path}")):
+        needed = {p for p in needed if not p.startswith("stages/tinyworld/")}  # the folder itself is the dep, through params
+    assert needed <= set(deps), f"{name} does not watch {sorted(needed - set(deps))}"
+    watched_code = {d for d in deps if d.startswith(DECIDES) and d.endswith(".py")}
+    assert watched_code <= needed, f"{name} watches code that it cannot reach: {sorted(watched_code - needed)}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_hardware_is_tracked_by_no_stage(name):
+    assert not [p for p in STAGES[name]["params"] if p.startswith("hardware")]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_generating_stage_tracks_the_engine(name):
+    stage = STAGES[name]
+    assert ("stages/engines/base.py" in stage["deps"]) == ("engine" in stage["params"])
+
+
+def test_every_section_of_params_is_tracked_by_a_stage():
+    tracked = {p.split(".")[0] for stage in STAGES.values() for p in stage["params"]}
+    in_commands = {"models", "evaluated", "head_to_head"}
+    assert tracked | in_commands | {"hardware"} == set(Params.model_fields)
+
+
+def test_every_table_is_an_out_of_the_verb_that_its_contract_names():
+    outs = {out.replace("${key}", "{model}").replace("${item}", "{model}"): verb_of(stage) for stage in STAGES.values() for out in paths(stage.get("outs", []))}
+    for table in TABLES:
+        assert outs.get(table.path) == table.made_by, table.name
+
+
+def test_dvc_resolves_every_stage():
+    done = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"build_pairs@M1", "train_dpo@M3", "evaluate@SFT", "head_to_head@M3-M1"} <= set(done.stdout.split())
