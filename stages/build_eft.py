@@ -15,7 +15,7 @@ from stages.store.run import Run
 from stages.store.tables import EFT, RANKED, SEED_JUDGEMENTS
 
 
-def main(root: Path = Path(".")) -> None:
+def main(root: Path = Path()) -> None:
     """Write data/EFT/train.parquet and its metrics."""
     params = load_params(root)
     with Run("build_eft", root) as run:

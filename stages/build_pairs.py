@@ -20,7 +20,7 @@ from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
 
 
-def main(model: str, root: Path = Path(".")) -> None:
+def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/{scores,pairs}.parquet and their metrics."""
     params = load_params(root)
     p = params.build_pairs

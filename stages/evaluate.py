@@ -20,7 +20,7 @@ from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 
 
-def main(model: str, root: Path = Path(".")) -> None:
+def main(model: str, root: Path = Path()) -> None:
     """Write data/EVAL/MODEL and data/metrics/MODEL.json."""
     params = load_params(root)
     with Run("evaluate", root, model) as run:

@@ -20,7 +20,7 @@ from stages.store.run import Run
 LOG_SCHEMA = {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64}
 
 
-def main(model: str, root: Path = Path(".")) -> None:
+def main(model: str, root: Path = Path()) -> None:
     """Make data/models/MODEL from its entry in `base`."""
     params = load_params(root)
     base = params.base[model]

@@ -22,7 +22,7 @@ from stages.store.tables import ANSWERS, TEST_PROMPTS, VERDICTS
 TEMPLATE = "stages/templates/compare.jinja"
 
 
-def main(match: str, root: Path = Path(".")) -> None:
+def main(match: str, root: Path = Path()) -> None:
     """Write data/EVAL/head_to_head/MATCH.parquet and data/metrics/MATCH.json."""
     params = load_params(root)
     pair = params.head_to_head[match]

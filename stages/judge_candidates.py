@@ -15,7 +15,7 @@ from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
 
 
-def main(model: str, root: Path = Path(".")) -> None:
+def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/judgements.parquet."""
     params = load_params(root)
     p = params.judge_candidates

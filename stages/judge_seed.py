@@ -23,7 +23,7 @@ from stages.store.tables import RANKED, SEED_JUDGEMENTS
 JUDGE = "SFT"
 
 
-def main(root: Path = Path(".")) -> None:
+def main(root: Path = Path()) -> None:
     """Write data/EFT/judgements.parquet."""
     params = load_params(root)
     p = params.judge_seed

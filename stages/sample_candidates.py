@@ -17,7 +17,7 @@ from stages.store.run import Run
 from stages.store.tables import CANDIDATES, PROMPTS
 
 
-def main(model: str, root: Path = Path(".")) -> None:
+def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/candidates.parquet."""
     params = load_params(root)
     p = params.sample_candidates

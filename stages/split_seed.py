@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from stages.config.params import Params, load_params
 from stages.console.command import command
 from stages.method import seeds
@@ -18,7 +20,7 @@ from stages.store.run import Run
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS
 
 
-def main(root: Path = Path(".")) -> None:
+def main(root: Path = Path()) -> None:
     """Write data/IFT, data/EFT/{ranked,valid} and data/TEST."""
     params = load_params(root)
     with Run("split_seed", root) as run:
@@ -28,7 +30,7 @@ def main(root: Path = Path(".")) -> None:
         print("seed data: " + ", ".join(f"{name} {len(frame)} rows" for name, frame in tables.items()))
 
 
-def split(params: Params, root: Path, run: Run):  # noqa: ANN201
+def split(params: Params, root: Path, run: Run):
     p = params.split_seed
     if p.source == "tinyworld":
         from stages.tinyworld.demonstrators import seed_tables

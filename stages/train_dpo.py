@@ -13,7 +13,7 @@ from stages.store.run import Run
 from stages.store.tables import PAIRS
 
 
-def main(model: str, prev: str, root: Path = Path(".")) -> None:
+def main(model: str, prev: str, root: Path = Path()) -> None:
     """Train data/models/MODEL from PREV on AIFT(PREV)."""
     params = load_params(root)
     with Run("train_dpo", root, model) as run:

@@ -26,7 +26,7 @@ class Data(StrEnum):
     EFT = "EFT"
 
 
-def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Path(".")) -> None:
+def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Path()) -> None:
     """Train data/models/MODEL from M0."""
     params = load_params(root)
     with Run("train_sft", root, model) as run:

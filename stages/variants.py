@@ -31,12 +31,12 @@ CONTROLS: dict[str, dict[str, Any]] = {"shuffled": {"build_pairs.signal": "shuff
 Overrides = dict[str, Any]
 
 
-def seeds(first: int, count: int, jobs: int = 1, root: Path = Path(".")) -> None:
+def seeds(first: int, count: int, jobs: int = 1, root: Path = Path()) -> None:
     """Run `count` seeds from scratch; writes data/results/seeds.json."""
     run_all("seeds", {str(seed): {"seed": seed} for seed in range(first, first + count)}, root, jobs)
 
 
-def controls(seeds: list[int], jobs: int = 1, root: Path = Path(".")) -> None:
+def controls(seeds: list[int], jobs: int = 1, root: Path = Path()) -> None:
     """Run every control under every seed; writes data/results/controls.json."""
     run_all("controls", {f"{name}-{seed}": {**overrides, "seed": seed} for seed in seeds for name, overrides in CONTROLS.items()}, root, jobs)
 

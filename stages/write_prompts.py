@@ -20,7 +20,7 @@ from stages.store.run import Run
 from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_PROMPTS
 
 
-def main(model: str, root: Path = Path(".")) -> None:
+def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/prompts.parquet."""
     params = load_params(root)
     wanted, writer = params.aift[model].prompts, params.aift[model].writer

@@ -22,9 +22,10 @@ def read_file(path: Path) -> list[Message]:
     Raises SeedDataError with file and line.
     """
     name = path.name.removesuffix(".gz")
+    messages: list[Message]
     try:
         if name.endswith(".parquet"):
-            messages = pl.read_parquet(path, glob=False).to_dicts()
+            messages = list(pl.read_parquet(path, glob=False).to_dicts())
         else:
             with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as f:
                 messages = _json_list(f, path) if name.endswith(".json") else list(_json_lines(f, path))

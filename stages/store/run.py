@@ -35,7 +35,7 @@ class Run:
     Raises StaleInputError at the end when an input moved while the verb ran: its outputs would not be what their lineage says.
     """
 
-    def __init__(self, verb: str, root: Path = Path("."), key: str | None = None) -> None:
+    def __init__(self, verb: str, root: Path = Path(), key: str | None = None) -> None:
         self.stage = f"{verb}@{key}" if key else verb
         self.root = root
         self.inputs: dict[str, str] = {}

@@ -1,0 +1,188 @@
+"""The real dvc.yaml, whole, with the scripted engine and real TRL training: what a change reruns, and what a crash leaves.
+
+One workspace, run once from nothing; the tests below change it and put it back, in order.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+
+from stages.store.catalog import read
+from stages.store.files import md5
+from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS
+from tests.workspace import ENV, Workspace, ran
+
+LOOP = {"get_model@M0", "split_seed", "train_sft_baseline", "judge_seed", "build_eft", "train_sft_M1", "train_dpo@M2", "train_dpo@M3"}
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    space = Workspace(tmp_path_factory.mktemp("loop"))
+    space.first = space.repro()
+    return space
+
+
+def test_the_whole_loop_runs(space):
+    assert set(space.first) >= LOOP
+    for model in ("M0", "SFT", "M1", "M2", "M3"):
+        assert list((space.path / "data/models" / model).glob("*.safetensors"))
+    assert not list(space.path.rglob("*.partial"))
+
+
+def test_every_table_keeps_its_contract(space):
+    for table in TABLES:
+        names = {"verdicts": ["M3-M1"], "answers": ["SFT", "M3"], "judged": ["SFT", "M3"]}.get(table.name, ["M1", "M2"] if "{model}" in table.path else [None])
+        for name in names:
+            assert len(read(table, space.path, name)) > 0
+
+
+def test_the_awkward_cases_are_all_there(space):
+    """Else a green run of the scripted engine would show little."""
+    judgements, scores = read(JUDGEMENTS, space.path, "M2"), read(SCORES, space.path, "M2")
+    assert judgements["score"].has_nulls()
+    assert "length" in set(judgements["finish_reason"])
+    assert judgements.filter(pl.col("finish_reason") == "length")["score"].null_count() == (judgements["finish_reason"] == "length").sum()
+    assert {"chosen", "rejected", "between", "tied", "cut_off"} <= set(scores["fate"])
+
+
+def test_fates_add_up_and_pairs_are_pairs(space):
+    for model in ("M1", "M2"):
+        candidates, scores, pairs = read(CANDIDATES, space.path, model), read(SCORES, space.path, model), read(PAIRS, space.path, model)
+        metrics = json.loads((space.path / f"data/metrics/AIFT-{model}.json").read_text())
+        assert sum(metrics["fates"].values()) == len(scores) == len(candidates)
+        assert metrics["fates"]["chosen"] == metrics["fates"]["rejected"] == len(pairs)
+        assert (pairs["chosen_score"] > pairs["rejected_score"]).all()
+        assert (pairs["chosen"] != pairs["rejected"]).all()
+
+
+def test_no_prompt_is_in_two_parts(space):
+    parts = [set(read(IFT_TRAIN, space.path)["instruction"]), *(set(read(t, space.path)["prompt"]) for t in (RANKED, RANKED_VALID, TEST_PROMPTS))]
+    new = {p for m in ("M1", "M2") for p in read(PROMPTS, space.path, m).filter(pl.col("dropped").is_null())["prompt"]}
+    for i, part in enumerate(parts):
+        assert part
+        assert not part & new
+        assert all(not part & other for other in parts[i + 1 :])
+
+
+def test_lineage_says_which_data_made_which_model(space):
+    for model, parent in (("M2", "M1"), ("M3", "M2")):
+        lineage = json.loads((space.path / f"data/models/{model}/lineage.json").read_text())
+        assert lineage["parent"] == lineage["reference"] == parent
+        assert lineage["data"] == {p: md5(space.path / p) for p in (f"data/AIFT/{parent}/pairs.parquet", f"data/models/{parent}")}
+
+
+def test_models_differ(space):
+    assert len({md5(next((space.path / "data/models" / m).glob("*.safetensors"))) for m in ("M0", "SFT", "M1", "M2", "M3")}) == 5
+
+
+def test_a_second_run_does_nothing(space):
+    assert space.repro() == []
+
+
+def test_hardware_reruns_nothing(space):
+    space.set(**{"hardware.threads": 2})
+    assert space.repro() == []
+    space.set(**{"hardware.threads": 1})
+
+
+def test_another_margin_generates_nothing_before_the_pairs(space):
+    before = space.lock()
+    space.set(**{"build_pairs.min_margin": 1.0})
+    stages = space.repro()
+    assert stages[0] == "build_pairs@M1"
+    assert "sample_candidates@M1" not in stages
+    assert "judge_candidates@M1" not in stages
+    assert "write_prompts@M2" not in stages, "prompts are written by M0"
+    assert {"train_dpo@M2", "sample_candidates@M2", "train_dpo@M3", "evaluate@M3", "head_to_head@M3-M1"} <= set(stages)
+    space.set(**{"build_pairs.min_margin": 0.5})
+    assert space.repro() == [], "set back, everything comes from DVC's run-cache"
+    assert space.lock() == before
+
+
+def test_another_judge_template_reruns_judging_and_its_heirs(space):
+    template = space.path / "stages/templates/judge.jinja"
+    before, text = space.lock(), template.read_text()
+    template.write_text(text + "\nBe brief.")
+    done = space.run("dvc", "repro", "--dry")
+    stages = ran(done.stdout)
+    assert stages[0] == "judge_seed"
+    assert not {"get_model@M0", "split_seed", "train_sft_baseline", "write_prompts@M1"} & set(stages)
+    assert {"judge_seed", "judge_candidates@M1", "train_dpo@M3"} <= set(stages)
+    template.write_text(text)
+    assert space.repro() == []
+    assert space.lock() == before
+
+
+def test_a_fourth_iteration_runs_only_its_own_stages(space):
+    params = (space.path / "params.yaml").read_text()
+    new = params.replace("models: ", "models:").replace("evaluated: [SFT, M1, M2, M3]", "evaluated: [SFT, M1, M2, M3, M4]")
+    new = new.replace("  M2: {writer: M0, prompts: 32, rho: null}\n", "  M2: {writer: M0, prompts: 32, rho: null}\n  M3: {writer: M0, prompts: 16, rho: 0.1}\n")
+    new = new.replace("  M3: {prev: M2}\n", "  M3: {prev: M2}\n  M4: {prev: M3}\n")
+    new = new.replace("  M3-M2: {model: M3, other: M2}\n", "  M3-M2: {model: M3, other: M2}\n  M4-M3: {model: M4, other: M3}\n")
+    (space.path / "params.yaml").write_text(new)
+    stages = space.repro()
+    (space.path / "params.yaml").write_text(params)
+    assert set(stages) == {"write_prompts@M3", "sample_candidates@M3", "judge_candidates@M3", "build_pairs@M3", "train_dpo@M4", "evaluate@M4", "head_to_head@M4-M3"}
+
+
+def test_two_cold_runs_have_the_same_lock(space, tmp_path):
+    """Bit for bit: no cache, another folder, stages run again one by one."""
+    targets = ("train_dpo@M2", "build_pairs@M1")
+    other = Workspace(tmp_path / "other")
+    other.repro(*targets)
+
+    def outs(lock):
+        from ruamel.yaml import YAML
+
+        return {name: stage["outs"] for name, stage in YAML(typ="safe", pure=True).load(lock)["stages"].items()}
+
+    first, second = outs(space.lock()), outs(other.lock())
+    assert second
+    assert second == {name: first[name] for name in second}
+
+
+def test_a_killed_stage_leaves_nothing_and_the_same_command_finishes(space):
+    lock = space.lock()
+    for model in ("M2", "M3"):
+        shutil.rmtree(space.path / "data/models" / model)
+    shutil.rmtree(space.path / ".dvc/cache/runs")
+    started = space.path / "data/models/M2.partial"
+    process = subprocess.Popen([sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not started.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (space.path / "data/models/M2").exists(), "absent, not half-written"
+    space.repro()
+    assert space.lock() == lock
+    assert not started.exists()
+
+
+def test_an_input_that_moves_under_a_stage_fails_it(space):
+    done = space.run("stages.build_pairs", "M7")
+    assert done.returncode == 1
+    assert "M7" in done.stderr
+
+
+def test_results_are_shown(space):
+    done = space.run("stages.cli", "results")
+    assert done.returncode == 0, done.stderr
+    for word in ("As a writer", "As a judge", "M3 against M1", "AIFT(M2)"):
+        assert word in done.stdout
+    markdown = space.run("stages.cli", "results", "--markdown").stdout
+    assert "| model | oracle score |" in markdown
+
+
+@pytest.mark.parametrize("command", [("metrics", "show"), ("dag",), ("plots", "show"), ("status",)])
+def test_dvcs_own_commands_work(space, command):
+    done = space.run("dvc", *command)
+    assert done.returncode == 0, done.stderr
+    if command == ("metrics", "show"):
+        assert "AIFT-M1.json" in done.stdout
