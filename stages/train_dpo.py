@@ -6,6 +6,9 @@ python -m stages.train_dpo M2 --prev M1
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from stages.config.params import load_params
 from stages.console.command import command
@@ -13,7 +16,7 @@ from stages.store.run import Run
 from stages.store.tables import PAIRS
 
 
-def main(model: str, prev: str, root: Path = Path()) -> None:
+def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) -> None:
     """Train data/models/MODEL from PREV on AIFT(PREV)."""
     params = load_params(root)
     with Run("train_dpo", root, model) as run:

@@ -33,7 +33,7 @@ def main(model: str, root: Path = Path()) -> None:
             written = write(engine, keep, ift, template, model, wanted, params)
         rows = prompting.prompts_frame(written, model, writer)
         kept = rows["dropped"].null_count()
-        run.write(PROMPTS, rows)
+        run.write(PROMPTS, rows, model)
         print(f"AIFT({model}): {kept} new prompts by {writer}, {len(rows) - kept} dropped")
 
 

@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[1]
 STAGES = ROOT / "stages"
 VERBS = {f.stem for f in STAGES.glob("*.py")} - {"__init__"}
 NOUNS = {f.name for f in STAGES.iterdir() if f.is_dir() and (f / "__init__.py").exists()}
-FOR_ALL = {"stages.console", "stages.config.params", "stages.store.tables"}
+FOR_ALL = {"stages.console", "stages.config", "stages.store.tables"}
 LIBRARIES = {
     "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
-    "engines": {"torch", "transformers", "numpy", "polars", "rapidfuzz"},
+    "engines": {"torch", "transformers", "numpy", "polars", "jinja2"},
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
     "store": {"polars", "duckdb", "dvc", "datasets"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},

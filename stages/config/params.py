@@ -9,42 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config.explain import explain
+from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Source, Training
 from stages.console.errors import ParamsError
 
 PARAMS = "params.yaml"
-MODEL_NAME = r"^[A-Za-z][A-Za-z0-9_.-]*$"
-
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=MODEL_NAME)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
-
-
-class Base(Section):
+class Base(Source):
     """A model that we do not train with the method: M0, and optionally a separate writer."""
 
     source: Literal["tinyworld", "hub", "local", "random"]
     """`random`: a small randomly initialised Llama of the `random_model` shape, to try a pipeline out."""
-    path: str
-    """What DVC watches: the model's folder for `local`; for other sources the code that makes or fetches it."""
-    repo: str | None
-    revision: str | None
-
-    @model_validator(mode="after")
-    def _hub_is_pinned(self) -> Base:
-        if self.source == "hub" and not (self.repo and self.revision):
-            raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
-        return self
 
 
 class Aift(Section):
@@ -90,12 +70,8 @@ class Tinyworld(Section):
     lr: Positive
 
 
-class SplitSeed(Section):
+class SplitSeed(Source):
     source: Literal["tinyworld", "file", "hub"]
-    path: str
-    """What DVC watches: the seed file for `file`; for other sources the code that makes or fetches it."""
-    repo: str | None
-    revision: str | None
     lang: str
     ift: Count
     ift_valid: Annotated[int, Field(ge=0)]
@@ -103,42 +79,14 @@ class SplitSeed(Section):
     test_prompts: Count
     test_ranked: Count
 
-    @model_validator(mode="after")
-    def _hub_is_pinned(self) -> SplitSeed:
-        if self.source == "hub" and not (self.repo and self.revision):
-            raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
-        return self
 
-
-class TrainSft(Section):
-    epochs: Count
-    lr: Positive
-    lr_end: Annotated[float, Field(ge=0)]
-    """Where the cosine decay ends (paper: 5.5e-6 to 1.1e-6)."""
-    batch: Count
-    micro_batch: Count
-    """Rows per device per forward; `batch` is reached by accumulation. It changes floating point, so it is tracked."""
-    warmup_steps: Annotated[int, Field(ge=0)]
-    max_length: Count
-    dropout: Fraction
-    dtype: Literal["float32", "bfloat16"]
-    gradient_checkpointing: bool
+class TrainSft(Training):
     repeat_ift: Count
     """How often IFT stands in an epoch beside one pass over EFT."""
 
 
-class TrainDpo(Section):
+class TrainDpo(Training):
     beta: Positive
-    epochs: Count
-    lr: Positive
-    lr_end: Annotated[float, Field(ge=0)]
-    batch: Count
-    micro_batch: Count
-    warmup_steps: Annotated[int, Field(ge=0)]
-    max_length: Count
-    dropout: Fraction
-    dtype: Literal["float32", "bfloat16"]
-    gradient_checkpointing: bool
     nll_weight: Annotated[float, Field(ge=0)]
     """Weight of the negative log-likelihood of `chosen` beside the DPO loss; 0 is the paper's."""
 
@@ -148,13 +96,10 @@ class Judge(Section):
     """File of the LLM-as-a-Judge prompt; holds `{{ prompt }}` and `{{ response }}`."""
 
 
-class JudgeSeed(Section):
+class JudgeSeed(Decoding):
     source: Literal["model", "written"]
     """`model`: the SFT baseline judges (the paper). `written`: judgements that people wrote (the tiny world's demonstrators)."""
     k: Count
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Share
-    max_tokens: Count
 
 
 class BuildEft(Section):
@@ -164,15 +109,12 @@ class BuildEft(Section):
     """The commonest score is thinned to at most this share of EFT."""
 
 
-class WritePrompts(Section):
+class WritePrompts(Decoding):
     template: str
     chat: bool
     """Send the rendered template as a user message instead of text to continue."""
     ift_shots: Annotated[int, Field(ge=0)]
     new_shots: Annotated[int, Field(ge=0)]
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Share
-    max_tokens: Count
     stop: list[str]
     rouge_l: Share
     """A new prompt whose ROUGE-L F-measure against a seed or accepted prompt is above this is dropped."""
@@ -181,18 +123,12 @@ class WritePrompts(Section):
     max_rounds: Count
 
 
-class SampleCandidates(Section):
+class SampleCandidates(Decoding):
     n: Count
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Share
-    max_tokens: Count
 
 
-class JudgeCandidates(Section):
+class JudgeCandidates(Decoding):
     k: Count
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Share
-    max_tokens: Count
 
 
 class BuildPairs(Section):
@@ -208,11 +144,8 @@ class Warnings(Section):
     pair_yield: Share
 
 
-class Evaluate(Section):
+class Evaluate(Decoding):
     oracle: Literal["tinyworld", "none"]
-    temperature: Annotated[float, Field(ge=0)]
-    top_p: Share
-    max_tokens: Count
     judge_k: Count
     judge_temperature: Annotated[float, Field(ge=0)]
     judge_max_tokens: Count
@@ -264,7 +197,7 @@ class Params(Section):
         return self
 
 
-def load_params(root: Path = Path("."), file: str = PARAMS) -> Params:
+def load_params(root: Path = Path(), file: str = PARAMS) -> Params:
     """Read and check `params.yaml` under `root`.
 
     Raises ParamsError with one line per fault (key, what was seen, what is allowed).

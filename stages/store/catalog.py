@@ -15,7 +15,10 @@ SHOWN = 3
 
 
 def table_path(table: Table, root: Path, model: str | None = None) -> Path:
-    return root / (table.path.format(model=model) if model else table.path)
+    """Where the table lies. Raises ValueError when a model is named for a table that has none, or the reverse."""
+    if ("{model}" in table.path) != (model is not None):
+        raise ValueError(f"table {table.name} lies at {table.path}, asked for model {model}")
+    return root / table.path.format(model=model)
 
 
 def model_dir(root: Path, model: str) -> Path:

@@ -1,0 +1,117 @@
+"""What every engine is: requests in, completions out. Knows nothing of prompts, judges or files.
+
+Guarantee of every engine, tested by one suite (`tests/engines/test_every_engine.py`): completions come ordered by request, then n; the
+randomness of completion n of a request is decided by `(seed, request id, n)` alone, so another request in the batch, or another order of the
+requests, never changes the random numbers that a completion is drawn with. What floating point adds to that is stated by each engine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, TypedDict
+
+import polars as pl
+
+from stages.config.params import EngineParams, Hardware
+from stages.console.errors import EngineError
+
+# name -> module, class; a module is imported when it is asked for, so that this file costs no torch
+ENGINES = {
+    "scripted": ("stages.engines.scripted", "ScriptedEngine"),
+    "transformers": ("stages.engines.transformers", "TransformersEngine"),
+}
+
+
+class Message(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Request(NamedTuple):
+    """One text to continue. `id` must be unique within a call: completions join on it."""
+
+    id: str
+    prompt: str | list[Message]
+    """A string is continued as it stands; messages are put through the model's chat template, with a generation prompt."""
+
+
+class Sampling(NamedTuple):
+    """How to decode. `temperature` 0 is greedy; `stop` strings end a completion and are not part of its text."""
+
+    n: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+class Completion(NamedTuple):
+    id: str
+    n: int
+    text: str
+    finish_reason: Literal["stop", "length"]
+    """`stop`: the model ended it (end token or stop string). `length`: cut off, by `max_tokens` or because the context was full;
+    a prompt that leaves no room at all gives an empty text with `length`."""
+    tokens: int
+
+
+class Engine(Protocol):
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """All completions, ordered by request, then n."""
+        ...
+
+
+def completion_seed(seed: int, request_id: str, n: int) -> int:
+    """63-bit seed of completion `n` of a request: stable across runs, machines and batches."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\x1f{request_id}\x1f{n}".encode()).digest()[:8], "big") >> 1
+
+
+def check_requests(requests: Sequence[Request]) -> None:
+    """Raises EngineError when two requests share an id: their completions could not be told apart."""
+    twice = [i for i, count in Counter(r.id for r in requests).items() if count > 1]
+    if twice:
+        raise EngineError(f"{len(twice)} request id(s) occur more than once, first {twice[0]!r}: completions join on the id, so make it unique per call")
+
+
+def chat_requests(rows: pl.DataFrame, id_column: str, text_column: str) -> list[Request]:
+    """One request per row, its text as a single user message."""
+    return [Request(i, [{"role": "user", "content": text}]) for i, text in rows.select(id_column, text_column).iter_rows()]
+
+
+def prompt_text(request: Request) -> str:
+    """The request's prompt as one string, roles shown; for engines and caches that need no tokens."""
+    if isinstance(request.prompt, str):
+        return request.prompt
+    return "\n".join(f"{m['role']}: {m['content']}" for m in request.prompt)
+
+
+def frame(completions: Sequence[Completion]) -> pl.DataFrame:
+    """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32; it may be empty."""
+    schema = {"id": pl.String, "n": pl.Int32, "text": pl.String, "finish_reason": pl.String, "tokens": pl.Int32}
+    return pl.DataFrame(completions, schema=schema, orient="row")
+
+
+@contextmanager
+def open_engine(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> Iterator[Engine]:
+    """The engine that `engine.name` names, with the model in `model_dir` loaded; leaving the context frees the model.
+
+    `model` is the model's name (M1), for progress and errors. Raises EngineError for an unknown engine or a package that is not installed,
+    ModelError for a folder that holds no usable model.
+    """
+    if engine.name not in ENGINES:
+        near = difflib.get_close_matches(engine.name, ENGINES, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise EngineError(f"engine.name: unknown engine {engine.name!r}{hint} Known engines: {', '.join(sorted(ENGINES))}")
+    module, cls = ENGINES[engine.name]
+    try:
+        make = getattr(importlib.import_module(module), cls)
+    except ModuleNotFoundError as e:
+        raise EngineError(f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: pip install {e.name}") from None
+    with make(engine, hardware, Path(model_dir), model=model, seed=seed) as opened:
+        yield opened

@@ -1,0 +1,104 @@
+"""LLM-as-a-Judge (paper 2.2, step 3): what the judge is shown, how its score is read, and the mean of its K tries.
+
+A judgement is text; a score is a number. A judgement that cannot be read has the score null: never 0, never -1.
+"""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+
+from stages.console.errors import TableError
+from stages.method.prompting import quoted, render
+from stages.store.tables import JUDGEMENTS
+
+BEST = 5.0
+
+# The label, a colon, then a number on the same line, in the dress that models give it: `Score: 4`, `**Score:** <4>`, `"score": 4`. The rubric's
+# own numbers have no such label. Group 1 is the label, group 2 the number.
+SCORE = re.compile(r"""(?<![^\W_])(score)[*_`"' \t\xa0]*[:：][*_`"' \t\xa0~<\[({]*([+\-−]?[0-9]+(?:[.,][0-9]+)*)""", re.IGNORECASE)
+# What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
+SAME = re.compile(
+    r"""[*_`"'>\])}]*(?:[ \t]*(?:points?|stars?)\b)?"""
+    r"""(?:[ \t]*\(?(?:/|out[ \t]+of\b)[ \t]*[*_`<\[({]*5(?:\.0+)?(?![0-9.,/]*[0-9]))?[*_`"'>\])}]*""",
+    re.IGNORECASE,
+)
+# What makes it another number: `4/10`, `4-5`, `1 + 1 = 2`, `3 or 4`, `40 %`, `4th`.
+OTHER = re.compile(r"[ \t]*(?:\(?(?:/|(?:out[ \t]+)?of\b)|[%+=×^]|[-–−~*x,:][ \t]*[0-9]|(?:or|to|and|plus|minus|times|percent)\b|[0-9])|[^\W_]", re.IGNORECASE)
+
+
+def read_score(text: str, finish_reason: str = "stop") -> float | None:
+    """The score that a judgement gives, 0 to 5 in halves; None when it cannot be read.
+
+    The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it said before. A score line
+    is `Score:` and a number, anywhere in a line; without a number (`Score: <n>`, as in the rubric) it is none. Unreadable are: numbers below
+    0, above 5 or between halves; a number that goes on as another (`4/10`, `3 or 4`, `1 + 1 = 2`); a judgement cut off by the length limit.
+    """
+    if finish_reason == "length":
+        return None
+    lines = list(SCORE.finditer(text))
+    if not lines:
+        return None
+    number, after = lines[-1][2], SAME.match(text, lines[-1].end())
+    if (after and OTHER.match(text, after.end())) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", number):
+        return None
+    score = float(number)
+    return score if score <= BEST and (2 * score).is_integer() else None
+
+
+def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
+    """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id, prompt_id, prompt, response).
+
+    What looks like a verdict or like a tag of the template inside prompt or response is marked `(quoted)`; see `prompting.quoted`.
+    Raises SrlmError when the template fails.
+    """
+    columns = answers.select("candidate_id", "prompt_id", "prompt", "response")
+    rows = [
+        (candidate, prompt_id, render(template, prompt=quoted(prompt, template, SCORE), response=quoted(response, template, SCORE)))
+        for candidate, prompt_id, prompt, response in columns.iter_rows()
+    ]
+    return pl.DataFrame(rows, schema={"candidate_id": pl.String, "prompt_id": pl.String, "text": pl.String}, orient="row")
+
+
+def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> pl.DataFrame:
+    """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text, finish_reason.
+
+    Matched by id, never by position. Raises TableError naming the first id that is no answer, or an answer that lacks one of its K completions.
+    """
+    k = completions.select(pl.col("n").max() + 1).item() or 0
+    stray = completions.join(answers, left_on="id", right_on="candidate_id", how="anti", maintain_order="left")
+    if len(stray):
+        raise TableError(f"{len(stray)} judgements are of no answer, the first of {stray['id'][0]!r}. Judge the answers of this very table")
+    tries = completions.group_by("id").agg(pl.col("n").n_unique().alias("different"), pl.len().alias("all"))
+    counted = answers.select("candidate_id").join(tries, left_on="candidate_id", right_on="id", how="left", maintain_order="left").fill_null(0)
+    wrong = counted.filter((pl.col("different") != k) | (pl.col("all") != k) | (pl.lit(k) == 0))
+    if len(wrong):
+        candidate, _, seen = wrong.row(0)
+        raise TableError(f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every answer the same number of times")
+    scores = [read_score(text, reason) for text, reason in completions.select("text", "finish_reason").iter_rows()]
+    read = completions.with_columns(pl.Series("score", scores, dtype=pl.Float64), pl.col("n").alias("k"), pl.lit(judge).alias("judge"))
+    joined = answers.select("candidate_id", "prompt_id").with_row_index("row").join(read, left_on="candidate_id", right_on="id")
+    return joined.sort("row", "k").select(pl.col(name).cast(dtype) for name, dtype in JUDGEMENTS.schema.items())
+
+
+def mean_scores(judgements: pl.DataFrame) -> pl.DataFrame:
+    """One row per answer, sorted by candidate_id: candidate_id, prompt_id, score, spread, variance, parsed.
+
+    score: mean of the readable judgements, not rounded; spread: highest minus lowest; variance: of the readable ones (over their number).
+    All three are null when none could be read; parsed (Int32) says how many could. Scores are halves, so all sums are exact, and no order of
+    the rows can change a result.
+    """
+    score = pl.col("score")
+    n, total, squares = score.count().cast(pl.Float64), score.sum(), (score * score).sum()
+    some = pl.when(score.count() > 0)
+    return (
+        judgements.group_by("candidate_id", "prompt_id")
+        .agg(
+            some.then(total / n).alias("score"),
+            (score.max() - score.min()).alias("spread"),
+            some.then((n * squares - total * total) / (n * n)).alias("variance"),
+            score.count().cast(pl.Int32).alias("parsed"),
+        )
+        .sort("candidate_id", "prompt_id")
+    )

@@ -1,0 +1,184 @@
+"""Preference pairs (paper 2.2, step 4): one score and one fate per candidate, best against worst per prompt. Whole columns at a time.
+
+A null score neither wins nor loses. Fates are decided in this order, so that every candidate has exactly one: `cut_off` (by the length limit),
+`duplicate` (an earlier candidate of the prompt has the same text), `unreadable` (no score), and for the rest `chosen`, `rejected`, `between`, or
+`tied` where the prompt gives no pair.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from stages.console.errors import TableError
+from stages.method.judging import mean_scores
+from stages.store.tables import PAIRS, SCORES
+
+FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
+CLOSE = 1e-9  # scores this near are equal: a band's edge is a product of floats, a mean of thirds is one
+
+
+def fates(
+    candidates: pl.DataFrame,
+    judgements: pl.DataFrame,
+    *,
+    min_margin: float,
+    rho: float | None,
+    signal: Literal["judge", "shuffled", "longest"],
+    seed: int,
+) -> pl.DataFrame:
+    """SCORES rows, sorted by prompt_id, then n.
+
+    A prompt gives a pair when chosen_score - rejected_score is above `min_margin` (scores, not rounded). `rho` null: highest against lowest
+    score, the lowest n among equals. `rho` >= 0 is the length control of Meta-Rewarding: chosen is the shortest candidate (tokens) whose score
+    is in the top share `rho` of the prompt's range, rejected the longest in the bottom share; equals go by score (further out first),
+    then the lowest variance of the judgements, then n. At rho = 0 the bands are points, so variance decides before length.
+
+    `signal` `shuffled` (control): score, spread and variance are dealt out anew among the prompt's scored candidates, by `seed`; the table
+    holds what was dealt. `longest` (control): the score of a readable candidate is its length in tokens, margin included, without length control.
+    Raises TableError when a judgement is of no candidate.
+    """
+    stray = judgements.join(candidates, on="candidate_id", how="anti", maintain_order="left")
+    if len(stray):
+        raise TableError(f"{len(stray)} judgements are of no candidate, the first of {stray['candidate_id'][0]!r}. Run judge_candidates again")
+    rows = candidates.join(mean_scores(judgements).drop("prompt_id"), on="candidate_id", how="left").sort("prompt_id", "n", "candidate_id")
+    rows = rows.with_columns(pl.col("parsed").fill_null(0), cut_off=pl.col("finish_reason") == "length")
+    first = pl.struct("prompt_id", "response", "cut_off").is_first_distinct()  # a text that was cut off hides no whole one
+    rows = rows.with_columns(
+        fate=pl.when("cut_off")
+        .then(pl.lit("cut_off"))
+        .when(~first)
+        .then(pl.lit("duplicate"))
+        .when(pl.col("score").is_null())
+        .then(pl.lit("unreadable"))
+        .otherwise(None)
+    )
+    if signal == "shuffled":
+        rows = _dealt_anew(rows, seed)
+    elif signal == "longest":
+        rows, rho = rows.with_columns(score=pl.when(pl.col("score").is_not_null()).then(pl.col("tokens").cast(pl.Float64))), None
+    ends = _ends(rows.filter(pl.col("fate").is_null()), min_margin, rho)
+    fate = (
+        pl.when(pl.col("fate").is_not_null())
+        .then("fate")
+        .when(pl.col("chosen_id").is_null())
+        .then(pl.lit("tied"))
+        .when(pl.col("candidate_id") == pl.col("chosen_id"))
+        .then(pl.lit("chosen"))
+        .when(pl.col("candidate_id") == pl.col("rejected_id"))
+        .then(pl.lit("rejected"))
+        .otherwise(pl.lit("between"))
+    )
+    return rows.join(ends, on="prompt_id", how="left", maintain_order="left").with_columns(fate=fate).select(*SCORES.schema)
+
+
+def _dealt_anew(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Deal score, spread, variance and parsed out anew among the candidates of a prompt that have no fate yet. Draws go by the sorted ids."""
+    live = rows.filter(pl.col("fate").is_null()).sort("prompt_id", "candidate_id")
+    drawn = live.with_columns(draw=pl.Series(np.random.default_rng(seed).random(len(live)), dtype=pl.Float64)).sort("prompt_id", "draw", "candidate_id")
+    what = ("score", "spread", "variance", "parsed")
+    dealt = live.select("candidate_id").hstack(drawn.select(what))  # both are sorted by prompt: each prompt's block meets its own
+    others = rows.filter(pl.col("fate").is_not_null())
+    anew = live.drop(what).join(dealt, on="candidate_id").select(rows.columns)
+    return pl.concat([others, anew]).sort("prompt_id", "n", "candidate_id")
+
+
+def _ends(live: pl.DataFrame, min_margin: float, rho: float | None) -> pl.DataFrame:
+    """prompt_id, chosen_id, rejected_id of the prompts that give a pair."""
+    score = pl.col("score")
+    high, low = score.max().over("prompt_id"), score.min().over("prompt_id")
+    band = (rho or 0.0) * (high - low) + CLOSE
+    up, down = (score, False), (score, True)
+    if rho is None:
+        best, worst = [down], [up]
+    elif rho == 0:
+        best, worst = [(pl.col("variance"), False), (pl.col("tokens"), False)], [(pl.col("variance"), False), (pl.col("tokens"), True)]
+    else:
+        best = [(pl.col("tokens"), False), down, (pl.col("variance"), False)]
+        worst = [(pl.col("tokens"), True), up, (pl.col("variance"), False)]
+
+    def first(rows: pl.DataFrame, order: list[tuple[pl.Expr, bool]], name: str) -> pl.DataFrame:
+        by = [pl.col("prompt_id"), *(e for e, _ in order), pl.col("n"), pl.col("candidate_id")]
+        ordered = rows.sort(by, descending=[False, *(d for _, d in order), False, False])
+        return ordered.group_by("prompt_id", maintain_order=True).agg(pl.col("candidate_id").first().alias(f"{name}_id"), score.first().alias(f"{name}_score"))
+
+    chosen, rejected = first(live.filter(score >= high - band), best, "chosen"), first(live.filter(score <= low + band), worst, "rejected")
+    apart = pl.col("chosen_score") - pl.col("rejected_score")
+    both = chosen.join(rejected, on="prompt_id").filter(apart > min_margin + CLOSE)
+    return both.select("prompt_id", "chosen_id", "rejected_id")
+
+
+def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """PAIRS rows, sorted by prompt_id: the `chosen` and the `rejected` candidate of each prompt that has them."""
+    texts = scores.join(candidates.select("candidate_id", "response"), on="candidate_id")
+    sides = {
+        side: texts.filter(pl.col("fate") == side).select(
+            "prompt_id", "model", pl.col("response").alias(side), pl.col("candidate_id").alias(f"{side}_id"), pl.col("score").alias(f"{side}_score")
+        )
+        for side in ("chosen", "rejected")
+    }
+    joined = sides["chosen"].join(sides["rejected"].drop("model"), on="prompt_id").join(prompts.select("prompt_id", "prompt"), on="prompt_id")
+    return joined.select(*PAIRS.schema).sort("prompt_id")
+
+
+def counts(prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataFrame, scores: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:
+    """Figures of one AIFT for its metrics file. A share or mean of nothing is null.
+
+    prompts: kept ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per candidate, whatever the signal;
+    score_histogram: single readable judgements by score; chosen_tokens, rejected_tokens: mean lengths.
+    """
+    kept = prompts.filter(pl.col("dropped").is_null())
+    dropped = prompts.drop_nulls("dropped").group_by("dropped").len().sort("dropped")
+    readable = judgements["score"].drop_nulls()
+    histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(11)}
+    fate_counts = {fate: int((scores["fate"] == fate).sum()) for fate in FATES}
+    tokens = scores.join(candidates.select("candidate_id", "tokens"), on="candidate_id", maintain_order="left")
+
+    def mean(values: pl.Series) -> float | None:
+        return float(values.mean()) if values.count() else None  # type: ignore[arg-type]
+
+    return {
+        "prompts": len(kept),
+        "dropped": {str(why): int(n) for why, n in dropped.iter_rows()},
+        "candidates": len(candidates),
+        "judgements": len(judgements),
+        "unparsed": judgements["score"].null_count(),
+        "fates": fate_counts,
+        "ties": scores.filter(pl.col("fate") == "tied")["prompt_id"].n_unique(),
+        "pairs": len(pairs),
+        "pair_yield": len(pairs) / len(kept) if len(kept) else None,
+        "mean_score": mean(mean_scores(judgements)["score"]),
+        "mean_margin": mean(pairs["chosen_score"] - pairs["rejected_score"]),
+        "score_histogram": histogram,
+        "commonest_score_share": max(histogram.values()) / len(readable) if len(readable) else None,
+        "unreadable_share": judgements["score"].null_count() / len(judgements) if len(judgements) else None,
+        "chosen_tokens": mean(tokens.filter(pl.col("fate") == "chosen")["tokens"]),
+        "rejected_tokens": mean(tokens.filter(pl.col("fate") == "rejected")["tokens"]),
+    }
+
+
+def warnings(counts: dict[str, Any], *, commonest_score: float, unreadable: float, pair_yield: float) -> list[str]:
+    """What is suspicious in `counts`, a sentence each: a saturated judge, an unreadable one, too few pairs. Limits are shares."""
+    said = []
+    if (share := counts["commonest_score_share"]) is not None and share > commonest_score:
+        score = max(counts["score_histogram"], key=counts["score_histogram"].__getitem__)
+        said.append(f"the judge is saturated: {share:.0%} of its readable scores are {score} (warned above {commonest_score:.0%})")
+    if (share := counts["unreadable_share"]) is not None and share > unreadable:
+        said.append(f"{share:.0%} of the judgements could not be read (warned above {unreadable:.0%})")
+    if (share := counts["pair_yield"]) is not None and share < pair_yield:
+        said.append(f"only {share:.0%} of the prompts give a pair (warned below {pair_yield:.0%})")
+    return said
+
+
+def lost(prompts: pl.DataFrame, scores: pl.DataFrame) -> str:
+    """What became of the prompts that gave no pair: `of 64 prompts, 41 had no readable score and 23 were ties.`"""
+    kept = prompts.filter(pl.col("dropped").is_null()).select("prompt_id")
+    has = {fate: (pl.col("fate") == fate).any() for fate in FATES}
+    why = pl.when(has["chosen"]).then(None).when(has["tied"]).then(pl.lit("were ties")).when(has["unreadable"]).then(pl.lit("had no readable score"))
+    seen = scores.group_by("prompt_id").agg(why.otherwise(pl.lit("had only cut-off answers")).alias("why"))
+    all_lost = kept.join(scores, on="prompt_id", how="anti").select("prompt_id", why=pl.lit("had no answers"))
+    lost = pl.concat([kept.join(seen, on="prompt_id"), all_lost]).drop_nulls("why").group_by("why").len().sort("len", "why", descending=[True, False])
+    said = [f"{n} {reason}" for reason, n in lost.iter_rows()]
+    return f"of {len(kept)} prompts, " + (" and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said) or "none was lost") + "."

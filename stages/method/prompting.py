@@ -1,0 +1,206 @@
+"""New prompts (paper 2.2, step 1): few-shot demonstrations, templates filled once, and Self-Instruct's filters (arXiv 2212.10560).
+
+Leaves out where templates lie and who writes: text in, text out.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import polars as pl
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq
+
+from stages.console.errors import SrlmError
+from stages.console.ids import content_id
+from stages.store.tables import PROMPTS
+
+MIN_WORDS, MAX_WORDS = 4, 150
+NOT_FOR_TEXT = re.compile(r"\b(?:images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b", re.IGNORECASE)
+CLOSING_TAG = re.compile(r"</([A-Za-z][\w-]*)>")
+
+_jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # plain text, not HTML
+
+
+@lru_cache(maxsize=16)
+def _compile(template: str) -> Template:
+    return _jinja.from_string(template)
+
+
+def render(template: str, /, **fields: object) -> str:
+    """Fill a jinja template once: a `{{` inside a field is data, never code.
+
+    Raises SrlmError when the template is not valid, fails, or names a field that is not given.
+    """
+    head = f"template {template[:60]!r}"
+    try:
+        return _compile(template).render(**fields)
+    except TemplateSyntaxError as e:
+        raise SrlmError(f"{head}, line {e.lineno}: not a valid jinja template: {e.message}") from None
+    except UndefinedError as e:
+        raise SrlmError(f"{head}: {e.message}. It may use these fields: {', '.join(sorted(fields))}") from None
+    except Exception as e:  # a template is a small program: whatever it raises is its own fault, and the person's to mend
+        raise SrlmError(f"{head} fails: {type(e).__name__}: {e}") from e
+
+
+def quoted(text: str, template: str, verdict: re.Pattern[str]) -> str:
+    """`text` with ` (quoted)` put into what could pass for the judge's verdict or for one of the template's own tags; otherwise unchanged.
+
+    Data must not speak for the judge: in a self-rewarding loop that is the channel that training finds. `verdict` is the pattern the verdict
+    is read with; the mark goes behind its first group, so that the marked text no longer matches. `Score: 5` becomes `Score (quoted): 5`,
+    `</response>` becomes `</response (quoted)>`. A template without tags has no delimiters that this could guard.
+    """
+    marked = verdict.sub(lambda m: f"{m[1]} (quoted){m[0][len(m[1]) :]}", text)
+    names = "|".join(sorted({re.escape(name) for name in CLOSING_TAG.findall(template)}))
+    return re.sub(rf"(<\s*/?\s*(?:{names}))(\s*/?\s*>)", r"\1 (quoted)\2", marked, flags=re.IGNORECASE) if names else marked
+
+
+def draw_shots(ift: pl.DataFrame, accepted: Sequence[tuple[str, str]], *, ift_shots: int, new_shots: int, seed: int, request_id: str) -> list[tuple[str, str]]:
+    """(id, text) of the demonstrations of one request, shuffled: `ift_shots` IFT instructions, `new_shots` of the prompts `accepted` before.
+
+    Where fewer prompts were accepted, IFT fills their places. Decided by `(seed, request_id)` and the order of `ift` and `accepted`.
+    """
+    rng = random.Random(f"{seed}\x1f{request_id}")
+    new = rng.sample(accepted, min(new_shots, len(accepted)))
+    rows = rng.sample(range(len(ift)), min(ift_shots + new_shots - len(new), len(ift)))
+    shots = [*new, *ift[rows].select("ift_id", "instruction").iter_rows()]
+    rng.shuffle(shots)
+    return shots
+
+
+def text_key(text: str) -> str:
+    """What makes two prompts the same: their words, whatever the case and the white space."""
+    return " ".join(text.split()).casefold()
+
+
+class RougeL:
+    """Texts to compare with by ROUGE-L F-measure; decides exactly as `rouge_score` without stemming does, some thousand times faster.
+
+    Tokens are interned as characters, so that rapidfuzz finds the longest common subsequence of two strings. The F-measure depends on that
+    length and both lengths only: so texts are kept by length, and each length has a least subsequence that would be above the threshold.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self._characters: dict[str, str] = {}
+        self._by_length: defaultdict[int, list[str]] = defaultdict(list)
+
+    def add(self, text: str) -> None:
+        tokens = self._tokens(text)
+        self._by_length[len(tokens)].append("".join(self._characters.setdefault(t, chr(len(self._characters) + 1)) for t in tokens))
+
+    def above(self, text: str) -> bool:
+        """Whether the F-measure of `text` against any added text is above the threshold."""
+        tokens = self._tokens(text)
+        query = "".join(self._characters.get(t, "\0") for t in tokens)  # "\0": a word that no added text has
+        for length, texts in self._by_length.items():
+            least = self._least(len(tokens), length)
+            if least <= min(len(tokens), length) and process.extractOne(query, texts, scorer=LCSseq.similarity, score_cutoff=least) is not None:
+                return True
+        return False
+
+    def _least(self, a: int, b: int) -> int:
+        """The shortest common subsequence of texts of `a` and `b` tokens that is above the threshold; more than both when none is."""
+        least = max(1, int(self.threshold * (a + b) / 2) - 1)
+        while least <= min(a, b):
+            precision, recall = least / a, least / b  # in rouge_score's own steps: at the threshold the last bit decides
+            if 2 * precision * recall / (precision + recall) > self.threshold:
+                break
+            least += 1
+        return least
+
+    @staticmethod
+    def _tokens(text: str) -> list[str]:
+        return re.findall(r"[a-z0-9]+", text.lower())
+
+
+class PromptFilter:
+    """Self-Instruct's filters, asked in order of arrival; an accepted prompt joins those that later ones are compared with.
+
+    `seeds` are the demonstrations and other human prompts; `held_out` are prompts of test sets, refused by text (see `text_key`) but not by
+    likeness. `rouge_l` is the ROUGE-L F-measure above which a prompt is too similar (Self-Instruct: 0.7).
+    """
+
+    def __init__(self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float) -> None:
+        self._similar = RougeL(rouge_l)
+        self._known: set[str] = set()
+        self._held_out = {text_key(text) for text in held_out}
+        for text in seeds:
+            self._accept(text)
+
+    def reason(self, text: str, finish_reason: str) -> str | None:
+        """Why `text` is dropped, as one short word for SQL; None when it is accepted."""
+        why = "cut_off" if finish_reason == "length" else _unfit(" ".join(text.split())) or self._seen(text)
+        if why is None:
+            self._accept(text)
+        return why
+
+    def _seen(self, text: str) -> str | None:
+        key = text_key(text)
+        if key in self._held_out:
+            return "held_out"
+        if key in self._known:
+            return "repeat"
+        return "too_similar" if self._similar.above(text) else None
+
+    def _accept(self, text: str) -> None:
+        if (key := text_key(text)) not in self._known:
+            self._known.add(key)
+            self._similar.add(text)
+
+
+def _unfit(text: str) -> str | None:
+    """The filters that look at one prompt alone; white space is single, as Self-Instruct makes it first."""
+    words = len(text.split(" "))
+    if not text:
+        return "empty"
+    if words < MIN_WORDS:
+        return "too_short"
+    if words > MAX_WORDS:
+        return "too_long"
+    if NOT_FOR_TEXT.search(text):
+        return "blacklisted_word"
+    if text.lower().startswith("write a program"):  # Self-Instruct capitalises first, so its test ignores case as well
+        return "starts_with_program"
+    if text[0] in string.punctuation:
+        return "starts_with_punctuation"
+    return None if text[0].isascii() else "non_english_start"
+
+
+class Written(NamedTuple):
+    """One prompt as it arrived: its text, the ids of its shots, and why it was dropped (None: kept)."""
+
+    text: str
+    shots: list[str]
+    dropped: str | None
+
+
+def prompt_id(text: str) -> str:
+    """Id of a prompt: the same text has the same id everywhere."""
+    return content_id(text)
+
+
+def prompts_frame(written: Sequence[Written], model: str, writer: str) -> pl.DataFrame:
+    """PROMPTS rows in order of arrival. A repeat's id holds its place as well, since ids are unique and a repeat is always dropped."""
+    seen: set[str] = set()
+    rows = []
+    for i, one in enumerate(written):
+        row_id = content_id(one.text, i) if one.text in seen else prompt_id(one.text)
+        seen.add(one.text)
+        rows.append((row_id, model, one.text, writer, list(one.shots), one.dropped))
+    return pl.DataFrame(rows, schema=PROMPTS.schema, orient="row")
+
+
+def why_dropped(written: Sequence[Written]) -> str:
+    """One sentence for people: how many prompts each filter dropped, the commonest first."""
+    reasons = Counter(one.dropped for one in written if one.dropped is not None)
+    counted = ", ".join(f"{n} {why}" for why, n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    return f"Of {len(written)} written, {reasons.total()} were dropped" + (f": {counted}." if counted else ".")

@@ -1,0 +1,1 @@
+"""TRL behind two functions."""

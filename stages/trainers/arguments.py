@@ -1,0 +1,143 @@
+"""What SFT and DPO share: loading, the training arguments set on purpose, progress, the log, saving."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from stages.config.params import Hardware, TrainDpo, TrainSft
+from stages.console.errors import ModelError, TrainingError
+from stages.console.progress import progress
+
+DROPOUTS = ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "dropout")
+"""What the families of models call their dropout; those that a config has are set."""
+
+
+class Trained(NamedTuple):
+    """What training did: the log (one row per optimizer step), how many rows it used, and how many were left out as too long."""
+
+    log: pl.DataFrame
+    rows: int
+    too_long: int
+
+
+def load(folder: Path, dropout: float) -> tuple[Any, Any]:
+    """Model in float32 (its weights are what is trained; bfloat16 is a matter of autocast) and tokenizer. Raises ModelError."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    _no_bars()
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        for name in DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, dropout)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype="float32", use_safetensors=True, **local)
+    except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
+        raise ModelError(f"{folder} holds no model that can be trained (config, tokenizer and safetensors weights are needed): {e}") from None
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer in {folder} has no chat template, which decides how prompt and answer are joined. Add a chat_template.jinja to it")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer in {folder} has no end token, so a model could not learn where an answer ends. Set eos_token in its config")
+    return model, tokenizer
+
+
+def _no_bars() -> None:
+    """Switch off the libraries' progress bars: ours shows the steps, and a bar in a log file is noise."""
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    disable_progress_bars()
+    logging.disable_progress_bar()
+    os.environ["TQDM_DISABLE"] = "1"  # TRL's bar over the reference's log-probabilities has no other switch
+
+
+def turns(prompt: str, response: str) -> list[dict[str, str]]:
+    """One exchange as messages."""
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+
+
+def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
+    """Tokens of each exchange, chat template included; measured beforehand, since TRL would cut what is too long without a word."""
+    return pl.Series([len(ids) for ids in tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False)] if exchanges else [], dtype=pl.Int32)
+
+
+def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
+    """What both of TRL's configs take to train on `rows` rows. Raises TrainingError when `micro_batch` does not divide `batch`, or CUDA is missing."""
+    import torch
+
+    if params.batch % params.micro_batch:
+        raise TrainingError(
+            f"batch {params.batch} is not a multiple of micro_batch {params.micro_batch}: the batch is reached by accumulating whole micro batches. "
+            f"Set micro_batch to a divisor of {params.batch}"
+        )
+    if hardware.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu")
+    if hardware.threads > 0:
+        torch.set_num_threads(hardware.threads)
+    accumulate = params.batch // params.micro_batch
+    steps = params.epochs * math.ceil(math.ceil(rows / params.micro_batch) / accumulate)
+    return {
+        "output_dir": str(out),
+        "num_train_epochs": params.epochs,
+        "learning_rate": params.lr,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr": params.lr_end},
+        "warmup_steps": min(params.warmup_steps, steps // 2),  # a run of few steps must not end inside its warmup, where the first rate is 0
+        "per_device_train_batch_size": params.micro_batch,
+        "gradient_accumulation_steps": accumulate,
+        "max_length": None,  # rows that are too long are left out and counted, never cut
+        "gradient_checkpointing": params.gradient_checkpointing,
+        "bf16": params.dtype == "bfloat16",
+        "optim": "adamw_torch",
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": hardware.device == "cpu" or not torch.cuda.is_available(),
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a NaN must be seen
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+
+
+def train(trainer: Any, label: str) -> list[dict[str, float]]:
+    """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises TrainingError when the loss is no number."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Show(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if "loss" in (logs := kwargs["logs"]):
+                advance(1, f"loss {logs['loss']:.3f}")
+
+    batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Show())
+    with progress(label, int(trainer.args.num_train_epochs) * batches, "steps") as advance:
+        trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if bad := [entry["step"] for entry in steps if not math.isfinite(entry["loss"])]:
+        raise TrainingError(f"{label}: the loss was no longer a number at step {bad[0]} of {len(steps)}. Lower lr, or use dtype float32")
+    return steps
+
+
+def log_frame(steps: list[dict[str, float]], names: Mapping[str, str]) -> pl.DataFrame:
+    """The log as a table: step Int32, counted from 1, then `names` (column -> what TRL calls it), all Float64."""
+    columns = {"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32)}
+    return pl.DataFrame(columns | {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in names.items()})
+
+
+def save(trainer: Any, tokenizer: Any, out: Path) -> None:
+    """Weights (float32 safetensors), config, generation config and tokenizer with its chat template into `out`."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
+    model.generation_config.use_cache = True
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)

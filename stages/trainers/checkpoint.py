@@ -1,0 +1,104 @@
+"""Model folders that we did not train: fetched, copied or made at random, then brought into one form.
+
+The form: config, safetensors, a tokenizer with a chat template and a pad token. Pickled weights and a repository's own code are left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stages.console.errors import ModelError
+
+ALLOWED = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template.jinja",
+)
+CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
+
+
+def download(repo: str, revision: str, folder: Path) -> None:
+    """A pinned revision from the Hub. Raises ModelError naming both; the token comes from the usual places and is never shown."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(ALLOWED))
+    except Exception as e:  # network, authentication, gating, unknown names: dozens of types
+        raise ModelError(
+            f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: {e}. Check name and revision, or log in: hf auth login"
+        ) from e
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def copy_local(source: Path, folder: Path) -> None:
+    """Copy the model files of a local folder."""
+    if not source.is_dir():
+        raise ModelError(f"{source} is no folder. Its name stands in params.yaml, base.<name>.path")
+    for pattern in ALLOWED:
+        for file in sorted(source.glob(pattern)):
+            shutil.copy2(file, folder / file.name)
+
+
+def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
+    """A small Llama with random weights and a byte tokenizer: it writes noise, at real lengths."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = {"<s>": 0, "</s>": 1, "<pad>": 2}
+    tokenizer = Tokenizer(models.BPE(vocab=special | {c: i + 3 for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    fast.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(alphabet) + 3,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=max_context,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def complete(folder: Path) -> None:
+    """Check the form of a model folder and add what may be missing: chat template, pad token.
+
+    Raises ModelError naming the folder and what it lacks.
+    """
+    from transformers import AutoTokenizer
+
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder.name.removesuffix('.partial')}: no config.json in the model's folder. A transformers checkpoint is wanted")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder.name.removesuffix('.partial')}: no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as e:  # missing files surface as OSError, ValueError, TypeError or a Rust exception
+        raise ModelError(
+            f"{folder.name.removesuffix('.partial')}: no tokenizer that loads in the model's folder ({type(e).__name__}: {e}). Copy tokenizer.json and tokenizer_config.json there"
+        ) from e
+    if tokenizer.eos_token is None:
+        raise ModelError(f"{folder.name.removesuffix('.partial')}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # labels and attention are masked by position, so sharing the end token is safe
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+    tokenizer.save_pretrained(folder)

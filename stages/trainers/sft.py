@@ -1,0 +1,43 @@
+"""Supervised fine-tuning through TRL: M0 -> the SFT baseline, M0 -> M1 (paper 2.1, 2.4). The loss is on the response and its end token only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.config.params import Hardware, TrainSft
+from stages.console.errors import TrainingError
+from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, train, turns
+
+LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy", "tokens": "num_tokens"}
+
+
+def train_sft(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware, label: str) -> Trained:
+    """Tune the model in `model_dir` on `rows` (columns instruction, response) and save it into `out`.
+
+    Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns step Int32, loss
+    Float64 (mean negative log-likelihood per response token), lr Float64, accuracy Float64 (of response tokens), tokens Float64 (seen so far).
+    Raises ModelError for an unusable folder, TrainingError when no row fits into `max_length` or micro_batch does not divide batch.
+    """
+    trainer, tokenizer, kept = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
+    steps = train(trainer, label)
+    save(trainer, tokenizer, out)
+    return Trained(log_frame(steps, LOG), kept, len(rows) - kept)
+
+
+def sft_trainer(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware) -> tuple[Any, Any, int]:
+    """TRL's trainer ready to run, the tokenizer, and the number of rows that fit. Conversational prompt-completion rows: the chat template joins them."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = load(model_dir, params.dropout)
+    exchanges = [turns(*row) for row in rows.select("instruction", "response").iter_rows()]
+    fits = lengths(tokenizer, exchanges) <= params.max_length
+    kept = [exchange for exchange, fit in zip(exchanges, fits, strict=True) if fit]
+    if not kept:
+        raise TrainingError(f"none of {len(rows)} rows fits into max_length {params.max_length} tokens. Raise train_sft.max_length, or look at the rows")
+    dataset = Dataset.from_dict({"prompt": [e[:1] for e in kept], "completion": [e[1:] for e in kept]})
+    args = SFTConfig(**arguments(params, len(kept), out, seed, hardware), completion_only_loss=True, packing=False)
+    return SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer), tokenizer, len(kept)

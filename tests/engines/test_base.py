@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_llama import HARDWARE, engine_params
+
+from stages.console.errors import EngineError
+from stages.engines import base
+
+
+def try_to_open(folder: Path, name: str) -> None:
+    wrong = engine_params("scripted").model_copy(update={"name": name})
+    with base.open_engine(wrong, HARDWARE, folder, model="M1", seed=0):
+        pass
+
+
+def test_an_unknown_engine_is_named_beside_the_known(tmp_path: Path):
+    with pytest.raises(EngineError, match=r"transfomers.*did you mean transformers.*scripted, transformers"):
+        try_to_open(tmp_path, "transfomers")
+
+
+def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(base.ENGINES, "scripted", ("no_such_engine_package", "X"))
+    with pytest.raises(EngineError, match="pip install no_such_engine_package"):
+        try_to_open(tmp_path, "scripted")
+
+
+def test_base_and_scripted_cost_no_torch():
+    code = "import sys, stages.engines.base, stages.engines.scripted; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_completion_seeds_are_stable_and_apart():
+    assert base.completion_seed(0, "a", 0) == 5702018327209904986  # a new version of this function would change every text
+    seeds = {base.completion_seed(s, i, n) for s in range(5) for i in ("a", "b", "a0") for n in range(12)}
+    assert len(seeds) == 5 * 3 * 12
+    assert all(0 <= s < 2**63 for s in seeds)

@@ -1,0 +1,135 @@
+"""What only an engine with a model has: special tokens, end tokens, the folder's files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_llama import HARDWARE, build, engine_params
+
+from stages.console.errors import EngineError, ModelError
+from stages.engines.base import Request, Sampling
+from stages.engines.transformers import TransformersEngine
+
+GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=8)
+
+
+def engine(folder: Path, **kw) -> TransformersEngine:
+    return TransformersEngine(engine_params("transformers", **kw), HARDWARE, folder, model="M1", seed=7)
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
+
+
+def encode(e: TransformersEngine, prompt) -> list[int]:
+    return e._encode([Request("x", prompt)])[0]
+
+
+def test_messages_are_the_template_and_nothing_more(tiny):
+    e = engine(tiny)
+    assert encode(e, [{"role": "user", "content": "Say cat"}]) == encode(e, "<bos>Question: Say cat Answer:")
+    assert encode(e, "Say cat") == e.tokenizer("Say cat", add_special_tokens=False).input_ids
+
+
+def test_a_tokenizer_that_gives_a_bos_gives_one_only(tiny):
+    e = engine(tiny)
+    e.adds_bos = True
+    bos = e.tokenizer.bos_token_id
+    assert encode(e, "Say cat")[0] == bos
+    assert encode(e, "<bos>Say cat") == encode(e, "Say cat")
+    assert encode(e, [{"role": "user", "content": "Say cat"}]).count(bos) == 1
+
+
+def test_an_empty_prompt_is_the_start_of_a_document(tiny):
+    e = engine(tiny)
+    assert encode(e, "") == [e.tokenizer.bos_token_id]
+
+
+def test_greedy_is_what_generate_says(tiny):
+    e = engine(tiny)
+    (done,) = e.generate([Request("x", "Question: Say cat")], GREEDY)
+    ids = torch.tensor([encode(e, "Question: Say cat")])
+    out = e.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=2, pad_token_id=0)
+    assert done.text == e.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_every_end_token_ends_a_text_and_is_not_counted(copy, n):
+    plain = engine(copy)
+    (written,) = plain.generate([Request("x", "Question: Say cat")], GREEDY)
+    ids = plain.tokenizer(written.text, add_special_tokens=False).input_ids
+    third = ids[2]
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, third]}))
+    e = engine(copy)
+    assert e.end_ids == {2, third}
+    done = e.generate([Request("x", "Question: Say cat"), Request("y", "cat " * 20)], GREEDY._replace(n=n))[0]
+    assert (done.finish_reason, done.tokens) == ("stop", ids.index(third))
+    assert done.text == e.tokenizer.decode(ids[: ids.index(third)])
+
+
+def test_the_folders_own_generation_settings_do_not_leak_in(copy, tiny):
+    request = [Request("x", "Question: Say cat")]
+    before = engine(tiny).generate(request, GREEDY)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"use_cache": False}))
+    (copy / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": 2, "repetition_penalty": 9.0, "do_sample": True, "temperature": 5.0, "max_length": 3, "use_cache": False})
+    )
+    assert engine(copy).generate(request, GREEDY) == before
+
+
+def test_the_context_is_at_most_the_models(tiny):
+    assert engine(tiny, max_context=4096).max_context == 128
+
+
+def test_finished_rows_outlive_a_table_of_learned_positions(tmp_path, tiny):
+    """GPT-2 has 24 positions here; a long prompt is finished while a short one in its chunk writes on."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    torch.manual_seed(0)
+    shape = {"n_positions": 24, "n_embd": 16, "n_layer": 1, "n_head": 2, "bos_token_id": 1, "eos_token_id": 2}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    e = engine(tmp_path)
+    short, long = e.generate([Request("short", "cat"), Request("long", "cat" + " cat" * 19)], GREEDY._replace(max_tokens=20))
+    assert short.tokens > 4 >= long.tokens
+
+
+def test_messages_without_a_template_say_what_to_do(tmp_path):
+    e = engine(build(tmp_path, template=None))
+    with pytest.raises(EngineError, match=r"no chat template.*chat_template\.jinja"):
+        e.generate([Request("x", [{"role": "user", "content": "cat"}])], GREEDY)
+    assert e.generate([Request("x", "cat")], GREEDY)
+
+
+def test_a_template_that_refuses_is_named(tmp_path):
+    e = engine(build(tmp_path, template="{{ raise_exception('no system role here') }}"))
+    with pytest.raises(EngineError, match="no system role here"):
+        e.generate([Request("x", [{"role": "system", "content": "cat"}])], GREEDY)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_names_it(copy, missing):
+    (copy / missing).unlink()
+    with pytest.raises(ModelError, match=r"model has no .*(config\.json|tokenizer\.json|safetensors)"):
+        engine(copy)
+
+
+def test_no_folder_and_broken_config(tmp_path, copy):
+    with pytest.raises(ModelError, match="no model folder"):
+        engine(tmp_path / "M9")
+    (copy / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        engine(copy)
+
+
+def test_cuda_that_is_not_there(tiny, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EngineError, match="device to auto or cpu"):
+        TransformersEngine(engine_params("transformers"), HARDWARE.model_copy(update={"device": "cuda"}), tiny, model="M1", seed=0)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+import pytest
+
+from stages.console.errors import TableError
+from stages.console.ids import content_id
+from stages.method.eft import agreeing, eft_rows, thin
+from stages.store.tables import EFT
+
+
+def ranked(*ranks: tuple[str, str, int]) -> pl.DataFrame:
+    return pl.DataFrame(ranks, schema={"prompt_id": pl.String, "candidate_id": pl.String, "human_rank": pl.Int32}, orient="row")
+
+
+def judged(tries: dict[str, list[float | None]], prompt: str = "p") -> pl.DataFrame:
+    rows = [(prompt, c, k, s) for c, scores in tries.items() for k, s in enumerate(scores)]
+    schema = {"prompt_id": pl.String, "candidate_id": pl.String, "k": pl.Int32, "score": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(text=pl.format("{}-{}", "candidate_id", "k"))
+
+
+THREE = ranked(("p", "a", 0), ("p", "b", 1), ("p", "c", 2))
+
+
+@pytest.mark.parametrize(
+    ("scores", "strict", "weak"),
+    [
+        ([3, 2, 1], True, True),
+        ([3, 3, 1], False, True),
+        ([3, 1, 1], False, True),
+        ([3, 3, 3], False, False),
+        ([1, 2, 3], False, False),
+        ([3, 1, 2], False, False),
+        ([2, 3, 1], False, False),
+        ([3, None, 1], False, False),
+        ([None, None, None], False, False),
+    ],
+)
+def test_a_try_is_kept_when_its_order_agrees_with_peoples(scores: list[float | None], strict: bool, weak: bool) -> None:
+    judgements = judged({c: [s] for c, s in zip("abc", scores, strict=True)})
+    modes: dict[Literal["strict", "weak"], bool] = {"strict": strict, "weak": weak}
+    for mode, kept in modes.items():
+        assert agreeing(THREE, judgements, mode)["candidate_id"].to_list() == (["a", "b", "c"] if kept else [])
+
+
+def test_only_the_first_agreeing_try_of_a_prompt_is_kept() -> None:
+    kept = agreeing(THREE, judged({"a": [1, 5, 4], "b": [2, 4, 3], "c": [3, 3, 2]}), "strict")
+    assert kept["text"].to_list() == ["a-1", "b-1", "c-1"]
+
+
+def test_answers_of_equal_rank_put_no_constraint() -> None:
+    people = ranked(("p", "a", 0), ("p", "b", 1), ("p", "c", 1))
+    for b, c in ((1, 2), (2, 1), (2, 2)):
+        assert len(agreeing(people, judged({"a": [3], "b": [b], "c": [c]}), "strict")) == 3
+    assert agreeing(people, judged({"a": [3], "b": [1], "c": [3]}), "strict").is_empty()
+
+
+def test_a_prompt_whose_answers_people_ranked_alike_shows_no_agreement() -> None:
+    people = ranked(("p", "a", 0), ("p", "b", 0))
+    assert agreeing(people, judged({"a": [3], "b": [1]}), "strict").is_empty()
+
+
+def test_a_try_that_does_not_hold_every_answer_does_not_count() -> None:
+    assert agreeing(THREE, judged({"a": [3], "b": [2]}), "strict").is_empty()
+
+
+def test_prompts_are_decided_one_by_one_whatever_the_order_of_the_rows() -> None:
+    people = pl.concat([THREE, ranked(("q", "d", 1), ("q", "e", 0))])
+    judgements = pl.concat([judged({"a": [1, 3], "b": [2, 2], "c": [3, 1]}), judged({"d": [1, 1], "e": [2, 5]}, "q")])
+    kept = agreeing(people, judgements, "strict")
+    assert kept["text"].to_list() == ["a-1", "b-1", "c-1", "d-0", "e-0"]
+    assert agreeing(people.reverse(), judgements.reverse(), "strict").equals(kept)
+
+
+def test_a_judgement_of_no_ranked_answer_is_named() -> None:
+    with pytest.raises(TableError, match="'z'"):
+        agreeing(THREE, judged({"z": [1]}), "strict")
+
+
+def flat(scores: list[float]) -> pl.DataFrame:
+    return pl.DataFrame({"candidate_id": [f"c{i}" for i in range(len(scores))], "score": scores}, schema={"candidate_id": pl.String, "score": pl.Float64})
+
+
+@pytest.mark.parametrize(
+    ("fours", "others", "to", "left"),
+    [(8, 2, 0.5, 2), (8, 4, 0.2, 1), (7, 3, 0.7, 7), (3, 4, 0.5, 3), (70, 70, 0.3, 30), (5, 2, 1.0, 5), (5, 1, 0.4, 0)],
+)
+def test_the_commonest_score_is_thinned_to_its_share(fours: int, others: int, to: float, left: int) -> None:
+    rows = flat([4.0] * fours + [float(i % 2) if others > 1 else 1.0 for i in range(others)])
+    kept = thin(rows, to, seed=0)
+    assert (kept["score"] == 4).sum() == left
+    assert (kept["score"] != 4).sum() == others
+
+
+def test_thinning_is_decided_by_seed_and_id_not_by_order() -> None:
+    rows = flat([4.0] * 20 + [1.0, 2.0, 3.0])
+    kept = set(thin(rows, 0.5, 1)["candidate_id"])
+    assert kept == set(thin(rows.reverse(), 0.5, 1)["candidate_id"])
+    assert kept != set(thin(rows, 0.5, 2)["candidate_id"])
+
+
+def test_one_score_for_all_cannot_be_thinned_into_a_spread() -> None:
+    assert len(thin(flat([4.0] * 5), 0.3, 0)) == 5
+    assert thin(flat([]), 0.3, 0).is_empty()
+
+
+def test_eft_rows_pair_the_judge_prompt_with_the_judgement() -> None:
+    prompts = pl.DataFrame({"candidate_id": ["b", "a"], "text": ["judge b", "judge a"]})
+    rows = eft_rows(THREE, judged({"a": [3], "b": [2]}), prompts)
+    assert dict(rows.schema) == EFT.schema
+    assert sorted(rows.rows()) == sorted(
+        [(content_id("judge a", "a-0"), "a", "judge a", "a-0", 3.0, 0), (content_id("judge b", "b-0"), "b", "judge b", "b-0", 2.0, 1)]
+    )

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.console.errors import SeedDataError
+from stages.console.ids import content_id
+from stages.method.prompting import text_key
+from stages.method.seeds import ranked_answers, split
+from stages.store.tables import IFT_TRAIN, RANKED, TEST_PROMPTS
+
+REAL = Path(__file__).parents[3] / "shared" / "real" / "ranked_messages.jsonl.gz"
+
+
+def prompt(message_id: str, text: str, **more: Any) -> dict[str, Any]:
+    fields = {"message_id": message_id, "parent_id": None, "role": "prompter", "text": text, "lang": "en", "rank": None}
+    return fields | {"deleted": False, "review_result": True, "tree_state": "ready_for_export"} | more
+
+
+def answer(message_id: str, parent: str, rank: int | None, text: str | None = None, **more: Any) -> dict[str, Any]:
+    return prompt(message_id, text or f"text of {message_id}", parent_id=parent, role="assistant", rank=rank) | more
+
+
+def taken(*messages: dict[str, Any]) -> list[tuple[str, int]]:
+    frame = ranked_answers(messages, lang="en", source="s")
+    return sorted(frame.select("source_id", "human_rank").iter_rows(), key=lambda row: (row[1], row[0]))
+
+
+TREE = (prompt("p", "Hello there?"), answer("a", "p", 1), answer("b", "p", 0))
+
+
+def test_ranked_answers_follow_the_contract() -> None:
+    frame = ranked_answers(TREE, lang="en", source="oasst")
+    assert dict(frame.schema) == RANKED.schema
+    ids = (content_id("Hello there?", "text of b"), content_id("Hello there?"))
+    assert frame.row(0) == (*ids, "Hello there?", "text of b", 0, "oasst", "b")
+    assert frame["human_rank"].to_list() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lang": "de"},
+        {"lang": "en-US"},  # exactly the language asked for
+        {"deleted": True},
+        {"review_result": False},
+        {"tree_state": "growing"},
+        {"role": "assistant"},
+        {"parent_id": "x"},
+        {"text": " \n"},
+    ],
+)
+def test_prompts_that_are_no_good_first_turns_are_left_out(change: dict[str, Any]) -> None:
+    other = (prompt("q", "Other?"), answer("c", "q", 0))
+    assert taken(*other, TREE[0] | change, *TREE[1:]) == [("c", 0)]
+
+
+@pytest.mark.parametrize("change", [{"deleted": True}, {"review_result": False}, {"rank": None}, {"role": "prompter"}, {"text": ""}])
+def test_ranks_close_up_over_answers_that_are_left_out(change: dict[str, Any]) -> None:
+    assert taken(*TREE, answer("c", "p", 2), TREE[2] | change) == taken(*TREE[:2], TREE[2], answer("c", "p", 2))
+    gone = [m if m["message_id"] != "b" else m | change for m in (*TREE, answer("c", "p", 2))]
+    assert taken(*gone) == [("a", 0), ("c", 1)]
+
+
+def test_absent_review_and_state_are_no_objection() -> None:
+    bare = [{k: v for k, v in m.items() if k not in ("deleted", "review_result", "tree_state")} for m in TREE]
+    assert taken(*bare) == taken(*TREE)
+    assert taken(*(m | {"review_result": None, "tree_state": None} for m in TREE)) == taken(*TREE)
+
+
+def test_equal_ranks_stay_equal() -> None:
+    assert taken(*TREE, answer("c", "p", 1), answer("d", "p", 5)) == [("b", 0), ("a", 1), ("c", 1), ("d", 2)]
+
+
+def test_later_turns_are_left_out() -> None:
+    later = (prompt("p2", "And then?", parent_id="a"), answer("c", "p2", 0))
+    assert taken(*TREE, *later) == taken(*TREE)
+
+
+def test_nested_trees_give_the_same_rows_as_flat_messages() -> None:
+    def nested(m: dict[str, Any], *replies: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in m.items() if k not in ("parent_id", "tree_state")} | {"replies": list(replies)}
+
+    tree = {"message_tree_id": "p", "tree_state": "ready_for_export", "prompt": nested(TREE[0], nested(TREE[1], nested(prompt("x", "More?"))), nested(TREE[2]))}
+    assert ranked_answers([tree], lang="en", source="s").equals(ranked_answers(TREE, lang="en", source="s"))
+    with pytest.raises(SeedDataError, match="no ranked answers"):
+        ranked_answers([tree | {"tree_state": "growing"}], lang="en", source="s")
+
+
+def test_of_answers_with_one_text_the_best_ranked_stays() -> None:
+    assert taken(*TREE, answer("c", "p", 2, "text of b"), answer("d", "p", 3)) == [("b", 0), ("a", 1), ("d", 2)]
+
+
+def test_of_two_trees_with_one_prompt_the_one_with_more_answers_stays() -> None:
+    again = (prompt("o", "Hello there?"), answer("c", "o", 0), answer("d", "o", 1), answer("e", "o", 2))
+    assert taken(*TREE, *again) == [("c", 0), ("d", 1), ("e", 2)]
+    assert taken(*TREE, *again[:3]) == [("c", 0), ("d", 1)]  # as many: the lower tree id
+
+
+def test_the_order_of_the_messages_does_not_matter() -> None:
+    messages = [*TREE, prompt("q", "Hello there?"), answer("c", "q", 0), answer("d", "q", 1), answer("e", "p", 1)]
+    expected = ranked_answers(messages, lang="en", source="s")
+    for seed in range(5):
+        random.Random(seed).shuffle(messages)
+        assert ranked_answers(messages, lang="en", source="s").equals(expected)
+
+
+def test_nothing_left_says_what_was_seen() -> None:
+    with pytest.raises(SeedDataError, match=r"f\.jsonl: no ranked answers in 3 messages: 1 first turns \(1 en\), 0 in 'de', 2 messages with a rank"):
+        ranked_answers(TREE, lang="de", source="f.jsonl")
+
+
+@pytest.mark.parametrize(("field", "value"), [("text", None), ("message_id", 7), ("role", None), ("rank", "first"), ("rank", 0.5)])
+def test_a_message_without_its_fields_is_named(field: str, value: Any) -> None:
+    with pytest.raises(SeedDataError, match=f"f.jsonl, message 2: {field} is"):
+        ranked_answers([TREE[0], TREE[1] | {field: value}, TREE[2]], lang="en", source="f.jsonl")
+
+
+# --- split ---
+
+
+def people(prompts: int, answers: int = 2, tag: str = "prompt") -> pl.DataFrame:
+    rows = [(f"{tag}{i}-{r}", f"{tag}{i}", f"{tag} {i}", f"answer {r}", r, "s", f"{tag}{i}-{r}") for i in range(prompts) for r in range(answers)]
+    return pl.DataFrame(rows, schema=RANKED.schema, orient="row")
+
+
+SIZES = {"ift": 10, "ift_valid": 2, "eft_prompts": 6, "test_prompts": 4, "test_ranked": 3}
+NAMES = {"ift": "ift", "ift_valid": "ift_valid", "ranked": "eft_prompts", "ranked_valid": "test_ranked", "test_prompts": "test_prompts"}
+
+
+def keys(tables: dict[str, pl.DataFrame]) -> dict[str, set[str]]:
+    column = {"ift": "instruction", "ift_valid": "instruction"}
+    return {name: {text_key(p) for p in frame[column.get(name, "prompt")]} for name, frame in tables.items()}
+
+
+def test_the_parts_are_as_large_as_asked_and_share_no_prompt() -> None:
+    tables = split(people(30), **SIZES, seed=1)
+    parts = keys(tables)
+    assert {name: len(part) for name, part in parts.items()} == {name: SIZES[size] for name, size in NAMES.items()}
+    assert len(set().union(*parts.values())) == 25
+    assert dict(tables["ift"].schema) == dict(tables["ift_valid"].schema) == IFT_TRAIN.schema
+    assert dict(tables["ranked"].schema) == dict(tables["ranked_valid"].schema) == RANKED.schema
+    assert dict(tables["test_prompts"].schema) == TEST_PROMPTS.schema
+
+
+def test_ift_is_the_answer_that_people_ranked_best() -> None:
+    ift = split(people(30), **SIZES, seed=1)["ift"]
+    assert set(ift["response"]) == {"answer 0"}
+    assert ift["ift_id"].to_list() == [content_id(*row) for row in ift.select("instruction", "response").iter_rows()]
+    assert all(source_id.endswith("-0") for source_id in ift["source_id"])
+
+
+def test_a_prompt_asked_twice_goes_to_one_side_and_once_into_ift() -> None:
+    loud = people(30).with_columns(pl.col("prompt").str.to_uppercase() + " ", prompt_id=pl.col("prompt_id") + "x", candidate_id=pl.col("candidate_id") + "x")
+    tables = split(pl.concat([people(30), loud]), **SIZES, seed=1)
+    assert [len(part) for part in keys(tables).values()] == [10, 2, 6, 3, 4]
+    assert len(set().union(*keys(tables).values())) == 25
+    assert len(tables["ift"]) == 10
+    assert len(tables["test_prompts"]) == 4
+    assert len(tables["ranked"]) == 6 * 4
+
+
+def test_ranked_parts_take_only_prompts_with_two_ranks() -> None:
+    tables = split(pl.concat([people(10), people(40, 1, "single")]), **SIZES, seed=1)
+    assert all(p.startswith("prompt") for name in ("ranked", "ranked_valid") for p in tables[name]["prompt"])
+    equal = people(9).with_columns(human_rank=pl.lit(0, pl.Int32), candidate_id=pl.col("candidate_id") + "e", prompt="equal " + pl.col("prompt"))
+    equal = equal.with_columns(prompt_id=pl.col("prompt"))
+    tables = split(pl.concat([people(16), equal]), **SIZES, seed=1)
+    assert not any(p.startswith("equal") for name in ("ranked", "ranked_valid") for p in tables[name]["prompt"])
+
+
+def sizes_of(ranked: pl.DataFrame, **changes: int) -> dict[str, int]:
+    return {name: len(part) for name, part in keys(split(ranked, **(SIZES | changes), seed=1)).items()}
+
+
+def test_fewer_prompts_shrink_every_part_in_proportion_but_never_to_nothing() -> None:
+    assert sizes_of(people(25)) == {"ift": 10, "ift_valid": 2, "ranked": 6, "ranked_valid": 3, "test_prompts": 4}
+    assert sizes_of(people(13)) == {"ift": 5, "ift_valid": 1, "ranked": 3, "ranked_valid": 1, "test_prompts": 2}
+    assert sizes_of(people(5)) == {"ift": 1, "ift_valid": 1, "ranked": 1, "ranked_valid": 1, "test_prompts": 1}
+    assert sizes_of(people(4), ift_valid=0) == {"ift": 1, "ift_valid": 0, "ranked": 1, "ranked_valid": 1, "test_prompts": 1}
+
+
+def test_few_prompts_with_two_ranks_shrink_only_the_ranked_parts() -> None:
+    assert sizes_of(pl.concat([people(3), people(40, 1, "single")])) == {"ift": 10, "ift_valid": 2, "ranked": 2, "ranked_valid": 1, "test_prompts": 4}
+
+
+@pytest.mark.parametrize(
+    ("ranked", "found"),
+    [
+        (people(1), "found 1 prompts, 1 of"),
+        (people(4), "found 4 prompts.*5 are needed"),
+        (pl.concat([people(1), people(40, 1, "single")]), "found 41 prompts, 1 of.*2 are needed"),
+        (people(0), "found 0 prompts"),
+    ],
+)
+def test_too_few_prompts_for_one_each_say_what_was_found(ranked: pl.DataFrame, found: str) -> None:
+    with pytest.raises(SeedDataError, match=found):
+        split(ranked, **SIZES, seed=1)
+
+
+def test_the_split_is_decided_by_seed_and_texts_not_by_row_order() -> None:
+    once = split(people(30), **SIZES, seed=1)
+    again = split(people(30).sample(fraction=1, shuffle=True, seed=5), **SIZES, seed=1)
+    assert all(once[name].equals(again[name]) for name in once)
+    assert keys(once) != keys(split(people(30), **SIZES, seed=2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 12), st.fixed_dictionaries({name: st.integers(1, 8) for name in SIZES}))
+def test_sizes_always_fit_what_there_is(paired: int, single: int, sizes: dict[str, int]) -> None:
+    ranked = pl.concat([people(paired), people(single, 1, "single")])
+    if paired < 2 or paired + single < 5:
+        with pytest.raises(SeedDataError):
+            split(ranked, **sizes, seed=0)
+        return
+    parts = keys(split(ranked, **sizes, seed=0))
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) <= paired + single
+    assert all(1 <= len(parts[name]) <= sizes[size] for name, size in NAMES.items())
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the file of real ranked messages is not here")
+def test_real_messages_split_into_all_parts() -> None:
+    with gzip.open(REAL, "rt", encoding="utf-8") as f:
+        messages = [json.loads(line) for line in f]
+    ranked = ranked_answers(messages, lang="en", source=REAL.name)
+    assert ranked["prompt_id"].n_unique() == 250
+    assert ranked["candidate_id"].is_unique().all()
+    assert ranked.group_by("prompt_id").agg((pl.col("human_rank").max() + 1 - pl.len()).alias("gap"))["gap"].to_list() == [0] * 250
+    parts = keys(split(ranked, ift=3200, ift_valid=64, eft_prompts=775, test_prompts=256, test_ranked=190, seed=0))
+    assert 240 <= sum(map(len, parts.values())) <= 250
+    assert len(set().union(*parts.values())) == sum(map(len, parts.values()))
