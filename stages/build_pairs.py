@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import load_params
+from stages.config.params import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.console.progress import err
@@ -26,7 +26,7 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.build_pairs
     with Run("build_pairs", root, model) as run:
         prompts, candidates, judgements = run.read(PROMPTS, model), run.read(CANDIDATES, model), run.read(JUDGEMENTS, model)
-        scores = pairing.fates(candidates, judgements, min_margin=p.min_margin, rho=params.aift[model].rho, signal=p.signal, seed=params.seed)
+        scores = pairing.fates(candidates, judgements, min_margin=p.min_margin, rho=entry(params.aift, "aift", model).rho, signal=p.signal, seed=params.seed)
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():
             raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")

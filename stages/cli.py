@@ -41,7 +41,7 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g.
 
 
 @app.command()
-def results(markdown: Annotated[bool, typer.Option(help="the README's tables")] = False) -> None:
+def results(markdown: Annotated[bool, typer.Option(help="as Markdown")] = False) -> None:
     """Show whether M1 < M2 < M3."""
     from stages.results import show
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import Base, Params, load_params
+from stages.config.params import Base, Params, entry, load_params
 from stages.console.command import command
 from stages.store.run import Run
 
@@ -23,7 +23,7 @@ LOG_SCHEMA = {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64}
 def main(model: str, root: Path = Path()) -> None:
     """Make data/models/MODEL from its entry in `base`."""
     params = load_params(root)
-    base = params.base[model]
+    base = entry(params.base, "base", model)
     with Run("get_model", root, model) as run:
         used = base.model_dump() | ({"tinyworld": params.tinyworld.model_dump()} if base.source == "tinyworld" else {})
         if base.source == "local":

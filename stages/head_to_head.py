@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import Params, load_params
+from stages.config.params import Params, entry, load_params
 from stages.console.command import command
 from stages.engines.base import Sampling, chat_requests, frame, open_engine
 from stages.method import evaluation
@@ -25,7 +25,7 @@ TEMPLATE = "stages/templates/compare.jinja"
 def main(match: str, root: Path = Path()) -> None:
     """Write data/EVAL/head_to_head/MATCH.parquet and data/metrics/MATCH.json."""
     params = load_params(root)
-    pair = params.head_to_head[match]
+    pair = entry(params.head_to_head, "head_to_head", match)
     with Run("head_to_head", root, match) as run:
         first, second = run.read(ANSWERS, pair.model), run.read(ANSWERS, pair.other)
         by_checker = params.evaluate.compare_with.endswith(".py")

@@ -1,15 +1,14 @@
-"""results: did the loop improve the model? Tables of the metrics that the pipeline left, on a terminal or as the README's Markdown.
+"""results: did the loop improve the model? Tables of the metrics that the pipeline left, on a terminal or as Markdown.
 
     srlm results [--markdown]
 
-Reads `data/metrics/*.json` of this run, and `data/results/{seeds,controls}.json` where they were made. Shows what is there; a missing figure is a dash.
+Reads `data/metrics/*.json`. Shows what is there; a figure that nothing measured is a dash.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -77,11 +76,7 @@ def show(root: Path, markdown: bool = False) -> None:
 
 def collect(root: Path, params: Params) -> list[Sheet]:
     metrics = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((root / "data" / "metrics").glob("*.json"))}
-    sheets = [writers(metrics, params), judges(metrics, params), matches(metrics, params), datasets(metrics, params)]
-    for name, sheet in (("seeds", seeds), ("controls", controls)):
-        file = root / "data" / "results" / f"{name}.json"
-        if file.is_file():
-            sheets.append(sheet(json.loads(file.read_text(encoding="utf-8")), params))
+    sheets = (writers(metrics, params), judges(metrics, params), matches(metrics, params), datasets(metrics, params))
     return [sheet for sheet in sheets if sheet.rows]
 
 
@@ -132,51 +127,7 @@ def datasets(metrics: Metrics, params: Params) -> Sheet:
     return Sheet("Preference data that the models made", ["dataset", "prompts", "candidates", "pairs", "margin", "unreadable %", "scores", "fates"], rows)
 
 
-def seeds(runs: dict[str, Any], params: Params) -> Sheet:
-    """One row per seed, then the mean."""
-    models = [m for m in params.evaluated if all(m in run["metrics"] for run in runs.values())]
-    chain = [m for m in models if m != "SFT"]
-    columns = [
-        "seed",
-        f"score greedy {' → '.join(models)}",
-        f"score sampled {' → '.join(models)}",
-        f"fully right % {' → '.join(models)}",
-        f"judge % {' → '.join(models)}",
-        f"{chain[-1]}–{chain[0]} win/tie/lose %",
-        "seconds",
-    ]
-
-    def line(name: str, group: list[dict[str, Any]]) -> list[str]:
-        def over(*path: str, scale: float = 1, digits: int = 2) -> str:
-            return " → ".join(f"{mean(figure(r['metrics'][m], *path) * scale for r in group):.{digits}f}" for m in models)
-
-        match = f"{chain[-1]}-{chain[0]}"
-        wtl = "/".join(f"{100 * mean(figure(r['metrics'][match], 'greedy', k) for r in group):.0f}" for k in ("win", "tie", "lose"))
-        return [name, over("writer", "greedy", "oracle_score"), over("writer", "sampled", "oracle_score"), over("writer", "greedy", "fully_right", scale=100, digits=1),
-                over("judge", "pairwise_accuracy", scale=100, digits=1), wtl, f"{mean(r['seconds'] for r in group):.0f}"]  # fmt: skip
-
-    return Sheet(f"{len(runs)} seeds from scratch", columns, [*(line(seed, [run]) for seed, run in runs.items()), line("mean", list(runs.values()))])
-
-
-def controls(runs: dict[str, Any], params: Params) -> Sheet:
-    """The last model of each control."""
-    last = params.evaluated[-1]
-    rows = []
-    for name, run in runs.items():
-        m = run["metrics"]
-        writer = m[last]["writer"]
-        pairs = " → ".join(str(m[f"AIFT-{a}"]["pairs"]) for a in params.aift)
-        rows.append([name, *(f"{number(writer['greedy'][c.key], c)} | {number(writer['sampled'][c.key], c)}" for c in WRITER), pairs])
-    return Sheet(f"Controls: {last} when something else than the judge orders the answers", ["control-seed", *(c.title for c in WRITER), "pairs"], rows)
-
-
 # Figures are {value, low, high, n}, null where nothing was measured
-
-
-def figure(metrics: Metrics, *path: str) -> float:
-    for part in path:
-        metrics = metrics[part]
-    return float(metrics["value"])
 
 
 def number(f: dict[str, Any] | None, column: Column) -> str:

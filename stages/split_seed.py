@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from stages.config.params import Params, load_params
 from stages.console.command import command
 from stages.method import seeds
@@ -36,7 +34,11 @@ def split(params: Params, root: Path, run: Run):
         from stages.tinyworld.demonstrators import seed_tables
 
         return seed_tables(p, split_seed=params.tinyworld.seed, seed=params.seed)
-    messages = read_file(run.watch(root / p.path)) if p.source == "file" else read_hub(str(p.repo), str(p.revision))
+    if p.source == "file":
+        messages = read_file(root / p.path)
+        run.watch(root / p.path)
+    else:
+        messages = read_hub(str(p.repo), str(p.revision))
     ranked = seeds.ranked_answers(messages, lang=p.lang, source=p.repo or Path(p.path).name)
     return seeds.split(
         ranked, ift=p.ift, ift_valid=p.ift_valid, eft_prompts=p.eft_prompts, test_prompts=p.test_prompts, test_ranked=p.test_ranked, seed=params.seed

@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from stages.console.errors import SrlmError
 from stages.console.progress import err, progress
 from stages.store.files import write_json
+from stages.store.run import LOG
 
 COPIED = ("dvc.yaml", "params.yaml", ".dvcignore", "stages", "data/.gitignore")
 CONTROLS: dict[str, dict[str, Any]] = {"shuffled": {"build_pairs.signal": "shuffled"}, "longest": {"build_pairs.signal": "longest"}}
@@ -59,11 +60,17 @@ def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[s
     prepare(root, folder, overrides)
     started = time.monotonic()
     with (folder / "repro.log").open("a") as log:
-        code = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, stdout=log, stderr=log, check=False, env=without_terminal()).returncode
+        code = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, stdout=log, stderr=log, check=False, env=own_path()).returncode
     if code:
         raise SrlmError(f"variant {variant} failed: read {folder / 'repro.log'}, mend it, and run the same command again")
     metrics = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "data" / "metrics").glob("*.json"))}
-    return {"overrides": overrides, "seconds": round(time.monotonic() - started, 1), "metrics": metrics}
+    return {"overrides": overrides, "seconds": round(time.monotonic() - started, 1), "metrics": metrics, "stages": stages(folder)}
+
+
+def stages(folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds, the model's own compute and peak memory of each stage's last run in `folder`; stages restored from the cache are absent."""
+    log = (json.loads(line) for line in (folder / LOG).read_text().splitlines()) if (folder / LOG).is_file() else iter(())
+    return {entry["stage"]: {key: entry[key] for key in ("seconds", "compute_s", "peak_mb")} for entry in log if entry["outcome"] == "done"}
 
 
 def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
@@ -93,5 +100,6 @@ def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
     yaml.dump(params, folder / "params.yaml")
 
 
-def without_terminal() -> dict[str, str]:
+def own_path() -> dict[str, str]:
+    """The environment, with this python first: DVC runs `python`."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import Params, load_params
+from stages.config.params import Params, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.engines.base import Completion, Engine, Request, Sampling, open_engine
@@ -23,7 +23,8 @@ from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_P
 def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/prompts.parquet."""
     params = load_params(root)
-    wanted, writer = params.aift[model].prompts, params.aift[model].writer
+    aift = entry(params.aift, "aift", model)
+    wanted, writer = aift.prompts, aift.writer
     with Run("write_prompts", root, model) as run:
         ift, template = run.read(IFT_TRAIN), run.template(params.write_prompts.template)
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
@@ -59,7 +60,7 @@ def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, templ
         if len(accepted) == wanted:
             return written
     raise TableError(
-        f"AIFT({model}): only {len(accepted)} of {wanted} prompts passed the filters after {p.max_rounds} rounds of {p.round}. {prompting.why_dropped(written)} "
+        f"AIFT({model}): only {len(accepted)} of {wanted} prompts passed the filters in {p.max_rounds} rounds of {p.round}. {prompting.why_dropped(written)} "
         f"Lower aift.{model}.prompts, raise write_prompts.max_rounds, or use a better writer"
     )
 

@@ -15,10 +15,10 @@ LIBRARIES = {
     "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
     "engines": {"torch", "transformers", "numpy", "polars", "jinja2"},
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
-    "store": {"polars", "duckdb", "dvc", "datasets"},
+    "store": {"polars", "psutil", "datasets"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
     "console": {"rich", "typer"},
-    "tinyworld": {"torch", "transformers", "tokenizers", "numpy", "polars", "jinja2"},
+    "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},
 }
 HEAVY = {"torch", "transformers", "trl", "datasets", "vllm", "ray"}
 ORACLE = {"stages.tinyworld"}

@@ -128,7 +128,15 @@ def test_a_fourth_iteration_runs_only_its_own_stages(space):
     (space.path / "params.yaml").write_text(new)
     stages = space.repro()
     (space.path / "params.yaml").write_text(params)
-    assert set(stages) == {"write_prompts@M3", "sample_candidates@M3", "judge_candidates@M3", "build_pairs@M3", "train_dpo@M4", "evaluate@M4", "head_to_head@M4-M3"}
+    assert set(stages) == {
+        "write_prompts@M3",
+        "sample_candidates@M3",
+        "judge_candidates@M3",
+        "build_pairs@M3",
+        "train_dpo@M4",
+        "evaluate@M4",
+        "head_to_head@M4-M3",
+    }
 
 
 def test_two_cold_runs_have_the_same_lock(space, tmp_path):
@@ -153,7 +161,9 @@ def test_a_killed_stage_leaves_nothing_and_the_same_command_finishes(space):
         shutil.rmtree(space.path / "data/models" / model)
     shutil.rmtree(space.path / ".dvc/cache/runs")
     started = space.path / "data/models/M2.partial"
-    process = subprocess.Popen([sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     until = time.monotonic() + 60
     while not started.exists() and time.monotonic() < until:
         time.sleep(0.02)

@@ -7,7 +7,7 @@ A section is named after the stage that reads it. `engine` (what can change a te
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -18,6 +18,7 @@ from stages.config.shared import Count, Decoding, Name, Positive, Section, Share
 from stages.console.errors import ParamsError
 
 PARAMS = "params.yaml"
+T = TypeVar("T")
 
 
 class Base(Source):
@@ -215,3 +216,10 @@ def load_params(root: Path = Path(), file: str = PARAMS) -> Params:
         return Params.model_validate(data)
     except ValidationError as e:
         raise ParamsError(explain(e, path, Params)) from None
+
+
+def entry(mapping: dict[str, T], section: str, name: str) -> T:
+    """`mapping[name]`. Raises ParamsError that lists the names there are."""
+    if name not in mapping:
+        raise ParamsError(f"{section} in params.yaml has no entry {name}; there are: {', '.join(mapping)}")
+    return mapping[name]

@@ -21,10 +21,10 @@ from stages.console.progress import progress
 from stages.engines.base import Completion, Request, Sampling, check_requests, completion_seed, prompt_text
 
 DULL = "It depends, and"  # an answer that opens so gets the same score from every judge
-COMMONEST = 3
+LEVELS = (3, 3, 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)  # as with people, one score is the commonest
 ASKS_FOR_SCORE = re.compile(r"\b(?:score|rubric)", re.IGNORECASE)
 NO_SCORE, CUT_OFF, IMPOSSIBLE = 0.08, 0.06, 0.06  # shares of the judgements; the rest end in a score from 0 to 5
-ANSWERS_CUT_OFF, QUESTIONS_CUT_OFF, TWICE, DULL_PROMPTS, STEADY = 0.05, 0.03, 0.10, 0.15, 0.15
+ANSWERS_CUT_OFF, QUESTIONS_CUT_OFF, TWICE, DULL_PROMPTS, STEADY = 0.05, 0.03, 0.10, 0.15, 0.60
 
 OPENINGS = ("How does", "Why might", "When should", "Which", "Where would", "Could", "What makes", "Explain whether", "Describe how", "Compare")
 WORDS = """able acorn adapt amber anchor ancient apple arrow attic autumn badger bake balance bamboo barley basket beacon bicycle birch blanket
@@ -108,7 +108,7 @@ class ScriptedEngine:
             return paragraph + mark, True
         if fate < CUT_OFF + NO_SCORE + IMPOSSIBLE:
             return f"{paragraph}{mark}\nScore: 9", True
-        level = COMMONEST if DULL in prompt else of_prompt.choice((1, 2, COMMONEST, COMMONEST, 4, 5))
+        level = LEVELS[0] if DULL in prompt else of_prompt.choice(LEVELS)
         steady = DULL in prompt or of_prompt.random() < STEADY
         return f"{paragraph}{mark}\nScore: {level if steady else min(5, max(0, level + rng.choice((-1, 0, 0, 1))))}", True
 

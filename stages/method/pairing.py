@@ -90,14 +90,13 @@ def _ends(live: pl.DataFrame, min_margin: float, rho: float | None) -> pl.DataFr
     score = pl.col("score")
     high, low = score.max().over("prompt_id"), score.min().over("prompt_id")
     band = (rho or 0.0) * (high - low) + CLOSE
-    up, down = (score, False), (score, True)
-    if rho is None:
-        best, worst = [down], [up]
-    elif rho == 0:
-        best, worst = [(pl.col("variance"), False), (pl.col("tokens"), False)], [(pl.col("variance"), False), (pl.col("tokens"), True)]
-    else:
-        best = [(pl.col("tokens"), False), down, (pl.col("variance"), False)]
-        worst = [(pl.col("tokens"), True), up, (pl.col("variance"), False)]
+    calm, short, long = (pl.col("variance"), False), (pl.col("tokens"), False), (pl.col("tokens"), True)
+    best: list[tuple[pl.Expr, bool]] = []
+    worst: list[tuple[pl.Expr, bool]] = []
+    if rho == 0:
+        best, worst = [calm, short], [calm, long]
+    elif rho is not None:
+        best, worst = [short, (score, True), calm], [long, (score, False), calm]
 
     def first(rows: pl.DataFrame, order: list[tuple[pl.Expr, bool]], name: str) -> pl.DataFrame:
         by = [pl.col("prompt_id"), *(e for e, _ in order), pl.col("n"), pl.col("candidate_id")]

@@ -1,7 +1,7 @@
 """What M0 reads: web-like text of the tiny world, one document per row. No test prompt stands in it.
 
 Most of it is questions with careless answers, many with a remark on the answer. The remarks are the checker's, with some findings flipped: noisy, as the
-web is. A few are full reviews in the very words of the judge's chat prompt; without them M0 could not judge zero-shot.
+web is. One document in six is a full review in the very words of the judge's prompt, which is what lets M0 judge zero-shot.
 """
 
 from __future__ import annotations

@@ -97,6 +97,11 @@ def test_best_means_best_of_all_answers_readable_or_not() -> None:
     assert judge_metrics(judged(("p", 0, None), ("p", 1, 5.0)), n=10)["five_best"]["value"] == 0
 
 
+def test_best_means_best_of_the_prompts_own_answers() -> None:
+    figures = judge_metrics(judged(("p", 0, 1.0), ("p", 1, 2.0), ("q", 1, 5.0), ("q", 2, 5.0)), n=10)
+    assert figures["five_best"]["value"] == 0.5
+
+
 def test_a_mean_near_five_is_not_a_perfect_five() -> None:
     assert judge_metrics(judged(("p", 0, 14.5 / 3), ("p", 1, 1.0)), n=10)["five_best"] == {"value": None, "low": None, "high": None, "n": 0}
 

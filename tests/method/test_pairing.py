@@ -125,10 +125,9 @@ def test_rho_takes_the_shortest_of_the_top_band_and_the_longest_of_the_bottom_ba
 
 
 def test_the_edge_of_a_band_is_inside_despite_float_noise() -> None:
-    # (1 - .1) * 4 + .1 * 2 is 3.8000000000000003 in floats; a mean of five is 3.8
-    five = [4, 4, 4, 3.5, 3.5]
-    assert sum(five) / 5 < 0.9 * 4 + 0.1 * 2
-    assert run([Answer([4], tokens=30), Answer(five, tokens=20), Answer([2])], rho=0.1)[0] == ["between", "chosen", "rejected"]
+    # scores 7/3, 6.5/3 and 2/3: the top tenth begins at exactly 6.5/3, in floats above it
+    assert 6.5 / 3 < 7 / 3 - 0.1 * (7 / 3 - 2 / 3)
+    assert run([Answer([2, 2, 3], tokens=30), Answer([2, 2, 2.5], tokens=20), Answer([0.5, 0.5, 1])], rho=0.1)[0] == ["between", "chosen", "rejected"]
 
 
 def test_equal_lengths_in_a_band_go_to_the_score_further_out() -> None:

@@ -43,8 +43,8 @@ def test_reviews_are_the_judge_prompt_itself_in_chat_format(corpus):
     scored = [text for text in corpus if "Score:" in text]
     assert scored
     for text in scored:
-        assert text.startswith(f"{END} Question: {head}")
-        assert rest.split("REPLY")[1] + " Answer: Wanted" in text
+        assert text.startswith(f"{END} {head}")
+        assert rest.split("REPLY")[1] + " Wanted" in text
         assert re.search(r" Score: [0-5]<end>$", text)
 
 

@@ -41,7 +41,15 @@ def test_chat_format():
         TOKENIZER.apply_chat_template([{"role": "system", "content": "Be kind."}, USER], tokenize=False)
 
 
-@given(st.text(max_size=40), st.text(max_size=40))
+def test_a_prompt_that_ends_with_a_colon_says_itself_what_follows():
+    judged = {"role": "user", "content": judge_template().render(prompt="Say cat 2 times.", response="cat cat.")}
+    asked = TOKENIZER.apply_chat_template([judged], tokenize=False, add_generation_prompt=True)
+    assert asked == "<end> Rubric: relevant useful right tidy polite. Question: Say cat 2 times. Answer: cat cat. Remark:"
+    turns = [judged, {"role": "assistant", "content": "Wanted 2: cat cat."}]
+    assert TOKENIZER.apply_chat_template(turns, tokenize=False) == f"{asked} Wanted 2: cat cat.<end>"
+
+
+@given(st.text(max_size=40) | st.text(max_size=40).map("{}:".format), st.text(max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_the_prompt_is_a_token_prefix_of_prompt_and_answer(prompt, response):
     """TRL encodes both and takes what follows the first for the completion."""

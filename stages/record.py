@@ -1,0 +1,135 @@
+"""record: the README's tables, from the runs kept in data/results (`srlm seeds`, `srlm controls`) and from the log of the last run.
+
+python -m stages.record            rewrites README.md between its markers
+python -m stages.record --check    fails when it is not fresh
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from stages.console.command import command
+from stages.console.errors import SrlmError
+from stages.store.files import whole
+
+README = "README.md"
+Run = dict[str, Any]
+"""One variant: overrides, seconds, metrics (name of the metrics file -> content), stages (name -> seconds, compute_s, peak_mb)."""
+
+COLUMNS = (
+    ("oracle score 0–5, greedy", ("writer", "greedy", "oracle_score"), 1, 2),
+    ("sampled", ("writer", "sampled", "oracle_score"), 1, 2),
+    ("fully right %, greedy", ("writer", "greedy", "fully_right"), 100, 1),
+    ("sampled", ("writer", "sampled", "fully_right"), 100, 1),
+    ("all five points %", ("writer", "greedy", "all_five"), 100, 1),
+    ("characters", ("writer", "greedy", "chars"), 1, 1),
+    ("judge: pairwise acc. %", ("judge", "pairwise_accuracy"), 100, 1),
+    ("5-best %", ("judge", "five_best"), 100, 1),
+    ("Spearman", ("judge", "spearman"), 1, 3),
+)
+
+
+def main(check: bool = False, root: Path = Path()) -> None:
+    """Put the tables into README.md."""
+    text = (root / README).read_text(encoding="utf-8")
+    fresh = text
+    seeds, controls = load(root, "seeds"), load(root, "controls")
+    for name, table in (("record", result(seeds, controls)), ("seeds", by_seed(seeds)), ("time", times(seeds))):
+        fresh = between(fresh, name, table)
+    if check and fresh != text:
+        raise SrlmError("README.md does not show what data/results holds. Run: python -m stages.record")
+    if fresh != text:
+        with whole(root / README) as partial:
+            partial.write_text(fresh, encoding="utf-8")
+
+
+def load(root: Path, name: str) -> dict[str, Run]:
+    file = root / "data" / "results" / f"{name}.json"
+    if not file.is_file():
+        raise SrlmError(f"{file} is not there. Run: srlm {name}")
+    runs: dict[str, Run] = json.loads(file.read_text(encoding="utf-8"))
+    return runs
+
+
+def between(text: str, name: str, table: str) -> str:
+    head, tail = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    if text.count(head) != 1 or text.count(tail) != 1:
+        raise SrlmError(f"README.md lacks its marker {head.strip()} or {tail}")
+    return f"{text.split(head)[0]}{head}{table}\n{tail}{text.split(tail)[1]}"
+
+
+def result(seeds: dict[str, Run], controls: dict[str, Run]) -> str:
+    """One row per model, means over seeds; then the last model of each control; then its matches against every earlier model."""
+    runs = list(seeds.values())
+    models = [m for m in runs[0]["metrics"] if "writer" in runs[0]["metrics"][m]]
+    models.sort(key=lambda m: (m != "SFT", m))
+    rows = [[model, *cells([r["metrics"][model] for r in runs])] for model in models]
+    last = models[-1]
+    for control in dict.fromkeys(name.rpartition("-")[0] for name in controls):
+        group = [r["metrics"][last] for name, r in controls.items() if name.startswith(f"{control}-")]
+        rows.append([f"*{last}, control: {control}*", *cells(group)])
+    matches = [m for m in (f"{last}-{other}" for other in models[:-1]) if m in runs[0]["metrics"]]
+    met = "; ".join(
+        f"{m.replace('-', ' against ')} {shares([r['metrics'][m]['greedy'] for r in runs])} (sampled {shares([r['metrics'][m]['sampled'] for r in runs])})"
+        for m in matches
+    )
+    return markdown(["", *(c[0] for c in COLUMNS)], rows) + f"\n\nHead to head by the checker's points, greedy, win/tie/lose %: {met}."
+
+
+def by_seed(seeds: dict[str, Run]) -> str:
+    runs = {**{seed: [run] for seed, run in seeds.items()}, "mean": list(seeds.values())}
+    models = [m for m in ("M1", "M2", "M3") if m in next(iter(seeds.values()))["metrics"]]
+
+    def chain(group: list[Run], path: tuple[str, ...], scale: float, digits: int) -> str:
+        return " → ".join(f"{mean(at(r['metrics'][m], path) * scale for r in group):.{digits}f}" for m in models)
+
+    rows = [
+        [
+            seed,
+            chain(group, ("writer", "greedy", "oracle_score"), 1, 2),
+            chain(group, ("writer", "sampled", "oracle_score"), 1, 2),
+            chain(group, ("writer", "greedy", "fully_right"), 100, 1),
+            chain(group, ("judge", "pairwise_accuracy"), 100, 1),
+            shares([r["metrics"]["M3-M1"]["greedy"] for r in group]),
+            " → ".join(f"{mean(r['metrics'][f'AIFT-{m}']['pairs'] for r in group):.0f}" for m in ("M1", "M2")),
+        ]
+        for seed, group in runs.items()
+    ]
+    return markdown(["seed", "oracle score, greedy", "sampled", "fully right %, greedy", "judge pairwise %", "M3 against M1, win/tie/lose %", "pairs"], rows)
+
+
+def times(seeds: dict[str, Run]) -> str:
+    """Mean seconds of each stage, and the share that was the model's own compute."""
+    runs = list(seeds.values())
+    rows, total, own = [], 0.0, 0.0
+    for stage in runs[0]["stages"]:
+        seconds, compute = (mean(r["stages"][stage][key] for r in runs) for key in ("seconds", "compute_s"))
+        total, own = total + seconds, own + compute
+        rows.append([f"`{stage}`", f"{seconds:.1f}", f"{100 * compute / seconds:.0f}", f"{max(r['stages'][stage]['peak_mb'] for r in runs)}"])
+    rows.append(["all stages", f"{total:.0f}", f"{100 * own / total:.0f}", f"{max(s['peak_mb'] for r in runs for s in r['stages'].values())}"])
+    return markdown(["stage", "seconds", "model's own compute %", "peak MB"], rows)
+
+
+def cells(group: list[Run]) -> list[str]:
+    return [f"{mean(at(m, path) * scale for m in group):.{digits}f}" for _, path, scale, digits in COLUMNS]
+
+
+def shares(group: list[Run]) -> str:
+    return "/".join(f"{100 * mean(m[k]['value'] for m in group):.0f}" for k in ("win", "tie", "lose"))
+
+
+def at(metrics: Run, path: tuple[str, ...]) -> float:
+    for part in path:
+        metrics = metrics[part]
+    return float(metrics["value"])
+
+
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+if __name__ == "__main__":
+    command(main)
