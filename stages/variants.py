@@ -69,7 +69,8 @@ def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[s
 
 def stages(folder: Path) -> dict[str, dict[str, float]]:
     """Seconds, the model's own compute and peak memory of each stage's last run in `folder`; stages restored from the cache are absent."""
-    log = (json.loads(line) for line in (folder / LOG).read_text().splitlines()) if (folder / LOG).is_file() else iter(())
+    lines = (folder / LOG).read_text().splitlines() if (folder / LOG).is_file() else []
+    log: list[dict[str, Any]] = [json.loads(line) for line in lines]
     return {entry["stage"]: {key: entry[key] for key in ("seconds", "compute_s", "peak_mb")} for entry in log if entry["outcome"] == "done"}
 
 

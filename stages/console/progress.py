@@ -20,25 +20,34 @@ def progress(label: str, total: int, unit: str = "") -> Iterator[Callable[..., N
     `note` is a short free text beside the count ("loss 0.43", "14 k tokens/s"). Without a terminal, at most one plain line every 15 seconds
     and one at the end.
     """
-    if err.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=err, transient=False) as bar:
-            task = bar.add_task(label, total=total, note="")
+    with (_bar if err.is_terminal else _lines)(label, total, unit) as advance:
+        yield advance
 
-            def advance(steps: int = 1, note: str = "") -> None:
-                bar.update(task, advance=steps, **({"note": note} if note else {}))
 
-            yield advance
-        return
+@contextmanager
+def _bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(label, total=total, note="")
 
+        def advance(steps: int = 1, note: str = "") -> None:
+            bar.advance(task, steps)
+            if note:
+                bar.update(task, note=note)
+
+        yield advance
+
+
+@contextmanager
+def _lines(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     done, last_note, started = 0, "", time.monotonic()
     printed = started
 
