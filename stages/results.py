@@ -8,6 +8,7 @@ Reads `data/metrics/*.json`. Shows what is there; a figure that nothing measured
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def show(root: Path, markdown: bool = False) -> None:
     if markdown:
         print("\n\n".join(as_markdown(sheet) for sheet in sheets))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     for sheet in sheets:
         table = Table(title=sheet.title, title_justify="left", title_style="bold")
         for i, column in enumerate(sheet.columns):
@@ -76,19 +77,35 @@ def show(root: Path, markdown: bool = False) -> None:
 
 def collect(root: Path, params: Params) -> list[Sheet]:
     metrics = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((root / "data" / "metrics").glob("*.json"))}
-    sheets = (writers(metrics, params), judges(metrics, params), matches(metrics, params), datasets(metrics, params))
+    sheets = (
+        writers(metrics, params),
+        points(metrics, params),
+        judges(metrics, params),
+        matches(metrics, params),
+        datasets(metrics, params),
+        histograms(metrics, params, "fates", "What became of every candidate"),
+        histograms(metrics, params, "score_histogram", "Readable judgements by score"),
+    )
     return [sheet for sheet in sheets if sheet.rows]
 
 
 def writers(metrics: Metrics, params: Params) -> Sheet:
-    """Greedy with the half-width of its 95 % interval, then sampled; the rubric's points greedily."""
+    """Greedy with the half-width of its 95 % interval, then sampled."""
     rows = []
     for model in (m for m in params.evaluated if m in metrics):
         greedy, sampled = metrics[model]["writer"]["greedy"], metrics[model]["writer"]["sampled"]
-        rows.append(
-            [model, *(f"{interval(greedy[c.key], c)} | {number(sampled[c.key], c)}" for c in WRITER), *(number(greedy["points"].get(c.key), c) for c in POINTS)]
-        )
-    return Sheet("As a writer, on held-out prompts (greedy ± 95 % | sampled)", ["model", *(c.title for c in WRITER + POINTS)], rows)
+        rows.append([model, *(f"{interval(greedy[c.key], c)} | {number(sampled[c.key], c)}" for c in WRITER)])
+    return Sheet("As a writer, on held-out prompts (greedy ± 95 % | sampled)", ["model", *(c.title for c in WRITER)], rows)
+
+
+def points(metrics: Metrics, params: Params) -> Sheet:
+    """How often each point of the rubric is given."""
+    rows = []
+    for model in (m for m in params.evaluated if m in metrics):
+        greedy, sampled = (metrics[model]["writer"][decoding]["points"] for decoding in ("greedy", "sampled"))
+        if greedy:
+            rows.append([model, *(f"{number(greedy.get(c.key), c)} | {number(sampled.get(c.key), c)}" for c in POINTS)])
+    return Sheet("Points of the rubric that the checker gave (greedy | sampled)", ["model", *(c.title for c in POINTS)], rows)
 
 
 def judges(metrics: Metrics, params: Params) -> Sheet:
@@ -107,24 +124,28 @@ def matches(metrics: Metrics, params: Params) -> Sheet:
 
 
 def datasets(metrics: Metrics, params: Params) -> Sheet:
-    rows = []
-    for model in params.aift:
-        if (m := metrics.get(f"AIFT-{model}")) is not None:
-            histogram = " ".join(f"{s}:{n}" for s, n in m["score_histogram"].items() if n)
-            fates = " ".join(f"{fate}:{n}" for fate, n in m["fates"].items() if n)
-            rows.append(
-                [
-                    f"AIFT({model})",
-                    str(m["prompts"]),
-                    str(m["candidates"]),
-                    str(m["pairs"]),
-                    f"{m['mean_margin']:.2f}",
-                    percent(m["unreadable_share"]),
-                    histogram,
-                    fates,
-                ]
-            )
-    return Sheet("Preference data that the models made", ["dataset", "prompts", "candidates", "pairs", "margin", "unreadable %", "scores", "fates"], rows)
+    """What each model made."""
+    made = [(model, metrics[f"AIFT-{model}"]) for model in params.aift if f"AIFT-{model}" in metrics]
+    rows = [
+        [
+            f"AIFT({model})",
+            str(m["prompts"]),
+            str(sum(m["dropped"].values())),
+            str(m["candidates"]),
+            str(m["pairs"]),
+            f"{m['mean_margin']:.2f}",
+            share(m["unreadable_share"]),
+        ]
+        for model, m in made
+    ]
+    return Sheet("Preference data that the models made", ["dataset", "prompts", "dropped", "candidates", "pairs", "mean margin", "unreadable %"], rows)
+
+
+def histograms(metrics: Metrics, params: Params, key: str, title: str) -> Sheet:
+    """Counts by fate or by score."""
+    made = {f"AIFT({model})": metrics[f"AIFT-{model}"][key] for model in params.aift if f"AIFT-{model}" in metrics}
+    columns = [c for c in next(iter(made.values()), {}) if any(counts[c] for counts in made.values())]
+    return Sheet(title, ["dataset", *columns], [[name, *(str(counts[c]) for c in columns)] for name, counts in made.items()])
 
 
 # Figures are {value, low, high, n}, null where nothing was measured
@@ -140,8 +161,8 @@ def interval(f: dict[str, Any] | None, column: Column) -> str:
     return f"{number(f, column)} ±{(f['high'] - f['low']) / 2 * column.scale:.{column.digits}f}"
 
 
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def as_markdown(sheet: Sheet) -> str:

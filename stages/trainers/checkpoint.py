@@ -83,20 +83,19 @@ def complete(folder: Path) -> None:
     """
     from transformers import AutoTokenizer
 
+    name = folder.name.removesuffix(".partial")
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder.name.removesuffix('.partial')}: no config.json in the model's folder. A transformers checkpoint is wanted")
+        raise ModelError(f"{name}: no config.json in the model's folder. A transformers checkpoint is wanted")
     if not list(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder.name.removesuffix('.partial')}: no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained"
-        )
+        raise ModelError(f"{name}: no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as e:  # missing files surface as OSError, ValueError, TypeError or a Rust exception
         raise ModelError(
-            f"{folder.name.removesuffix('.partial')}: no tokenizer that loads in the model's folder ({type(e).__name__}: {e}). Copy tokenizer.json and tokenizer_config.json there"
+            f"{name}: no tokenizer that loads ({type(e).__name__}: {e}). Copy tokenizer.json and tokenizer_config.json into the model's folder"
         ) from e
     if tokenizer.eos_token is None:
-        raise ModelError(f"{folder.name.removesuffix('.partial')}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
+        raise ModelError(f"{name}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # labels and attention are masked by position, so sharing the end token is safe
     if tokenizer.chat_template is None:
