@@ -21,7 +21,7 @@ controls: .venv/installed
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted: make PYTHON=python3.11")'
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "on Debian: apt-get install python3-venv"; exit 1; }
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "installing (about two minutes the first time)"

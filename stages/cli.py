@@ -64,20 +64,26 @@ def profile(
     err.print(f"params.yaml is now profile {name}. Next: srlm repro")
 
 
+First = Annotated[int, typer.Option(help="the first seed")]
+Count = Annotated[int, typer.Option(help="how many seeds")]
+Jobs = Annotated[int, typer.Option(help="variants at a time")]
+Threads = Annotated[int, typer.Option(help="CPU threads of each; 0 keeps params.yaml's hardware.threads")]
+
+
 @app.command()
-def seeds(first: int = 101, count: int = 5, jobs: int = 1) -> None:
+def seeds(first: First = 101, count: Count = 5, jobs: Jobs = 1, threads: Threads = 0) -> None:
     """Run several seeds from scratch; keeps their metrics in data/results/seeds.json."""
     from stages import variants
 
-    variants.seeds(first, count, jobs)
+    variants.seeds(first, count, {"hardware.threads": threads} if threads else {}, jobs)
 
 
 @app.command()
-def controls(first: int = 101, count: int = 1, jobs: int = 1) -> None:
+def controls(first: First = 101, count: Count = 1, jobs: Jobs = 1, threads: Threads = 0) -> None:
     """Run the loop with shuffled scores, and with "longest answer wins"; keeps their metrics in data/results/controls.json."""
     from stages import variants
 
-    variants.controls(list(range(first, first + count)), jobs)
+    variants.controls(list(range(first, first + count)), {"hardware.threads": threads} if threads else {}, jobs)
 
 
 def clear_dead_lock(root: Path) -> None:

@@ -35,8 +35,9 @@ def split(params: Params, root: Path, run: Run):
 
         return seed_tables(p, split_seed=params.tinyworld.seed, seed=params.seed)
     if p.source == "file":
+        if (root / p.path).is_file():  # else reading says what is wrong
+            run.watch(root / p.path)
         messages = read_file(root / p.path)
-        run.watch(root / p.path)
     else:
         messages = read_hub(str(p.repo), str(p.revision))
     ranked = seeds.ranked_answers(messages, lang=p.lang, source=p.repo or Path(p.path).name)

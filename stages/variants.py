@@ -32,14 +32,14 @@ CONTROLS: dict[str, dict[str, Any]] = {"shuffled": {"build_pairs.signal": "shuff
 Overrides = dict[str, Any]
 
 
-def seeds(first: int, count: int, jobs: int = 1, root: Path = Path()) -> None:
-    """Run `count` seeds from scratch; writes data/results/seeds.json."""
-    run_all("seeds", {str(seed): {"seed": seed} for seed in range(first, first + count)}, root, jobs)
+def seeds(first: int, count: int, shared: Overrides, jobs: int = 1, root: Path = Path(".")) -> None:
+    """Run `count` seeds from scratch; writes data/results/seeds.json. `shared` overrides stand in every variant."""
+    run_all("seeds", {str(seed): {**shared, "seed": seed} for seed in range(first, first + count)}, root, jobs)
 
 
-def controls(seeds: list[int], jobs: int = 1, root: Path = Path()) -> None:
+def controls(seeds: list[int], shared: Overrides, jobs: int = 1, root: Path = Path()) -> None:
     """Run every control under every seed; writes data/results/controls.json."""
-    run_all("controls", {f"{name}-{seed}": {**overrides, "seed": seed} for seed in seeds for name, overrides in CONTROLS.items()}, root, jobs)
+    run_all("controls", {f"{name}-{seed}": {**shared, **overrides, "seed": seed} for seed in seeds for name, overrides in CONTROLS.items()}, root, jobs)
 
 
 def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) -> None:
@@ -76,7 +76,7 @@ def stages(folder: Path) -> dict[str, dict[str, float]]:
 
 def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
     """Copy the code, point DVC at the shared cache, write the variant's params.yaml."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "stages", ignore_errors=True)  # a file deleted here must not live on there
     for name in COPIED:
         source, target = root / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +98,14 @@ def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
         if last not in section:
             raise SrlmError(f"variant sets {key}, which params.yaml does not have")
         section[last] = value
+    for section, key in (
+        (params["split_seed"], "path"),
+        (params["judge"], "template"),
+        (params["write_prompts"], "template"),
+        *((b, "path") for b in params["base"].values()),
+    ):
+        if not section[key].startswith("stages/"):  # a file of the user's own is not copied
+            section[key] = str((root / section[key]).resolve())
     yaml.dump(params, folder / "params.yaml")
 
 

@@ -14,10 +14,13 @@ import polars as pl
 from stages.config.params import Params, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.engines.base import Completion, Engine, Request, Sampling, open_engine
+from stages.engines.base import Engine, Request, Sampling, open_engine
 from stages.method import prompting
 from stages.store.run import Run
 from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_PROMPTS
+
+SURPLUS = "surplus"
+"""Why a prompt was dropped that came after enough had passed."""
 
 
 def main(model: str, root: Path = Path()) -> None:
@@ -52,9 +55,9 @@ def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, templ
             text = prompting.render(template, shots=[text for _, text in shots[request_id]])
             requests.append(Request(request_id, [{"role": "user", "content": text}] if p.chat else text))
         for said in engine.generate(requests, sampling):
-            if len(accepted) == wanted:
-                return written
-            written.append(one := judged(said, keep, shots[said.id]))
+            text = prompting.clean(said.text)
+            dropped = SURPLUS if len(accepted) == wanted else keep.reason(text, said.finish_reason)
+            written.append(one := prompting.Written(text, [i for i, _ in shots[said.id]], dropped))
             if one.dropped is None:
                 accepted.append((prompting.prompt_id(one.text), one.text))
         if len(accepted) == wanted:
@@ -63,11 +66,6 @@ def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, templ
         f"AIFT({model}): only {len(accepted)} of {wanted} prompts passed the filters in {p.max_rounds} rounds of {p.round}. {prompting.why_dropped(written)} "
         f"Lower aift.{model}.prompts, raise write_prompts.max_rounds, or use a better writer"
     )
-
-
-def judged(said: Completion, keep: prompting.PromptFilter, shots: list[tuple[str, str]]) -> prompting.Written:
-    text = said.text.strip()
-    return prompting.Written(text, [i for i, _ in shots], keep.reason(text, said.finish_reason))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tests.test_architecture import closure, path_of
 ROOT = Path(__file__).parents[1]
 DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
-DECIDES = ("stages/method/", "stages/engines/", "stages/trainers/", "stages/tinyworld/")
+DECIDES = ("stages/console/ids.py", "stages/console/text.py", "stages/method/", "stages/engines/", "stages/trainers/", "stages/tinyworld/")
 """Code that decides a text or a weight. Plumbing (store, config, console) does not: a change there must not retrain a model."""
 
 
@@ -34,6 +34,7 @@ def test_a_stage_watches_the_code_that_decides_its_bytes(name):
     needed = {p for p in reached if p.startswith(DECIDES) and not p.endswith("__init__.py")}
     needed |= {f"stages/{verb_of(stage)}.py"}
     if any(d.startswith("stages/engines/") for d in deps):  # engines are opened by name, not imported
+        needed |= {"stages/console/text.py"}
         needed |= {str(f.relative_to(ROOT)) for f in (ROOT / "stages/engines").glob("*.py") if f.name != "__init__.py"}
     if any(p.startswith("stages/tinyworld/") for p in needed) and any(d in deps for d in ("${item.path}", "${split_seed.path}")):
         needed = {p for p in needed if not p.startswith("stages/tinyworld/")}  # the folder itself is the dep, through params

@@ -20,7 +20,7 @@ def test_tables_are_what_data_results_holds():
 def test_every_srlm_command_in_it_exists_and_every_command_is_in_it():
     named = set(re.findall(r"srlm ([a-z]+)", README))
     assert named <= COMMANDS
-    assert COMMANDS <= named, "a command that the README does not show"
+    assert named >= COMMANDS, "a command that the README does not show"
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -18,6 +18,7 @@ from stages.config.shared import Count, Decoding, Name, Positive, Section, Share
 from stages.console.errors import ParamsError
 
 PARAMS = "params.yaml"
+CHECKER = "stages/tinyworld/oracle.py"
 T = TypeVar("T")
 
 
@@ -185,6 +186,10 @@ class Params(Section):
             raise ValueError("base needs an entry M0")
         made = {*self.base, "SFT", "M1", *self.models}
         for name, step in self.models.items():
+            if name in {*self.base, "SFT", "M1"} or name == step.prev:
+                raise ValueError(
+                    f"models.{name} cannot be trained from {step.prev}: {'it is itself' if name == step.prev else f'{name} is made by another stage'}"
+                )
             if step.prev not in self.aift:
                 raise ValueError(f"models.{name} is trained on AIFT({step.prev}): add {step.prev} to aift")
         for where, name in [
@@ -195,6 +200,22 @@ class Params(Section):
         ]:
             if name not in made:
                 raise ValueError(f"{where} names {name}, which nothing makes; known models: {', '.join(sorted(made))}")
+        for name, match in self.head_to_head.items():
+            if name in made:
+                raise ValueError(f"head_to_head.{name} has the name of a model, and so of its metrics file")
+            for side in (match.model, match.other):
+                if side not in self.evaluated:
+                    raise ValueError(f"head_to_head.{name} compares {side}, which is not in evaluated")
+        judge = self.evaluate.compare_with
+        if judge not in {CHECKER, *(f"data/models/{name}" for name in made)}:
+            raise ValueError(f"evaluate.compare_with is {judge}; wanted {CHECKER}, or data/models/ and one of {', '.join(sorted(made))}")
+        if judge == CHECKER and self.evaluate.oracle == "none":
+            raise ValueError("evaluate.compare_with is the checker, and evaluate.oracle is none: name a model that compares")
+        if judge != CHECKER and 2 * self.evaluate.max_tokens + self.evaluate.compare_max_tokens >= self.engine.max_context:
+            raise ValueError(
+                f"two answers of evaluate.max_tokens {self.evaluate.max_tokens} and evaluate.compare_max_tokens {self.evaluate.compare_max_tokens} do not fit "
+                f"into engine.max_context {self.engine.max_context}: long answers could not be compared"
+            )
         return self
 
 

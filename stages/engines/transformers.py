@@ -23,6 +23,7 @@ from transformers.utils import logging
 from stages.config.params import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
 from stages.console.progress import progress
+from stages.console.text import plain
 from stages.engines.base import Completion, Request, Sampling, check_requests, completion_seed
 from stages.engines.seeded import SeededSampling
 
@@ -116,7 +117,8 @@ class TransformersEngine:
 
     def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Token ids of each prompt. A chat template writes its own special tokens; a plain text gets a bos if the tokenizer gives one."""
-        texts = [r.prompt if isinstance(r.prompt, str) else self._template(r) for r in requests]
+        special = self.tokenizer.all_special_tokens
+        texts = [plain(r.prompt, special) if isinstance(r.prompt, str) else self._template(r, special) for r in requests]
         encoded = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
         bos = self.tokenizer.bos_token_id
         for request, ids in zip(requests, encoded, strict=True):
@@ -126,14 +128,15 @@ class TransformersEngine:
                 ids.append(self.pad_id if bos is None else bos)
         return encoded
 
-    def _template(self, request: Request) -> str:
+    def _template(self, request: Request, special: list[str]) -> str:
         if not self.tokenizer.chat_template:
             raise EngineError(
                 f"the tokenizer in {self.folder} has no chat template, and messages were asked of it. Put a chat_template.jinja into the folder, or set "
                 "the stage's `chat` to false"
             )
         try:
-            return self.tokenizer.apply_chat_template(request.prompt, tokenize=False, add_generation_prompt=True)
+            messages = [{**message, "content": plain(message["content"], special)} for message in request.prompt if isinstance(message, dict)]
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as e:
             raise EngineError(f"the chat template in {self.folder} refuses request {request.id!r}: {e}") from None
 

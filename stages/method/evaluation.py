@@ -93,7 +93,7 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
     rows = prompts
     for more in (pairs, fives, answers):
         rows = rows.join(more, on="prompt_id", how="left", maintain_order="left")
-    exact = rows.select(pl.when(pl.col("pairs") > 0).then(pl.col("right") == pl.col("pairs"))).to_series()
+    exact = rows.select(pl.when(pl.col("pairs") > 0).then((pl.col("right") == pl.col("pairs")) & (pl.col("unreadable") == 0))).to_series()
     correlation = _correlations(readable, prompts)
     column = {name: rows[name].fill_null(0).cast(pl.Float64).to_numpy() for name in rows.columns if name != "prompt_id"}
     return {

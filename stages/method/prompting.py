@@ -189,14 +189,20 @@ def prompt_id(text: str) -> str:
 
 
 def prompts_frame(written: Sequence[Written], model: str, writer: str) -> pl.DataFrame:
-    """PROMPTS rows in order of arrival. A repeat's id holds its place as well, since ids are unique and a repeat is always dropped."""
-    seen: set[str] = set()
+    """PROMPTS rows in order of arrival. A text has its own id once, where it was kept or else where it came first; a repeat's id holds its place too."""
+    taken = {one.text for one in written if one.dropped is None}
     rows = []
     for i, one in enumerate(written):
-        row_id = content_id(one.text, i) if one.text in seen else prompt_id(one.text)
-        seen.add(one.text)
+        repeat = one.dropped is not None and one.text in taken
+        row_id = content_id(one.text, i) if repeat else prompt_id(one.text)
+        taken.add(one.text)
         rows.append((row_id, model, one.text, writer, list(one.shots), one.dropped))
     return pl.DataFrame(rows, schema=PROMPTS.schema, orient="row")
+
+
+def clean(text: str) -> str:
+    """What a writer wrote, without the white space and the list number around the prompt."""
+    return re.sub(r"^\d+\s*[.):]\s+", "", text.strip())
 
 
 def why_dropped(written: Sequence[Written]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import polars as pl
@@ -46,12 +45,7 @@ def write(table: Table, frame: pl.DataFrame, root: Path, model: str | None = Non
     if frame.is_empty():
         raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
     with whole(path) as partial:
-        try:
-            frame.write_parquet(partial, compression="zstd", statistics=True)
-        except pl.exceptions.PolarsError as e:  # a full disk comes as polars' own type
-            if number := re.search(r"os error (\d+)", str(e)):
-                raise OSError(int(number[1]), str(e)) from e
-            raise
+        frame.write_parquet(partial, compression="zstd", statistics=True)
 
 
 def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def whole(path: Path) -> Iterator[Path]:
         if path.is_dir():  # a folder cannot be renamed onto a full one
             remove(path)
         partial.replace(path)
-    except OSError as e:
+    except Exception as e:
         remove(partial)
         raise _explained(e, path) from e
     except BaseException:
@@ -40,12 +41,14 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
-def _explained(e: OSError, path: Path) -> Exception:
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+def _explained(e: Exception, path: Path) -> Exception:
+    """The error in words where the disk is at fault, else the error itself. Rust libraries (polars, safetensors) tell the number in their text only."""
+    number = e.errno if isinstance(e, OSError) else int(found[1]) if (found := re.search(r"\(os error (\d+)\)", str(e))) else None
+    if number in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free
         return SrlmError(f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and run the same command again")
-    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return SrlmError(f"may not write {path}: {e.strerror}. Check the owner and mode of {path.parent} and run the same command again")
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return SrlmError(f"may not write {path}: {os.strerror(number)}. Check the owner and mode of {path.parent} and run the same command again")
     return e
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -31,7 +32,7 @@ def read_file(path: Path) -> list[Message]:
                 messages = _json_list(f, path) if name.endswith(".json") else list(_json_lines(f, path))
     except FileNotFoundError:
         raise SeedDataError(f"seed file {path} is not there. Its name stands in params.yaml, split_seed.path") from None
-    except (OSError, EOFError, UnicodeDecodeError, pl.exceptions.PolarsError) as e:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pl.exceptions.PolarsError) as e:
         raise SeedDataError(f"seed file {path} cannot be read as {FORMS}: {e}") from e
     if not messages:
         raise SeedDataError(f"seed file {path} is empty. Open Assistant's messages are wanted, one JSON object a line")

@@ -21,7 +21,8 @@ from typing import Any
 import polars as pl
 import psutil
 
-from stages.console.errors import ModelError, StaleInputError
+from stages.console.errors import ModelError, ParamsError, StaleInputError
+from stages.console.progress import err
 from stages.store import catalog
 from stages.store.files import append_line, md5, signature, whole, write_json
 from stages.store.tables import Table
@@ -42,7 +43,6 @@ class Run:
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.compute_s = 0.0
-        self.notes: dict[str, Any] = {}
 
     def __enter__(self) -> Run:
         self._started = psutil.Process().create_time()  # the imports are part of what a stage costs
@@ -65,19 +65,20 @@ class Run:
         return path
 
     def read(self, table: Table, model: str | None = None) -> pl.DataFrame:
-        frame = catalog.read(table, self.root, model)
-        self.watch(catalog.table_path(table, self.root, model))
-        return frame
+        path = catalog.table_path(table, self.root, model)
+        if path.is_file():  # else reading says which stage makes it
+            self.watch(path)
+        return catalog.read(table, self.root, model)
 
     def template(self, name: str) -> str:
-        """Text of a template named in params. Raises TableError-like SrlmError when it is missing."""
+        """Text of a template named in params. Raises ParamsError when it cannot be read."""
         path = self.root / name
+        if path.is_file():
+            self.watch(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as e:
-            raise ModelError(f"template {name} cannot be read: {e}. Its name stands in params.yaml") from None
-        self.watch(path)
-        return text
+            raise ParamsError(f"template {name} cannot be read: {e}. Its name stands in params.yaml") from None
 
     def model(self, name: str) -> Path:
         """Folder of an input model. Raises ModelError when it is not there."""
@@ -131,20 +132,20 @@ class Run:
     # The log beside the outputs
 
     def _log(self, outcome: str) -> None:
-        append_line(
-            self.root / LOG,
-            {
-                "stage": self.stage,
-                "outcome": outcome,
-                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-                "seconds": round(time.time() - self._started, 2),
-                "compute_s": round(self.compute_s, 2),
-                "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-                "git": _git_revision(self.root),
-                "inputs": self.inputs,
-                **self.notes,
-            },
-        )
+        entry = {
+            "stage": self.stage,
+            "outcome": outcome,
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self._started, 2),
+            "compute_s": round(self.compute_s, 2),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "git": _git_revision(self.root),
+            "inputs": self.inputs,
+        }
+        try:
+            append_line(self.root / LOG, entry)
+        except OSError as e:  # a full disk: the log must not hide the error that matters
+            err.print(f"warning: {LOG} was not written: {e}", markup=False)
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ from stages.tinyworld.tasks import CATEGORIES, LARGEST, NOUNS, OPPOSITE, Task, s
 HERE = Path(__file__).parent
 END = "<end>"
 """Begins a conversation and ends every text."""
-FLIPS = 0.02
+FLIPS = 0.06
 WITH_POINTS = 0.6
 
 

@@ -13,8 +13,7 @@ RUBRIC = ("relevant", "useful", "right", "tidy", "polite")
 
 
 class Check(NamedTuple):
-    """One item beside its reference: the wanted item; for a list the category, of which any will do; for alpha the item that is due here when the
-    reply's own items are sorted. None: nothing given, or nothing wanted."""
+    """One item beside its reference: the wanted item, or the category where any of it will do. None: nothing given, or nothing wanted."""
 
     item: str | None
     reference: str | None
@@ -85,19 +84,12 @@ def _checks(task: Task, items: list[str]) -> list[Check]:
     checks = []
     for i in range(max(task.n, len(items))):
         item = items[i] if i < len(items) else None
-        reference = _reference(task, items, i) if i < task.n else None
+        reference = None if i >= task.n else task.wanted[i] if task.wanted else task.category
         if item is None or reference is None:
             right = False
+        elif task.wanted:
+            right = item == reference
         else:
-            fits = not task.category or (item in CATEGORIES[task.category] and item not in items[:i])
-            right = fits and (task.kind == "list" or item == reference)
+            right = item in CATEGORIES[task.category] and item not in items[:i] and not (task.kind == "alpha" and i > 0 and item < items[i - 1])
         checks.append(Check(item, reference, right))
     return checks
-
-
-def _reference(task: Task, items: list[str], i: int) -> str | None:
-    if task.wanted:
-        return task.wanted[i]
-    if task.kind == "list":
-        return task.category
-    return sorted(items)[i] if i < len(items) else None

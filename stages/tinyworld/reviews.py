@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from stages.console.errors import SeedDataError
 from stages.tinyworld.oracle import Points, score
+from stages.tinyworld.tasks import Task
 
 NONE = "none"
 
@@ -27,7 +28,7 @@ def review(prompt: str, response: str) -> str:
 def check_text(points: Points) -> str:
     """`Wanted ...: ... Check: ... Right ... of ...`: the count is out of all items wanted or given, so that missing and surplus items both tell."""
     rows = " ".join(f"{check.item or NONE} {check.reference or NONE} {'yes' if check.right else 'no'}" for check in points.checks)
-    return f"Wanted {points.task.n}: {_wanted(points)}. Check: {rows}. Right {points.right_items} of {len(points.checks)}."
+    return f"Wanted {points.task.n}: {_wanted(points.task)}. Check: {rows}. Right {points.right_items} of {len(points.checks)}."
 
 
 def points_text(points: Points) -> str:
@@ -35,7 +36,5 @@ def points_text(points: Points) -> str:
     return f"Points: {' '.join(map(str, accumulate(map(int, points.flags))))}."
 
 
-def _wanted(points: Points) -> str:
-    """The right answer; for list and alpha, where there are many, the category, and for alpha also the reply's own items as they would be sorted."""
-    task = points.task
-    return " ".join(task.wanted) or " ".join([task.category, *(check.reference for check in points.checks if task.kind == "alpha" and check.reference)])
+def _wanted(task: Task) -> str:
+    return " ".join(task.wanted) or (f"{task.category} sorted" if task.kind == "alpha" else task.category)

@@ -13,6 +13,7 @@ import polars as pl
 from stages.config.params import Hardware, TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.console.progress import progress
+from stages.console.text import plain
 
 DROPOUTS = ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "dropout")
 """What the families of models call their dropout; those that a config has are set."""
@@ -58,9 +59,10 @@ def _no_bars() -> None:
     os.environ["TQDM_DISABLE"] = "1"  # TRL's bar over the reference's log-probabilities has no other switch
 
 
-def turns(prompt: str, response: str) -> list[dict[str, str]]:
-    """One exchange as messages."""
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+def turns(tokenizer: Any, prompt: str, response: str) -> list[dict[str, str]]:
+    """One exchange as messages; what spells a special token in them is broken up, as when generating."""
+    special = tokenizer.all_special_tokens
+    return [{"role": "user", "content": plain(prompt, special)}, {"role": "assistant", "content": plain(response, special)}]
 
 
 def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
@@ -79,6 +81,11 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         )
     if hardware.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu")
+    if hardware.device != "cpu" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
+        raise TrainingError(
+            f"torch sees {torch.cuda.device_count()} GPUs; the trainer would split batches over all of them and so train with another batch size than "
+            f"{params.batch}. Show it one: CUDA_VISIBLE_DEVICES=0"
+        )
     if hardware.threads > 0:
         torch.set_num_threads(hardware.threads)
     accumulate = params.batch // params.micro_batch

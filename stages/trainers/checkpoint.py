@@ -31,12 +31,12 @@ def download(repo: str, revision: str, folder: Path) -> None:
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(ALLOWED))
+        cached = snapshot_download(repo, revision=revision, allow_patterns=list(ALLOWED))  # resumes there, where a folder of ours would begin anew
     except Exception as e:  # network, authentication, gating, unknown names: dozens of types
         raise ModelError(
             f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: {e}. Check name and revision, or log in: hf auth login"
         ) from e
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    copy_local(Path(cached), folder)
 
 
 def copy_local(source: Path, folder: Path) -> None:

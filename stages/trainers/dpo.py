@@ -53,11 +53,11 @@ def dpo_trainer(model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDp
 
     model, tokenizer = load(model_dir, params.dropout)
     rows = list(pairs.select("prompt", "chosen", "rejected").iter_rows())
-    longest = pl.DataFrame([lengths(tokenizer, [turns(row[0], row[i]) for row in rows]).alias(str(i)) for i in (1, 2)]).max_horizontal()
+    longest = pl.DataFrame([lengths(tokenizer, [turns(tokenizer, row[0], row[i]) for row in rows]).alias(str(i)) for i in (1, 2)]).max_horizontal()
     kept = [row for row, fits in zip(rows, longest <= params.max_length, strict=True) if fits]
     if not kept:
         raise TrainingError(f"none of {len(pairs)} pairs fits into max_length {params.max_length} tokens. Raise train_dpo.max_length, or look at the pairs")
-    columns = zip(*((chat[0][:1], chat[0][1:], chat[1][1:]) for chat in ((turns(p, c), turns(p, r)) for p, c, r in kept)), strict=True)
+    columns = zip(*((chat[0][:1], chat[0][1:], chat[1][1:]) for chat in ((turns(tokenizer, p, c), turns(tokenizer, p, r)) for p, c, r in kept)), strict=True)
     dataset = Dataset.from_dict(dict(zip(("prompt", "chosen", "rejected"), map(list, columns), strict=True)))
     args = DPOConfig(
         **arguments(params, len(kept), out, seed, hardware),

@@ -33,7 +33,7 @@ def sft_trainer(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft
     from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = load(model_dir, params.dropout)
-    exchanges = [turns(*row) for row in rows.select("instruction", "response").iter_rows()]
+    exchanges = [turns(tokenizer, *row) for row in rows.select("instruction", "response").iter_rows()]
     fits = lengths(tokenizer, exchanges) <= params.max_length
     kept = [exchange for exchange, fit in zip(exchanges, fits, strict=True) if fit]
     if not kept:
