@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stages.console.command import run
+from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 from stages.console.progress import err
 
@@ -33,9 +30,7 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g.
 
     load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
     clear_dead_lock(Path())
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}  # so that stages find this python
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro", *(targets or [])], check=False, env=env).returncode
-    if code:
+    if code := run_dvc("repro", *(targets or [])):
         raise SystemExit(code if code > 0 else 128 - code)
     show(Path())
 

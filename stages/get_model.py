@@ -10,6 +10,7 @@ safetensors, a tokenizer with a chat template and a pad token. Code in a model's
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -25,12 +26,15 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     base = entry(params.base, "base", model)
     with Run("get_model", root, model) as run:
+        from stages.trainers.arguments import threads
+
         used = base.model_dump() | ({"tinyworld": params.tinyworld.model_dump()} if base.source == "tinyworld" else {})
         if base.source == "local":
             run.watch(root / base.path)
-        notes = {"seed": params.seed, "threads": params.hardware.threads}
+        notes: dict[str, Any] = {"seed": params.seed}
         with run.new_model(model, parent=None, method=base.source, params=used, notes=notes) as folder, run.computing():
             log = fetch(base, folder, params, root)
+            notes["threads"] = threads()
         run.write_plot(f"train_{model}", log)
 
 

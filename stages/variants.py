@@ -10,7 +10,6 @@ at hand (M0 to AIFT(M1)'s judgements) and computes only the rest. What is kept i
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.console.command import own_path
 from stages.console.errors import SrlmError
 from stages.console.progress import err, progress
 from stages.store.files import write_json
@@ -32,7 +32,7 @@ CONTROLS: dict[str, dict[str, Any]] = {"shuffled": {"build_pairs.signal": "shuff
 Overrides = dict[str, Any]
 
 
-def seeds(first: int, count: int, shared: Overrides, jobs: int = 1, root: Path = Path(".")) -> None:
+def seeds(first: int, count: int, shared: Overrides, jobs: int = 1, root: Path = Path()) -> None:
     """Run `count` seeds from scratch; writes data/results/seeds.json. `shared` overrides stand in every variant."""
     run_all("seeds", {str(seed): {**shared, "seed": seed} for seed in range(first, first + count)}, root, jobs)
 
@@ -107,8 +107,3 @@ def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
         if not section[key].startswith("stages/"):  # a file of the user's own is not copied
             section[key] = str((root / section[key]).resolve())
     yaml.dump(params, folder / "params.yaml")
-
-
-def own_path() -> dict[str, str]:
-    """The environment, with this python first: DVC runs `python`."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}

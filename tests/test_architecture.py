@@ -17,7 +17,7 @@ LIBRARIES = {
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
     "store": {"polars", "psutil", "datasets"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
-    "console": {"rich", "typer"},
+    "console": {"psutil", "rich", "typer"},
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},
 }
 HEAVY = {"torch", "transformers", "trl", "datasets", "vllm", "ray"}

@@ -184,11 +184,36 @@ def test_a_full_disk_while_writing(space):
     assert space.run("stages.split_seed").returncode == 0, "with room, the same command finishes"
 
 
-def test_a_folder_that_may_not_be_written(space):
+def test_a_file_in_the_place_of_a_folder(space):
     (space.path / "data/IFT").write_text("a file where a folder should be")
-    done = space.run("stages.split_seed")
+    assert "may not write data/IFT/train.parquet" in fails(space, "stages.split_seed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a read-only file system")
+def test_a_folder_that_may_not_be_written(space):
+    """Not even the log: the error that matters is told all the same."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", space.path / "data"], check=False, capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    try:
+        done = space.run("stages.split_seed")
+    finally:
+        subprocess.run(["umount", space.path / "data"], check=True)
     assert done.returncode == 1
-    assert "data/IFT" in done.stderr
+    assert "error: may not write data/IFT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (gzip.compress(b"x" * 1000)[:30] + b"garbage" * 9, "cannot be read"),
+        (gzip.compress(json.dumps({"message_id": "1", "role": "prompter", "text": "half \ud800"}).encode()), "surrogate"),
+    ],
+)
+def test_damaged_seed_files(space, body, said):
+    space.set(**{"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz"})
+    (space.path / "seed.jsonl.gz").write_bytes(body)
+    assert said in fails(space, "stages.split_seed")
 
 
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(space):

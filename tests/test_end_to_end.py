@@ -4,6 +4,7 @@ One workspace, run once from nothing; the tests below change it and put it back,
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,13 @@ def space(tmp_path_factory):
     space = Workspace(tmp_path_factory.mktemp("loop"))
     space.first = space.repro()
     return space
+
+
+def wait_for(path, seconds=90):
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} never came"
+        time.sleep(0.02)
 
 
 def test_the_whole_loop_runs(space):
@@ -165,9 +173,7 @@ def test_a_killed_stage_leaves_nothing_and_the_same_command_finishes(space):
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until = time.monotonic() + 60
-    while not started.exists() and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_for(started)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (space.path / "data/models/M2").exists(), "absent, not half-written"
@@ -177,9 +183,62 @@ def test_a_killed_stage_leaves_nothing_and_the_same_command_finishes(space):
 
 
 def test_an_input_that_moves_under_a_stage_fails_it(space):
-    done = space.run("stages.build_pairs", "M7")
+    pairs, partial = space.path / "data/AIFT/M1/pairs.parquet", space.path / "data/models/M2.partial"
+    before = pairs.read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(partial)
+    pairs.unlink()
+    pl.read_parquet(before).head(3).write_parquet(pairs)
+    said = process.communicate(timeout=120)[1]
+    pairs.write_bytes(before)
+    assert process.returncode == 1
+    assert "data/AIFT/M1/pairs.parquet changed while train_dpo@M2 ran" in " ".join(said.split())
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 255), (signal.SIGTERM, 255), (signal.SIGKILL, -9)])
+def test_the_one_command_goes_on_after_any_end(space, sent, code):
+    """Ctrl-C and kill of the command that people type; kill -9 of it and all it started."""
+    lock = space.lock()
+    shutil.rmtree(space.path / "data/models/M3")
+    shutil.rmtree(space.path / ".dvc/cache/runs")
+    (space.path / "params.yaml").write_text((space.path / "params.yaml").read_text().replace("nll_weight: 0.5", "nll_weight: 0.25"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.cli", "repro"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    wait_for(space.path / "data/models/M2.partial")
+    if sent == signal.SIGTERM:
+        process.terminate()
+    else:
+        os.killpg(process.pid, sent)
+    assert process.wait(timeout=60) == code
+    assert not (space.path / "data/models/M2").exists()
+    assert sent == signal.SIGKILL or not (space.path / "data/models/M2.partial").exists()
+    (space.path / "params.yaml").write_text((space.path / "params.yaml").read_text().replace("nll_weight: 0.25", "nll_weight: 0.5"))
+    done = space.run("stages.cli", "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "As a writer" in done.stdout
+    assert space.lock() == lock
+
+
+def test_a_lock_cut_off_in_mid_write_is_cleared(space):
+    (space.path / ".dvc/tmp/rwlock").write_text('{"write": {"data/mo')
+    assert space.run("dvc", "repro").returncode != 0, "DVC alone gives up"
+    assert space.run("stages.cli", "repro").returncode == 0
+
+
+def test_a_living_dvc_is_not_disturbed(space):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"]) as other:
+        (space.path / ".dvc/tmp/rwlock").write_text(
+            json.dumps({"write": {str(space.path / "data/models/M3"): {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}})
+        )
+        done = space.run("stages.cli", "repro")
+        other.kill()
     assert done.returncode == 1
-    assert "M7" in done.stderr
+    assert f"process {other.pid}" in " ".join(done.stderr.split())
+    assert space.run("stages.cli", "repro").returncode == 0
 
 
 def test_results_are_shown(space):

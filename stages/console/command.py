@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import typer
 
 from stages.console.errors import SrlmError
@@ -44,6 +47,31 @@ def run(app: Callable[..., Any]) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:  # `srlm results | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def own_path() -> dict[str, str]:
+    """The environment, with this python's folder first on the PATH: DVC runs `python`."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def run_dvc(*arguments: str) -> int:
+    """`dvc ...` in this folder; its exit code.
+
+    Ctrl-C reaches DVC and its stage by themselves, and ending takes them a moment: we wait, for a DVC killed at once could be cut off while it
+    writes dvc.lock. SIGTERM reaches only us, so it is passed on, to the stage first.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env=own_path())
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        for child in reversed(psutil.Process(process.pid).children(recursive=True)):
+            child.terminate()
+
+    old = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None), signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    try:
+        return process.wait()
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -79,6 +79,10 @@ def _checked(m: dict[str, Any], where: str) -> dict[str, Any]:
             raise SeedDataError(
                 f"{where}: {field} is {m.get(field)!r}, text is wanted. Open Assistant's messages have message_id, parent_id, role, text, lang, rank"
             )
+    try:
+        m["text"].encode()
+    except UnicodeEncodeError as e:
+        raise SeedDataError(f"{where}: text holds half of a surrogate pair at character {e.start}, which no file can store. Clean it before") from None
     if not isinstance(rank := m.get("rank"), int | float | None) or (isinstance(rank, float) and not rank.is_integer()):
         raise SeedDataError(f"{where}: rank is {rank!r}, a whole number or null is wanted")
     return m

@@ -25,6 +25,8 @@ class Trained(NamedTuple):
     log: pl.DataFrame
     rows: int
     too_long: int
+    threads: int
+    """CPU threads of torch: they change floating-point sums, so lineage records them."""
 
 
 def load(folder: Path, dropout: float) -> tuple[Any, Any]:
@@ -133,6 +135,13 @@ def train(trainer: Any, label: str) -> list[dict[str, float]]:
     if bad := [entry["step"] for entry in steps if not math.isfinite(entry["loss"])]:
         raise TrainingError(f"{label}: the loss was no longer a number at step {bad[0]} of {len(steps)}. Lower lr, or use dtype float32")
     return steps
+
+
+def threads() -> int:
+    """CPU threads that torch computes with."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def log_frame(steps: list[dict[str, float]], names: Mapping[str, str]) -> pl.DataFrame:

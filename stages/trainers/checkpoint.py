@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from stages.console.errors import ModelError
 
@@ -100,4 +101,30 @@ def complete(folder: Path) -> None:
         tokenizer.pad_token = tokenizer.eos_token  # labels and attention are masked by position, so sharing the end token is safe
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+    ends = [tokenizer.eos_token_id]
+    if (turn_end := end_of_turn(tokenizer)) and turn_end != tokenizer.eos_token:
+        # base models often end a text otherwise than their chat template ends a turn; what ends a turn is what must stop an answer
+        tokenizer.eos_token = turn_end
+        ends.insert(0, tokenizer.eos_token_id)
+        _end_generation_at(ends, folder)
     tokenizer.save_pretrained(folder)
+
+
+def end_of_turn(tokenizer: Any) -> str | None:
+    """The special token that the chat template puts behind an answer; None when it puts none."""
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}], tokenize=False)
+    after = text.rpartition("ANSWER")[2]
+    found = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
+    return min(found)[2] if found else None
+
+
+def _end_generation_at(ends: list[int], folder: Path) -> None:
+    from transformers import GenerationConfig
+
+    try:
+        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:  # the folder has none
+        generation = GenerationConfig()
+    known = generation.eos_token_id
+    generation.eos_token_id = [*dict.fromkeys([*ends, *([known] if isinstance(known, int) else known or [])])]
+    generation.save_pretrained(folder)

@@ -10,7 +10,7 @@ import polars as pl
 
 from stages.config.params import Hardware, TrainDpo
 from stages.console.errors import TrainingError
-from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, train, turns
+from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, threads, train, turns
 
 LOG = {
     "loss": "loss",
@@ -38,7 +38,7 @@ def train_dpo(model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo,
     if _fingerprint(trainer.model) == before:
         raise TrainingError(f"{label}: {len(steps)} steps changed no weight, so the new model would be the old one. Raise train_dpo.lr, seen {params.lr}")
     save(trainer, tokenizer, out)
-    return Trained(log_frame(steps, LOG), kept, len(pairs) - kept)
+    return Trained(log_frame(steps, LOG), kept, len(pairs) - kept, threads())
 
 
 def dpo_trainer(model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware) -> tuple[Any, Any, int]:

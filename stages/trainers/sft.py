@@ -9,7 +9,7 @@ import polars as pl
 
 from stages.config.params import Hardware, TrainSft
 from stages.console.errors import TrainingError
-from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, train, turns
+from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, threads, train, turns
 
 LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy", "tokens": "num_tokens"}
 
@@ -24,7 +24,7 @@ def train_sft(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, 
     trainer, tokenizer, kept = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
     steps = train(trainer, label)
     save(trainer, tokenizer, out)
-    return Trained(log_frame(steps, LOG), kept, len(rows) - kept)
+    return Trained(log_frame(steps, LOG), kept, len(rows) - kept, threads())
 
 
 def sft_trainer(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware) -> tuple[Any, Any, int]:

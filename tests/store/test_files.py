@@ -55,6 +55,18 @@ def test_no_permission_is_a_sentence(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
+def test_a_file_in_the_place_of_a_folder_is_a_sentence(tmp_path):
+    (tmp_path / "folder").write_text("")
+    with pytest.raises(SrlmError, match=r"may not write .*folder/a\.json: (File exists|Not a directory)"):
+        write_json(tmp_path / "folder/a.json", {})
+
+
+def test_a_full_disk_told_by_a_rust_library_is_a_sentence(tmp_path):
+    """polars and safetensors raise types of their own that hold the number in their text."""
+    with pytest.raises(SrlmError, match="no space left"), whole(tmp_path / "model"):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+
 def test_hashes_are_dvcs(tmp_path):
     (tmp_path / "M/sub").mkdir(parents=True)
     (tmp_path / "M/b.txt").write_text("b")
