@@ -32,7 +32,7 @@ def encode(e: TransformersEngine, prompt) -> list[int]:
 
 def test_messages_are_the_template_and_nothing_more(tiny):
     e = engine(tiny)
-    assert encode(e, [{"role": "user", "content": "Say cat"}]) == encode(e, "<bos>Question: Say cat Answer:")
+    assert encode(e, [{"role": "user", "content": "Say cat"}]) == e.tokenizer("<bos>Question: Say cat Answer:", add_special_tokens=False).input_ids
     assert encode(e, "Say cat") == e.tokenizer("Say cat", add_special_tokens=False).input_ids
 
 
@@ -41,7 +41,7 @@ def test_a_tokenizer_that_gives_a_bos_gives_one_only(tiny):
     e.adds_bos = True
     bos = e.tokenizer.bos_token_id
     assert encode(e, "Say cat")[0] == bos
-    assert encode(e, "<bos>Say cat") == encode(e, "Say cat")
+    assert encode(e, "<bos>Say cat").count(bos) == 1, "what spells it in a text is text"
     assert encode(e, [{"role": "user", "content": "Say cat"}]).count(bos) == 1
 
 

@@ -94,7 +94,7 @@ def test_accumulated_batches_are_the_same_steps(base_model, tmp_path):
 def test_rows_too_long_are_left_out_and_counted_never_cut(base_model, tmp_path):
     _, tokenizer = load(base_model, 0.0)
     short, long = "cat.", "cat " * 90
-    edge = lengths(tokenizer, [turns("Say", short)])[0]
+    edge = lengths(tokenizer, [turns(tokenizer, "Say", short)])[0]
     rows = pl.DataFrame({"instruction": ["Say"] * 5, "response": [short] * 4 + [long]})
     trained = run(base_model, tmp_path, rows, max_length=edge, epochs=1)
     assert (trained.rows, trained.too_long) == (4, 1)
