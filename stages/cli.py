@@ -27,9 +27,12 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g.
     """Run what is not up to date (`dvc repro`), then show the result."""
     from stages.config.params import load_params
     from stages.results import show
+    from stages.store.files import PARTIAL, remove
 
     load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
     clear_dead_lock(Path())
+    for partial in Path("data").rglob(f"*{PARTIAL}"):  # left by a stage that was killed; no one else is at work here
+        remove(partial)
     if code := run_dvc("repro", *(targets or [])):
         raise SystemExit(code if code > 0 else 128 - code)
     show(Path())
@@ -97,9 +100,12 @@ def clear_dead_lock(root: Path) -> None:
     except (json.JSONDecodeError, AttributeError):
         owners = []  # killed while it wrote the lock
     for owner in owners:
-        pid = int(owner["pid"])
-        if psutil.pid_exists(pid) and any("dvc" in word for word in psutil.Process(pid).cmdline()):
-            raise SrlmError(f"DVC is at work here already (process {pid}: {owner['cmd']}). Wait for it, or stop it")
+        try:
+            at_work = any("dvc" in word for word in psutil.Process(int(owner["pid"])).cmdline())
+        except psutil.Error:  # gone, or a zombie
+            at_work = False
+        if at_work:
+            raise SrlmError(f"DVC is at work here already (process {owner['pid']}: {owner['cmd']}). Wait for it, or stop it")
     lock.unlink(missing_ok=True)
 
 

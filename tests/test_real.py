@@ -17,19 +17,8 @@ FILE = {"split_seed.source": "file", "split_seed.path": str(REAL), "evaluate.ora
 
 
 def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
-    space = Workspace(
-        tmp_path,
-        **FILE,
-        **SIZES,
-        **{
-            "train_sft.max_length": 4096,
-            "engine.max_context": 4096,
-            "train_sft.micro_batch": 2,
-            "split_seed.ift": 24,
-            "judge_seed.k": 2,
-            "split_seed.eft_prompts": 30,
-        },
-    )
+    smaller = SIZES | {"split_seed.ift": 24, "split_seed.eft_prompts": 30, "judge_seed.k": 2}
+    space = Workspace(tmp_path, **FILE, **smaller, **{"train_sft.max_length": 4096, "engine.max_context": 4096, "train_sft.micro_batch": 2})
     space.repro()
     parts = [set(read(IFT_TRAIN, tmp_path)["instruction"]), *(set(read(t, tmp_path)["prompt"]) for t in (RANKED, RANKED_VALID, TEST_PROMPTS))]
     assert all(not a & b for i, a in enumerate(parts) for b in parts[i + 1 :])
