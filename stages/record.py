@@ -62,15 +62,17 @@ def between(text: str, name: str, table: str) -> str:
 
 
 def result(seeds: dict[str, Run], controls: dict[str, Run]) -> str:
-    """One row per model, means over seeds; then the last model of each control; then its matches against every earlier model."""
+    """One row per model, means over seeds; then the last model under each control, below its self-judged
+    self with the same seeds; then its matches against every earlier model."""
     runs = list(seeds.values())
     models = [m for m in runs[0]["metrics"] if "writer" in runs[0]["metrics"][m]]
     models.sort(key=lambda m: (m != "SFT", m))
     rows = [[model, *cells([r["metrics"][model] for r in runs])] for model in models]
     last = models[-1]
+    used = list(dict.fromkeys(name.rpartition("-")[2] for name in controls))  # the seeds that the controls were run with
+    rows.append([f"*{last}, seed {', '.join(used)}*", *cells([seeds[seed]["metrics"][last] for seed in used])])
     for control in dict.fromkeys(name.rpartition("-")[0] for name in controls):
-        group = [r["metrics"][last] for name, r in controls.items() if name.startswith(f"{control}-")]
-        rows.append([f"*{last}, control: {control}*", *cells(group)])
+        rows.append([f"*the same, {control}*", *cells([controls[f"{control}-{seed}"]["metrics"][last] for seed in used])])
     matches = [m for m in (f"{last}-{other}" for other in models[:-1]) if m in runs[0]["metrics"]]
     met = "; ".join(
         f"{m.replace('-', ' against ')} {shares([r['metrics'][m]['greedy'] for r in runs])} (sampled {shares([r['metrics'][m]['sampled'] for r in runs])})"
@@ -102,14 +104,11 @@ def by_seed(seeds: dict[str, Run]) -> str:
 
 
 def times(seeds: dict[str, Run]) -> str:
-    """Mean seconds of each stage, and the share that was the model's own compute."""
-    runs = list(seeds.values())
-    rows, total, own = [], 0.0, 0.0
-    for stage in runs[0]["stages"]:
-        seconds, compute = (mean(r["stages"][stage][key] for r in runs) for key in ("seconds", "compute_s"))
-        total, own = total + seconds, own + compute
-        rows.append([f"`{stage}`", f"{seconds:.1f}", f"{100 * compute / seconds:.0f}", f"{max(r['stages'][stage]['peak_mb'] for r in runs)}"])
-    rows.append(["all stages", f"{total:.0f}", f"{100 * own / total:.0f}", f"{max(s['peak_mb'] for r in runs for s in r['stages'].values())}"])
+    """Seconds of each stage in the fastest run, and the share that was the model's own compute."""
+    stages = min((run["stages"] for run in seeds.values()), key=lambda stages: sum(s["seconds"] for s in stages.values()))
+    rows = [[f"`{name}`", f"{s['seconds']:.1f}", f"{100 * s['compute_s'] / s['seconds']:.0f}", str(s["peak_mb"])] for name, s in stages.items()]
+    total, own = (sum(s[key] for s in stages.values()) for key in ("seconds", "compute_s"))
+    rows.append(["all stages", f"{total:.0f}", f"{100 * own / total:.0f}", str(max(s["peak_mb"] for s in stages.values()))])
     return markdown(["stage", "seconds", "model's own compute %", "peak MB"], rows)
 
 
