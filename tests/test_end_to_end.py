@@ -148,6 +148,21 @@ def test_a_fourth_iteration_runs_only_its_own_stages(space):
     }
 
 
+def test_the_positive_only_variant_runs_beside_the_loop(space):
+    params = (space.path / "params.yaml").read_text()
+    try:
+        (space.path / "params.yaml").write_text(params.replace("positive_only: {}", "positive_only: {M2P: {aift: M1}}"))
+        stages = space.repro("train_positive@M2P")
+    finally:
+        (space.path / "params.yaml").write_text(params)
+    assert stages == ["train_positive@M2P"]
+    lineage = json.loads((space.path / "data/models/M2P/lineage.json").read_text())
+    m1 = json.loads((space.path / "data/models/M1/lineage.json").read_text())
+    best = pl.read_parquet(space.path / "data/AIFT/M1/scores.parquet").filter(pl.col("score") == 5, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
+    assert lineage["parent"] == "M0"
+    assert lineage["rows"] == m1["rows"] + len(best) > m1["rows"]
+
+
 def test_two_cold_runs_have_the_same_lock(space, tmp_path):
     """Bit for bit: no cache, another folder, stages run again one by one."""
     targets = ("train_dpo@M2", "build_pairs@M1")

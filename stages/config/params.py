@@ -14,11 +14,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config.explain import explain
+from stages.config.loops import check_loops
 from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Source, Training
 from stages.console.errors import ParamsError
 
 PARAMS = "params.yaml"
-CHECKER = "stages/tinyworld/oracle.py"
 T = TypeVar("T")
 
 
@@ -40,6 +40,12 @@ class Aift(Section):
 
 class Step(Section):
     prev: Name
+
+
+class PositiveOnly(Section):
+    """The paper's variant without rejected answers (2.3): SFT from M0 on IFT, EFT and those answers of AIFT(`aift`) that got a perfect mean score."""
+
+    aift: Name
 
 
 class Match(Section):
@@ -162,6 +168,7 @@ class Params(Section):
     base: dict[Name, Base]
     aift: dict[Name, Aift]
     models: dict[Name, Step]
+    positive_only: dict[Name, PositiveOnly]
     evaluated: Annotated[list[Name], Field(min_length=1)]
     head_to_head: dict[Name, Match]
     engine: EngineParams
@@ -182,40 +189,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _loops_hold_together(self) -> Params:
-        if "M0" not in self.base:
-            raise ValueError("base needs an entry M0")
-        made = {*self.base, "SFT", "M1", *self.models}
-        for name, step in self.models.items():
-            if name in {*self.base, "SFT", "M1"} or name == step.prev:
-                raise ValueError(
-                    f"models.{name} cannot be trained from {step.prev}: {'it is itself' if name == step.prev else f'{name} is made by another stage'}"
-                )
-            if step.prev not in self.aift:
-                raise ValueError(f"models.{name} is trained on AIFT({step.prev}): add {step.prev} to aift")
-        for where, name in [
-            *((f"aift.{k}.writer", a.writer) for k, a in self.aift.items()),
-            *((f"aift.{k}", k) for k in self.aift),
-            *(("evaluated", e) for e in self.evaluated),
-            *((f"head_to_head.{k}", x) for k, m in self.head_to_head.items() for x in (m.model, m.other)),
-        ]:
-            if name not in made:
-                raise ValueError(f"{where} names {name}, which nothing makes; known models: {', '.join(sorted(made))}")
-        for name, match in self.head_to_head.items():
-            if name in made:
-                raise ValueError(f"head_to_head.{name} has the name of a model, and so of its metrics file")
-            for side in (match.model, match.other):
-                if side not in self.evaluated:
-                    raise ValueError(f"head_to_head.{name} compares {side}, which is not in evaluated")
-        judge = self.evaluate.compare_with
-        if judge not in {CHECKER, *(f"data/models/{name}" for name in made)}:
-            raise ValueError(f"evaluate.compare_with is {judge}; wanted {CHECKER}, or data/models/ and one of {', '.join(sorted(made))}")
-        if judge == CHECKER and self.evaluate.oracle == "none":
-            raise ValueError("evaluate.compare_with is the checker, and evaluate.oracle is none: name a model that compares")
-        if judge != CHECKER and 2 * self.evaluate.max_tokens + self.evaluate.compare_max_tokens >= self.engine.max_context:
-            raise ValueError(
-                f"two answers of evaluate.max_tokens {self.evaluate.max_tokens} and evaluate.compare_max_tokens {self.evaluate.compare_max_tokens} do not fit "
-                f"into engine.max_context {self.engine.max_context}: long answers could not be compared"
-            )
+        check_loops(self)
         return self
 
 

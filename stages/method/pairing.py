@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.judging import mean_scores
+from stages.method.judging import BEST, mean_scores
 from stages.store.tables import PAIRS, SCORES
 
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
@@ -120,6 +120,17 @@ def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame)
     }
     joined = sides["chosen"].join(sides["rejected"].drop("model"), on="prompt_id").join(prompts.select("prompt_id", "prompt"), on="prompt_id")
     return joined.select(*PAIRS.schema).sort("prompt_id")
+
+
+def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """Columns instruction, response, in the order of `scores`: the answers with a perfect mean score, for SFT without rejected ones (paper 2.3).
+
+    An answer that was cut off or stands already is none, whatever its score.
+    """
+    best = scores.filter(pl.col("score") >= BEST - CLOSE, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
+    texts = best.join(candidates.select("candidate_id", "response"), on="candidate_id", maintain_order="left")
+    joined = texts.join(prompts.select("prompt_id", pl.col("prompt").alias("instruction")), on="prompt_id", maintain_order="left")
+    return joined.select("instruction", "response")
 
 
 def counts(prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataFrame, scores: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.console.errors import TableError
 from stages.method.judging import mean_scores
-from stages.method.pairing import FATES, counts, fates, lost, pairs, warnings
+from stages.method.pairing import FATES, counts, fates, lost, pairs, perfect, warnings
 from stages.store.tables import PAIRS, PROMPTS, SCORES
 
 
@@ -259,6 +259,15 @@ SOME = [
     *(Answer([4, 4], prompt="q"), Answer([4, 4], prompt="q")),
     *(Answer([None, None], prompt="r"), Answer([5, 5], cut=True, prompt="r")),
 ]
+
+
+def test_perfect_answers_are_those_whose_mean_is_5() -> None:
+    better = [Answer([5, 5, 5]), Answer([5, 5, 4.5]), Answer([5, None, 5])]
+    no_part = [Answer([5], text="text 0"), Answer([5], cut=True), Answer([None])]
+    prompts, candidates, judgements = tables([*better, *no_part, Answer([5], prompt="q")])
+    scores = fates(candidates, judgements, min_margin=0.5, rho=None, signal="judge", seed=0)
+    found = perfect(prompts, candidates, scores)
+    assert found.rows() == [("prompt p", "text 0"), ("prompt p", "text 2"), ("prompt q", "text 6")]
 
 
 def test_counts_hold_what_the_metrics_file_shows() -> None:

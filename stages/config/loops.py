@@ -1,0 +1,54 @@
+"""Do the loops of `params.yaml` hold together? Every model that is named must be made by exactly one stage, and every AIFT that is trained on be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stages.config.params import Params
+
+CHECKER = "stages/tinyworld/oracle.py"
+
+
+def check_loops(params: Params) -> None:
+    """Raises ValueError at the first name that is made nowhere, or twice."""
+    if "M0" not in params.base:
+        raise ValueError("base needs an entry M0")
+    seeds = {*params.base, "SFT", "M1"}
+    made = {*seeds, *params.models, *params.positive_only}
+    for name, step in params.models.items():
+        if name in seeds or name == step.prev:
+            raise ValueError(f"models.{name} cannot be trained from {step.prev}: {'it is itself' if name == step.prev else f'{name} is made by another stage'}")
+        if step.prev not in params.aift:
+            raise ValueError(f"models.{name} is trained on AIFT({step.prev}): add {step.prev} to aift")
+    for name, variant in params.positive_only.items():
+        if name in {*seeds, *params.models}:
+            raise ValueError(f"positive_only.{name}: {name} is made by another stage")
+        if variant.aift not in params.aift:
+            raise ValueError(f"positive_only.{name} is trained on AIFT({variant.aift}): add {variant.aift} to aift")
+        if params.build_pairs.signal == "longest":
+            raise ValueError(f"positive_only.{name} picks answers by the judge's score, and build_pairs.signal longest puts length in its place")
+    for where, name in [
+        *((f"aift.{k}.writer", a.writer) for k, a in params.aift.items()),
+        *((f"aift.{k}", k) for k in params.aift),
+        *(("evaluated", e) for e in params.evaluated),
+        *((f"head_to_head.{k}", x) for k, m in params.head_to_head.items() for x in (m.model, m.other)),
+    ]:
+        if name not in made:
+            raise ValueError(f"{where} names {name}, which nothing makes; known models: {', '.join(sorted(made))}")
+    for name, match in params.head_to_head.items():
+        if name in made:
+            raise ValueError(f"head_to_head.{name} has the name of a model, and so of its metrics file")
+        for side in (match.model, match.other):
+            if side not in params.evaluated:
+                raise ValueError(f"head_to_head.{name} compares {side}, which is not in evaluated")
+    judge = params.evaluate.compare_with
+    if judge not in {CHECKER, *(f"data/models/{name}" for name in made)}:
+        raise ValueError(f"evaluate.compare_with is {judge}; wanted {CHECKER}, or data/models/ and one of {', '.join(sorted(made))}")
+    if judge == CHECKER and params.evaluate.oracle == "none":
+        raise ValueError("evaluate.compare_with is the checker, and evaluate.oracle is none: name a model that compares")
+    if judge != CHECKER and 2 * params.evaluate.max_tokens + params.evaluate.compare_max_tokens >= params.engine.max_context:
+        raise ValueError(
+            f"two answers of evaluate.max_tokens {params.evaluate.max_tokens} and evaluate.compare_max_tokens {params.evaluate.compare_max_tokens} do not fit "
+            f"into engine.max_context {params.engine.max_context}: long answers could not be compared"
+        )

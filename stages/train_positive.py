@@ -1,0 +1,46 @@
+"""train_positive: the paper's variant without rejected answers (2.3). SFT from M0 on IFT, EFT and the answers of AIFT(Mt) with a perfect mean score.
+
+    python -m stages.train_positive M2P --aift M1
+
+It did not help in the paper (29 % wins against 30 % losses to the SFT baseline), so no profile runs it; `positive_only` in params.yaml does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from stages.config.params import load_params
+from stages.console.command import command
+from stages.console.errors import TableError
+from stages.method import judging, pairing
+from stages.store.run import Run
+from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PROMPTS, SCORES
+
+
+def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) -> None:
+    """Train data/models/MODEL from M0."""
+    params = load_params(root)
+    with Run("train_positive", root, model) as run:
+        from stages.trainers.sft import train_sft
+
+        scores = run.read(SCORES, aift)
+        perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores)
+        if perfect.is_empty():
+            raise TableError(f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got {scores['score'].max()}: nothing to add")
+        seed = [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift + [run.read(EFT)]
+        rows = pl.concat([*(part.select("instruction", "response") for part in seed), perfect])
+        start = run.model("M0")
+        notes = {"seed": params.seed, "rows": len(rows)}
+        with run.new_model(model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes) as folder, run.computing():
+            trained = train_sft(start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}")
+            notes["threads"] = trained.threads
+        run.write_plot(f"train_{model}", trained.log)
+        print(f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), {trained.too_long} left out as too long")
+
+
+if __name__ == "__main__":
+    command(main)
