@@ -30,7 +30,7 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
         scores = run.read(SCORES, aift)
         perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores)
         if perfect.is_empty():
-            raise TableError(f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got {scores['score'].max()}: nothing to add")
+            raise TableError(f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got {scores['score'].max()!r}: nothing to add")
         seed = [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift + [run.read(EFT)]
         rows = pl.concat([*(part.select("instruction", "response") for part in seed), perfect])
         start = run.model("M0")
