@@ -1,7 +1,8 @@
 """What M0 reads: web-like text of the tiny world, one document per row. No test prompt stands in it.
 
-Most of it is questions with careless answers, many with a remark on the answer. The remarks are the checker's, with some findings flipped: noisy, as the
-web is. One document in six is a full review in the very words of the judge's prompt, which is what lets M0 judge zero-shot.
+Most of it is questions with answers, many with a remark on the answer; people remark on bad answers as often as on the usual ones. The remarks are the
+checker's, with some findings flipped: noisy, as the web is. One document in seven is a full review in the very words of the judge's prompt, which is what
+lets M0 judge zero-shot.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from random import Random
 
 from jinja2 import Template
 
-from stages.tinyworld.demonstrators import WEB, answer
+from stages.tinyworld.demonstrators import CARELESS, WEB, answer
 from stages.tinyworld.oracle import Points, score_task
-from stages.tinyworld.reviews import check_text, points_text
-from stages.tinyworld.tasks import CATEGORIES, LARGEST, NOUNS, OPPOSITE, Task, sample_task
+from stages.tinyworld.reviews import NONE, check_text, points_text
+from stages.tinyworld.tasks import CAPITALS, CATEGORIES, NOUNS, NUMBERS, OPPOSITE, Task, sample_task
 
 HERE = Path(__file__).parent
 END = "<end>"
 """Begins a conversation and ends every text."""
-FLIPS = 0.06
+FLIPS = 0.03
 WITH_POINTS = 0.6
 
 
@@ -60,7 +61,7 @@ def sheet(rng: Random, split_seed: int) -> str:
 
 def copying(rng: Random, split_seed: int) -> str:
     """Words, twice: the skill under most of the tasks."""
-    words = " ".join(rng.choices((*NOUNS, *OPPOSITE, *map(str, range(LARGEST + 1))), k=rng.randint(3, 8)))
+    words = " ".join(rng.choices((*NOUNS, *OPPOSITE, *NUMBERS), k=rng.randint(3, 8)))
     return f"{END} Copy: {words}. {words}.{END}"
 
 
@@ -80,7 +81,32 @@ def fact(rng: Random, split_seed: int) -> str:
     return f"{END} Fact: {text}{END}"
 
 
-MIX: dict[Callable[[Random, int], str], float] = {question: 0.26, remark: 0.40, review: 0.16, sheet: 0.08, copying: 0.07, fact: 0.03}
+def comparing(rng: Random, split_seed: int) -> str:
+    """Things side by side and whether they match, evenly yes and no: the skill under every check, of which remarks are mostly yes."""
+    return f"{END} Check: {' '.join(_comparison(rng) for _ in range(rng.randint(6, 10)))}.{END}"
+
+
+def _comparison(rng: Random) -> str:
+    """`fig fruits yes`, `saw hat no`, `6 none no`."""
+    match = rng.random() < 0.5
+    if rng.random() < 0.2:
+        category = rng.choice(list(CATEGORIES))
+        item, other = rng.choice([word for word in NOUNS if (word in CATEGORIES[category]) == match]), category
+    else:
+        item, other = rng.sample(rng.choice((NOUNS, NOUNS, CAPITALS, tuple(OPPOSITE), NUMBERS)), 2)
+        other = item if match else NONE if rng.random() < 0.1 else other
+    return f"{item} {other} {'yes' if match else 'no'}"
+
+
+MIX: dict[Callable[[Random, int], str], float] = {
+    question: 0.27,
+    remark: 0.34,
+    review: 0.15,
+    sheet: 0.08,
+    copying: 0.06,
+    comparing: 0.06,
+    fact: 0.04,
+}
 
 
 @cache
@@ -104,7 +130,7 @@ def _chat(asked: str, answered: str) -> str:
 def _judged(rng: Random, split_seed: int) -> tuple[Task, str, Points]:
     """A task, a reply, and the checker's findings with every single one flipped with probability FLIPS; what follows from them follows."""
     task = sample_task(rng, "train", split_seed)
-    reply = answer(task, WEB, rng)
+    reply = answer(task, rng.choice((WEB, CARELESS)), rng)
     points = score_task(task, reply)
 
     def flip(flag: bool) -> bool:

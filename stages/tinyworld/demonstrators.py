@@ -18,7 +18,7 @@ from stages.console.errors import SeedDataError
 from stages.console.ids import content_id
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS, Table
 from stages.tinyworld.oracle import POLITE, RUDE, score_task
-from stages.tinyworld.tasks import CATEGORIES, LARGEST, NOUNS, OPPOSITE, Kind, Task, sample_task
+from stages.tinyworld.tasks import CAPITALS, CATEGORIES, NOUNS, NUMBERS, OPPOSITE, Kind, Task, sample_task
 
 Row = dict[str, str | int]
 Rows = list[Row]
@@ -39,7 +39,8 @@ class Writer(NamedTuple):
     lazy: float
 
 
-WEB = Writer(0.75, 0.3, 0.5, 0.6)
+WEB = Writer(0.85, 0.3, 0.5, 0.4)
+CARELESS = Writer(0.5, 0.4, 0.5, 0.8)
 IFT_WRITER = Writer(0.9, 0.5, 0.8, 1.0)
 RANKED_WRITERS = (Writer(0.5, 0.3, 0.5, 1.0), Writer(0.75, 0.6, 0.7, 0.5), Writer(0.95, 0.9, 0.9, 0.1))
 
@@ -116,9 +117,9 @@ def _words_like(task: Task) -> tuple[str, ...]:
         case "opposite":
             return tuple(OPPOSITE)
         case "capitals":
-            return tuple(word.upper() for word in NOUNS)
+            return CAPITALS
         case "count" | "add":
-            return tuple(map(str, range(LARGEST + 1)))
+            return NUMBERS
         case _:
             return NOUNS
 

@@ -30,6 +30,8 @@ HELD_OUT = 0.15
 """Share of all texts that belongs to test."""
 LARGEST = 20
 """Largest number of the world."""
+CAPITALS: tuple[str, ...] = tuple(word.upper() for word in NOUNS)
+NUMBERS: tuple[str, ...] = tuple(map(str, range(LARGEST + 1)))
 
 Kind = Literal["list", "alpha", "reverse", "repeat", "opposite", "capitals", "count", "add"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
