@@ -1,7 +1,8 @@
-"""record: the README's tables, from the runs kept in data/results (`srlm seeds`, `srlm controls`) and from the log of the last run.
+"""record: the README's tables, from what is kept in data/results (by `srlm seeds`, `srlm controls` and `--time-of`).
 
-python -m stages.record            rewrites README.md between its markers
-python -m stages.record --check    fails when it is not fresh
+python -m stages.record                  rewrites README.md between its markers
+python -m stages.record --check          fails when it is not fresh
+python -m stages.record --time-of DIR    first keeps the times of the run in DIR, which is best made alone on a quiet machine
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from stages.config.params import load_params
 from stages.console.command import command
 from stages.console.errors import SrlmError
-from stages.store.files import whole
+from stages.store import run
+from stages.store.files import whole, write_json
 
 README = "README.md"
 Run = dict[str, Any]
@@ -32,12 +35,15 @@ COLUMNS = (
 )
 
 
-def main(check: bool = False, root: Path = Path()) -> None:
+def main(check: bool = False, time_of: Path | None = None, root: Path = Path()) -> None:
     """Put the tables into README.md."""
+    if time_of:
+        spent = [{"stage": name, **figures} for name, figures in run.times(time_of).items()]
+        write_json(root / "data" / "results" / "time.json", {"threads": load_params(time_of).hardware.threads, "stages": spent})
     text = (root / README).read_text(encoding="utf-8")
     fresh = text
     seeds, controls = load(root, "seeds"), load(root, "controls")
-    for name, table in (("record", result(seeds, controls)), ("seeds", by_seed(seeds)), ("time", times(seeds))):
+    for name, table in (("record", result(seeds, controls)), ("seeds", by_seed(seeds)), ("time", times(load(root, "time")["stages"]))):
         fresh = between(fresh, name, table)
     if check and fresh != text:
         raise SrlmError("README.md does not show what data/results holds. Run: python -m stages.record")
@@ -46,12 +52,13 @@ def main(check: bool = False, root: Path = Path()) -> None:
             partial.write_text(fresh, encoding="utf-8")
 
 
-def load(root: Path, name: str) -> dict[str, Run]:
+def load(root: Path, name: str) -> dict[str, Any]:
     file = root / "data" / "results" / f"{name}.json"
     if not file.is_file():
-        raise SrlmError(f"{file} is not there. Run: srlm {name}")
-    runs: dict[str, Run] = json.loads(file.read_text(encoding="utf-8"))
-    return runs
+        how = "python -m stages.record --time-of ." if name == "time" else f"srlm {name}"
+        raise SrlmError(f"{file} is not there. Run: {how}")
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return kept
 
 
 def between(text: str, name: str, table: str) -> str:
@@ -103,12 +110,10 @@ def by_seed(seeds: dict[str, Run]) -> str:
     return markdown(["seed", "oracle score, greedy", "sampled", "fully right %, greedy", "judge pairwise %", "M3 against M1, win/tie/lose %", "pairs"], rows)
 
 
-def times(seeds: dict[str, Run]) -> str:
-    """Seconds of each stage in the fastest run, and the share that was the model's own compute."""
-    stages = min((run["stages"] for run in seeds.values()), key=lambda stages: sum(s["seconds"] for s in stages.values()))
-    rows = [[f"`{name}`", f"{s['seconds']:.1f}", f"{100 * s['compute_s'] / s['seconds']:.0f}", str(s["peak_mb"])] for name, s in stages.items()]
-    total, own = (sum(s[key] for s in stages.values()) for key in ("seconds", "compute_s"))
-    rows.append(["all stages", f"{total:.0f}", f"{100 * own / total:.0f}", str(max(s["peak_mb"] for s in stages.values()))])
+def times(stages: list[dict[str, Any]]) -> str:
+    """Seconds of each stage, and the share that was the model's own compute."""
+    total = {key: sum(s[key] for s in stages) for key in ("seconds", "compute_s")} | {"peak_mb": max(s["peak_mb"] for s in stages), "stage": "all stages"}
+    rows = [[f"`{s['stage']}`", f"{s['seconds']:.1f}", f"{100 * s['compute_s'] / s['seconds']:.0f}", str(s["peak_mb"])] for s in (*stages, total)]
     return markdown(["stage", "seconds", "model's own compute %", "peak MB"], rows)
 
 

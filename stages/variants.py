@@ -24,7 +24,7 @@ from stages.console.command import own_path
 from stages.console.errors import SrlmError
 from stages.console.progress import err, progress
 from stages.store.files import write_json
-from stages.store.run import LOG
+from stages.store.run import times
 
 COPIED = ("dvc.yaml", "params.yaml", ".dvcignore", "stages", "data/.gitignore")
 CONTROLS: dict[str, dict[str, Any]] = {"shuffled": {"build_pairs.signal": "shuffled"}, "longest": {"build_pairs.signal": "longest"}}
@@ -64,14 +64,7 @@ def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[s
     if code:
         raise SrlmError(f"variant {variant} failed: read {folder / 'repro.log'}, mend it, and run the same command again")
     metrics = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "data" / "metrics").glob("*.json"))}
-    return {"overrides": overrides, "seconds": round(time.monotonic() - started, 1), "metrics": metrics, "stages": stages(folder)}
-
-
-def stages(folder: Path) -> dict[str, dict[str, float]]:
-    """Seconds, the model's own compute and peak memory of each stage's last run in `folder`; stages restored from the cache are absent."""
-    lines = (folder / LOG).read_text().splitlines() if (folder / LOG).is_file() else []
-    log: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return {entry["stage"]: {key: entry[key] for key in ("seconds", "compute_s", "peak_mb")} for entry in log if entry["outcome"] == "done"}
+    return {"overrides": overrides, "seconds": round(time.monotonic() - started, 1), "metrics": metrics, "stages": times(folder)}
 
 
 def prepare(root: Path, folder: Path, overrides: Overrides) -> None:

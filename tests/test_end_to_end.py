@@ -17,7 +17,7 @@ import pytest
 from stages.store.catalog import read
 from stages.store.files import md5
 from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS
-from tests.workspace import ENV, Workspace
+from tests.workspace import ENV, ROOT, Workspace, ran
 
 LOOP = {"get_model@M0", "split_seed", "train_sft_baseline", "judge_seed", "build_eft", "train_sft_M1", "train_dpo@M2", "train_dpo@M3"}
 
@@ -270,3 +270,22 @@ def test_dvcs_own_commands_work(space, command):
     assert done.returncode == 0, done.stderr
     if command == ("metrics", "show"):
         assert "AIFT-M1.json" in done.stdout
+
+
+def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable(space, tmp_path):
+    """`dvc exp run -S` in a clone under git: only what depends on the change runs, and `dvc exp show` and `dvc params diff` know it."""
+    clone = Workspace(tmp_path / "clone")
+    shutil.copy2(ROOT / ".dvc/config", clone.path / ".dvc/config")
+    (clone.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {space.path / '.dvc/cache'}\n")
+    (clone.path / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    shutil.copy2(space.path / "dvc.lock", clone.path)
+    for metrics in ("metrics", "plots"):
+        shutil.copytree(space.path / "data" / metrics, clone.path / "data" / metrics)
+    for command in (("init", "-q"), ("add", "-A"), ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "a run")):
+        subprocess.run(["git", *command], cwd=clone.path, check=True)
+    assert clone.run("dvc", "checkout").returncode == 0
+    done = clone.run("dvc", "exp", "run", "-n", "wide", "-S", "build_pairs.min_margin=1.0", "build_pairs@M1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(done.stdout) == ["build_pairs@M1"]
+    assert "wide" in clone.run("dvc", "exp", "show").stdout
+    assert "min_margin" in clone.run("dvc", "params", "diff").stdout

@@ -7,6 +7,7 @@ git revision go to `data/logs/runs.jsonl`, which DVC does not see: else every co
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import resource
 import subprocess
@@ -146,6 +147,18 @@ class Run:
             append_line(self.root / LOG, entry)
         except OSError as e:  # a full disk: the log must not hide the error that matters
             err.print(f"warning: {LOG} was not written: {e}", markup=False)
+
+
+def times(root: Path) -> dict[str, dict[str, float]]:
+    """`seconds`, `compute_s` (the model's own) and `peak_mb` of each stage's last whole run in `root`, in the order they ran.
+
+    A stage that was only restored from DVC's cache is absent.
+    """
+    log = root / LOG
+    entries: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    last = {entry["stage"]: entry for entry in entries if entry["outcome"] == "done"}
+    ordered = sorted(last.values(), key=lambda entry: entries.index(entry))
+    return {entry["stage"]: {key: entry[key] for key in ("seconds", "compute_s", "peak_mb")} for entry in ordered}
 
 
 def versions() -> dict[str, str]:

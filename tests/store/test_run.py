@@ -5,8 +5,8 @@ import json
 import pytest
 
 from stages.console.errors import ModelError, StaleInputError
-from stages.store.files import md5
-from stages.store.run import LOG, Run
+from stages.store.files import append_line, md5
+from stages.store.run import LOG, Run, times
 
 
 def log(root):
@@ -76,3 +76,13 @@ def test_the_log_holds_what_differs_between_equal_runs(tmp_path):
     assert entry["seconds"] >= entry["compute_s"] >= 0
     assert entry["peak_mb"] > 0
     assert entry["ended"]
+
+
+def test_times_are_of_the_last_whole_run_of_each_stage_in_order(tmp_path):
+    def entry(stage, seconds, outcome="done"):
+        return {"stage": stage, "outcome": outcome, "seconds": seconds, "compute_s": 0.0, "peak_mb": 1}
+
+    assert times(tmp_path) == {}
+    for e in (entry("b", 9.0), entry("a", 1.0), entry("b", 2.0), entry("b", 0.1, "KeyboardInterrupt")):
+        append_line(tmp_path / LOG, e)
+    assert [(stage, spent["seconds"]) for stage, spent in times(tmp_path).items()] == [("a", 1.0), ("b", 2.0)]
