@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,15 @@ from stages.console.errors import ParamsError, SrlmError
 from stages.console.progress import err
 
 PROFILES = Path(__file__).parent / "config" / "profiles"
+
+
+class Form(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+    markdown = "markdown"
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +54,26 @@ def results(markdown: Annotated[bool, typer.Option(help="as Markdown")] = False)
     from stages.results import show
 
     show(Path(), markdown=markdown)
+
+
+@app.command()
+def query(
+    what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
+    values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
+    form: Annotated[Form, typer.Option("--format", help="how to show it")] = Form.table,
+    out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
+    rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
+    save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
+) -> None:
+    """Ask the store: score distributions, fates, pair quality, lineage, or any SELECT. Reads only."""
+    from stages import query as asking
+
+    if save:
+        asking.save(save, revision=rev)
+    if what:
+        asking.ask(what, values or [], form=form.value, out=out, revision=rev)
+    elif not save:
+        asking.show_list()
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""One entry for every command: a typed function becomes a command line, and an SrlmError one readable sentence with exit code 1."""
+"""One entry for every command: a typed function becomes a command line, and an SrlmError one readable sentence with its exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Interrupted(BaseException):
 def command(main: Callable[..., Any]) -> None:
     """Run `main` with its arguments from the command line.
 
-    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage; 130 interrupted; 143 terminated.
+    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage or a wrong query; 130 interrupted; 143 terminated.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
@@ -41,7 +41,7 @@ def run(app: Callable[..., Any]) -> None:
     except SrlmError as e:
         err.print("error:", style="bold red", end=" ")
         err.print(str(e), markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1) from None
+        raise SystemExit(e.exit_code) from None
     except Interrupted:
         err.print("interrupted. Nothing is half-written; the same command goes on from the last finished stage.", markup=False)
         raise SystemExit(130) from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class SrlmError(Exception):
-    """Root of every error made by bad input or a bad environment. Printed without a traceback; exit code 1."""
+    """Root of every error made by bad input or a bad environment. Printed without a traceback."""
+
+    exit_code = 1
 
 
 class ParamsError(SrlmError):
@@ -33,3 +35,13 @@ class TrainingError(SrlmError):
 
 class StaleInputError(SrlmError):
     """An input changed while the stage ran."""
+
+
+class QueryError(SrlmError):
+    """A query cannot be run."""
+
+    exit_code = 2
+
+
+class RevisionError(SrlmError):
+    """The store as of a revision cannot be had."""

@@ -1,0 +1,10 @@
+-- How far apart are the K judgements of one candidate? By spread (highest minus lowest readable score); null: fewer than two could be read.
+SELECT
+    model,
+    CASE WHEN parsed > 1 THEN spread END AS spread_of_k,
+    count(*) AS candidates,
+    count(*) / sum(count(*)) OVER (PARTITION BY model) AS share,
+    avg(score) AS mean_score,
+FROM scores
+GROUP BY model, spread_of_k
+ORDER BY length(model), model, spread_of_k NULLS LAST

@@ -1,0 +1,13 @@
+-- Does the judge still tell answers apart? Its commonest score and that score's share of what could be read, the share of full marks, and of the unreadable.
+WITH bins AS (SELECT model, score, count(*) AS n FROM judgements GROUP BY model, score)
+SELECT
+    model,
+    sum(n)::BIGINT AS judgements,
+    arg_max(score, (n, score)) FILTER (score IS NOT NULL) AS commonest,
+    max(n) FILTER (score IS NOT NULL) / sum(n) FILTER (score IS NOT NULL) AS commonest_share,
+    coalesce(sum(n) FILTER (score = 5), 0) / sum(n) FILTER (score IS NOT NULL) AS full_marks,
+    count(*) FILTER (score IS NOT NULL) AS distinct_scores,
+    coalesce(sum(n) FILTER (score IS NULL), 0) / sum(n) AS unreadable,
+FROM bins
+GROUP BY model
+ORDER BY length(model), model

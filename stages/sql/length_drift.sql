@@ -1,0 +1,13 @@
+-- Do answers grow from iteration to iteration? Tokens of all candidates, chosen and rejected, and how length and score go together (correlation).
+SELECT
+    candidates.model,
+    count(*) AS candidates,
+    avg(tokens) AS tokens,
+    median(tokens) AS median_tokens,
+    avg(tokens) / lag(avg(tokens)) OVER (ORDER BY length(candidates.model), candidates.model) - 1 AS growth,
+    avg(tokens) FILTER (fate = 'chosen') AS chosen,
+    avg(tokens) FILTER (fate = 'rejected') AS rejected,
+    corr(tokens, score) AS with_score,
+FROM candidates LEFT JOIN scores USING (candidate_id)
+GROUP BY candidates.model
+ORDER BY length(candidates.model), candidates.model

@@ -1,0 +1,24 @@
+-- Where did the prompts go? Filtered when written, or without a pair when judged; the rows of a model add up to its row `all`.
+WITH ends AS (
+    SELECT
+        model, prompt_id,
+        bool_or(fate = 'chosen') AS paired, bool_or(fate = 'tied') AS tied, bool_or(fate = 'unreadable') AS unreadable
+    FROM scores
+    GROUP BY model, prompt_id
+), reasons AS (
+    SELECT
+        prompts.model,
+        CASE
+            WHEN dropped IS NOT NULL THEN 'dropped: ' || dropped
+            WHEN ends.prompt_id IS NULL THEN 'kept: no answers'
+            WHEN paired THEN 'kept: gave a pair'
+            WHEN tied THEN 'kept: scores too close'
+            WHEN unreadable THEN 'kept: no readable score'
+            ELSE 'kept: every answer cut off'
+        END AS reason
+    FROM prompts LEFT JOIN ends ON ends.model = prompts.model AND ends.prompt_id = prompts.prompt_id AND dropped IS NULL
+)
+SELECT model, coalesce(reason, 'all') AS reason, count(*) AS prompts, count(*) / max(count(*)) OVER (PARTITION BY model) AS share
+FROM reasons
+GROUP BY GROUPING SETS ((model, reason), (model))
+ORDER BY length(model), model, GROUPING(reason), reason

@@ -1,0 +1,17 @@
+-- What comes again? Kept prompts that an earlier iteration kept too (case and blanks apart), and answers whose text their own prompt, or an earlier iteration, has already.
+WITH asked AS (
+    SELECT model, length(model) AS l, lower(regexp_replace(trim(prompt), '\s+', ' ', 'g')) AS text FROM prompts WHERE dropped IS NULL
+), first_asked AS (
+    SELECT text, min((l, model)) AS first FROM asked GROUP BY text
+), by_prompts AS (
+    SELECT model, count(*) AS prompts, count(*) FILTER (first <> (l, model)) AS asked_before FROM asked JOIN first_asked USING (text) GROUP BY model
+), said AS (
+    SELECT model, length(model) AS l, hash(response) AS text, count(*) AS n, count(DISTINCT prompt_id) AS prompts FROM candidates GROUP BY model, response
+), first_said AS (
+    SELECT text, min((l, model)) AS first FROM said GROUP BY text
+), by_answers AS (
+    SELECT model, sum(n)::BIGINT AS answers, sum(n - prompts)::BIGINT AS same_for_a_prompt, coalesce(sum(n) FILTER (first <> (l, model)), 0)::BIGINT AS said_before
+    FROM said JOIN first_said USING (text)
+    GROUP BY model
+)
+SELECT * FROM by_prompts LEFT JOIN by_answers USING (model) ORDER BY length(model), model

@@ -1,0 +1,171 @@
+"""The store as DuckDB sees it: a view per table over the parquet files where they lie, and the metrics as one long table. Read-only.
+
+Nothing is loaded when the views are made; a query reads only the columns and rows that it needs. Once they stand, DuckDB may open the store's own
+files and no other, and the lock on that cannot be taken off by a query.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import duckdb
+import polars as pl
+
+from stages.console.errors import QueryError, TableError
+from stages.store.catalog import check
+from stages.store.files import whole
+from stages.store.tables import TABLES, Table
+
+METRICS = "metrics"
+METRICS_COLUMNS = "dataset VARCHAR, model VARCHAR, metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE"
+"""dataset: name of the metrics file; low, high: 95 % bootstrap interval, where there is one."""
+ALLOWED = ("SELECT", "EXPLAIN")
+
+
+class Store:
+    """A locked connection, and which tables are `missing`: no stage has made them yet."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, missing: dict[str, Table]) -> None:
+        self.connection = connection
+        self.missing = missing
+
+    def select(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> duckdb.DuckDBPyRelation:
+        """The result of one SELECT, computed as it is read. `values` are bound to `$name`.
+
+        Raises QueryError (exit code 2) for anything but one SELECT and for what DuckDB cannot run; TableError when a table that no stage has made
+        yet is asked for, unless the query `may_lack` it: then it is empty.
+        """
+        try:
+            statements = self.connection.extract_statements(sql)
+        except duckdb.Error as e:
+            raise QueryError(f"DuckDB cannot read the query: {e}\n{sql}") from None
+        kinds = [statement.type.name for statement in statements]
+        if len(kinds) != 1 or kinds[0] not in ALLOWED:
+            raise QueryError(f"one SELECT is wanted, seen {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}")
+        for name in self.missing.keys() & set(may_lack):
+            self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {_nothing(self.missing[name])}")
+        try:
+            return self.connection.sql(statements[0].query, params=values or {})
+        except duckdb.Error as e:
+            unknown = re.match(r"Catalog Error: Table with name (\w+) does not exist", str(e))
+            if unknown and (table := self.missing.get(unknown[1])):
+                raise TableError(f"table {table.name} is not there yet: stage {table.made_by} makes it. Run: dvc repro") from None
+            raise QueryError(f"{e}\n{sql}") from None
+
+
+@contextmanager
+def connect(root: Path) -> Iterator[Store]:
+    """The store under `root`: every table is a view with a `model` column (null where people made the rows, the judge where the table has one).
+
+    Raises TableError for a file that breaks its contract.
+    """
+    with TemporaryDirectory(prefix="srlm-") as spill, duckdb.connect() as connection:
+        files = _build(connection, root, "VIEW")
+        missing = {table.name: table for table in TABLES if not files[table.name]}
+        _lock(connection, [path for paths in files.values() for path in paths], Path(spill))
+        yield Store(connection, missing)
+
+
+def save(root: Path, out: Path) -> None:
+    """Write every table into a new DuckDB database `out`, for DuckDB's shell and other tools. Raises QueryError if it exists."""
+    if out.exists():
+        raise QueryError(f"{out} exists already: name another file, or delete it")
+    with whole(out) as partial, duckdb.connect(str(partial)) as connection:
+        _build(connection, root, "TABLE")
+
+
+def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> dict[str, list[Path]]:
+    """One view or table each for the tables that exist, with the contract's meanings as comments; returns the files of each."""
+    files: dict[str, list[Path]] = {}
+    for table in TABLES:
+        paths = table_files(table, root)
+        files[table.name] = list(paths.values())
+        if paths:
+            connection.execute(f"CREATE {kind} {table.name} AS {_select(table, paths)}")
+            connection.execute(f"COMMENT ON {kind} {table.name} IS {_literal(table.meaning)}")
+    connection.execute(f"CREATE TABLE {METRICS} ({METRICS_COLUMNS})")
+    if rows := list(metrics(root)):
+        connection.executemany(f"INSERT INTO {METRICS} VALUES (?, ?, ?, ?, ?, ?)", rows)
+    return files
+
+
+def table_files(table: Table, root: Path) -> dict[str | None, Path]:
+    """Model (None for a table that has none) to the file of the table, for those that exist, M2 before M10."""
+    if "{model}" not in table.path:
+        path = root / table.path
+        return {None: path.resolve()} if path.is_file() else {}
+    folder, name = table.path.split("{model}")
+    found = {path.relative_to(root / folder).as_posix().removesuffix(name): path.resolve() for path in (root / folder).glob(f"*{name}")}
+    return {model: found[model] for model in sorted(found, key=lambda model: (len(model), model))}
+
+
+def _select(table: Table, paths: dict[str | None, Path]) -> str:
+    for path in paths.values():
+        _check_contract(table, path)
+    columns = {column.name for column in table.columns}
+    if "model" in columns:
+        return f"SELECT * FROM {_parquet(list(paths.values()))}"
+    if "judge" in columns:
+        return f"SELECT judge AS model, * FROM {_parquet(list(paths.values()))}"
+    return " UNION ALL ".join(f"SELECT {_literal(model)}::VARCHAR AS model, * FROM {_parquet([path])}" for model, path in paths.items())
+
+
+def _nothing(table: Table) -> str:
+    """A SELECT of no rows with the table's columns."""
+    types = {"String": "VARCHAR", "Int32": "INTEGER", "Float64": "DOUBLE", "List(String)": "VARCHAR[]"}
+    columns = {"model": "VARCHAR"} | {column.name: types[str(column.dtype)] for column in table.columns}
+    return f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in columns.items())} WHERE false"
+
+
+def _check_contract(table: Table, path: Path) -> None:
+    """Columns and types, from the file's footer alone."""
+    try:
+        schema = pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as e:
+        raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
+    check(table, pl.DataFrame(schema=schema), str(path))
+
+
+def _parquet(paths: list[Path]) -> str:
+    return f"read_parquet([{', '.join(map(_literal, map(str, paths)))}])"
+
+
+def _literal(text: str | None) -> str:
+    return "NULL" if text is None else "'" + text.replace("'", "''") + "'"
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, files: list[Path], spill: Path) -> None:
+    """From here on: these files may be read, `spill` used by sorts that outgrow memory, and nothing else opened."""
+    connection.execute(f"SET temp_directory = {_literal(str(spill))}")
+    connection.execute(f"SET allowed_paths = [{', '.join(_literal(str(file)) for file in files)}]")
+    connection.execute(f"SET allowed_directories = [{_literal(str(spill))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def metrics(root: Path) -> Iterator[tuple[str, str, str, float | None, float | None, float | None]]:
+    """Rows of the `metrics` table, from data/metrics/*.json."""
+    for file in sorted((root / "data" / "metrics").glob("*.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as e:
+            raise TableError(f"{file} is not JSON: {e}. Delete it and run: dvc repro") from None
+        model = file.stem.removeprefix("AIFT-").split("-")[0]
+        for metric, (value, low, high) in _leaves(content):
+            yield file.stem, model, metric, value, low, high
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, tuple[float | None, float | None, float | None]]]:
+    if isinstance(node, dict) and "value" in node:
+        yield path, (node["value"], node.get("low"), node.get("high"))
+    elif isinstance(node, dict):
+        for key, child in node.items():
+            yield from _leaves(child, f"{path}.{key}" if path else key)
+    elif node is None or isinstance(node, int | float):
+        yield path, (node, None, None)

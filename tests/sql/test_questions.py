@@ -1,0 +1,214 @@
+"""Every canned question, on rows made by hand with answers worked out by hand. A file in stages/sql without a test here fails the last test."""
+
+import polars as pl
+import pytest
+
+from stages.store import catalog
+from stages.store.database import connect
+from stages.store.files import write_json
+from stages.store.questions import questions
+from stages.store.tables import ANSWERS, CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, SCORES, TEST_PROMPTS, VERDICTS
+
+ASKED = set()
+
+
+def put(root, table, rows, model=None):
+    catalog.write(table, pl.DataFrame(rows, schema=table.schema, orient="row"), root, model)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """M1: p1 gave a pair, p2 tied, p3 was not readable, p4 cut off, p5 got no answers, two prompts were dropped. M2 asks p1 again, in other words.
+
+    M10 stands for a model whose name sorts before M2 as text.
+    """
+    root = tmp_path_factory.mktemp("store")
+    put(root, IFT_TRAIN, [("i1", "Name a fruit.", "fig", "people", "row-7")])
+    put(
+        root,
+        PROMPTS,
+        [
+            ("p1", "M1", "Say  Cat", "M0", ["i1"], None),
+            ("p2", "M1", "two", "M0", ["i1", "p1"], None),
+            ("p3", "M1", "three", "M0", [], None),
+            ("p4", "M1", "four", "M0", [], None),
+            ("p5", "M1", "five", "M0", [], None),
+            ("p6", "M1", "six", "M0", [], "too_short"),
+            ("p7", "M1", "seven", "M0", [], "too_short"),
+        ],
+        "M1",
+    )
+    put(root, PROMPTS, [("q1", "M2", "say cat ", "M0", ["i1"], None), ("q2", "M2", "new", "M0", [], None)], "M2")
+    put(root, PROMPTS, [("r1", "M10", "newer", "M0", [], None)], "M10")
+    m1 = [
+        ("c1", "p1", "M1", 0, "meow", "stop", 10),
+        ("c2", "p1", "M1", 1, "woof", "stop", 4),
+        ("c3", "p1", "M1", 2, "moo", "stop", 7),
+        ("c4", "p1", "M1", 3, "meow", "stop", 10),
+        ("c5", "p2", "M1", 0, "a", "stop", 2),
+        ("c6", "p2", "M1", 1, "b", "stop", 2),
+        ("c7", "p3", "M1", 0, "c", "stop", 3),
+        ("c8", "p4", "M1", 0, "d", "length", 48),
+    ]
+    put(root, CANDIDATES, m1, "M1")
+    put(root, CANDIDATES, [("d1", "q1", "M2", 0, "meow", "stop", 20), ("d2", "q1", "M2", 1, "purr", "stop", 30)], "M2")
+    put(root, CANDIDATES, [("e1", "r1", "M10", 0, "x", "stop", 50)], "M10")
+    said = {"c1": (5, 5, 4), "c2": (1, 4, None), "c3": (3, 3, 3), "c5": (4, 4, 4), "c6": (4, 4, 4), "c7": (None, None, None)}
+    put(root, JUDGEMENTS, [(c, "p1", "M1", k, f"{c} {k}", "stop", s) for c, scores in said.items() for k, s in enumerate(scores)], "M1")
+    put(root, JUDGEMENTS, [("d1", "q1", "M2", 0, "good", "stop", 5.0), ("d2", "q1", "M2", 0, "poor", "stop", 3.0)], "M2")
+    put(
+        root,
+        SCORES,
+        [
+            ("c1", "p1", "M1", 14 / 3, 1.0, 3, "chosen"),
+            ("c2", "p1", "M1", 2.5, 3.0, 2, "rejected"),
+            ("c3", "p1", "M1", 3.0, 0.0, 3, "between"),
+            ("c4", "p1", "M1", None, None, 0, "duplicate"),
+            ("c5", "p2", "M1", 4.0, 0.0, 3, "tied"),
+            ("c6", "p2", "M1", 4.0, 0.0, 3, "tied"),
+            ("c7", "p3", "M1", None, None, 0, "unreadable"),
+            ("c8", "p4", "M1", None, None, 0, "cut_off"),
+        ],
+        "M1",
+    )
+    put(root, SCORES, [("d1", "q1", "M2", 5.0, 0.0, 1, "chosen"), ("d2", "q1", "M2", 3.0, 0.0, 1, "rejected")], "M2")
+    put(root, PAIRS, [("p1", "M1", "Say  Cat", "meow", "woof", "c1", "c2", 14 / 3, 2.5)], "M1")
+    put(root, PAIRS, [("q1", "M2", "say cat ", "meow", "purr", "d1", "d2", 5.0, 3.0)], "M2")
+    put(root, TEST_PROMPTS, [(f"t{i}", f"test {i}", "people", f"row-{i}") for i in range(4)])
+    for model, points in (("SFT", (0, 0, 0, 0)), ("M1", (1, 2, 5, None)), ("M3", (4, 2, 1, None))):
+        rows = [(f"t{i}", model, "greedy", f"{model} says {i}", "stop", 3, p, None) for i, p in enumerate(points)]
+        put(root, ANSWERS, [*rows, ("t0", model, "sampled", "other", "stop", 3, 5.0, None)], model)
+    put(root, VERDICTS, [("t3", "M3", "M1", "greedy", "M0", "win", "win", "win"), ("t2", "M3", "M1", "greedy", "M0", "win", "win", "win")], "M3-M1")
+    write_json(root / "data/metrics/M1.json", {"judge": {"pairwise_accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10}}, "note": "x"})
+    write_json(root / "data/metrics/AIFT-M1.json", {"pairs": 1, "mean_score": None})
+    with connect(root) as found:
+        yield found
+
+
+def ask(store, name, **values):
+    ASKED.add(name)
+    question = questions()[name]
+    relation = store.select(question.sql, dict.fromkeys(question.values) | values, question.may_lack)
+    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+
+
+def of(rows, *columns):
+    return [tuple(row[c] for c in columns) for row in rows]
+
+
+def test_score_distribution(store):
+    rows = ask(store, "score_distribution")
+    assert of(rows, "model", "score", "judgements") == [
+        ("M1", 1.0, 1),
+        ("M1", 3.0, 3),
+        ("M1", 4.0, 8),
+        ("M1", 5.0, 2),
+        ("M1", None, 4),
+        ("M2", 3.0, 1),
+        ("M2", 5.0, 1),
+    ]
+    assert [row["share"] for row in rows[:5]] == pytest.approx([1 / 18, 3 / 18, 8 / 18, 2 / 18, 4 / 18])
+
+
+def test_fates(store):
+    rows = [row for row in ask(store, "fates") if row["model"] == "M1"]
+    bins = {row["fate"]: row["candidates"] for row in rows}
+    assert bins == {"between": 1, "chosen": 1, "cut_off": 1, "duplicate": 1, "rejected": 1, "tied": 2, "unreadable": 1, "all": 8}
+    assert rows[-1]["fate"] == "all"
+    assert sum(row["share"] for row in rows[:-1]) == rows[-1]["share"] == 1
+    assert {row["fate"]: row["mean_score"] for row in rows}["unreadable"] is None
+
+
+def test_pair_quality(store):
+    rows = ask(store, "pair_quality")
+    assert of(rows, "model", "prompts", "pairs", "yield") == [("M1", 5, 1, 0.2), ("M2", 2, 1, 0.5), ("M10", 1, 0, 0.0)]
+    assert of(rows, "mean_margin", "median_margin") == [(pytest.approx(14 / 3 - 2.5),) * 2, (2.0, 2.0), (None, None)]
+    assert of(rows, "chosen_tokens", "rejected_tokens", "chosen_is_longer") == [(10, 4, 1.0), (20, 30, 0.0), (None, None, None)]
+
+
+def test_lost_prompts(store):
+    rows = ask(store, "lost_prompts")
+    assert of(rows, "model", "reason", "prompts")[:7] == [
+        ("M1", "dropped: too_short", 2),
+        ("M1", "kept: every answer cut off", 1),
+        ("M1", "kept: gave a pair", 1),
+        ("M1", "kept: no answers", 1),
+        ("M1", "kept: no readable score", 1),
+        ("M1", "kept: scores too close", 1),
+        ("M1", "all", 7),
+    ]
+    assert [row["model"] for row in rows if row["reason"] == "all"] == ["M1", "M2", "M10"]
+
+
+def test_judge_noise(store):
+    rows = [row for row in ask(store, "judge_noise") if row["model"] == "M1"]
+    assert of(rows, "spread_of_k", "candidates") == [(0.0, 3), (1.0, 1), (3.0, 1), (None, 3)]
+    assert sum(row["share"] for row in rows) == 1
+
+
+def test_judge_saturation(store):
+    rows = ask(store, "judge_saturation")
+    assert of(rows, "model", "judgements", "commonest", "distinct_scores") == [("M1", 18, 4.0, 4), ("M2", 2, 5.0, 2)], "of equals the higher"
+    assert of(rows, "commonest_share", "full_marks", "unreadable") == [pytest.approx((8 / 14, 2 / 14, 4 / 18)), (0.5, 0.5, 0.0)]
+
+
+def test_length_drift(store):
+    rows = ask(store, "length_drift")
+    assert of(rows, "model", "candidates", "tokens", "chosen", "rejected") == [("M1", 8, 86 / 8, 10, 4), ("M2", 2, 25, 20, 30), ("M10", 1, 50, None, None)]
+    assert of(rows, "growth") == [(None,), (pytest.approx(200 / 86 - 1),), (1.0,)]
+    assert rows[1]["with_score"] == pytest.approx(-1)
+
+
+def test_repeats(store):
+    rows = ask(store, "repeats")
+    assert of(rows, "model", "prompts", "asked_before") == [("M1", 5, 0), ("M2", 2, 1), ("M10", 1, 0)]
+    assert of(rows, "answers", "same_for_a_prompt", "said_before") == [(8, 1, 0), (2, 0, 1), (1, 0, 0)]
+
+
+def test_score_gap(store):
+    rows = ask(store, "score_gap")
+    assert of(rows, "model", "pairs", "gap", "change") == [("M1", 1, pytest.approx(13 / 6), None), ("M2", 1, 2.0, pytest.approx(2 - 13 / 6))]
+
+
+def test_most_improved_and_most_worsened(store):
+    better, worse = ask(store, "most_improved"), ask(store, "most_worsened")
+    assert of(better, "model", "other", "change", "prompt", "before", "after") == [
+        ("M3", "M1", 3.0, "test 0", "M1 says 0", "M3 says 0"),
+        ("M3", "M1", 1.0, "test 3", "M1 says 3", "M3 says 3"),
+    ], "the checker's score where there is one, else the verdict"
+    assert of(worse, "change", "prompt") == [(-4.0, "test 2")]
+    assert of(ask(store, "most_improved", model="M1", other="SFT"), "change") == [(5.0,), (2.0,), (1.0,)]
+
+
+def test_doubtful_pairs(store):
+    assert of(ask(store, "doubtful_pairs"), "model", "chosen_spread", "rejected_spread") == [("M1", 1.0, 3.0), ("M2", 0.0, 0.0)]
+    assert of(ask(store, "doubtful_pairs", model="M2"), "margin", "prompt_id") == [(2.0, "q1")]
+
+
+def test_pair_lineage(store):
+    rows = ask(store, "pair_lineage")
+    assert of(rows, "what", "id", "text") == [
+        ("chosen", "c1", "meow"),
+        ("rejected", "c2", "woof"),
+        *[("judgement of chosen", "c1", f"c1 {k}") for k in range(3)],
+        *[("judgement of rejected", "c2", f"c2 {k}") for k in range(3)],
+        ("prompt, written by M0", "p1", "Say  Cat"),
+        ("shown to the writer: seed row people row-7", "i1", "Name a fruit."),
+    ]
+    assert rows[-3]["score"] is None, "the judgement that could not be read"
+    assert ask(store, "pair_lineage", prompt_id="q1")[0]["id"] == "d1"
+    assert ask(store, "pair_lineage", prompt_id="q1", model="M1") == []
+
+
+def test_improvement(store):
+    assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high") == [("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95)]
+
+
+def test_every_question_was_asked():
+    assert set(questions()) == ASKED
+
+
+@pytest.mark.parametrize("question", questions().values(), ids=lambda q: q.name)
+def test_a_question_opens_with_a_question(question):
+    assert "?" in question.text
+    assert not question.text.startswith("--")

@@ -1,0 +1,162 @@
+"""The store through DuckDB: views with a model column, nothing else to be opened, nothing to be changed."""
+
+import duckdb
+import polars as pl
+import pytest
+
+from stages.console.errors import QueryError, TableError
+from stages.store import catalog
+from stages.store.database import connect, metrics, save
+from stages.store.files import write_json
+from stages.store.tables import IFT_TRAIN, JUDGEMENTS, SEED_JUDGEMENTS, TABLES
+
+
+def put(root, table, rows, model=None):
+    catalog.write(table, pl.DataFrame(rows, schema=table.schema, orient="row"), root, model)
+
+
+@pytest.fixture
+def root(tmp_path):
+    put(tmp_path, IFT_TRAIN, [("i1", "it's", "ok", "people", "1")])
+    put(tmp_path, SEED_JUDGEMENTS, [("c", "p", "SFT", 0, "said", "stop", None)])
+    for model in ("M2", "M10"):
+        put(tmp_path, JUDGEMENTS, [(f"c{model}", "p", model, 0, "said", "stop", 4.0)], model)
+    return tmp_path
+
+
+def rows(root, sql, **values):
+    with connect(root) as store:
+        return store.select(sql, values).fetchall()
+
+
+def test_every_table_has_a_model(root):
+    assert rows(root, "SELECT model FROM judgements ORDER BY length(model)") == [("M2",), ("M10",)]
+    assert rows(root, "SELECT model FROM ift") == [(None,)], "people made it"
+    assert rows(root, "SELECT model FROM seed_judgements") == [("SFT",)], "the judge"
+
+
+def test_values_are_bound_not_pasted(root):
+    assert rows(root, "SELECT $x", x="'; DROP VIEW ift; --") == [("'; DROP VIEW ift; --",)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY ift TO 'out.csv'",
+        "COPY (SELECT 1) TO '{file}' (FORMAT csv, USE_TMP_FILE false)",
+        "CREATE TABLE x (a INT)",
+        "INSERT INTO metrics VALUES ('a', 'b', 'c', 1, 1, 1)",
+        "DROP VIEW ift",
+        "SET enable_external_access = true",
+        "ATTACH 'x.duckdb'",
+        "INSTALL httpfs",
+        "SELECT 1; DROP VIEW ift",
+        "",
+        "-- nothing",
+        "SELEKT 1",
+    ],
+)
+def test_only_one_select_runs(root, sql):
+    file = root / IFT_TRAIN.path
+    before = file.read_bytes()
+    with pytest.raises(QueryError) as e:
+        rows(root, sql.format(file=file))
+    assert e.value.exit_code == 2
+    assert file.read_bytes() == before
+    assert not list(root.glob("out.csv"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('{secret}')",
+        "SELECT * FROM '{secret}'",
+        "SELECT * FROM read_csv('{secret}')",
+        "SELECT * FROM glob('{root}/*')",
+        "SELECT * FROM read_parquet('{root}/../**/*.parquet')",
+        "SELECT * FROM read_parquet('https://example.org/x.parquet')",
+    ],
+)
+def test_no_other_file_is_opened(root, sql):
+    secret = root / "secret.csv"
+    secret.write_text("password\nhunter2\n")
+    with pytest.raises((QueryError, duckdb.Error)) as e:
+        rows(root, sql.format(secret=secret, root=root))
+    assert "hunter2" not in str(e.value)
+    assert "disabled by configuration" in str(e.value) or "not exist" in str(e.value)
+
+
+def test_a_table_that_no_stage_has_made_names_the_stage(root):
+    with pytest.raises(TableError, match="table pairs is not there yet: stage build_pairs makes it"):
+        rows(root, "SELECT * FROM pairs")
+    with connect(root) as store:
+        assert store.select("SELECT count(*) FROM pairs", may_lack=["pairs"]).fetchall() == [(0,)]
+
+
+def test_an_unknown_table_is_duckdbs_error_with_the_query(root):
+    with pytest.raises(QueryError) as e:
+        rows(root, "SELECT * FROM pears")
+    assert "pears" in str(e.value)
+    assert "SELECT * FROM pears" in str(e.value)
+
+
+def test_a_foreign_file_is_named_with_the_difference(root):
+    path = root / JUDGEMENTS.path.format(model="M3")
+    path.parent.mkdir()
+    pl.DataFrame({"score": [1]}).write_parquet(path)
+    with pytest.raises(TableError) as e:
+        rows(root, "SELECT 1")
+    assert str(path) in str(e.value)
+    assert "missing columns" in str(e.value)
+
+
+def test_a_damaged_file_is_named(root):
+    path = root / JUDGEMENTS.path.format(model="M2")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(TableError, match="cannot be read as parquet"):
+        rows(root, "SELECT 1")
+
+
+def test_an_empty_store_can_be_asked(tmp_path):
+    assert rows(tmp_path, "SELECT count(*) FROM metrics") == [(0,)]
+    with pytest.raises(TableError, match="stage judge_candidates makes it"):
+        rows(tmp_path, "SELECT * FROM judgements")
+
+
+def test_an_absent_table_has_the_columns_of_its_contract(tmp_path):
+    with connect(tmp_path) as store:
+        for table in TABLES:
+            found = store.select(f"SELECT * FROM {table.name}", may_lack=[table.name])
+            assert set(found.columns) == {"model", *table.schema}
+
+
+def test_metrics_are_one_long_table(tmp_path):
+    write_json(tmp_path / "data/metrics/M3-M1.json", {"greedy": {"win": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, "n": 9}, "by": "oracle"})
+    write_json(tmp_path / "data/metrics/AIFT-M1.json", {"pairs": 3, "fates": {"tied": 1}, "mean_score": None, "warned": ["a"]})
+    assert list(metrics(tmp_path)) == [
+        ("AIFT-M1", "M1", "fates.tied", 1, None, None),
+        ("AIFT-M1", "M1", "mean_score", None, None, None),
+        ("AIFT-M1", "M1", "pairs", 3, None, None),
+        ("M3-M1", "M3", "greedy.n", 9, None, None),
+        ("M3-M1", "M3", "greedy.win", 0.5, 0.4, 0.6),
+    ]
+
+
+def test_a_metrics_file_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "data/metrics").mkdir(parents=True)
+    (tmp_path / "data/metrics/M1.json").write_text("{")
+    with pytest.raises(TableError, match=r"M1\.json is not JSON"):
+        rows(tmp_path, "SELECT 1")
+
+
+def test_a_saved_database_needs_no_store(root, tmp_path):
+    out = tmp_path / "it's.duckdb"
+    save(root, out)
+    for path in root.rglob("*.parquet"):
+        path.unlink()
+    with duckdb.connect(str(out), read_only=True) as saved:
+        assert saved.sql("SELECT count(*) FROM judgements").fetchall() == [(2,)]
+        assert saved.sql("SELECT comment FROM duckdb_tables() WHERE table_name = 'judgements'").fetchall() == [(JUDGEMENTS.meaning,)]
+    with pytest.raises(QueryError, match="exists already"):
+        save(root, out)
+    assert not list(tmp_path.glob("*.partial*"))
