@@ -77,6 +77,18 @@ def query(
 
 
 @app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="a git revision or tag")],
+    new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
+    table: Annotated[str | None, typer.Argument(help="one table only")] = None,
+) -> None:
+    """What changed between two versions of the store: rows by table, and figures."""
+    from stages import diff as comparing
+
+    comparing.show(old, new, table)
+
+
+@app.command()
 def profile(
     name: Annotated[str, typer.Argument(help="tiny, gpu, paper or scripted")],
     force: Annotated[bool, typer.Option(help="replace a params.yaml that you edited")] = False,

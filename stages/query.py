@@ -85,7 +85,7 @@ def named(what: str) -> Question:
 
         nearest = process.extractOne(what, list(known))
         raise QueryError(f"no question {what}; did you mean {nearest[0]}? srlm query lists them all" if nearest else f"no question {what}")
-    return Question("", "", (), what, (), ())
+    return Question("", "", (), what, (), (), ())
 
 
 def settings(question: Question, given: list[str]) -> dict[str, str | None]:

@@ -15,7 +15,7 @@ LIBRARIES = {
     "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
     "engines": {"torch", "transformers", "numpy", "polars", "jinja2"},
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
-    "store": {"polars", "psutil", "datasets"},
+    "store": {"polars", "psutil", "datasets", "duckdb", "dvc"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
     "console": {"psutil", "rich", "typer"},
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},

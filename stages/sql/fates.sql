@@ -1,4 +1,5 @@
 -- What became of every candidate? The bins of a model add up to its row `all`.
+-- by: model, fate
 SELECT
     model,
     coalesce(fate, 'all') AS fate,

@@ -1,4 +1,5 @@
 -- How far apart are the K judgements of one candidate? By spread (highest minus lowest readable score); null: fewer than two could be read.
+-- by: model, spread_of_k
 SELECT
     model,
     CASE WHEN parsed > 1 THEN spread END AS spread_of_k,

@@ -1,4 +1,5 @@
 -- Does the judge still tell answers apart? Its commonest score and that score's share of what could be read, the share of full marks, and of the unreadable.
+-- by: model
 WITH bins AS (SELECT model, score, count(*) AS n FROM judgements GROUP BY model, score)
 SELECT
     model,

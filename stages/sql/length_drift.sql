@@ -1,4 +1,5 @@
 -- Do answers grow from iteration to iteration? Tokens of all candidates, chosen and rejected, and how length and score go together (correlation).
+-- by: model
 SELECT
     candidates.model,
     count(*) AS candidates,

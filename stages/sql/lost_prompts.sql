@@ -1,4 +1,5 @@
 -- Where did the prompts go? Filtered when written, or without a pair when judged; the rows of a model add up to its row `all`.
+-- by: model, reason
 WITH ends AS (
     SELECT
         model, prompt_id,

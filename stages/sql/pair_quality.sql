@@ -1,4 +1,5 @@
 -- Are the pairs any good? Yield per kept prompt, margin, and which side is longer (tokens).
+-- by: model
 WITH kept AS (SELECT model, count(*) AS prompts FROM prompts WHERE dropped IS NULL GROUP BY model),
 sides AS (
     SELECT scores.model, prompt_id, max(tokens) FILTER (fate = 'chosen') AS chosen, max(tokens) FILTER (fate = 'rejected') AS rejected

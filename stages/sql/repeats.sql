@@ -1,4 +1,5 @@
 -- What comes again? Kept prompts that an earlier iteration kept too (case and blanks apart), and answers whose text their own prompt, or an earlier iteration, has already.
+-- by: model
 WITH asked AS (
     SELECT model, length(model) AS l, lower(regexp_replace(trim(prompt), '\s+', ' ', 'g')) AS text FROM prompts WHERE dropped IS NULL
 ), first_asked AS (

@@ -1,4 +1,5 @@
 -- Does the gap between chosen and rejected shrink? By iteration, with its change; a gap that closes leaves DPO nothing to learn.
+-- by: model
 SELECT
     model,
     count(*) AS pairs,

@@ -60,16 +60,25 @@ class Store:
 
 
 @contextmanager
-def connect(root: Path) -> Iterator[Store]:
+def connect(root: Path, **others: Path) -> Iterator[Store]:
     """The store under `root`: every table is a view with a `model` column (null where people made the rows, the judge where the table has one).
 
-    Raises TableError for a file that breaks its contract.
+    `others` are stores beside it, each in a schema of its name, absent tables empty. Raises TableError for a file that breaks its contract.
     """
     with TemporaryDirectory(prefix="srlm-") as spill, duckdb.connect() as connection:
         files = _build(connection, root, "VIEW")
-        missing = {table.name: table for table in TABLES if not files[table.name]}
-        _lock(connection, [path for paths in files.values() for path in paths], Path(spill))
-        yield Store(connection, missing)
+        allowed = [path for paths in files.values() for path in paths]
+        for schema, folder in others.items():
+            connection.execute(f"CREATE SCHEMA {schema}")
+            connection.execute(f"SET schema = {_literal(schema)}")
+            found = _build(connection, folder, "VIEW")
+            allowed += [path for paths in found.values() for path in paths]
+            for table in TABLES:
+                if not found[table.name]:
+                    connection.execute(f"CREATE VIEW {table.name} AS {_nothing(table)}")
+        connection.execute("SET schema = 'main'")
+        _lock(connection, allowed, Path(spill))
+        yield Store(connection, {table.name: table for table in TABLES if not files[table.name]})
 
 
 def save(root: Path, out: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 SQL = Path(__file__).parents[1] / "sql"
 MAY_LACK = "may lack: "
+BY = "by: "
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Question:
     """Names that may be given; null when they are not."""
     may_lack: tuple[str, ...]
     """Tables that it can do without."""
+    by: tuple[str, ...]
+    """Columns that name a row of figures, so that two answers can be put side by side; empty where rows are no figures."""
 
 
 def questions() -> dict[str, Question]:
@@ -31,7 +34,11 @@ def questions() -> dict[str, Question]:
 def read(file: Path) -> Question:
     sql = file.read_text(encoding="utf-8")
     comments = [line.removeprefix("--").strip() for line in sql.splitlines() if line.startswith("--")]
-    lacks = tuple(name for line in comments if line.startswith(MAY_LACK) for name in line.removeprefix(MAY_LACK).split(", "))
     code = "\n".join(line for line in sql.splitlines() if not line.startswith("--"))
     values = tuple(dict.fromkeys(re.findall(r"\$(\w+)", code)))
-    return Question(file.stem, comments[0], tuple(line for line in comments[1:] if not line.startswith(MAY_LACK)), sql, values, lacks)
+    notes = tuple(line for line in comments[1:] if not line.startswith((MAY_LACK, BY)))
+    return Question(file.stem, comments[0], notes, sql, values, _names(comments, MAY_LACK), _names(comments, BY))
+
+
+def _names(comments: list[str], label: str) -> tuple[str, ...]:
+    return tuple(name for line in comments if line.startswith(label) for name in line.removeprefix(label).split(", "))
