@@ -89,6 +89,17 @@ def diff(
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("report.html"),
+    rev: Annotated[str | None, typer.Option(help="of this git revision or tag")] = None,
+) -> None:
+    """Write one self-contained HTML page: models compared, scores, fates, every pair with its judgements, lineage."""
+    from stages import report as reporting
+
+    reporting.write(out, revision=rev)
+
+
+@app.command()
 def profile(
     name: Annotated[str, typer.Argument(help="tiny, gpu, paper or scripted")],
     force: Annotated[bool, typer.Option(help="replace a params.yaml that you edited")] = False,
@@ -111,7 +122,7 @@ Threads = Annotated[int, typer.Option(help="CPU threads of each; 0 keeps params.
 
 
 @app.command()
-def seeds(first: First = 101, count: Count = 5, jobs: Jobs = 1, threads: Threads = 0) -> None:
+def seeds(first: First = 201, count: Count = 5, jobs: Jobs = 1, threads: Threads = 0) -> None:
     """Run several seeds from scratch; keeps their metrics in data/results/seeds.json."""
     from stages import variants
 
@@ -119,7 +130,7 @@ def seeds(first: First = 101, count: Count = 5, jobs: Jobs = 1, threads: Threads
 
 
 @app.command()
-def controls(first: First = 101, count: Count = 1, jobs: Jobs = 1, threads: Threads = 0) -> None:
+def controls(first: First = 201, count: Count = 1, jobs: Jobs = 1, threads: Threads = 0) -> None:
     """Run the loop with shuffled scores, and with "longest answer wins"; keeps their metrics in data/results/controls.json."""
     from stages import variants
 

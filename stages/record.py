@@ -1,8 +1,8 @@
-"""record: the README's tables, from what is kept in data/results (by `srlm seeds`, `srlm controls` and `--time-of`).
+"""record: the README's tables, from what is kept in data/results (by `srlm seeds`, `srlm controls` and `--run`).
 
-python -m stages.record                  rewrites README.md between its markers
-python -m stages.record --check          fails when it is not fresh
-python -m stages.record --time-of DIR    first keeps the times of the run in DIR, which is best made alone on a quiet machine
+python -m stages.record              rewrites README.md between its markers
+python -m stages.record --check      fails when it is not fresh
+python -m stages.record --run DIR    first keeps times and some answers of the default run in DIR, best made alone on a quiet machine
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 from stages.config.params import load_params
 from stages.console.command import command
 from stages.console.errors import SrlmError
-from stages.store import run
+from stages.store.database import connect
 from stages.store.files import whole, write_json
+from stages.store.questions import questions
+from stages.store.run import times as times_of
 
 README = "README.md"
 Run = dict[str, Any]
@@ -35,16 +37,21 @@ COLUMNS = (
 )
 
 
-def main(check: bool = False, time_of: Path | None = None, root: Path = Path()) -> None:
+ASKED = ("pair_quality", "score_gap")
+"""Canned questions that the README answers."""
+
+
+def main(check: bool = False, run: Path | None = None, root: Path = Path()) -> None:
     """Put the tables into README.md."""
-    if time_of:
-        spent = [{"stage": name, **figures} for name, figures in run.times(time_of).items()]
-        write_json(root / "data" / "results" / "time.json", {"threads": load_params(time_of).hardware.threads, "stages": spent})
+    if run:
+        write_json(root / "data" / "results" / "default.json", default_run(run))
     text = (root / README).read_text(encoding="utf-8")
     fresh = text
-    seeds, controls = load(root, "seeds"), load(root, "controls")
-    for name, table in (("record", result(seeds, controls)), ("seeds", by_seed(seeds)), ("time", times(load(root, "time")["stages"]))):
+    seeds, controls, default = load(root, "seeds"), load(root, "controls"), load(root, "default")
+    for name, table in (("record", result(seeds, controls)), ("seeds", by_seed(seeds)), ("time", times(default["stages"]))):
         fresh = between(fresh, name, table)
+    for name, answer in default["answers"].items():
+        fresh = between(fresh, f"query {name}", markdown(answer["columns"], [[shown(value) for value in row] for row in answer["rows"]]))
     if check and fresh != text:
         raise SrlmError("README.md does not show what data/results holds. Run: python -m stages.record")
     if fresh != text:
@@ -52,10 +59,25 @@ def main(check: bool = False, time_of: Path | None = None, root: Path = Path()) 
             partial.write_text(fresh, encoding="utf-8")
 
 
+def default_run(folder: Path) -> dict[str, Any]:
+    """What is kept of the run in `folder`: threads, figures of each stage, answers to the questions of ASKED."""
+    answers = {}
+    with connect(folder) as store:
+        for name in ASKED:
+            relation = store.select(questions()[name].sql)
+            answers[name] = {"columns": relation.columns, "rows": relation.fetchall()}
+    spent = [{"stage": name, **figures} for name, figures in times_of(folder).items()]
+    return {"threads": load_params(folder).hardware.threads, "stages": spent, "answers": answers}
+
+
+def shown(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def load(root: Path, name: str) -> dict[str, Any]:
     file = root / "data" / "results" / f"{name}.json"
     if not file.is_file():
-        how = "python -m stages.record --time-of ." if name == "time" else f"srlm {name}"
+        how = "python -m stages.record --run ." if name == "default" else f"srlm {name}"
         raise SrlmError(f"{file} is not there. Run: {how}")
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return kept

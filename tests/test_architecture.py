@@ -17,6 +17,7 @@ LIBRARIES = {
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
     "store": {"polars", "psutil", "datasets", "duckdb", "dvc"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
+    "page": {"altair", "jinja2", "markupsafe"},
     "console": {"psutil", "rich", "typer"},
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},
 }

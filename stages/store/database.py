@@ -36,7 +36,7 @@ class Store:
         self.missing = missing
 
     def select(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> duckdb.DuckDBPyRelation:
-        """The result of one SELECT, computed as it is read. `values` are bound to `$name`.
+        """The result of one SELECT, computed as it is read, which must be before the next. `values` are bound to `$name`.
 
         Raises QueryError (exit code 2) for anything but one SELECT and for what DuckDB cannot run; TableError when a table that no stage has made
         yet is asked for, unless the query `may_lack` it: then it is empty.
@@ -48,14 +48,15 @@ class Store:
         kinds = [statement.type.name for statement in statements]
         if len(kinds) != 1 or kinds[0] not in ALLOWED:
             raise QueryError(f"one SELECT is wanted, seen {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}")
-        for name in self.missing.keys() & set(may_lack):
-            self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {_nothing(self.missing[name])}")
+        lacked = set(may_lack)
+        for name, table in self.missing.items():  # a relation is computed when it is read, so an empty view stands until the next query
+            self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {_nothing(table)}" if name in lacked else f"DROP VIEW IF EXISTS {name}")
         try:
             return self.connection.sql(statements[0].query, params=values or {})
         except duckdb.Error as e:
             unknown = re.match(r"Catalog Error: Table with name (\w+) does not exist", str(e))
-            if unknown and (table := self.missing.get(unknown[1])):
-                raise TableError(f"table {table.name} is not there yet: stage {table.made_by} makes it. Run: dvc repro") from None
+            if unknown and (absent := self.missing.get(unknown[1])):
+                raise TableError(f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: dvc repro") from None
             raise QueryError(f"{e}\n{sql}") from None
 
 

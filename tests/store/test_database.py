@@ -91,6 +91,8 @@ def test_a_table_that_no_stage_has_made_names_the_stage(root):
         rows(root, "SELECT * FROM pairs")
     with connect(root) as store:
         assert store.select("SELECT count(*) FROM pairs", may_lack=["pairs"]).fetchall() == [(0,)]
+        with pytest.raises(TableError, match="table pairs is not there yet"):
+            store.select("SELECT * FROM pairs")
 
 
 def test_an_unknown_table_is_duckdbs_error_with_the_query(root):

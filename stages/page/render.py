@@ -1,0 +1,73 @@
+"""The page: one Jinja template filled once, with autoescape on. Scripts and styles are ours, inlined, and the only ones that the page's policy lets run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.console.text import for_terminal
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading of the page: what it shows, a chart, a table, or why there is none yet."""
+
+    id: str
+    title: str
+    text: str
+    svg: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    title: str
+    loop: tuple[dict[str, Any], ...]
+    """AIFT by AIFT: model, prompts, candidates, judgements, pairs, trains."""
+    warnings: tuple[str, ...]
+    sections: tuple[Section, ...]
+    lineage: tuple[dict[str, Any], ...]
+    """The lineage.json of each model."""
+    revision: dict[str, str]
+    params: str
+    pairs_json: str = "[]"
+    pairs_shown: int = 0
+    pairs_total: int = 0
+    models: tuple[str, ...] = field(default=())
+
+
+def render(page: Page) -> str:
+    """The whole HTML file."""
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    template = environment().get_template("page.html.jinja")
+    return template.render(page=page, script=Markup(script), digest=digest, style=Markup(style))
+
+
+@cache
+def environment() -> Environment:
+    made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["text"] = shown
+    made.filters["drawn"] = Markup  # an SVG that our own charts drew
+    return made
+
+
+def shown(value: Any) -> str:
+    """A value as text: figures rounded, control and format characters written out; autoescape does the rest."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else for_terminal(str(value))
