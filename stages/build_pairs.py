@@ -2,7 +2,7 @@
 
     python -m stages.build_pairs M1
 
-Every candidate gets exactly one fate. Warns of a saturated judge, of unreadable judgements and of a low yield (params `warn`).
+Every candidate gets exactly one fate. Warns of a saturated judge, of unreadable judgements, of a low yield and of answers all alike (params `warn`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ def main(model: str, root: Path = Path()) -> None:
         if pairs.is_empty():
             raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")
         counts = pairing.counts(prompts, candidates, judgements, scores, pairs)
-        warnings = pairing.warnings(counts, **params.warn.model_dump())
+        limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
+        warnings = pairing.warnings(counts, **limits)
         run.write(SCORES, scores, model)
         run.write(PAIRS, pairs, model)
-        run.write_metrics(f"AIFT-{model}", {**counts, "warnings": len(warnings)})
+        run.write_metrics(f"AIFT-{model}", {**counts, "warnings": len(warnings), "warned": warnings})
         histogram = [{"model": model, "score": s, "judgements": n} for s, n in counts["score_histogram"].items()]
         run.write_plot(f"scores_{model}", pl.DataFrame(histogram, schema={"model": pl.String, "score": pl.String, "judgements": pl.Int64}))
         print(f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; " + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items()))

@@ -169,9 +169,9 @@ def picked(store: database.Store) -> Iterator[dict[str, Any]]:
 
 def warned(folder: Path) -> Iterator[str]:
     """What the stages warned of, from their metrics."""
-    for file in sorted((folder / "data" / "metrics").glob("AIFT-*.json")):
+    for file in sorted(f for kind in ("AIFT", "drift") for f in (folder / "data" / "metrics").glob(f"{kind}-*.json")):
         for warning in json.loads(file.read_text(encoding="utf-8")).get("warned", []):
-            yield f"{file.stem}: {warning}"
+            yield f"AIFT({file.stem.partition('-')[2]}): {warning}"
 
 
 def identity(root: Path, folder: Path, revision: str | None) -> dict[str, str]:

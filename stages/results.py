@@ -72,7 +72,8 @@ def show(root: Path, markdown: bool = False) -> None:
         console.print("No metrics yet. Run: srlm repro")
         return
     console.print("Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl", highlight=False)
-    console.print("Next: dvc metrics show, dvc plots show, dvc dag; a fourth iteration: three entries in params.yaml, then srlm repro", highlight=False)
+    console.print("Look closer: srlm report (a page), srlm query (any question), dvc metrics show, dvc plots show, dvc dag", highlight=False)
+    console.print("Next: a fourth iteration: three entries in params.yaml, then srlm repro", highlight=False)
 
 
 def collect(root: Path, params: Params) -> list[Sheet]:
@@ -85,6 +86,7 @@ def collect(root: Path, params: Params) -> list[Sheet]:
         datasets(metrics, params),
         histograms(metrics, params, "fates", "What became of every candidate"),
         histograms(metrics, params, "score_histogram", "Readable judgements by score"),
+        warned(metrics),
     )
     return [sheet for sheet in sheets if sheet.rows]
 
@@ -146,6 +148,12 @@ def histograms(metrics: Metrics, params: Params, key: str, title: str) -> Sheet:
     made = {f"AIFT({model})": metrics[f"AIFT-{model}"][key] for model in params.aift if f"AIFT-{model}" in metrics}
     columns = [c for c in next(iter(made.values()), {}) if any(counts[c] for counts in made.values())]
     return Sheet(title, ["dataset", *columns], [[name, *(str(counts[c]) for c in columns)] for name, counts in made.items()])
+
+
+def warned(metrics: Metrics) -> Sheet:
+    """What the stages warned of."""
+    rows = [[f"AIFT({name.partition('-')[2]})", warning] for name, found in metrics.items() for warning in found.get("warned", [])]
+    return Sheet("Warnings", ["dataset", "warning"], rows)
 
 
 # Figures are {value, low, high, n}, null where nothing was measured

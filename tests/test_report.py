@@ -124,7 +124,7 @@ def test_warnings_and_lineage_are_shown(tmp_path):
     }
     write_json(tmp_path / "data/models/M2/lineage.json", lineage)
     text = written(tmp_path).read_text()
-    assert "AIFT-M1: the judge is saturated: 61% &lt;b&gt;" in text
+    assert "AIFT(M1): the judge is saturated: 61% &lt;b&gt;" in text
     assert "abc123" in text
     assert "which train <b>M2</b>" in text
 

@@ -28,6 +28,10 @@ def check_loops(params: Params) -> None:
             raise ValueError(f"positive_only.{name} is trained on AIFT({variant.aift}): add {variant.aift} to aift")
         if params.build_pairs.signal == "longest":
             raise ValueError(f"positive_only.{name} picks answers by the judge's score, and build_pairs.signal longest puts length in its place")
+    for name, compared in params.drift.items():
+        for one in (name, compared.since):
+            if one not in params.aift:
+                raise ValueError(f"drift.{name} compares AIFT({compared.since}) with AIFT({name}): add {one} to aift")
     for where, name in [
         *((f"aift.{k}.writer", a.writer) for k, a in params.aift.items()),
         *((f"aift.{k}", k) for k in params.aift),

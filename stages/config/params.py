@@ -48,6 +48,12 @@ class PositiveOnly(Section):
     aift: Name
 
 
+class Drift(Section):
+    """AIFT(model) is compared with AIFT(`since`)."""
+
+    since: Name
+
+
 class Match(Section):
     model: Name
     other: Name
@@ -150,6 +156,12 @@ class Warnings(Section):
     commonest_score: Share
     unreadable: Share
     pair_yield: Share
+    distinct: Share
+    """Warned below this share of different texts among the candidates."""
+    length_growth: Positive
+    """From one AIFT to the next, 0.3 = 30 % more tokens."""
+    gap_shrink: Share
+    distinct_shrink: Share
 
 
 class Evaluate(Decoding):
@@ -169,6 +181,7 @@ class Params(Section):
     aift: dict[Name, Aift]
     models: dict[Name, Step]
     positive_only: dict[Name, PositiveOnly]
+    drift: dict[Name, Drift]
     evaluated: Annotated[list[Name], Field(min_length=1)]
     head_to_head: dict[Name, Match]
     engine: EngineParams

@@ -164,13 +164,15 @@ def counts(prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataF
         "score_histogram": histogram,
         "commonest_score_share": max(histogram.values()) / len(readable) if len(readable) else None,
         "unreadable_share": judgements["score"].null_count() / len(judgements) if len(judgements) else None,
+        "candidate_tokens": mean(candidates["tokens"]),
+        "distinct_share": 1 - fate_counts["duplicate"] / len(candidates) if len(candidates) else None,
         "chosen_tokens": mean(tokens.filter(pl.col("fate") == "chosen")["tokens"]),
         "rejected_tokens": mean(tokens.filter(pl.col("fate") == "rejected")["tokens"]),
     }
 
 
-def warnings(counts: dict[str, Any], *, commonest_score: float, unreadable: float, pair_yield: float) -> list[str]:
-    """What is suspicious in `counts`, a sentence each: a saturated judge, an unreadable one, too few pairs. Limits are shares."""
+def warnings(counts: dict[str, Any], *, commonest_score: float, unreadable: float, pair_yield: float, distinct: float) -> list[str]:
+    """What is suspicious in `counts`, a sentence each: a saturated judge, an unreadable one, too few pairs, answers all alike. Limits are shares."""
     said = []
     if (share := counts["commonest_score_share"]) is not None and share > commonest_score:
         score = max(counts["score_histogram"], key=counts["score_histogram"].__getitem__)
@@ -179,6 +181,8 @@ def warnings(counts: dict[str, Any], *, commonest_score: float, unreadable: floa
         said.append(f"{share:.0%} of the judgements could not be read (warned above {unreadable:.0%})")
     if (share := counts["pair_yield"]) is not None and share < pair_yield:
         said.append(f"only {share:.0%} of the prompts give a pair (warned below {pair_yield:.0%})")
+    if (share := counts["distinct_share"]) is not None and share < distinct:
+        said.append(f"the answers collapse: only {share:.0%} of the candidates of a prompt are different texts (warned below {distinct:.0%})")
     return said
 
 

@@ -166,7 +166,7 @@ def metrics(root: Path) -> Iterator[tuple[str, str, str, float | None, float | N
             content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as e:
             raise TableError(f"{file} is not JSON: {e}. Delete it and run: dvc repro") from None
-        model = file.stem.removeprefix("AIFT-").split("-")[0]
+        model = file.stem.removeprefix("AIFT-").removeprefix("drift-").split("-")[0]
         for metric, (value, low, high) in _leaves(content):
             yield file.stem, model, metric, value, low, high
 

@@ -22,7 +22,7 @@ from typing import Any
 import polars as pl
 import psutil
 
-from stages.console.errors import ModelError, ParamsError, StaleInputError
+from stages.console.errors import ModelError, ParamsError, StaleInputError, TableError
 from stages.console.progress import err
 from stages.store import catalog
 from stages.store.files import append_line, md5, signature, whole, write_json
@@ -70,6 +70,15 @@ class Run:
         if path.is_file():  # else reading says which stage makes it
             self.watch(path)
         return catalog.read(table, self.root, model)
+
+    def read_metrics(self, name: str) -> dict[str, Any]:
+        """Metrics that another stage wrote. Raises TableError when they are not there or no JSON."""
+        path = self.root / "data" / "metrics" / f"{name}.json"
+        try:
+            found: dict[str, Any] = json.loads(self.watch(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as e:
+            raise TableError(f"{path} cannot be read: {e}. Run: dvc repro") from None
+        return found
 
     def template(self, name: str) -> str:
         """Text of a template named in params. Raises ParamsError when it cannot be read."""

@@ -93,6 +93,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("aift.M1.writer", "M9", "aift.M1.writer names M9, which nothing makes; known models: M0, M1, M2, M3, SFT"),
         ("positive_only", {"M2": {"aift": "M1"}}, "positive_only.M2: M2 is made by another stage"),
         ("positive_only", {"M2P": {"aift": "M7"}}, "positive_only.M2P is trained on AIFT(M7): add M7 to aift"),
+        ("drift", {"M2": {"since": "M7"}}, "drift.M2 compares AIFT(M7) with AIFT(M2): add M7 to aift"),
         ("evaluated", [], "evaluated: List should have at least 1 item"),
         ("base.M0.source", "hub", "source hub needs repo and revision"),
         ("head_to_head.M3-M1.other", "../M1", "head_to_head.M3-M1.other: String should match pattern"),

@@ -291,6 +291,8 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
         "score_histogram": {"0": 0, "0.5": 0, "1": 0, "1.5": 0, "2": 1, "2.5": 0, "3": 2, "3.5": 0, "4": 5, "4.5": 0, "5": 3},
         "commonest_score_share": 5 / 11,
         "unreadable_share": 3 / 14,
+        "candidate_tokens": pytest.approx(80 / 7),
+        "distinct_share": 1.0,
         "chosen_tokens": 10.0,
         "rejected_tokens": 20.0,
     }
@@ -301,7 +303,8 @@ def test_a_share_or_mean_of_nothing_is_null() -> None:
     scores = fates(candidates, judgements, min_margin=0.0, rho=None, signal="judge", seed=0)
     figures = counts(prompts, candidates, judgements, scores, pairs(prompts, candidates, scores))
     nothing = ("pair_yield", "mean_score", "mean_margin", "commonest_score_share", "unreadable_share", "chosen_tokens", "rejected_tokens")
-    assert [figures[name] for name in nothing] == [None] * 7
+    nothing += ("candidate_tokens", "distinct_share")
+    assert [figures[name] for name in nothing] == [None] * 9
     assert figures["pairs"] == 0
 
 
@@ -315,14 +318,17 @@ def test_the_mean_score_is_the_judges_under_every_signal() -> None:
 
 def test_suspicious_figures_are_named() -> None:
     figures = {"commonest_score_share": 0.84, "score_histogram": {"4": 16, "5": 84}, "unreadable_share": 0.06, "pair_yield": 0.29}
-    limits = {"commonest_score": 0.6, "unreadable": 0.05, "pair_yield": 0.3}
+    figures |= {"distinct_share": 0.2}
+    limits = {"commonest_score": 0.6, "unreadable": 0.05, "pair_yield": 0.3, "distinct": 0.3}
     assert warnings(figures, **limits) == [
         "the judge is saturated: 84% of its readable scores are 5 (warned above 60%)",
         "6% of the judgements could not be read (warned above 5%)",
         "only 29% of the prompts give a pair (warned below 30%)",
+        "the answers collapse: only 20% of the candidates of a prompt are different texts (warned below 30%)",
     ]
-    assert warnings(figures | {"commonest_score_share": 0.6, "unreadable_share": 0.05, "pair_yield": 0.3}, **limits) == []
-    assert warnings({"commonest_score_share": None, "unreadable_share": None, "pair_yield": None}, **limits) == []
+    at_the_limit = {"commonest_score_share": 0.6, "unreadable_share": 0.05, "pair_yield": 0.3, "distinct_share": 0.3}
+    assert warnings(figures | at_the_limit, **limits) == []
+    assert warnings(dict.fromkeys(at_the_limit), **limits) == []
 
 
 def test_lost_prompts_are_told_by_reason() -> None:

@@ -1,0 +1,33 @@
+"""watch_drift: what moved since an earlier AIFT, and what of that is suspicious (params `warn`).
+
+python -m stages.watch_drift M2 --since M1
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.config.params import load_params
+from stages.console.command import command
+from stages.console.progress import err
+from stages.method.drift import drift, warnings
+from stages.store.run import Run
+
+
+def main(model: str, since: Annotated[str, typer.Option()], root: Path = Path()) -> None:
+    """Write data/metrics/drift-MODEL.json from the metrics of AIFT(SINCE) and AIFT(MODEL)."""
+    limits = load_params(root).warn
+    with Run("watch_drift", root, model) as run:
+        moved = drift(run.read_metrics(f"AIFT-{since}"), run.read_metrics(f"AIFT-{model}"))
+        said = warnings(moved, length_growth=limits.length_growth, gap_shrink=limits.gap_shrink, distinct_shrink=limits.distinct_shrink)
+        run.write_metrics(f"drift-{model}", {"since": since, **moved, "warnings": len(said), "warned": said})
+        print(f"AIFT({model}) since AIFT({since}): " + ", ".join(f"{name} {change:+.0%}" for name, change in moved.items() if change is not None))
+        for warning in said:
+            err.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
+
+
+if __name__ == "__main__":
+    command(main)
