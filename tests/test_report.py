@@ -1,5 +1,6 @@
 """`srlm report`: one file, no network, and no text of a model is ever more than text. Looked at by a real browser where there is one."""
 
+import html
 import json
 import os
 import re
@@ -86,6 +87,35 @@ def test_the_pages_own_policy_lets_its_script_run_and_no_other(tmp_path):
     assert "1 pairs found" in browse(page, tmp_path)
     page.write_text(page.read_text() + "<script>document.title='pwned'</script>")
     assert "<title>Self-rewarding run</title>" in browse(page, tmp_path)
+
+
+KEYS = """
+const press = (key, on = document.body) => on.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const set = (id, value) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event("input", {bubbles: true})); };
+const told = [], tell = (what) => told.push(what);
+const heads = () => [...document.querySelectorAll("#list summary")], count = () => document.getElementById("count").textContent;
+tell(count()); tell(heads().length);
+press("j"); press("j", document.activeElement); tell(heads().indexOf(document.activeElement));
+press("k", document.activeElement); tell(heads().indexOf(document.activeElement));
+press("n", document.activeElement); tell(document.getElementById("where").textContent);
+press("/"); tell(document.activeElement.id);
+const started = performance.now(); set("f-text", "CAT 19999"); tell(count()); tell(performance.now() - started < 1000);
+set("f-text", ""); set("f-margin", "4.5"); tell(count()); set("f-margin", ""); set("f-model", "M1"); tell(count());
+set("f-model", ""); set("f-length", "chosen"); tell(count());
+document.title = JSON.stringify(told);
+"""
+
+
+@needs_browser
+def test_20000_pairs_are_walked_and_filtered_by_keyboard(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PAIRS_BYTES", 40_000_000)
+    page = written(store(tmp_path, [f"say cat {i}" for i in range(20_000)]))
+    page.write_text(re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", page.read_text()) + f"<script>{KEYS}</script>")
+    title = html.unescape(re.search(r"<title>(.*?)</title>", browse(page, tmp_path))[1])
+    assert json.loads(title) == [
+        *("20000 pairs found", 25, 1, 0, "page 2 of 800", "f-text"),
+        *("1 pairs found", True, "0 pairs found", "20000 pairs found", "0 pairs found"),
+    ]
 
 
 def test_the_page_asks_for_nothing(tmp_path):
