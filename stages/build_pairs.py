@@ -25,7 +25,8 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     p = params.build_pairs
     with Run("build_pairs", root, model) as run:
-        prompts, candidates, judgements = run.read(PROMPTS, model), run.read(CANDIDATES, model), run.read(JUDGEMENTS, model)
+        prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
+        judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score"))  # not what the judge said: the largest column of the store
         scores = pairing.fates(candidates, judgements, min_margin=p.min_margin, rho=entry(params.aift, "aift", model).rho, signal=p.signal, seed=params.seed)
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():

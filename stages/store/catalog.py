@@ -25,14 +25,20 @@ def model_dir(root: Path, model: str) -> Path:
     return root / "data" / "models" / model
 
 
-def read(table: Table, root: Path, model: str | None = None) -> pl.DataFrame:
-    """The table, checked. Raises TableError when it is missing, unreadable or breaks its contract."""
+def read(table: Table, root: Path, model: str | None = None, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
+    """The table, checked, or some `columns` of it beside its key, so that texts nobody needs stay on disk.
+
+    Raises TableError when it is missing, unreadable or breaks its contract; of columns that are not read, only name and type are checked.
+    """
     path = table_path(table, root, model)
     if not path.is_file():
         stage = table.made_by + (f"@{model}" if model else "")
         raise TableError(f"{path} is not there: stage {stage} makes it. Run: dvc repro {stage}")
     try:
-        frame = pl.read_parquet(path, glob=False)
+        if columns is not None:
+            check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
+            table = table.only(columns)
+        frame = pl.read_parquet(path, glob=False, columns=list(table.schema) if columns is not None else None)
     except (pl.exceptions.PolarsError, OSError) as e:
         raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
     return check(table, frame, str(path))

@@ -65,11 +65,11 @@ class Run:
         self.inputs[name] = md5(path)
         return path
 
-    def read(self, table: Table, model: str | None = None) -> pl.DataFrame:
+    def read(self, table: Table, model: str | None = None, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
         path = catalog.table_path(table, self.root, model)
         if path.is_file():  # else reading says which stage makes it
             self.watch(path)
-        return catalog.read(table, self.root, model)
+        return catalog.read(table, self.root, model, columns)
 
     def read_metrics(self, name: str) -> dict[str, Any]:
         """Metrics that another stage wrote. Raises TableError when they are not there or no JSON."""

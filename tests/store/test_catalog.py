@@ -65,6 +65,18 @@ def test_a_broken_contract_is_never_read(tmp_path):
         catalog.read(PROMPTS, tmp_path, "M1")
 
 
+def test_some_columns_are_read_with_the_key_and_the_contract_is_still_checked(tmp_path):
+    catalog.write(PROMPTS, prompts(), tmp_path, "M1")
+    assert catalog.read(PROMPTS, tmp_path, "M1", ("dropped",)).equals(prompts().select("prompt_id", "dropped"))
+    path = catalog.table_path(PROMPTS, tmp_path, "M1")
+    prompts(prompt_id=["a", "a"]).write_parquet(path)
+    with pytest.raises(TableError, match="stands more than once"):
+        catalog.read(PROMPTS, tmp_path, "M1", ("dropped",))
+    prompts().drop("writer").write_parquet(path)
+    with pytest.raises(TableError, match=r"missing columns \['writer'\]"):
+        catalog.read(PROMPTS, tmp_path, "M1", ("dropped",))
+
+
 def test_a_missing_table_names_the_stage_that_makes_it(tmp_path):
     with pytest.raises(TableError, match="dvc repro build_pairs@M1"):
         catalog.read(PAIRS, tmp_path, "M1")
