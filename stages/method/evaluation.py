@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau, spearmanr
 
 from stages.console.errors import TableError
 from stages.method.judging import BEST
@@ -109,6 +108,8 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
 
 def _correlations(readable: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
     """prompt_id, spearman, kendall, in the order of `prompts`; null where a prompt has none."""
+    from scipy.stats import kendalltau, spearmanr  # takes longer to import than all of a head-to-head takes
+
     rows = []
     for prompt_id, ranks, scores in readable.group_by("prompt_id").agg("human_rank", "score").iter_rows():
         if len(set(ranks)) > 1 and len(set(scores)) > 1:
