@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -37,7 +38,7 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
     try:
         if columns is not None:
             check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
-            table = table.only(columns)
+            table = replace(table, columns=tuple(c for c in table.columns if c.name in {*table.key, *columns}))
         frame = pl.read_parquet(path, glob=False, columns=list(table.schema) if columns is not None else None)
     except (pl.exceptions.PolarsError, OSError) as e:
         raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e

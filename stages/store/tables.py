@@ -6,7 +6,7 @@ or -1. Text is plain: chat format is put on at the edge of engine and trainer. `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -31,10 +31,6 @@ class Table:
     made_by: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
-
-    def only(self, columns: tuple[str, ...]) -> Table:
-        """The contract of some columns and the key."""
-        return replace(self, columns=tuple(c for c in self.columns if c.name in {*self.key, *columns}))
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
