@@ -152,6 +152,7 @@ def _literal(text: str | None) -> str:
 
 def _lock(connection: duckdb.DuckDBPyConnection, files: list[Path], spill: Path) -> None:
     """From here on: these files may be read, `spill` used by sorts that outgrow memory, and nothing else opened."""
+    connection.execute("SET enable_progress_bar = false")
     connection.execute(f"SET temp_directory = {_literal(str(spill))}")
     connection.execute(f"SET allowed_paths = [{', '.join(_literal(str(file)) for file in files)}]")
     connection.execute(f"SET allowed_directories = [{_literal(str(spill))}]")
