@@ -106,10 +106,9 @@ def figures(left: database.Store, right: database.Store, question: Question) -> 
 def answer(store: database.Store, question: Question) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Names of a row to its figures; nothing where a table is not there."""
     try:
-        relation = store.select(question.sql, dict.fromkeys(question.values), question.may_lack)
+        rows = store.rows(question.sql, dict.fromkeys(question.values), question.may_lack)
     except TableError:
         return {}
-    rows = [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
     return {tuple(row[column] for column in question.by): {name: value for name, value in row.items() if name not in question.by} for row in rows}
 
 

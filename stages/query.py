@@ -39,7 +39,7 @@ def show_list() -> None:
     """The canned questions, with the values that may be given."""
     table = Table("question", "", "values", box=None, pad_edge=False)
     for question in questions().values():
-        table.add_row(question.name, question.text, " ".join(f"{value}=" for value in question.values))
+        table.add_row(question.name, "\n".join((question.text, *question.notes)), " ".join(f"{value}=" for value in question.values))
     Console().print(table)
 
 

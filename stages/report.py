@@ -79,7 +79,7 @@ def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> Non
 
 def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Page:
     """Everything that the page shows."""
-    steps = ask(store, LOOP, ("prompts", "candidates", "judgements", "pairs"))
+    steps = store.rows(LOOP, may_lack=("prompts", "candidates", "judgements", "pairs"))
     lineage = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "data" / "models").glob("*/lineage.json"), key=by_age)]
     trains = {model["parent"]: model["name"] for model in lineage if model["method"] == "dpo"}
     pairs_json, shown = fitting(picked(store), PAIRS_BYTES)
@@ -107,7 +107,7 @@ def sections(store: database.Store) -> Iterator[Section]:
             return Section(name, title, text, missing=str(rows or "no rows yet"))
         return Section(name, title, text, draw(rows), tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
 
-    metrics = ask(store, questions()["improvement"].sql)
+    metrics = store.rows(questions()["improvement"].sql)
     chosen = [{**row, "metric": title} for name, title in METRICS.items() for row in metrics if row["metric"] == name]
     yield section(
         "models", "Models compared", "On held-out prompts and held-out ranked answers; bars are 95 % bootstrap intervals.", chosen, charts.with_intervals
@@ -116,7 +116,7 @@ def sections(store: database.Store) -> Iterator[Section]:
         "matches",
         "Head to head",
         "Greedy answers to the same held-out prompts.",
-        ask(store, MATCHES, ("verdicts",)),
+        store.rows(MATCHES, may_lack=("verdicts",)),
         lambda rows: charts.stacked(rows, "match", "verdict", charts.VERDICTS),
     )
     for name, title, text, draw in (
@@ -152,19 +152,14 @@ def answered(store: database.Store, name: str) -> Rows | TableError:
     """Rows of a canned question, or the error that says which stage is missing."""
     question = questions()[name]
     try:
-        return ask(store, question.sql, question.may_lack, **dict.fromkeys(question.values))
+        return store.rows(question.sql, dict.fromkeys(question.values), question.may_lack)
     except TableError as e:
         return e
 
 
-def ask(store: database.Store, sql: str, may_lack: tuple[str, ...] = (), **values: Any) -> Rows:
-    relation = store.select(sql, values, may_lack)
-    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
-
-
 def picked(store: database.Store) -> Iterator[dict[str, Any]]:
     """Pairs with both sides and all their judgements, evenly over the models, in an order that says nothing about them."""
-    yield from ask(store, PICKED, ("pairs", "candidates", "scores", "judgements"), most=PAIRS_MOST)
+    yield from store.rows(PICKED, {"most": PAIRS_MOST}, ("pairs", "candidates", "scores", "judgements"))
 
 
 def warned(folder: Path) -> Iterator[str]:

@@ -30,7 +30,7 @@ EVIL = {
     "control": "bell\x07 escape\x1b[31m null\x00",
     "template": "{{ page.title }} {% raw %} ${1+1}",
     "entity": "&lt;b&gt; &amp; &#x3c;",
-    "lone surrogate half": "emoji 😀 \u2028line",
+    "line separator": "emoji 😀 \u2028line",
 }
 
 

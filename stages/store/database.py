@@ -59,6 +59,11 @@ class Store:
                 raise TableError(f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: dvc repro") from None
             raise QueryError(f"{e}\n{sql}") from None
 
+    def rows(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """The whole result, column to value; for answers that are small."""
+        relation = self.select(sql, values, may_lack)
+        return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+
 
 @contextmanager
 def connect(root: Path, **others: Path) -> Iterator[Store]:

@@ -88,8 +88,7 @@ def store(tmp_path_factory):
 def ask(store, name, **values):
     ASKED.add(name)
     question = questions()[name]
-    relation = store.select(question.sql, dict.fromkeys(question.values) | values, question.may_lack)
-    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+    return store.rows(question.sql, dict.fromkeys(question.values) | values, question.may_lack)
 
 
 def of(rows, *columns):
