@@ -15,7 +15,7 @@ from stages.config.params import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.console.progress import err
-from stages.method import pairing
+from stages.method import judging, pairing
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
 
@@ -27,11 +27,12 @@ def main(model: str, root: Path = Path()) -> None:
     with Run("build_pairs", root, model) as run:
         prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
         judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score"))  # not what the judge said: the largest column of the store
-        scores = pairing.fates(candidates, judgements, min_margin=p.min_margin, rho=entry(params.aift, "aift", model).rho, signal=p.signal, seed=params.seed)
+        judged = judging.mean_scores(judgements)
+        scores = pairing.fates(candidates, judged, min_margin=p.min_margin, rho=entry(params.aift, "aift", model).rho, signal=p.signal, seed=params.seed)
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():
             raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")
-        counts = pairing.counts(prompts, candidates, judgements, scores, pairs)
+        counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs)
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
         warnings = pairing.warnings(counts, **limits)
         run.write(SCORES, scores, model)

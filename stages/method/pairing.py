@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.judging import BEST, mean_scores
+from stages.method.judging import BEST
 from stages.store.tables import PAIRS, SCORES
 
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
@@ -22,14 +22,14 @@ CLOSE = 1e-9  # scores this near are equal: a band's edge is a product of floats
 
 def fates(
     candidates: pl.DataFrame,
-    judgements: pl.DataFrame,
+    judged: pl.DataFrame,
     *,
     min_margin: float,
     rho: float | None,
     signal: Literal["judge", "shuffled", "longest"],
     seed: int,
 ) -> pl.DataFrame:
-    """SCORES rows, sorted by prompt_id, then n.
+    """SCORES rows, sorted by prompt_id, then n. `judged`: rows of `mean_scores`.
 
     A prompt gives a pair when chosen_score - rejected_score is above `min_margin` (scores, not rounded). `rho` null: highest against lowest
     score, the lowest n among equals. `rho` >= 0 is the length control of Meta-Rewarding: chosen is the shortest candidate (tokens) whose score
@@ -38,12 +38,12 @@ def fates(
 
     `signal` `shuffled` (control): score, spread and variance are dealt out anew among the prompt's scored candidates, by `seed`; the table
     holds what was dealt. `longest` (control): the score of a readable candidate is its length in tokens, margin included, without length control.
-    Raises TableError when a judgement is of no candidate.
+    Raises TableError when something was judged that is no candidate.
     """
-    stray = judgements.join(candidates, on="candidate_id", how="anti", maintain_order="left")
+    stray = judged.join(candidates.select("candidate_id"), on="candidate_id", how="anti", maintain_order="left")
     if len(stray):
-        raise TableError(f"{len(stray)} judgements are of no candidate, the first of {stray['candidate_id'][0]!r}. Run judge_candidates again")
-    rows = candidates.join(mean_scores(judgements).drop("prompt_id"), on="candidate_id", how="left").sort("prompt_id", "n", "candidate_id")
+        raise TableError(f"{len(stray)} judged answers are no candidates, the first {stray['candidate_id'][0]!r}. Run judge_candidates again")
+    rows = candidates.join(judged.drop("prompt_id"), on="candidate_id", how="left").sort("prompt_id", "n", "candidate_id")
     rows = rows.with_columns(pl.col("parsed").fill_null(0), cut_off=pl.col("finish_reason") == "length")
     first = pl.struct("prompt_id", "response", "cut_off").is_first_distinct()  # a text that was cut off hides no whole one
     rows = rows.with_columns(
@@ -133,8 +133,10 @@ def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFram
     return joined.select("instruction", "response")
 
 
-def counts(prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataFrame, scores: pl.DataFrame, pairs: pl.DataFrame) -> dict[str, Any]:
-    """Figures of one AIFT for its metrics file. A share or mean of nothing is null.
+def counts(
+    prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataFrame, judged: pl.DataFrame, scores: pl.DataFrame, pairs: pl.DataFrame
+) -> dict[str, Any]:
+    """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
 
     prompts: kept ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per candidate, whatever the signal;
     score_histogram: single readable judgements by score; chosen_tokens, rejected_tokens: mean lengths.
@@ -159,7 +161,7 @@ def counts(prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataF
         "ties": scores.filter(pl.col("fate") == "tied")["prompt_id"].n_unique(),
         "pairs": len(pairs),
         "pair_yield": len(pairs) / len(kept) if len(kept) else None,
-        "mean_score": mean(mean_scores(judgements)["score"]),
+        "mean_score": mean(judged["score"]),
         "mean_margin": mean(pairs["chosen_score"] - pairs["rejected_score"]),
         "score_histogram": histogram,
         "commonest_score_share": max(histogram.values()) / len(readable) if len(readable) else None,

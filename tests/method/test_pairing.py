@@ -44,7 +44,7 @@ def run(answers: list[Answer], **how: Any) -> tuple[list[str], pl.DataFrame, pl.
     """Fates in the order of `answers`, SCORES and PAIRS."""
     prompts, candidates, judgements = tables(answers)
     settings: dict[str, Any] = {"min_margin": 0.0, "rho": None, "signal": "judge", "seed": 0} | how
-    scores = fates(candidates, judgements, **settings)
+    scores = fates(candidates, mean_scores(judgements), **settings)
     by_id = dict(scores.select("candidate_id", "fate").iter_rows())
     return [by_id[f"c{i}"] for i in range(len(answers))], scores, pairs(prompts, candidates, scores)
 
@@ -186,7 +186,7 @@ def test_shuffled_leaves_those_out_that_have_no_part() -> None:
 def test_a_judgement_of_no_candidate_is_named() -> None:
     _, candidates, judgements = tables([Answer([1]), Answer([2])])
     with pytest.raises(TableError, match="'c1'"):
-        fates(candidates[:1], judgements, min_margin=0, rho=None, signal="judge", seed=0)
+        fates(candidates[:1], mean_scores(judgements), min_margin=0, rho=None, signal="judge", seed=0)
 
 
 # --- properties ---
@@ -212,12 +212,12 @@ one_answer = st.builds(
 def test_what_holds_always(answers: list[Answer], min_margin: float, rho: float | None, signal: Any, rng: Any) -> None:
     how: dict[str, Any] = {"min_margin": min_margin, "rho": rho, "signal": signal, "seed": 3}
     prompts, candidates, judgements = tables(answers)
-    scores = fates(candidates, judgements, **how)
+    scores = fates(candidates, mean_scores(judgements), **how)
     made = pairs(prompts, candidates, scores)
 
     assert sorted(scores["candidate_id"]) == sorted(candidates["candidate_id"])
     assert set(scores["fate"]) <= set(FATES)
-    figures = counts(prompts, candidates, judgements, scores, made)
+    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, made)
     assert sum(figures["fates"].values()) == len(candidates) == figures["candidates"]
     assert figures["fates"]["chosen"] == figures["fates"]["rejected"] == len(made)
 
@@ -233,7 +233,7 @@ def test_what_holds_always(answers: list[Answer], min_margin: float, rho: float 
     def mixed(frame: pl.DataFrame) -> pl.DataFrame:
         return frame[rng.sample(range(len(frame)), len(frame))]
 
-    again = fates(mixed(candidates), mixed(judgements), **how)
+    again = fates(mixed(candidates), mean_scores(mixed(judgements)), **how)
     assert again.equals(scores)
     assert pairs(mixed(prompts), mixed(candidates), mixed(again)).equals(made)
 
@@ -242,7 +242,7 @@ def test_what_holds_always(answers: list[Answer], min_margin: float, rho: float 
 @given(st.lists(one_answer, max_size=10), st.sampled_from([None, 0.0, 0.2]))
 def test_the_best_and_the_worst_are_the_ends_of_what_could_be_read(answers: list[Answer], rho: float | None) -> None:
     _, candidates, judgements = tables(answers)
-    scores = fates(candidates, judgements, min_margin=0.0, rho=rho, signal="judge", seed=0)
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=rho, signal="judge", seed=0)
     live = scores.filter(~pl.col("fate").is_in(["unreadable", "cut_off", "duplicate"]))
     ends = live.group_by("prompt_id").agg(pl.col("score").max().alias("high"), pl.col("score").min().alias("low"))
     rows = live.join(ends, on="prompt_id")
@@ -265,7 +265,7 @@ def test_perfect_answers_are_those_whose_mean_is_5() -> None:
     better = [Answer([5, 5, 5]), Answer([5, 5, 4.5]), Answer([5, None, 5])]
     no_part = [Answer([5], text="text 0"), Answer([5], cut=True), Answer([None])]
     prompts, candidates, judgements = tables([*better, *no_part, Answer([5], prompt="q")])
-    scores = fates(candidates, judgements, min_margin=0.5, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.5, rho=None, signal="judge", seed=0)
     found = perfect(prompts, candidates, scores)
     assert found.rows() == [("prompt p", "text 0"), ("prompt p", "text 2"), ("prompt q", "text 6")]
 
@@ -274,8 +274,8 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
     prompts, candidates, judgements = tables(SOME)
     extra = pl.DataFrame([("x", "M1", "a", "M0", [], "repeat"), ("y", "M1", "b", "M0", [], "repeat")], schema=PROMPTS.schema, orient="row")
     prompts = pl.concat([prompts, extra])
-    scores = fates(candidates, judgements, min_margin=0.0, rho=None, signal="judge", seed=0)
-    figures = counts(prompts, candidates, judgements, scores, pairs(prompts, candidates, scores))
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
+    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores))
     assert figures == {
         "prompts": 3,
         "dropped": {"repeat": 2},
@@ -300,8 +300,8 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
 
 def test_a_share_or_mean_of_nothing_is_null() -> None:
     prompts, candidates, judgements = tables([])
-    scores = fates(candidates, judgements, min_margin=0.0, rho=None, signal="judge", seed=0)
-    figures = counts(prompts, candidates, judgements, scores, pairs(prompts, candidates, scores))
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
+    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores))
     nothing = ("pair_yield", "mean_score", "mean_margin", "commonest_score_share", "unreadable_share", "chosen_tokens", "rejected_tokens")
     nothing += ("candidate_tokens", "distinct_share")
     assert [figures[name] for name in nothing] == [None] * 9
@@ -310,8 +310,8 @@ def test_a_share_or_mean_of_nothing_is_null() -> None:
 
 def test_the_mean_score_is_the_judges_under_every_signal() -> None:
     prompts, candidates, judgements = tables(SOME)
-    scores = fates(candidates, judgements, min_margin=0.0, rho=None, signal="longest", seed=0)
-    figures = counts(prompts, candidates, judgements, scores, pairs(prompts, candidates, scores))
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="longest", seed=0)
+    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores))
     assert figures["mean_score"] == mean_scores(judgements)["score"].mean()
     assert figures["mean_margin"] == 10.0  # in tokens, as the pairs are
 
@@ -337,7 +337,7 @@ def test_lost_prompts_are_told_by_reason() -> None:
         *(Answer([4], prompt="c"), Answer([4], prompt="c")),
     ]
     prompts, candidates, judgements = tables(answers)
-    scores = fates(candidates, judgements, min_margin=0.0, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     assert lost(prompts, scores) == "of 3 prompts, 2 had no readable score and 1 were ties."
     more = pl.DataFrame([("z", "M1", "z", "M0", [], None)], schema=PROMPTS.schema, orient="row")
     assert lost(pl.concat([prompts, more]), scores) == "of 4 prompts, 2 had no readable score, 1 had no answers and 1 were ties."
@@ -345,5 +345,5 @@ def test_lost_prompts_are_told_by_reason() -> None:
 
 def test_prompts_with_a_pair_are_not_lost() -> None:
     prompts, candidates, judgements = tables([*SOME, Answer([1], cut=True, prompt="s")])
-    scores = fates(candidates, judgements, min_margin=0.0, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     assert lost(prompts, scores) == "of 4 prompts, 1 had no readable score, 1 had only cut-off answers and 1 were ties."
