@@ -7,11 +7,11 @@ WITH asked AS (
 ), by_prompts AS (
     SELECT model, count(*) AS prompts, count(*) FILTER (first <> (l, model)) AS asked_before FROM asked JOIN first_asked USING (text) GROUP BY model
 ), said AS (
-    SELECT model, length(model) AS l, hash(response) AS text, count(*) AS n, count(DISTINCT prompt_id) AS prompts FROM candidates GROUP BY model, response
+    SELECT model, length(model) AS l, hash(response) AS text, count(*) AS n FROM candidates GROUP BY model, hash(prompt_id), hash(response)
 ), first_said AS (
     SELECT text, min((l, model)) AS first FROM said GROUP BY text
 ), by_answers AS (
-    SELECT model, sum(n)::BIGINT AS answers, sum(n - prompts)::BIGINT AS same_for_a_prompt, coalesce(sum(n) FILTER (first <> (l, model)), 0)::BIGINT AS said_before
+    SELECT model, sum(n)::BIGINT AS answers, sum(n - 1)::BIGINT AS same_for_a_prompt, coalesce(sum(n) FILTER (first <> (l, model)), 0)::BIGINT AS said_before
     FROM said JOIN first_said USING (text)
     GROUP BY model
 )
