@@ -3,7 +3,7 @@
     python -m stages.evaluate M1
 
 As a writer it answers greedily and sampled; where the world has an oracle (the tiny world's checker) each answer gets its points. As a judge it
-scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with 95 % bootstrap intervals go to data/metrics.
+scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with 95 % bootstrap intervals go to data/metrics and data/plots.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 
 
 def main(model: str, root: Path = Path()) -> None:
-    """Write data/EVAL/MODEL and data/metrics/MODEL.json."""
+    """Write data/EVAL/MODEL, data/metrics/MODEL.json and the plots of both roles."""
     params = load_params(root)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
@@ -31,7 +31,10 @@ def main(model: str, root: Path = Path()) -> None:
         run.write(ANSWERS, answers, model)
         run.write(JUDGED, judged, model)
         n, seed = params.evaluate.bootstrap, params.seed
-        run.write_metrics(model, {"writer": evaluation.writer_metrics(answers, n=n, seed=seed), "judge": evaluation.judge_metrics(judged, n=n, seed=seed)})
+        as_writer, as_judge = evaluation.writer_metrics(answers, n=n, seed=seed), evaluation.judge_metrics(judged, n=n, seed=seed)
+        run.write_metrics(model, {"writer": as_writer, "judge": as_judge})
+        run.write_plot(f"writer_{model}", evaluation.figures(model, as_writer))
+        run.write_plot(f"judge_{model}", evaluation.figures(model, {"judge": as_judge}))
 
 
 def answer(engine: Engine, prompts: pl.DataFrame, model: str, params: Params) -> pl.DataFrame:

@@ -23,7 +23,7 @@ TEMPLATE = "stages/templates/compare.jinja"
 
 
 def main(match: str, root: Path = Path()) -> None:
-    """Write data/EVAL/head_to_head/MATCH.parquet and data/metrics/MATCH.json."""
+    """Write data/EVAL/head_to_head/MATCH.parquet, data/metrics/MATCH.json and its plot."""
     params = load_params(root)
     pair = entry(params.head_to_head, "head_to_head", match)
     with Run("head_to_head", root, match) as run:
@@ -33,6 +33,7 @@ def main(match: str, root: Path = Path()) -> None:
         run.write(VERDICTS, verdicts, match)
         result = evaluation.head_to_head(verdicts, n=params.evaluate.bootstrap, seed=params.seed)
         run.write_metrics(match, result)
+        run.write_plot(f"wins_{match}", evaluation.figures(match, result))
 
 
 def compare(run: Run, first: pl.DataFrame, second: pl.DataFrame, params: Params) -> pl.DataFrame:

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import polars as pl
 import pytest
+import vl_convert
 
 from stages.store.catalog import read
 from stages.store.files import md5
@@ -272,6 +274,26 @@ def test_dvcs_own_commands_work(space, command):
         assert "AIFT-M1.json" in done.stdout
 
 
+def specs(page: Path) -> list[dict]:
+    """The Vega-Lite charts in a page of `dvc plots`; one of a file without rows is empty."""
+    html, decoder = page.read_text(), json.JSONDecoder()
+    return [spec for at in html.split("var spec = ")[1:] if (spec := decoder.raw_decode(at)[0])]
+
+
+def test_every_plot_draws(space):
+    done = space.run("dvc", "plots", "show", "-o", "drawn")
+    assert done.returncode == 0, done.stderr
+    drawn = {spec["title"]["text"]: spec for spec in specs(space.path / "drawn/index.html")}
+    for spec in drawn.values():
+        assert vl_convert.vegalite_to_svg(spec).count("<path") > 3, spec["title"]
+    wins = next(spec for title, spec in drawn.items() if title.startswith("head to head"))
+    assert {row["name"] for row in wins["data"]["values"]} == {"M1-SFT", "M2-SFT", "M3-SFT", "M2-M1", "M3-M1", "M3-M2"}
+    assert all(float(row["low"]) <= float(row["value"]) <= float(row["high"]) for row in wins["data"]["values"])
+    for title in ("writers on held-out prompts", "judges against people's ranks"):
+        spec = next(spec for name, spec in drawn.items() if name.startswith(title))
+        assert {row["name"] for row in spec["data"]["values"]} == {"SFT", "M1", "M2", "M3"}
+
+
 def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable(space, tmp_path):
     """`dvc exp run -S` in a clone under git: only what depends on the change runs, and `dvc exp show` and `dvc params diff` know it."""
     clone = Workspace(tmp_path / "clone")
@@ -289,3 +311,8 @@ def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable
     assert ran(done.stdout) == ["build_pairs@M1"]
     assert "wide" in clone.run("dvc", "exp", "show").stdout
     assert "min_margin" in clone.run("dvc", "params", "diff").stdout
+    assert "pair_yield" in clone.run("dvc", "metrics", "diff").stdout
+    done = clone.run("dvc", "plots", "diff", "HEAD", "-o", "drawn")
+    assert done.returncode == 0, done.stderr
+    revisions = [{row["rev"] for row in spec["data"]["values"]} for spec in specs(clone.path / "drawn/index.html")]
+    assert {"HEAD", "workspace"} in revisions

@@ -227,3 +227,15 @@ def head_to_head(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dic
         shares: dict[str, Any] = {outcome: _mean_of(said == outcome, n=n, seed=seed) for outcome in OUTCOMES}
         result[decoding] = shares | {"n": said.count(), "unreadable": said.null_count()}
     return result
+
+
+def figures(name: str, metrics: dict[str, dict[str, Any]]) -> pl.DataFrame:
+    """What is known in `metrics` (series, such as `greedy`, to its figures by measure) as points of a plot: name, series, measure, value, low, high."""
+    rows = [
+        (name, series, measure, figure["value"], figure["low"], figure["high"])
+        for series, measures in metrics.items()
+        for measure, figure in measures.items()
+        if isinstance(figure, dict) and figure.get("value") is not None
+    ]
+    columns = dict.fromkeys(("name", "series", "measure"), pl.String()) | dict.fromkeys(("value", "low", "high"), pl.Float64())
+    return pl.DataFrame(rows, schema=columns, orient="row")
