@@ -43,8 +43,10 @@ SELECT model, prompts, candidates, judgements, pairs FROM
 ORDER BY length(model), model
 """
 MATCHES = """
-SELECT model || ' against ' || other AS match, verdict, count(*) / sum(count(*)) OVER (PARTITION BY model, other) AS share
-FROM verdicts WHERE decoding = 'greedy' AND verdict IS NOT NULL GROUP BY model, other, verdict ORDER BY length(model), model, other
+SELECT replace(dataset, '-', ' against ') || ', ' || decoding AS match, verdict, value AS share, low, high
+FROM (SELECT *, split_part(metric, '.', 1) AS decoding, split_part(metric, '.', 2) AS verdict FROM metrics)
+WHERE verdict IN ('win', 'tie', 'lose') AND value IS NOT NULL
+ORDER BY decoding, length(dataset), dataset, verdict DESC
 """
 PICKED = """
 WITH drawn AS (
@@ -115,9 +117,9 @@ def sections(store: database.Store) -> Iterator[Section]:
     yield section(
         "matches",
         "Head to head",
-        "Greedy answers to the same held-out prompts.",
-        store.rows(MATCHES, may_lack=("verdicts",)),
-        lambda rows: charts.stacked(rows, "match", "verdict", charts.VERDICTS),
+        "Answers to the same held-out prompts; the line is the 95 % bootstrap interval of the wins.",
+        store.rows(MATCHES),
+        lambda rows: charts.stacked(rows, "match", "verdict", charts.VERDICTS, interval="win"),
     )
     for name, title, text, draw in (
         ("score_distribution", "Scores", "Every single judgement.", lambda rows: charts.distribution(rows, "score", "score of one judgement")),

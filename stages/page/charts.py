@@ -44,8 +44,8 @@ def distribution(rows: Rows, x: str, title: str) -> str:
     return svg(chart)
 
 
-def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = None) -> str:
-    """Shares that add up to 1, a horizontal bar per `bar`. Rows: bar, part, share."""
+def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = None, interval: str | None = None) -> str:
+    """Shares that add up to 1, a horizontal bar per `bar`. Rows: bar, part, share; with `interval`, the first part, also its low and high."""
     bars, parts = list(dict.fromkeys(row[bar] for row in rows)), list(dict.fromkeys(row[part] for row in rows))
     if colours:
         parts = [name for name in colours if name in parts]
@@ -61,6 +61,10 @@ def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = No
             order="order:Q",
         )
     )
+    if interval:
+        own = [row for row in rows if row[part] == interval]
+        line = alt.Chart(alt.InlineData(values=own)).mark_rule(strokeWidth=2, color="#1b1b1b")
+        chart += line.encode(y=alt.Y(f"{bar}:N", sort=bars), x="low:Q", x2="high:Q")
     return svg(chart)
 
 
