@@ -60,7 +60,7 @@ def results(markdown: Annotated[bool, typer.Option(help="as Markdown")] = False)
 def query(
     what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
     values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
-    form: Annotated[Form, typer.Option("--format", help="how to show it")] = Form.table,
+    form: Annotated[Form | None, typer.Option("--format", help="how to show it; a file's ending tells it too")] = None,
     out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
     rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
     save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
@@ -71,7 +71,7 @@ def query(
     if save:
         asking.save(save, revision=rev)
     if what:
-        asking.ask(what, values or [], form=form.value, out=out, revision=rev)
+        asking.ask(what, values or [], form=form.value if form else None, out=out, revision=rev)
     elif not save:
         asking.show_list()
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -24,13 +28,16 @@ from stages.console.errors import QueryError
 from stages.console.progress import err
 from stages.console.text import for_markdown, for_terminal
 from stages.store import database, versions
-from stages.store.files import whole
+from stages.store.files import asked_for, whole
 from stages.store.questions import Question, questions
+from stages.store.tables import TABLES
 
 SHOWN = 50
 """Rows of a table on the screen; the other formats hold all."""
 WIDTH = 60
-"""Characters of a text in a table on the screen."""
+"""Characters of a text in a table."""
+UNBOUND = 10_000
+"""Columns of a table that goes into a file or a pipe: no terminal cuts it."""
 ROWS = 10_000
 """Rows held at a time."""
 
@@ -50,16 +57,19 @@ def save(out: Path, *, revision: str | None = None, root: Path = Path()) -> None
     err.print(f"saved as {out}: duckdb {out}, or any tool that opens DuckDB", markup=False)
 
 
-def ask(what: str, given: list[str], *, form: str = "table", out: Path | None = None, revision: str | None = None, root: Path = Path()) -> None:
-    """Answer a canned question or a SELECT on the screen, or in `out` (whole or not at all).
+def ask(what: str, given: list[str], *, form: str | None = None, out: Path | None = None, revision: str | None = None, root: Path = Path()) -> None:
+    """Answer a canned question or a SELECT on the screen, or in `out` (whole or not at all). `form` is told by the ending of `out` unless given.
 
-    Raises QueryError (exit code 2), TableError, RevisionError.
+    Raises QueryError (exit code 2), TableError, RevisionError, SrlmError.
     """
+    form = form or (ENDINGS.get(out.suffix, "table") if out else "table")
     if form == "parquet" and out is None:
         raise QueryError("parquet is no text for a screen: add --out FILE.parquet")
+    if out:
+        asked_for(out, root)
     question = named(what)
     values: dict[str, str | None] = dict.fromkeys(question.values) | settings(question, given)
-    with versions.at(root, revision) as folder, database.connect(folder) as store:
+    with versions.at(root, revision, asked_of(question.sql)) as folder, database.connect(folder) as store:
         relation = store.select(question.sql, values, question.may_lack)
         try:
             result = relation.to_arrow_reader(ROWS)
@@ -72,7 +82,13 @@ def ask(what: str, given: list[str], *, form: str = "table", out: Path | None = 
             else:
                 WRITERS[form](result, sys.stdout)
         except (duckdb.Error, pa.ArrowException) as e:  # found only while the rows were computed
-            raise QueryError(f"{e}\n{question.sql}") from None
+            raise store.failure(e, question.sql) from None
+
+
+def asked_of(sql: str) -> list[str]:
+    """The tables whose names stand in `sql`; one that only a text in it names does no harm."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    return [table.name for table in TABLES if table.name in words]
 
 
 def named(what: str) -> Question:
@@ -107,15 +123,18 @@ def rows_of(result: pa.RecordBatchReader) -> Iterator[tuple[Any, ...]]:
 
 
 def write_table(result: pa.RecordBatchReader, file: IO[str]) -> None:
-    """For the eye: the first rows, long texts cut, nothing in them obeyed by the terminal."""
+    """For the eye, long texts cut, nothing in them obeyed by the terminal; on the screen the first rows, in a file all."""
     table = Table(*map(for_terminal, result.schema.names), box=None, pad_edge=False)
-    rows = list(islice(rows_of(result), SHOWN + 1))
-    for row in rows[:SHOWN]:
+    shown = SHOWN if file is sys.stdout else None
+    rows = list(islice(rows_of(result), shown and shown + 1))
+    for row in rows[:shown]:
         table.add_row(*(Text(cell(value)) for value in row))
-    console = Console(file=file)
+    console = Console(file=file, width=None if file.isatty() else UNBOUND)
     console.print(table)
-    if len(rows) > SHOWN:
-        console.print(f"only the first {SHOWN} rows; --format csv or --out FILE has all", style="dim")
+    if not rows:
+        err.print("no rows", style="dim")
+    elif shown and len(rows) > shown:
+        err.print(f"only the first {shown} rows; --out FILE.csv has all", style="dim")
 
 
 def cell(value: Any) -> str:
@@ -133,11 +152,25 @@ def write_csv(result: pa.RecordBatchReader, file: IO[str]) -> None:
 
 
 def write_json(result: pa.RecordBatchReader, file: IO[str]) -> None:
-    """One array of objects, a row a line."""
+    """One array of objects, a row a line. Numbers that JSON does not have are null. Raises QueryError when two columns have one name."""
+    if twice := [name for name, n in Counter(result.schema.names).items() if n > 1]:
+        raise QueryError(f"two columns are named {twice[0]}, which a JSON object cannot hold: name them apart with AS")
     file.write("[")
     for i, row in enumerate(rows_of(result)):
-        file.write((",\n" if i else "\n") + json.dumps(dict(zip(result.schema.names, row, strict=True)), ensure_ascii=False, default=str))
+        values = {name: known(value) for name, value in zip(result.schema.names, row, strict=True)}
+        file.write((",\n" if i else "\n") + json.dumps(values, ensure_ascii=False, allow_nan=False, default=str))
     file.write("\n]\n")
+
+
+def known(value: Any) -> Any:
+    """The value as JSON has it."""
+    if isinstance(value, list):
+        return [known(v) for v in value]
+    if isinstance(value, dict):
+        return {k: known(v) for k, v in value.items()}
+    if isinstance(value, Decimal):  # what DuckDB's sum of whole numbers is
+        return int(value) if value == value.to_integral_value() else float(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_markdown(result: pa.RecordBatchReader, file: IO[str]) -> None:
@@ -154,6 +187,7 @@ def write_parquet(result: pa.RecordBatchReader, path: Path) -> None:
             writer.write_batch(batch)
 
 
+ENDINGS = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet"}
 WRITERS: dict[str, Callable[[pa.RecordBatchReader, IO[str]], None]] = {
     "table": write_table,
     "csv": write_csv,

@@ -18,7 +18,7 @@ from stages.page import charts
 from stages.page.pairs import fitting
 from stages.page.render import Page, Section, render
 from stages.store import database, versions
-from stages.store.files import md5, whole
+from stages.store.files import asked_for, md5, whole
 from stages.store.questions import questions
 
 Rows = list[dict[str, Any]]
@@ -36,7 +36,8 @@ METRICS = {
 }
 LOOP = """
 SELECT model, prompts, candidates, judgements, pairs FROM
-    (SELECT model, count(*) AS prompts FROM prompts WHERE dropped IS NULL GROUP BY model)
+    (SELECT model FROM prompts UNION SELECT model FROM candidates UNION SELECT model FROM pairs)
+    LEFT JOIN (SELECT model, count(*) AS prompts FROM prompts WHERE dropped IS NULL GROUP BY model) USING (model)
     LEFT JOIN (SELECT model, count(*) AS candidates FROM candidates GROUP BY model) USING (model)
     LEFT JOIN (SELECT model, count(*) AS judgements FROM judgements GROUP BY model) USING (model)
     LEFT JOIN (SELECT model, count(*) AS pairs FROM pairs GROUP BY model) USING (model)
@@ -72,6 +73,7 @@ ORDER BY place, length(pairs.model), pairs.model
 
 def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> None:
     """Write the report of the workspace, or of `revision`, to `out`. Raises RevisionError, TableError."""
+    asked_for(out, root)
     with versions.at(root, revision) as folder, database.connect(folder) as store:
         page = gather(store, folder, identity(root, folder, revision))
     with whole(out) as partial:
@@ -82,7 +84,7 @@ def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> Non
 def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Page:
     """Everything that the page shows."""
     steps = store.rows(LOOP, may_lack=("prompts", "candidates", "judgements", "pairs"))
-    lineage = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((folder / "data" / "models").glob("*/lineage.json"), key=by_age)]
+    lineage = [lineage_of(file) for file in sorted((folder / "data" / "models").glob("*/lineage.json"), key=by_age)]
     trains = {model["parent"]: model["name"] for model in lineage if model["method"] == "dpo"}
     pairs_json, shown = fitting(picked(store), PAIRS_BYTES)
     params = folder / PARAMS
@@ -124,6 +126,8 @@ def sections(store: database.Store) -> Iterator[Section]:
     for name, title, text, draw in (
         ("score_distribution", "Scores", "Every single judgement.", lambda rows: charts.distribution(rows, "score", "score of one judgement")),
         ("pair_quality", "Pair quality", "Yield per kept prompt, margin, and which side is longer.", lambda rows: ""),
+        ("score_gap", "Chosen minus rejected", "Does the gap close from iteration to iteration?", lambda rows: ""),
+        ("judge_saturation", "Judge saturation", "Does one score drown the others?", lambda rows: ""),
         (
             "fates",
             "Where the candidates went",
@@ -165,7 +169,7 @@ def picked(store: database.Store) -> Iterator[dict[str, Any]]:
 
 
 def warned(folder: Path) -> Iterator[str]:
-    """What the stages warned of, from their metrics."""
+    """What the stages warned of, from their metrics, which connecting to the store has checked."""
     for file in sorted(f for kind in ("AIFT", "drift") for f in (folder / "data" / "metrics").glob(f"{kind}-*.json")):
         for warning in json.loads(file.read_text(encoding="utf-8")).get("warned", []):
             yield f"AIFT({file.stem.partition('-')[2]}): {warning}"
@@ -178,6 +182,18 @@ def identity(root: Path, folder: Path, revision: str | None) -> dict[str, str]:
     lock = folder / "dvc.lock"
     found = {"git": done.stdout.strip() + (" with changes" if dirty else "")} if done.returncode == 0 else {}
     return {**({"revision": revision} if revision else {}), **found, **({"dvc.lock": md5(lock)} if lock.is_file() else {})}
+
+
+def lineage_of(file: Path) -> dict[str, Any]:
+    """A model's lineage.json. Raises TableError when it is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        lacking = [key for key in ("name", "parent", "method", "data", "params", "versions") if key not in found]
+    except (ValueError, TypeError) as e:
+        raise TableError(f"{file} is no lineage: {e}. Run: dvc checkout {file.parent}, or dvc repro") from None
+    if lacking:
+        raise TableError(f"{file} lacks {', '.join(lacking)}. Run: dvc checkout {file.parent}, or dvc repro")
+    return dict(found)
 
 
 def by_age(file: Path) -> tuple[bool, int, str]:

@@ -15,7 +15,7 @@ LIBRARIES = {
     "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
     "engines": {"torch", "transformers", "numpy", "polars", "jinja2"},
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
-    "store": {"polars", "psutil", "datasets", "duckdb", "dvc"},
+    "store": {"polars", "psutil", "datasets", "duckdb", "dvc", "dvc_data", "pyarrow"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
     "console": {"psutil", "rich", "typer"},

@@ -11,7 +11,7 @@ from stages.console.errors import QueryError, RevisionError
 from stages.store import catalog
 from stages.store.database import connect
 from stages.store.questions import questions
-from stages.store.tables import IFT_TRAIN, JUDGEMENTS, PAIRS
+from stages.store.tables import IFT_TRAIN, JUDGEMENTS, PAIRS, VERDICTS
 from tests.workspace import ENV
 
 
@@ -54,6 +54,22 @@ def test_figures_that_differ_stand_side_by_side(versions):
     assert told["M1 4", "judgements"] == (1, None)
     assert told["M1 null", "share"] == (pytest.approx(1 / 3), None)
     assert ("M1 5", "judgements") not in told, "the same in both"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"), [(0.1 + 0.2, 0.3, True), (3.911, 3.912, False), (None, 0.0, False), (0.0, -1e-16, True), (2, 2, True), ("a", "b", False)]
+)
+def test_the_last_digits_of_a_mean_are_no_difference(old, new, same):
+    assert diff.alike(old, new) is same
+
+
+def test_a_model_that_met_several_others_is_matched_match_by_match(tmp_path):
+    for root in (tmp_path / "old", tmp_path / "new"):
+        for other, verdict in (("M1", "win"), ("M2", "tie")):
+            rows = [("t", "M3", other, "greedy", "oracle", verdict, verdict, verdict)]
+            catalog.write(VERDICTS, pl.DataFrame(rows, schema=VERDICTS.schema, orient="row"), root, f"M3-{other}")
+    with connect(tmp_path / "new", old=tmp_path / "old", new=tmp_path / "new") as store:
+        assert diff.changes(store, VERDICTS) == [diff.Change("verdicts", "M3", added=0, removed=0, changed=0, equal=2)]
 
 
 def test_an_unknown_table_names_those_there_are(tmp_path):

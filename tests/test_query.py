@@ -12,7 +12,8 @@ import pytest
 
 from stages import query
 from stages.console.errors import QueryError, RevisionError
-from stages.store import catalog
+from stages.store import catalog, versions
+from stages.store.database import connect
 from stages.store.questions import questions
 from stages.store.tables import JUDGEMENTS, PAIRS
 from tests.workspace import ENV, ROOT
@@ -93,8 +94,37 @@ def test_a_query_that_fails_half_way_leaves_no_file(root, tmp_path):
 
 def test_a_long_answer_is_cut_on_the_screen_only(capsys, root):
     sql = "SELECT * FROM range(120) AS r(i)"
-    assert len(shown(capsys, root, sql).splitlines()) == 1 + query.SHOWN + 1
+    query.ask(sql, [], root=root)
+    out, said = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + query.SHOWN
+    assert "only the first 50 rows; --out FILE.csv has all" in said
     assert len(shown(capsys, root, sql, form="csv").splitlines()) == 121
+    query.ask(sql, [], out=root / "all.txt", root=root)
+    assert len((root / "all.txt").read_text().splitlines()) == 121, "a table in a file is whole"
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs(capsys, root):
+    sql = "SELECT " + ", ".join(f"{i} AS a_rather_long_name_{i}" for i in range(20))
+    assert len(shown(capsys, root, sql).splitlines()[0].split()) == 20
+
+
+def test_no_rows_are_told(capsys, root):
+    query.ask("SELECT text FROM judgements WHERE false", [], root=root)
+    assert "no rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ending", "start"), [("csv", "i\n0\n"), ("json", '[\n{"i": 0},'), ("md", "| i |\n|---|"), ("txt", "i\n0\n")])
+def test_the_ending_of_the_file_tells_the_format(root, tmp_path, ending, start):
+    out = tmp_path / f"out.{ending}"
+    query.ask("SELECT * FROM range(3) AS r(i)", [], out=out, root=root)
+    assert out.read_text().startswith(start)
+
+
+def test_json_holds_what_json_can(capsys, root):
+    sql = "SELECT 'nan'::DOUBLE AS a, sum(i) AS b, 1.5::DECIMAL(3, 1) AS c, [1, 'inf'::DOUBLE] AS d FROM range(4) AS r(i)"
+    assert json.loads(shown(capsys, root, sql, form="json")) == [{"a": None, "b": 6, "c": 1.5, "d": [1, None]}]
+    with pytest.raises(QueryError, match="two columns are named a"):
+        shown(capsys, root, "SELECT 1 AS a, 2 AS a FROM range(1)", form="json")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +186,37 @@ def test_a_revision_whose_data_are_gone_says_what_to_pull(repository):
         query.ask("SELECT * FROM pairs", [], revision="v1", root=repository)
     assert "data/AIFT/M1/pairs.parquet of revision v1 is in no cache or remote" in str(e.value)
     assert "dvc fetch" in str(e.value)
+
+
+def test_only_what_a_query_names_is_fetched(capsys, repository):
+    shutil.rmtree(repository / ".dvc/cache")
+    assert shown(capsys, repository, "SELECT count(*) AS n FROM metrics", revision="v1").split() == ["n", "0"]
+
+
+def test_an_empty_revision_is_none(repository):
+    with pytest.raises(RevisionError, match="the revision is empty"):
+        query.ask("SELECT 1 AS a", [], revision="", root=repository)
+
+
+def test_a_folder_that_is_in_no_cache_is_told(repository):
+    """DVC keeps a listing per folder; without it nothing inside is known."""
+    model = repository / "data/models/M1"
+    model.mkdir(parents=True)
+    (model / "lineage.json").write_text("{}")
+    subprocess.run([*DVC, "add", "-q", "data/models/M1"], cwd=repository, check=True, env=ENV)
+    for command in (("git", "add", "-A"), ("git", "commit", "-qm", "v3"), ("git", "tag", "v3")):
+        subprocess.run(command, cwd=repository, check=True)
+    for listing in (repository / ".dvc/cache").rglob("*.dir"):
+        listing.unlink()
+    shutil.rmtree(repository / ".dvc/tmp")
+    assert shown_count(repository) == 2
+    with pytest.raises(RevisionError, match="dvc fetch"), versions.at(repository, "v3"):
+        pass
+
+
+def shown_count(repository):
+    with versions.at(repository, "v3", ["pairs"]) as folder, connect(folder) as store:
+        return store.rows("SELECT count(*) AS n FROM pairs")[0]["n"]
 
 
 def test_a_folder_without_git_has_no_revisions(root):

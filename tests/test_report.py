@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from stages import report
+from stages.console.errors import TableError
 from stages.page.pairs import embedded, fitting
 from stages.store import catalog
 from stages.store.files import write_json
@@ -101,6 +102,8 @@ press("n", document.activeElement); tell(document.getElementById("where").textCo
 press("/"); tell(document.activeElement.id);
 const started = performance.now(); set("f-text", "CAT 19999"); tell(count()); tell(performance.now() - started < 1000);
 set("f-text", ""); set("f-margin", "4.5"); tell(count()); set("f-margin", ""); set("f-model", "M1"); tell(count());
+set("f-model", ""); set("f-tokens", "6"); tell(count()); set("f-tokens-most", "9"); tell(count());
+set("f-tokens", ""); set("f-tokens-most", "8"); tell(count()); set("f-tokens-most", "");
 set("f-model", ""); set("f-length", "chosen"); tell(count());
 document.title = JSON.stringify(told);
 """
@@ -114,7 +117,8 @@ def test_20000_pairs_are_walked_and_filtered_by_keyboard(tmp_path, monkeypatch):
     title = html.unescape(re.search(r"<title>(.*?)</title>", browse(page, tmp_path))[1])
     assert json.loads(title) == [
         *("20000 pairs found", 25, 1, 0, "page 2 of 800", "f-text"),
-        *("1 pairs found", True, "0 pairs found", "20000 pairs found", "0 pairs found"),
+        *("1 pairs found", True, "0 pairs found", "20000 pairs found"),
+        *("20000 pairs found", "20000 pairs found", "0 pairs found", "0 pairs found"),
     ]
 
 
@@ -139,6 +143,24 @@ def test_what_is_there_is_shown_when_the_rest_is_not(tmp_path):
     assert "Every single judgement." in text
     assert "table pairs is not there yet" in text
     assert "No pairs yet." in text
+
+
+def test_pairs_without_their_prompts_are_still_counted(tmp_path):
+    store(tmp_path, ["say cat", "say dog"])
+    (tmp_path / PROMPTS.path.format(model="M1")).unlink()
+    text = written(tmp_path).read_text()
+    assert "2 of 2 pairs" in text
+    assert "The store is empty" not in text
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "is no lineage"), ('{"name": "M2"}', "lacks parent, method"), ("3", "is no lineage")])
+def test_a_broken_lineage_is_named(tmp_path, content, said):
+    store(tmp_path, ["say cat"])
+    (tmp_path / "data/models/M2").mkdir(parents=True)
+    (tmp_path / "data/models/M2/lineage.json").write_text(content)
+    with pytest.raises(TableError, match=said):
+        written(tmp_path)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_warnings_and_lineage_are_shown(tmp_path):

@@ -38,7 +38,7 @@ def distribution(rows: Rows, x: str, title: str) -> str:
             x=alt.X(f"{x}:N", title=title, sort=None, axis=alt.Axis(labelAngle=0)),
             xOffset=alt.XOffset("model:N", sort=models),
             y=alt.Y("share:Q", title="share", axis=alt.Axis(format="%")),
-            color=alt.Color("model:N", sort=models, scale=MODELS),
+            color=alt.Color("model:N", sort=models, scale=MODELS, title=None, legend=alt.Legend(orient="bottom")),
         )
     )
     return svg(chart)

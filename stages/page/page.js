@@ -62,9 +62,15 @@
     if (focus) list.querySelector("summary")?.focus();
   }
 
+  // Between the two numbers that were typed; one left open is no bound.
+  function within(id, value) {
+    const [least, most] = [by(id).value, by(`${id}-most`).value];
+    return (least === "" || value >= Number(least) - 1e-9) && (most === "" || value <= Number(most) + 1e-9);
+  }
+
   function filter() {
-    const model = by("f-model").value, text = by("f-text").value.toLowerCase(), least = Number(by("f-margin").value || 0), longer = by("f-length").value;
-    found = pairs.filter((p) => (!model || p.model === model) && margin(p) >= least - 1e-9
+    const model = by("f-model").value, text = by("f-text").value.toLowerCase(), longer = by("f-length").value;
+    found = pairs.filter((p) => (!model || p.model === model) && within("f-margin", margin(p)) && within("f-tokens", Math.max(p.chosen.tokens, p.rejected.tokens))
       && (!longer || (longer === "chosen" ? p.chosen.tokens > p.rejected.tokens : p.rejected.tokens > p.chosen.tokens))
       && (!text || [p.prompt, p.chosen.text, p.rejected.text].some((t) => t.toLowerCase().includes(text))));
     const sort = by("f-sort").value;

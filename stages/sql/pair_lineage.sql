@@ -2,7 +2,7 @@
 -- $prompt_id: the first pair by default. $model: whose AIFT; the first that has it by default.
 WITH pair AS (
     SELECT * FROM pairs
-    WHERE prompt_id = coalesce($prompt_id, (SELECT min(prompt_id) FROM pairs)) AND ($model IS NULL OR model = $model)
+    WHERE prompt_id = coalesce($prompt_id, (SELECT min(prompt_id) FROM pairs WHERE $model IS NULL OR model = $model)) AND ($model IS NULL OR model = $model)
     ORDER BY length(model), model LIMIT 1
 ), shot AS (
     SELECT unnest(shots) AS id, generate_subscripts(shots, 1) AS place FROM prompts WHERE (model, prompt_id) = (SELECT (model, prompt_id) FROM pair)

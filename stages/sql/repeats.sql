@@ -1,7 +1,7 @@
 -- What comes again? Kept prompts that an earlier iteration kept too (case and blanks apart), and answers whose text their own prompt, or an earlier iteration, has already.
 -- by: model
 WITH asked AS (
-    SELECT model, length(model) AS l, lower(regexp_replace(trim(prompt), '\s+', ' ', 'g')) AS text FROM prompts WHERE dropped IS NULL
+    SELECT model, length(model) AS l, lower(trim(regexp_replace(prompt, '\s+', ' ', 'g'))) AS text FROM prompts WHERE dropped IS NULL
 ), first_asked AS (
     SELECT text, min((l, model)) AS first FROM asked GROUP BY text
 ), by_prompts AS (

@@ -16,23 +16,25 @@ from typing import Any, Literal
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from stages.console.errors import QueryError, TableError
+from stages.console.errors import QueryError, SrlmError, TableError
 from stages.store.catalog import check
-from stages.store.files import whole
+from stages.store.files import asked_for, whole
 from stages.store.tables import TABLES, Table
 
 METRICS = "metrics"
 METRICS_COLUMNS = "dataset VARCHAR, model VARCHAR, metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE"
 """dataset: name of the metrics file; low, high: 95 % bootstrap interval, where there is one."""
-ALLOWED = ("SELECT", "EXPLAIN")
 
 
 class Store:
-    """A locked connection, and which tables are `missing`: no stage has made them yet."""
+    """A locked connection, the `files` it may open, and which tables are `missing`: no stage has made them yet."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, missing: dict[str, Table]) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, files: list[Path], missing: dict[str, Table]) -> None:
         self.connection = connection
+        self.files = files
         self.missing = missing
 
     def select(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> duckdb.DuckDBPyRelation:
@@ -46,7 +48,7 @@ class Store:
         except duckdb.Error as e:
             raise QueryError(f"DuckDB cannot read the query: {e}\n{sql}") from None
         kinds = [statement.type.name for statement in statements]
-        if len(kinds) != 1 or kinds[0] not in ALLOWED:
+        if kinds != ["SELECT"]:  # not EXPLAIN either: with ANALYZE it runs whatever follows
             raise QueryError(f"one SELECT is wanted, seen {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}")
         lacked = set(may_lack)
         for name, table in self.missing.items():  # a relation is computed when it is read, so an empty view stands until the next query
@@ -55,14 +57,21 @@ class Store:
             return self.connection.sql(statements[0].query, params=values or {})
         except duckdb.Error as e:
             unknown = re.match(r"Catalog Error: Table with name (\w+) does not exist", str(e))
-            if unknown and (absent := self.missing.get(unknown[1])):
+            if unknown and (absent := self.missing.get(unknown[1].lower())):
                 raise TableError(f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: dvc repro") from None
             raise QueryError(f"{e}\n{sql}") from None
 
     def rows(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """The whole result, column to value; for answers that are small."""
+        """The whole result, column to value; for answers that are small. Raises as `select` does, and TableError for a file that cannot be read."""
         relation = self.select(sql, values, may_lack)
-        return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+        try:
+            return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+        except duckdb.Error as e:
+            raise self.failure(e, sql) from None
+
+    def failure(self, error: Exception, sql: str) -> SrlmError:
+        """What `error`, raised while the rows of `sql` were read, comes from: a damaged file is named, the rest is the query's own."""
+        return damaged(self.files) or QueryError(f"{error}\n{sql}")
 
 
 @contextmanager
@@ -84,15 +93,31 @@ def connect(root: Path, **others: Path) -> Iterator[Store]:
                     connection.execute(f"CREATE VIEW {table.name} AS {_nothing(table)}")
         connection.execute("SET schema = 'main'")
         _lock(connection, allowed, Path(spill))
-        yield Store(connection, {table.name: table for table in TABLES if not files[table.name]})
+        yield Store(connection, allowed, {table.name: table for table in TABLES if not files[table.name]})
 
 
 def save(root: Path, out: Path) -> None:
-    """Write every table into a new DuckDB database `out`, for DuckDB's shell and other tools. Raises QueryError if it exists."""
-    if out.exists():
+    """Write every table into a new DuckDB database `out`, for DuckDB's shell and other tools. Raises QueryError if it exists, TableError, SrlmError."""
+    if asked_for(out, root).exists():
         raise QueryError(f"{out} exists already: name another file, or delete it")
-    with whole(out) as partial, duckdb.connect(str(partial)) as connection:
-        _build(connection, root, "TABLE")
+    with whole(out) as partial:
+        try:
+            with duckdb.connect(str(partial)) as connection:
+                _build(connection, root, "TABLE")
+        except duckdb.Error as e:
+            files = [path for table in TABLES for path in table_files(table, root).values()]
+            raise damaged(files) or SrlmError(f"{out} cannot be written: {e}") from None
+
+
+def damaged(files: Iterable[Path]) -> TableError | None:
+    """The first of `files` that cannot be read to its end, in words; None when all can. For after an error: it reads everything."""
+    for path in files:
+        try:
+            for _ in pq.ParquetFile(path).iter_batches():
+                pass
+        except (pa.ArrowException, OSError) as e:
+            return TableError(f"{path} is damaged: {e}. Delete it and run: dvc checkout, or dvc repro")
+    return None
 
 
 def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> dict[str, list[Path]]:
@@ -121,8 +146,8 @@ def table_files(table: Table, root: Path) -> dict[str | None, Path]:
 
 
 def _select(table: Table, paths: dict[str | None, Path]) -> str:
-    for path in paths.values():
-        _check_contract(table, path)
+    for model, path in paths.items():
+        _check_contract(table, path, model)
     columns = {column.name for column in table.columns}
     if "model" in columns:
         return f"SELECT * FROM {_parquet(list(paths.values()))}"
@@ -138,13 +163,20 @@ def _nothing(table: Table) -> str:
     return f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in columns.items())} WHERE false"
 
 
-def _check_contract(table: Table, path: Path) -> None:
-    """Columns and types, from the file's footer alone."""
+def _check_contract(table: Table, path: Path, model: str | None) -> None:
+    """Columns and types, and whose rows these are, from the file's footer alone."""
     try:
         schema = pl.read_parquet_schema(path)
-    except (pl.exceptions.PolarsError, OSError) as e:
+        footer = pq.read_metadata(path)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as e:
         raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
     check(table, pl.DataFrame(schema=schema), str(path))
+    if "{model}/" in table.path and "model" in table.schema:  # a head to head is named after two models
+        at = list(schema).index("model")
+        for group in range(footer.num_row_groups):
+            seen = footer.row_group(group).column(at).statistics
+            if seen and seen.has_min_max and (wrong := {seen.min, seen.max} - {model}):
+                raise TableError(f"{path} holds rows of {', '.join(sorted(wrong))}, not of {model}. Delete it and run: dvc repro")
 
 
 def _parquet(paths: list[Path]) -> str:
@@ -172,9 +204,13 @@ def metrics(root: Path) -> Iterator[tuple[str, str, str, float | None, float | N
             content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as e:
             raise TableError(f"{file} is not JSON: {e}. Delete it and run: dvc repro") from None
+        if not isinstance(content, dict):
+            raise TableError(f"{file} holds no figures by name. Delete it and run: dvc repro")
         model = file.stem.removeprefix("AIFT-").removeprefix("drift-").split("-")[0]
-        for metric, (value, low, high) in _leaves(content):
-            yield file.stem, model, metric, value, low, high
+        for metric, figures in _leaves(content):
+            if not all(figure is None or isinstance(figure, int | float) for figure in figures):
+                raise TableError(f"{file}: {metric} is {figures}, no figures. Delete it and run: dvc repro")
+            yield file.stem, model, metric, *figures
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, tuple[float | None, float | None, float | None]]]:

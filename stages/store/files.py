@@ -23,7 +23,8 @@ PARTIAL = ".partial"
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path` in one rename, on failure nothing is left.
 
-    Works for a file or a folder. Raises SrlmError for a full disk or a folder that may not be written, naming it.
+    Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `asked_for` first). Raises SrlmError for a
+    full disk or a folder that may not be written, naming it.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -47,9 +48,18 @@ def _explained(e: Exception, path: Path) -> Exception:
     if number in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free
         return SrlmError(f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and run the same command again")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR) or (number == errno.ENOENT and not path.parent.is_dir()):
         return SrlmError(f"may not write {path}: {os.strerror(number)}. Check the owner and mode of {path.parent} and run the same command again")
     return e
+
+
+def asked_for(path: Path, root: Path) -> Path:
+    """`path`, which a person named for a result. Raises SrlmError where that would replace a folder, a device or a part of the store under `root`."""
+    if not path.name or (path.exists() and not path.is_file()):
+        raise SrlmError(f"cannot write to {str(path)!r}: it is no file. Name a file")
+    if path.resolve().is_relative_to((root / "data").resolve()) or path.resolve().is_relative_to((root / ".dvc").resolve()):
+        raise SrlmError(f"cannot write to {path}: it lies in the store, which only stages write. Name a file elsewhere")
+    return path
 
 
 def remove(path: Path) -> None:

@@ -217,7 +217,7 @@ VERDICTS = Table(
     "data/EVAL/head_to_head/{model}.parquet",
     "Head to head of two models on the held-out prompts",
     "head_to_head",
-    ("prompt_id", "decoding"),
+    ("model", "other", "prompt_id", "decoding"),
     (
         _c("prompt_id", String, "the held-out prompt"),
         _c("model", String, "the first model"),

@@ -38,7 +38,7 @@ def store(tmp_path_factory):
         ],
         "M1",
     )
-    put(root, PROMPTS, [("q1", "M2", "say cat ", "M0", ["i1"], None), ("q2", "M2", "new", "M0", [], None)], "M2")
+    put(root, PROMPTS, [("q1", "M2", "\nsay\tcat ", "M0", ["i1"], None), ("q2", "M2", "new", "M0", [], None)], "M2")
     put(root, PROMPTS, [("r1", "M10", "newer", "M0", [], None)], "M10")
     m1 = [
         ("c1", "p1", "M1", 0, "meow", "stop", 10),
@@ -197,6 +197,7 @@ def test_pair_lineage(store):
     assert rows[-3]["score"] is None, "the judgement that could not be read"
     assert ask(store, "pair_lineage", prompt_id="q1")[0]["id"] == "d1"
     assert ask(store, "pair_lineage", prompt_id="q1", model="M1") == []
+    assert ask(store, "pair_lineage", model="M2")[0]["id"] == "d1", "the first pair of that model"
 
 
 def test_improvement(store):

@@ -8,7 +8,7 @@ from stages.console.errors import QueryError, TableError
 from stages.store import catalog
 from stages.store.database import connect, metrics, save
 from stages.store.files import write_json
-from stages.store.tables import IFT_TRAIN, JUDGEMENTS, SEED_JUDGEMENTS, TABLES
+from stages.store.tables import IFT_TRAIN, JUDGEMENTS, SCORES, SEED_JUDGEMENTS, TABLES, VERDICTS
 
 
 def put(root, table, rows, model=None):
@@ -51,6 +51,9 @@ def test_values_are_bound_not_pasted(root):
         "ATTACH 'x.duckdb'",
         "INSTALL httpfs",
         "SELECT 1; DROP VIEW ift",
+        "EXPLAIN SELECT 1",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}' (FORMAT parquet, USE_TMP_FILE false)",
+        "EXPLAIN ANALYZE CREATE OR REPLACE VIEW ift AS SELECT 1",
         "",
         "-- nothing",
         "SELEKT 1",
@@ -117,6 +120,47 @@ def test_a_damaged_file_is_named(root):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(TableError, match="cannot be read as parquet"):
         rows(root, "SELECT 1")
+
+
+def test_a_file_that_is_damaged_inside_is_named_when_it_is_read(root, tmp_path):
+    path = root / JUDGEMENTS.path.format(model="M2")
+    content = bytearray(path.read_bytes())
+    content[8:200] = bytes(192)  # the footer is whole
+    path.write_bytes(content)
+    with connect(root) as store:
+        assert store.rows("SELECT count(*) AS n FROM ift") == [{"n": 1}]
+        with pytest.raises(TableError, match=r"M2/judgements.parquet is damaged"):
+            store.rows("SELECT * FROM judgements")
+    with pytest.raises(TableError, match=r"M2/judgements.parquet is damaged"):
+        save(root, tmp_path / "store.duckdb")
+    assert not list(tmp_path.glob("store.duckdb*"))
+
+
+def test_a_file_in_the_folder_of_another_model_is_named(root):
+    put(root, SCORES, [("c", "p", "M1", 5.0, 0.0, 1, "tied")], "M1")
+    folder = root / "data/AIFT/M3"
+    folder.mkdir()
+    (folder / "scores.parquet").write_bytes((root / SCORES.path.format(model="M1")).read_bytes())
+    with pytest.raises(TableError, match="holds rows of M1, not of M3"):
+        rows(root, "SELECT 1")
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"a": {"value": "x"}}', "{"])
+def test_metrics_that_are_none_are_named(tmp_path, content):
+    (tmp_path / "data/metrics").mkdir(parents=True)
+    (tmp_path / "data/metrics/M1.json").write_text(content)
+    with pytest.raises(TableError, match=r"M1.json"):
+        rows(tmp_path, "SELECT 1")
+
+
+def test_every_key_is_one_over_all_files_of_a_table(root):
+    """`srlm diff` joins versions on it: one model may meet several others."""
+    for other in ("M1", "M2"):
+        put(root, VERDICTS, [("t", "M3", other, "greedy", "oracle", "win", "win", "win")], f"M3-{other}")
+    for table in TABLES:
+        key = ", ".join(dict.fromkeys(("model", *table.key)))
+        with connect(root) as store:
+            assert store.rows(f"SELECT {key} FROM {table.name} GROUP BY {key} HAVING count(*) > 1", may_lack=[table.name]) == []
 
 
 def test_an_empty_store_can_be_asked(tmp_path):

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from stages.console.errors import SrlmError
-from stages.store.files import append_line, md5, whole, write_json
+from stages.store.files import append_line, asked_for, md5, whole, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_no_new_one(tmp_path):
@@ -65,6 +66,22 @@ def test_a_full_disk_told_by_a_rust_library_is_a_sentence(tmp_path):
     """polars and safetensors raise types of their own that hold the number in their text."""
     with pytest.raises(SrlmError, match="no space left"), whole(tmp_path / "model"):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("name", [".", "", "data/AIFT/M1", "/dev/null", "data/AIFT/M1/pairs.parquet", "data/new.csv", ".dvc/config"])
+def test_a_result_replaces_no_folder_device_or_part_of_the_store(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/AIFT/M1"
+    folder.mkdir(parents=True)
+    (folder / "pairs.parquet").write_text("precious")
+    with pytest.raises(SrlmError, match="Name a file"):
+        asked_for(Path(name), Path())
+
+
+def test_a_result_may_replace_a_file(tmp_path):
+    (tmp_path / "out.csv").write_text("old")
+    assert asked_for(tmp_path / "out.csv", tmp_path) == tmp_path / "out.csv"
+    assert asked_for(tmp_path / "new" / "out.csv", tmp_path) == tmp_path / "new" / "out.csv"
 
 
 def test_hashes_are_dvcs(tmp_path):
