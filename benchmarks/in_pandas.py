@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -15,24 +16,25 @@ def table(name: str, *columns: str) -> pd.DataFrame:
 
 
 def scores_and_pairs() -> None:
-    for model in MODELS:
-        candidates = pd.read_parquet(f"data/AIFT/{model}/candidates.parquet")
-        judgements = pd.read_parquet(f"data/AIFT/{model}/judgements.parquet", columns=["candidate_id", "score"])
-        prompts = pd.read_parquet(f"data/AIFT/{model}/prompts.parquet", columns=["prompt_id", "prompt"])
-        by = judgements.groupby("candidate_id")["score"].agg(["mean", "min", "max", "count"])
-        rows = candidates.merge(by, left_on="candidate_id", right_index=True).sort_values(["prompt_id", "n"])
-        live = rows[(rows.finish_reason != "length") & ~rows.duplicated(["prompt_id", "response"]) & rows["mean"].notna()]
-        best = live.loc[live.groupby("prompt_id")["mean"].idxmax()]
-        worst = live.loc[live.groupby("prompt_id")["mean"].idxmin()]
-        both = best.merge(worst, on="prompt_id", suffixes=("_chosen", "_rejected")).merge(prompts, on="prompt_id")
-        both = both[both.mean_chosen - both.mean_rejected > 0.5]
-        rows["fate"] = np.select(
-            [rows.candidate_id.isin(both.candidate_id_chosen), rows.candidate_id.isin(both.candidate_id_rejected), rows["mean"].isna()],
-            ["chosen", "rejected", "unreadable"],
-            "other",
-        )
-        rows[["candidate_id", "prompt_id", "mean", "fate"]].to_parquet(f"/tmp/pandas-scores-{model}.parquet", compression="zstd")
-        both.to_parquet(f"/tmp/pandas-pairs-{model}.parquet", compression="zstd")
+    with tempfile.TemporaryDirectory() as out:
+        for model in MODELS:
+            candidates = pd.read_parquet(f"data/AIFT/{model}/candidates.parquet")
+            judgements = pd.read_parquet(f"data/AIFT/{model}/judgements.parquet", columns=["candidate_id", "score"])
+            prompts = pd.read_parquet(f"data/AIFT/{model}/prompts.parquet", columns=["prompt_id", "prompt"])
+            by = judgements.groupby("candidate_id")["score"].agg(["mean", "min", "max", "count"])
+            rows = candidates.merge(by, left_on="candidate_id", right_index=True).sort_values(["prompt_id", "n"])
+            live = rows[(rows.finish_reason != "length") & ~rows.duplicated(["prompt_id", "response"]) & rows["mean"].notna()]
+            best = live.loc[live.groupby("prompt_id")["mean"].idxmax()]
+            worst = live.loc[live.groupby("prompt_id")["mean"].idxmin()]
+            both = best.merge(worst, on="prompt_id", suffixes=("_chosen", "_rejected")).merge(prompts, on="prompt_id")
+            both = both[both.mean_chosen - both.mean_rejected > 0.5]
+            rows["fate"] = np.select(
+                [rows.candidate_id.isin(both.candidate_id_chosen), rows.candidate_id.isin(both.candidate_id_rejected), rows["mean"].isna()],
+                ["chosen", "rejected", "unreadable"],
+                "other",
+            )
+            rows[["candidate_id", "prompt_id", "mean", "fate"]].to_parquet(f"{out}/scores.parquet", compression="zstd")
+            both.to_parquet(f"{out}/pairs.parquet", compression="zstd")
 
 
 def score_distribution() -> pd.DataFrame:
@@ -111,15 +113,15 @@ def pair_lineage() -> pd.DataFrame:
     return pd.concat([said, shots.merge(pd.read_parquet("data/IFT/train.parquet"), left_on="shots", right_on="ift_id")])
 
 
-def most_improved() -> pd.DataFrame:
+def most_improved(sign: int = 1) -> pd.DataFrame:
     answers = [pd.read_parquet(f"data/EVAL/{m}/answers.parquet").query("decoding == 'greedy'") for m in ("M3", "M1")]
     both = answers[0].merge(answers[1], on="prompt_id").merge(pd.read_parquet("data/TEST/prompts.parquet"), on="prompt_id")
-    return both.assign(change=both.oracle_score_x - both.oracle_score_y).nlargest(20, "change")
+    return both.assign(change=sign * (both.oracle_score_x - both.oracle_score_y)).nlargest(20, "change")
 
 
-def improvement() -> None:
-    return None
+def most_worsened() -> pd.DataFrame:
+    return most_improved(-1)
 
 
 if __name__ == "__main__":
-    print(globals()[sys.argv[1].replace(" ", "_").replace("most_worsened", "most_improved")]())
+    print(globals()[sys.argv[1].replace(" ", "_")]())
