@@ -122,7 +122,7 @@ Threads = Annotated[int, typer.Option(help="CPU threads of each; 0 keeps params.
 
 
 @app.command()
-def seeds(first: First = 201, count: Count = 5, jobs: Jobs = 1, threads: Threads = 0) -> None:
+def seeds(first: First = 301, count: Count = 5, jobs: Jobs = 1, threads: Threads = 0) -> None:
     """Run several seeds from scratch; keeps their metrics in data/results/seeds.json."""
     from stages import variants
 
@@ -130,7 +130,7 @@ def seeds(first: First = 201, count: Count = 5, jobs: Jobs = 1, threads: Threads
 
 
 @app.command()
-def controls(first: First = 201, count: Count = 1, jobs: Jobs = 1, threads: Threads = 0) -> None:
+def controls(first: First = 301, count: Count = 1, jobs: Jobs = 1, threads: Threads = 0) -> None:
     """Run the loop with shuffled scores, and with "longest answer wins"; keeps their metrics in data/results/controls.json."""
     from stages import variants
 

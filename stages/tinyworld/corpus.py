@@ -100,11 +100,11 @@ def _comparison(rng: Random) -> str:
 
 MIX: dict[Callable[[Random, int], str], float] = {
     question: 0.27,
-    remark: 0.34,
-    review: 0.15,
+    remark: 0.32,
+    review: 0.12,
     sheet: 0.08,
-    copying: 0.06,
-    comparing: 0.06,
+    copying: 0.05,
+    comparing: 0.12,
     fact: 0.04,
 }
 

@@ -1,7 +1,7 @@
-"""M0: a Llama of 0.44 M parameters, pretrained from scratch on the world's corpus in a plain PyTorch loop.
+"""M0: a Llama of 0.32 M parameters, pretrained from scratch on the world's corpus in a plain PyTorch loop.
 
 Settings were found by experiment. The size is what some minutes of pretraining can feed: in the same time a model of 0.75 M parameters reads four tokens
-a parameter and this one eleven, and judges 98 % of unseen pairs right where the larger one judged 90 %. Muon for the matrices is what makes copying work
+a parameter and this one fourteen, and judges 97 % of unseen pairs right where the larger one judged 90 %; one of 0.21 M learns to judge on one seed and not on the next. Muon for the matrices is what makes copying work
 within minutes: with AdamW alone nothing was right at 500 steps.
 """
 
@@ -51,8 +51,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
     """M0 before training. The init is wider than the usual 0.02: at this width it learns to copy sooner."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=288,
+        hidden_size=80,
+        intermediate_size=240,
         num_hidden_layers=3,
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
@@ -63,6 +63,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
         dtype="float32",
+        attn_implementation="eager",  # texts of 40 tokens: plain matrices beat the fused kernel, 6 % of a step
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -113,6 +114,6 @@ def _train(model: LlamaForCausalLM, batches: Iterator[torch.Tensor], world: Tiny
 
 
 def _loss(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss. Padding stands on the right, where causal attention never looks back from: no attention mask is needed, and SDPA is fastest so."""
+    """Mean next-token loss. Padding stands on the right, where causal attention never looks back from: no attention mask is needed."""
     logits = model(input_ids=ids[:, :-1].clamp(min=0), use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=IGNORED)

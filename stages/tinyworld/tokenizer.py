@@ -1,4 +1,4 @@
-"""Byte-level BPE in which every word of the world is one token, so that a model of 0.44 M parameters can copy items and spell none of them."""
+"""Byte-level BPE in which every word of the world is one token, so that a model of 0.32 M parameters can copy items and spell none of them."""
 
 from __future__ import annotations
 
