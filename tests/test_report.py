@@ -15,7 +15,7 @@ from stages.console.errors import TableError
 from stages.page.pairs import embedded, fitting
 from stages.store import catalog
 from stages.store.files import write_json
-from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
+from stages.store.tables import ANSWERS, CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES, TEST_PROMPTS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -51,6 +51,22 @@ def store(root, texts, models=("M1",), prefix=""):
     return root
 
 
+def answered(root, text):
+    """Held-out answers of M1 and M3, a drop reason, a warning, a metric and lineage, all of this text: what the tables and charts of the page show."""
+    tests = [("t", text, text, text)]
+    catalog.write(TEST_PROMPTS, pl.DataFrame(tests, schema=TEST_PROMPTS.schema, orient="row"), root)
+    for model, points in (("M1", 1.0), ("M3", 5.0)):
+        rows = [("t", model, "greedy", text, "stop", 3, points, [text])]
+        catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
+    dropped = [("x", "M2", text, text, [text], text), ("y", "M2", "kept", "M0", [], None)]
+    catalog.write(PROMPTS, pl.DataFrame(dropped, schema=PROMPTS.schema, orient="row"), root, "M2")
+    write_json(root / "data/metrics/AIFT-M1.json", {"warned": [text], text: 1})
+    lineage = {"name": text, "parent": text, "method": text, "data": {text: text}, "params": {text: text}, "versions": {text: text}}
+    write_json(root / "data/models/M2/lineage.json", lineage)
+    (root / "params.yaml").write_text(f"# {text}\n")
+    return root
+
+
 def written(root, **how):
     out = root / "report.html"
     report.write(out, root=root, **how)
@@ -67,7 +83,7 @@ def browse(page, tmp_path):
 @needs_browser
 @pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
 def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(text, tmp_path):
-    page = written(store(tmp_path, [text]))
+    page = written(answered(store(tmp_path, [text]), text))
     opened = page.with_name("opened.html")  # the same page, with every pair opened by its own script's handler
     script = "for (const d of document.querySelectorAll('details')) d.open = true;"
     opened.write_text(re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", page.read_text()) + f"<script>{script}</script>")
@@ -75,6 +91,7 @@ def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(text, tmp_path)
     assert "<title>Self-rewarding run</title>" in dom
     assert len(re.findall(r"<script", dom)) == 3, "data, browser, and the test's own"
     assert "<img" not in dom
+    assert "\u202e" not in page.read_text()
     seen = re.sub(r'<span class="cp">U\+([0-9A-F]+)</span>', lambda m: chr(int(m[1], 16)), dom)
     seen = re.sub(r"<[^>]+>", "", seen.split('id="list"')[1].split('class="pages"')[0])
     shown = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\u00a0").replace("&amp;", "&")

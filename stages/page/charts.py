@@ -11,6 +11,8 @@ from typing import Any
 
 import altair as alt
 
+from stages.console.text import for_terminal
+
 Rows = Sequence[dict[str, Any]]
 
 WIDTH = 480
@@ -29,6 +31,7 @@ MODELS = alt.Scale(scheme="tableau10")
 
 def distribution(rows: Rows, x: str, title: str) -> str:
     """Share of each value of `x`, a bar per model. Rows: model, x, share."""
+    rows = drawable(rows)
     values = [{**row, x: "unreadable" if row[x] is None else f"{row[x]:g}"} for row in rows]
     models = list(dict.fromkeys(row["model"] for row in rows))
     chart = (
@@ -46,6 +49,7 @@ def distribution(rows: Rows, x: str, title: str) -> str:
 
 def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = None, interval: str | None = None) -> str:
     """Shares that add up to 1, a horizontal bar per `bar`. Rows: bar, part, share; with `interval`, the first part, also its low and high."""
+    rows = drawable(rows)
     bars, parts = list(dict.fromkeys(row[bar] for row in rows)), list(dict.fromkeys(row[part] for row in rows))
     if colours:
         parts = [name for name in colours if name in parts]
@@ -70,7 +74,7 @@ def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = No
 
 def with_intervals(rows: Rows) -> str:
     """A small panel per metric, a point with its interval per model. Rows: model, metric (its title), value, low, high; null: no interval."""
-    panels = []
+    rows, panels = drawable(rows), []
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
         base = alt.Chart(alt.InlineData(values=own)).encode(x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(labelAngle=0)))
@@ -82,6 +86,11 @@ def with_intervals(rows: Rows) -> str:
         )
         panels.append(svg(panel.properties(width=200, height=130, title=metric)))
     return "".join(panels)
+
+
+def drawable(rows: Rows) -> Rows:
+    """The rows with control and format characters written out: a NUL in a label aborts the drawing, and a direction mark would turn others around."""
+    return [{name: for_terminal(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
 
 
 def svg(chart: Any) -> str:
