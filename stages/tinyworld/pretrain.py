@@ -1,7 +1,7 @@
 """M0: a Llama of 0.32 M parameters, pretrained from scratch on the world's corpus in a plain PyTorch loop.
 
 Settings were found by experiment. The size is what some minutes of pretraining can feed: in the same time a model of 0.75 M parameters reads four tokens
-a parameter and this one fourteen, and judges 97 % of unseen pairs right where the larger one judged 90 %; one of 0.21 M learns to judge
+a parameter and this one thirteen, and judges 97 % of unseen pairs right where the larger one judged 90 %; one of 0.21 M learns to judge
 on one seed and not on the next. Muon for the matrices is what makes copying work within minutes: with AdamW alone nothing was right at 500 steps.
 """
 
