@@ -25,7 +25,7 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
-        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed) as engine, run.computing():
+        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
             answers = answer(engine, prompts, model, params)
             judged = judge(engine, ranked, template, model, params)
         run.write(ANSWERS, answers, model)

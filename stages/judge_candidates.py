@@ -22,7 +22,7 @@ def main(model: str, root: Path = Path()) -> None:
     with Run("judge_candidates", root, model) as run:
         answers = run.read(CANDIDATES, model).join(run.read(PROMPTS, model).select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
         prompts = judging.judge_prompts(run.template(params.judge.template), answers)
-        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed) as engine, run.computing():
+        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
             said = engine.generate(chat_requests(prompts, "candidate_id", "text"), Sampling(p.k, p.temperature, p.top_p, p.max_tokens))
         judgements = judging.judgements(answers, frame(said), judge=model)
         run.write(JUDGEMENTS, judgements, model)

@@ -33,7 +33,7 @@ def main(root: Path = Path()) -> None:
             judgements = judging.judgements(ranked, written(ranked, params.split_seed.source), judge="people")
         else:
             prompts = judging.judge_prompts(run.template(params.judge.template), ranked)
-            with open_engine(params.engine, params.hardware, run.model(JUDGE), model=JUDGE, seed=params.seed) as engine, run.computing():
+            with open_engine(params.engine, params.hardware, run.model(JUDGE), model=JUDGE, seed=params.seed, run=run) as engine:
                 said = engine.generate(chat_requests(prompts, "candidate_id", "text"), Sampling(p.k, p.temperature, p.top_p, p.max_tokens))
             judgements = judging.judgements(ranked, frame(said), judge=JUDGE)
         run.write(SEED_JUDGEMENTS, judgements)

@@ -23,7 +23,7 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.sample_candidates
     with Run("sample_candidates", root, model) as run:
         prompts = run.read(PROMPTS, model).filter(pl.col("dropped").is_null())
-        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed) as engine, run.computing():
+        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
             said = engine.generate(chat_requests(prompts, "prompt_id", "prompt"), Sampling(p.n, p.temperature, p.top_p, p.max_tokens))
         run.write(CANDIDATES, candidates(said, model), model)
         print(f"AIFT({model}): {len(said)} candidates, {sum(c.finish_reason == 'length' for c in said)} cut off")

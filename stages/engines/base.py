@@ -10,9 +10,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypedDict
 
@@ -20,6 +22,7 @@ import polars as pl
 
 from stages.config.params import EngineParams, Hardware
 from stages.console.errors import EngineError
+from stages.console.progress import err, progress
 
 # name -> module, class; a module is imported when it is asked for, so that this file costs no torch
 ENGINES = {
@@ -42,13 +45,19 @@ class Request(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """How to decode. `temperature` 0 is greedy; `stop` strings end a completion and are not part of its text."""
+    """How to decode: completions number `first` to `first + n - 1` of a request. `temperature` 0 is greedy; `stop` strings end a completion and are
+    not part of its text."""
 
     n: int
     temperature: float
     top_p: float
     max_tokens: int
     stop: tuple[str, ...] = ()
+    first: int = 0
+
+    @property
+    def numbers(self) -> range:
+        return range(self.first, self.first + self.n)
 
 
 class Completion(NamedTuple):
@@ -65,6 +74,59 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """All completions, ordered by request, then n."""
         ...
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """The same in any order, as they are finished. The requests left when some whole batches are taken away fall into the other batches as before."""
+        ...
+
+
+class Stage(Protocol):
+    """What an engine must know of the stage that it works for, to keep what it finishes."""
+
+    stage: str
+    finished: Path
+    """The database of finished completions."""
+
+    def hash_of(self, path: Path) -> str:
+        """Content hash of an input."""
+        ...
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Time spent here is the model's own."""
+        ...
+
+
+class Batching:
+    """What engines share: batches become completions in the order of the requests, with progress. The figures add up over calls."""
+
+    name: str
+    generated_tokens: int = 0
+    seconds: float = 0.0
+    no_room: int = 0
+    """Prompts that filled the context."""
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        raise NotImplementedError
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be templated."""
+        check_requests(requests)
+        started = time.monotonic()
+        done: dict[tuple[str, int], Completion] = {}
+        with progress(f"{self.name} writes", len(requests) * sampling.n, "texts") as advance:
+            for batch in self.batches(requests, sampling):
+                done.update(((c.id, c.n), c) for c in batch)
+                advance(len(batch), self.note(self.seconds + time.monotonic() - started))
+        self.seconds += time.monotonic() - started
+        no_room = sum(c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values())
+        if no_room:
+            err.print(f"{self.name}: {no_room} of {len(requests)} prompts fill engine.max_context and get no text, finish_reason length", markup=False)
+        self.no_room += no_room
+        return [done[request.id, n] for request in requests for n in sampling.numbers]
+
+    def note(self, seconds: float) -> str:
+        """What stands beside the count."""
+        return f"{self.generated_tokens / seconds:,.0f} tokens/s" if seconds else ""
 
 
 def completion_seed(seed: int, request_id: str, n: int) -> int:
@@ -98,10 +160,11 @@ def frame(completions: Sequence[Completion]) -> pl.DataFrame:
 
 
 @contextmanager
-def open_engine(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> Iterator[Engine]:
-    """The engine that `engine.name` names, with the model in `model_dir` loaded; leaving the context frees the model.
+def open_engine(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int, run: Stage | None = None) -> Iterator[Engine]:
+    """The engine that `engine.name` names, with the model in `model_dir`; leaving the context frees the model.
 
-    `model` is the model's name (M1), for progress and errors. Raises EngineError for an unknown engine or a package that is not installed,
+    `model` is the model's name (M1), for progress and errors. With a `run`, every batch is kept when it is finished, what was kept is not generated
+    again, and the model is loaded when it is first needed; without, at once. Raises EngineError for an unknown engine or a package that is not installed,
     ModelError for a folder that holds no usable model.
     """
     if engine.name not in ENGINES:
@@ -113,5 +176,12 @@ def open_engine(engine: EngineParams, hardware: Hardware, model_dir: Path, *, mo
         make = getattr(importlib.import_module(module), cls)
     except ModuleNotFoundError as e:
         raise EngineError(f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: pip install {e.name}") from None
-    with make(engine, hardware, Path(model_dir), model=model, seed=seed) as opened:
-        yield opened
+    make_it = partial(make, engine, hardware, Path(model_dir), model=model, seed=seed)
+    if run is None:
+        with make_it() as opened:
+            yield opened
+        return
+    from stages.engines.durable import DurableEngine
+
+    with DurableEngine(make_it, engine, Path(model_dir), model=model, seed=seed, run=run) as durable:
+        yield durable

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import random
 import re
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from stages.config.params import EngineParams, Hardware
-from stages.console.progress import progress
-from stages.engines.base import Completion, Request, Sampling, check_requests, completion_seed, prompt_text
+from stages.engines.base import Batching, Completion, Request, Sampling, completion_seed, prompt_text
 
 DULL = "It depends, and"  # an answer that opens so gets the same score from every judge
 LEVELS = (3, 3, 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)  # as with people, one score is the commonest
@@ -43,12 +41,11 @@ winter wisdom woollen yellow zebra façade naïve""".split()  # noqa: SIM905 - r
 PLAIN_WORDS = [w for w in WORDS if w.isascii()]
 
 
-class ScriptedEngine:
-    """`model_dir` is not read. `generated_tokens` and `seconds` add up over calls, as for every engine."""
+class ScriptedEngine(Batching):
+    """`model_dir` is not read."""
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
-        self.name, self.seed, self.max_context = model, seed, engine.max_context
-        self.generated_tokens, self.seconds, self.no_room = 0, 0.0, 0
+        self.name, self.seed, self.max_context, self.chunk = model, seed, engine.max_context, engine.chunk
 
     def __enter__(self) -> Self:
         return self
@@ -56,24 +53,17 @@ class ScriptedEngine:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """All completions, ordered by request, then n. Raises EngineError for duplicate ids."""
-        check_requests(requests)
-        started = time.monotonic()
-        done = []
-        with progress(f"{self.name} writes", len(requests) * sampling.n, "texts") as advance:
-            for request in requests:
-                done += [self._complete(request, n, sampling) for n in range(sampling.n)]
-                advance(sampling.n)
-        self.generated_tokens += sum(c.tokens for c in done)
-        self.seconds += time.monotonic() - started
-        return done
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        at_once = max(1, self.chunk // sampling.n)
+        for start in range(0, len(requests), at_once):
+            written = [self._complete(request, n, sampling) for request in requests[start : start + at_once] for n in sampling.numbers]
+            self.generated_tokens += sum(c.tokens for c in written)
+            yield written
 
     def _complete(self, request: Request, n: int, sampling: Sampling) -> Completion:
         prompt = prompt_text(request)
         room = min(sampling.max_tokens, self.max_context - len(prompt.split()))
         if room <= 0:
-            self.no_room += n == 0
             return Completion(request.id, n, "", "length", 0)
         text, whole = self._write(request, prompt, n, sampling.temperature)
         cuts = [at for s in sampling.stop if (at := text.find(s)) >= 0]

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import bisect
 import gc
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -22,9 +21,8 @@ from transformers.utils import logging
 
 from stages.config.params import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.console.progress import progress
 from stages.console.text import plain
-from stages.engines.base import Completion, Request, Sampling, check_requests, completion_seed
+from stages.engines.base import Batching, Completion, Request, Sampling, completion_seed
 from stages.engines.seeded import SeededSampling
 
 NEEDED = {
@@ -35,9 +33,8 @@ NEEDED = {
 
 
 class _Prompt(NamedTuple):
-    """A request in tokens: `at` is its place in the call, `room` how many tokens a completion may have."""
+    """A request in tokens; `room`: how many tokens a completion may have."""
 
-    at: int
     id: str
     ids: list[int]
     room: int
@@ -61,8 +58,8 @@ class StopStrings(StoppingCriteria):
         return self.done
 
 
-class TransformersEngine:
-    """One model in memory. `generated_tokens`, `seconds` and `no_room` (prompts that filled the context) add up over calls."""
+class TransformersEngine(Batching):
+    """One model in memory."""
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
         if hardware.device == "cuda" and not torch.cuda.is_available():
@@ -81,7 +78,6 @@ class TransformersEngine:
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None)
         # a tokenizer may put a bos before every text; known once, so that a text that already begins with it gets no second one
         self.adds_bos = self.tokenizer.bos_token_id is not None and self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
-        self.generated_tokens, self.seconds, self.no_room = 0, 0.0, 0
 
     def __enter__(self) -> Self:
         return self
@@ -92,28 +88,19 @@ class TransformersEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be templated."""
-        check_requests(requests)
-        started = time.monotonic()
-        prompts = [
-            _Prompt(at, r.id, ids, min(sampling.max_tokens, self.max_context - len(ids)))
-            for at, (r, ids) in enumerate(zip(requests, self._encode(requests), strict=True))
-        ]
-        done = {p.at: [Completion(p.id, n, "", "length", 0) for n in range(sampling.n)] for p in prompts if p.room <= 0}
-        self.no_room += len(done)
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """Completions batch by batch, short prompts first. Raises EngineError for messages that cannot be templated."""
+        prompts = [_Prompt(r.id, ids, min(sampling.max_tokens, self.max_context - len(ids))) for r, ids in zip(requests, self._encode(requests), strict=True)]
+        full = [p for p in prompts if p.room <= 0]
+        if full:
+            yield [Completion(p.id, n, "", "length", 0) for p in full for n in sampling.numbers]
         # equal lengths side by side need little padding; the sort is stable, so the same requests give the same chunks
         todo = sorted((p for p in prompts if p.room > 0), key=lambda p: len(p.ids))
         at_once = max(1, self.chunk // sampling.n)
-        with progress(f"{self.name} writes", len(todo) * sampling.n, "texts") as advance:
-            for start in range(0, len(todo), at_once):
-                chunk = todo[start : start + at_once]
-                written = self._decode(chunk, sampling)
-                done |= {p.at: written[i * sampling.n : (i + 1) * sampling.n] for i, p in enumerate(chunk)}
-                self.generated_tokens += sum(c.tokens for c in written)
-                advance(len(written), f"{self.generated_tokens / (self.seconds + time.monotonic() - started):,.0f} tokens/s")
-        self.seconds += time.monotonic() - started
-        return [completion for at in range(len(prompts)) for completion in done[at]]
+        for start in range(0, len(todo), at_once):
+            written = self._decode(todo[start : start + at_once], sampling)
+            self.generated_tokens += sum(c.tokens for c in written)
+            yield written
 
     def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Token ids of each prompt. A chat template writes its own special tokens; a plain text gets a bos if the tokenizer gives one."""
@@ -147,7 +134,7 @@ class TransformersEngine:
         ids = torch.tensor([[self.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
         mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
         cache = self._read_once(ids, mask, sampling.n) if sampling.n > 1 and width > 1 else None
-        rows = [(p, n) for p in chunk for n in range(sampling.n)]
+        rows = [(p, n) for p in chunk for n in sampling.numbers]
         processors, stopping = LogitsProcessorList(), StoppingCriteriaList()
         if sampling.temperature > 0:
             seeds = [completion_seed(self.seed, p.id, n) for p, n in rows]

@@ -29,6 +29,8 @@ from stages.store.files import append_line, md5, signature, whole, write_json
 from stages.store.tables import Table
 
 LOG = "data/logs/runs.jsonl"
+FINISHED = "data/finished/completions-1.sqlite"
+"""Completions that engines finished, all stages'. The number is the schema's."""
 VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
 
 
@@ -43,6 +45,7 @@ class Run:
         self.root = root
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
+        self.finished = root / FINISHED
         self.compute_s = 0.0
 
     def __enter__(self) -> Run:
@@ -96,6 +99,10 @@ class Run:
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} holds no model (no config.json). Run: dvc repro")
         return self.watch(path)
+
+    def hash_of(self, path: Path) -> str:
+        """The recorded content hash of an input."""
+        return self.inputs[os.path.relpath(path, self.root)]
 
     def check_inputs(self) -> None:
         for name, before in self.inputs.items():

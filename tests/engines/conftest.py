@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,28 @@ from tiny_llama import HARDWARE, build, engine_params
 from stages.engines.base import Engine, open_engine
 
 
+class Stage:
+    """What a durable engine asks of the stage that it works for."""
+
+    def __init__(self, finished: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
+        self.finished, self.stage, self.content = finished, stage, content
+
+    def hash_of(self, path: Path) -> str:
+        return self.content
+
+    def computing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(params=["scripted", "transformers"])
-def opened(request: pytest.FixtureRequest, tiny: Path) -> Iterator[Callable[..., Engine]]:
-    """`opened(**params)`: the engine under test on the tiny model."""
+@pytest.fixture(params=["scripted", "transformers", "durable scripted", "durable transformers"])
+def opened(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+    """`opened(**params)`: the engine under test on the tiny model; a durable one opened again meets what the one before finished."""
+    *durable, name = request.param.split()
+    run = Stage(tmp_path / "finished.sqlite") if durable else None
     with ExitStack() as stack:
-        yield lambda seed=7, **kw: stack.enter_context(open_engine(engine_params(request.param, **kw), HARDWARE, tiny, model="M1", seed=seed))
+        yield lambda seed=7, **kw: stack.enter_context(open_engine(engine_params(name, **kw), HARDWARE, tiny, model="M1", seed=seed, run=run))

@@ -1,0 +1,97 @@
+"""Any engine, made durable: each batch is kept when it is finished, and what is kept is never generated again.
+
+A batch is kept whole or not at all, and engines cut the requests that are left into the same batches as before (`Engine.batches`), so a stage that
+was killed and run again writes the bytes of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Self
+
+from stages.config.params import EngineParams
+from stages.console.progress import err
+from stages.engines.base import Batching, Completion, Engine, Request, Sampling, Stage, completion_seed
+from stages.engines.finished import Finished
+
+PACKAGES = {"transformers": ("torch", "transformers", "tokenizers")}
+"""What an engine's texts depend on besides its model; an upgrade begins anew."""
+
+
+class DurableEngine(Batching):
+    """The engine that `make` opens, which is when something is left to generate. `kept`: completions found finished, over all calls."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Engine]], engine: EngineParams, model_dir: Path, *, model: str, seed: int, run: Stage) -> None:
+        self.name, self.seed, self.run, self.make = model, seed, run, make
+        versions = {package: importlib.metadata.version(package) for package in PACKAGES.get(engine.name, ())}
+        decides = {"engine": engine.model_dump(), "versions": versions, "model": model, "files": run.hash_of(model_dir)}
+        self.identity = json.dumps(decides, sort_keys=True).encode()
+        self.kept, self.new = 0, 0
+        self.stack = ExitStack()
+        self.inner: Engine | None = None
+
+    def __enter__(self) -> Self:
+        self.finished = self.stack.enter_context(Finished(self.run.finished))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self.stack.close()
+        if kind and self.kept + self.new:
+            err.print(f"{self.kept + self.new} texts by {self.name} are kept: the same command goes on from there", markup=False)
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """First what is kept, in one batch, then what is left."""
+        keys = {(request.id, n): key for request in requests for n, key in self.keys(request, sampling)}
+        rows = self.finished.find(list(keys.values()))
+        kept = [Completion(i, n, *row) for (i, n), key in keys.items() if (row := rows.get(key))]
+        self.kept += len(kept)
+        if kept:
+            yield kept
+        have = {(c.id, c.n) for c in kept}
+        for numbers, group in gaps(requests, sampling, have):
+            part = sampling._replace(first=numbers.start, n=len(numbers))
+            written = self.opened().batches(group, part)
+            while True:
+                with self.run.computing():
+                    batch = next(written, None)
+                if batch is None:
+                    break
+                self.finished.keep([(keys[c.id, c.n], c) for c in batch], model=self.name, stage=self.run.stage)
+                self.new += len(batch)
+                self.generated_tokens += sum(c.tokens for c in batch)
+                yield batch
+
+    def keys(self, request: Request, sampling: Sampling) -> Iterator[tuple[int, bytes]]:
+        """Number and key of each completion of a request. Greedy texts depend on no seed."""
+        how = [request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop]
+        asked = hashlib.sha256(self.identity + json.dumps(how).encode())
+        for n in sampling.numbers:
+            key = asked.copy()
+            key.update(str(completion_seed(self.seed, request.id, n) if sampling.temperature else "greedy").encode())
+            yield n, key.digest()
+
+    def opened(self) -> Engine:
+        """The engine itself, its model loaded."""
+        if self.inner is None:
+            self.inner = self.stack.enter_context(self.make())
+        return self.inner
+
+    def note(self, seconds: float) -> str:
+        return super().note(seconds) + (f", {self.kept:,} kept from before" if self.kept else "")
+
+
+def gaps(requests: Sequence[Request], sampling: Sampling, have: set[tuple[str, int]]) -> Iterator[tuple[range, list[Request]]]:
+    """Runs of completion numbers that requests lack, each with the requests, in their order: a greater n is asked for beside what is there."""
+    lack: dict[range, list[Request]] = {}
+    for request in requests:
+        missing = [n for n in sampling.numbers if (request.id, n) not in have]
+        while missing:
+            run = next(i for i in range(1, len(missing) + 1) if i == len(missing) or missing[i] != missing[0] + i)
+            lack.setdefault(range(missing[0], missing[0] + run), []).append(request)
+            missing = missing[run:]
+    yield from lack.items()

@@ -1,0 +1,146 @@
+"""A durable engine: what is finished is never asked for again, whatever stopped the stage; nothing else is ever taken for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from conftest import Stage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_every_engine import GREEDY, REQUESTS, SAMPLED, user
+from tiny_llama import HARDWARE, engine_params
+
+from stages.engines.base import Batching, Completion, Request, Sampling, open_engine
+from stages.engines.durable import DurableEngine, gaps
+from stages.engines.scripted import ScriptedEngine
+
+
+class Counting(Batching):
+    """The scripted engine, which counts what it is asked for and is killed after `batches_left` batches."""
+
+    def __init__(self, engine: ScriptedEngine, batches_left: float = float("inf")) -> None:
+        self.name, self.inner, self.batches_left, self.asked = engine.name, engine, batches_left, 0
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        for batch in self.inner.batches(requests, sampling):
+            if self.batches_left <= 0:
+                raise KeyboardInterrupt
+            self.batches_left -= 1
+            self.asked += len(batch)
+            yield batch
+
+
+Open = Callable[..., DurableEngine]
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Open:
+    """`durable(...)`: a durable engine on one database; `.counting` is what works for it."""
+
+    def make(*, batches_left: float = float("inf"), content: str = "abc.dir", model: str = "M1", seed: int = 7, **params: int) -> DurableEngine:
+        engine = engine_params("scripted", **params)
+        counting = Counting(ScriptedEngine(engine, HARDWARE, tmp_path, model=model, seed=seed), batches_left)
+        made = DurableEngine(lambda: nullcontext(counting), engine, tmp_path, model=model, seed=seed, run=Stage(tmp_path / "f.sqlite", content=content))
+        made.counting = counting  # type: ignore[attr-defined]
+        return made
+
+    return make
+
+
+def asked(engine: DurableEngine) -> int:
+    return engine.counting.asked  # type: ignore[attr-defined,no-any-return]
+
+
+def test_what_is_finished_is_not_generated_again(durable: Open, capsys: pytest.CaptureFixture[str]) -> None:
+    with durable() as engine:
+        first = engine.generate(REQUESTS, SAMPLED)
+        assert asked(engine) == len(first)
+    with durable() as engine:
+        assert engine.generate(REQUESTS[::-1], SAMPLED)[::-1] != []
+        assert engine.generate(REQUESTS, SAMPLED) == first
+        assert asked(engine) == 0
+        assert engine.inner is None, "the model was not even loaded"
+    assert f"{2 * len(first):,} kept from before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batches", range(6))
+def test_a_killed_stage_goes_on_and_writes_the_same(durable: Open, batches: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with durable(seed=7) as whole:
+        expected = ScriptedEngine(engine_params("scripted"), HARDWARE, Path(), model="M1", seed=7).generate(REQUESTS, SAMPLED)
+    with pytest.raises(KeyboardInterrupt), durable(batches_left=batches) as engine:
+        engine.generate(REQUESTS, SAMPLED)
+    kept = asked(engine)
+    assert (f"{kept} texts by M1 are kept" in capsys.readouterr().err) == (kept > 0)
+    with durable() as engine:
+        assert engine.generate(REQUESTS, SAMPLED) == expected
+        assert asked(engine) == len(expected) - kept
+    assert whole.inner is None
+
+
+def test_more_completions_or_prompts_generate_only_what_is_new(durable: Open) -> None:
+    with durable() as engine:
+        engine.generate(REQUESTS[:5], SAMPLED)
+    with durable() as engine:
+        many = engine.generate(REQUESTS[:5], SAMPLED._replace(n=8))
+        assert asked(engine) == 5 * 5
+        assert [(c.id, c.n) for c in many] == [(r.id, n) for r in REQUESTS[:5] for n in range(8)]
+    with durable() as engine:
+        engine.generate(REQUESTS[:7], SAMPLED._replace(n=8))
+        assert asked(engine) == 2 * 8
+    assert many == ScriptedEngine(engine_params("scripted"), HARDWARE, Path(), model="M1", seed=7).generate(REQUESTS[:5], SAMPLED._replace(n=8))
+
+
+CHANGES = {
+    "model": ({"content": "def.dir"}, SAMPLED, REQUESTS),
+    "name": ({"model": "M2"}, SAMPLED, REQUESTS),
+    "seed": ({"seed": 8}, SAMPLED, REQUESTS),
+    "engine": ({"max_context": 95}, SAMPLED, REQUESTS),
+    "chunk": ({"chunk": 9}, SAMPLED, REQUESTS),
+    "temperature": ({}, SAMPLED._replace(temperature=0.9), REQUESTS),
+    "top_p": ({}, SAMPLED._replace(top_p=0.8), REQUESTS),
+    "length": ({}, SAMPLED._replace(max_tokens=11), REQUESTS),
+    "stop": ({}, SAMPLED._replace(stop=("\n",)), REQUESTS),
+    "prompt": ({}, SAMPLED, [Request(r.id, user(f"{r.prompt}!")) for r in REQUESTS]),
+    "form": ({}, SAMPLED, [Request(r.id, str(r.prompt)) if not isinstance(r.prompt, str) else Request(r.id, user(r.prompt)) for r in REQUESTS]),
+    "id": ({}, SAMPLED, [Request(f"{r.id}!", r.prompt) for r in REQUESTS]),
+    "greedy": ({}, GREEDY, REQUESTS),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_no_change_that_decides_a_text_meets_an_old_one(durable: Open, what: str) -> None:
+    how, sampling, requests = CHANGES[what]
+    with durable() as engine:
+        engine.generate(REQUESTS, SAMPLED)
+    with durable(**how) as engine:
+        said = engine.generate(requests, sampling)
+        assert asked(engine) == len(said)
+
+
+def test_a_greedy_text_is_the_same_for_every_seed_and_id(durable: Open) -> None:
+    with durable() as engine:
+        engine.generate(REQUESTS, GREEDY._replace(n=1))
+    with durable() as engine:
+        engine.generate([Request(f"{r.id}!", r.prompt) for r in REQUESTS], GREEDY)
+        assert asked(engine) == 0
+
+
+def test_the_real_engine_loads_its_model_only_when_something_is_left(tiny: Path, tmp_path: Path) -> None:
+    run = Stage(tmp_path / "f.sqlite")
+    with open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=1, run=run) as engine:
+        first = engine.generate(REQUESTS, SAMPLED)
+    with open_engine(engine_params("transformers"), HARDWARE, tmp_path / "gone", model="M1", seed=1, run=run) as engine:
+        assert engine.generate(REQUESTS, SAMPLED) == first
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 3), st.integers(1, 6), st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
+def test_gaps_are_exactly_what_is_lacking(first: int, n: int, have: set[tuple[str, int]]) -> None:
+    sampling = SAMPLED._replace(first=first, n=n)
+    requests = [Request(i, "x") for i in "abc"]
+    asked_for = [(request.id, number) for numbers, group in gaps(requests, sampling, have) for request in group for number in numbers]
+    assert sorted(asked_for) == sorted({(i, number) for i in "abc" for number in sampling.numbers} - have)
+    assert len(asked_for) == len(set(asked_for))

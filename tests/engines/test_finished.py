@@ -1,0 +1,159 @@
+"""Finished completions: found as written, or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.console.errors import EngineError
+from stages.engines.base import Completion
+from stages.engines.finished import Finished
+
+
+def key(i: int) -> bytes:
+    return i.to_bytes(32, "big")
+
+
+def rows(*numbers: int, text: str = "text") -> list[tuple[bytes, Completion]]:
+    return [(key(i), Completion(f"r{i}", 0, f"{text} {i}", "stop", i)) for i in numbers]
+
+
+def keep(finished: Finished, *numbers: int, model: str = "M1", stage: str = "judge_candidates@M1", text: str = "text") -> None:
+    finished.keep(rows(*numbers, text=text), model=model, stage=stage)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(), st.sampled_from(["stop", "length"]), st.integers(0, 10**6))
+def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens):
+    path = tmp_path_factory.mktemp("kept") / "f.sqlite"
+    with Finished(path) as finished:
+        finished.keep([(key(1), Completion("r", 0, text, reason, tokens))], model="M1", stage="s")
+    with Finished(path) as finished:
+        assert finished.find([key(1), key(2)]) == {key(1): (text, reason, tokens)}
+
+
+def test_many_keys_are_asked_for(tmp_path):
+    with Finished(tmp_path / "f.sqlite") as finished:
+        keep(finished, *range(3000))
+        assert len(finished.find([key(i) for i in range(1000, 5000)])) == 2000
+        assert finished.find([]) == {}
+
+
+def test_the_first_text_of_a_key_stays(tmp_path):
+    """Two processes may finish the same request."""
+    with Finished(tmp_path / "f.sqlite") as one, Finished(tmp_path / "f.sqlite") as other:
+        keep(one, 1, text="first")
+        keep(other, 1, 2, text="second")
+        assert one.find([key(1), key(2)]) == {key(1): ("first 1", "stop", 1), key(2): ("second 2", "stop", 2)}
+
+
+def test_two_processes_share_it(tmp_path):
+    path = tmp_path / "f.sqlite"
+
+    def work(start: int) -> None:
+        with Finished(path) as finished:
+            for i in range(start, start + 40):
+                keep(finished, i)
+
+    threads = [threading.Thread(target=work, args=(1000 * t,)) for t in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Finished(path) as finished:
+        assert len(finished.find([key(1000 * t + i) for t in range(4) for i in range(40)])) == 160
+
+
+def test_what_was_kept_survives_kill_9(tmp_path):
+    path = tmp_path / "f.sqlite"
+    program = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {[str(Path.cwd()), str(Path(__file__).parent)]!r}
+from test_finished import Finished, keep
+finished = Finished(Path({str(path)!r}))
+for i in range(10**6):
+    keep(finished, 2 * i, 2 * i + 1)
+    print(i, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for told in process.stdout:
+        if int(told) == 20:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with Finished(path) as finished:
+        found = finished.find([key(i) for i in range(10_000)])
+    assert len(found) >= 42
+    assert len(found) % 2 == 0, "a batch is there whole or not at all"
+
+
+@pytest.mark.parametrize("damage", ["no database", "zeros inside", "cut short", "another text"])
+def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage):
+    path = tmp_path / "f.sqlite"
+    with Finished(path) as finished:
+        keep(finished, *range(500))
+    content = bytearray(path.read_bytes())
+    if damage == "no database":
+        path.write_text("not a database, but long enough to be taken for one" * 100)
+    elif damage == "zeros inside":
+        content[4096 : len(content) - 4096] = bytes(len(content) - 8192)
+        path.write_bytes(content)
+    elif damage == "cut short":
+        path.write_bytes(content[: len(content) // 3])
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE completions SET text = 'wrong' WHERE tokens = 7")
+        connection.close()
+    with Finished(path) as finished:
+        found = finished.find([key(i) for i in range(500)])
+        assert all(row == (f"text {int.from_bytes(k, 'big')}", "stop", int.from_bytes(k, "big")) for k, row in found.items())
+        keep(finished, 7, 8)
+        assert finished.find([key(7), key(8)]) == {key(7): ("text 7", "stop", 7), key(8): ("text 8", "stop", 8)}
+    assert "is damaged" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path):
+    with Finished(tmp_path / "f.sqlite") as finished:
+        keep(finished, 1)
+        pages = finished.connection.execute("PRAGMA page_count").fetchone()[0]
+        finished.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        with pytest.raises(EngineError, match="no space left for finished texts"):
+            finished.keep([(key(i), Completion("r", 0, "long " * 1000, "stop", 1)) for i in range(2, 50)], model="M1", stage="s")
+        assert set(finished.find([key(i) for i in range(50)])) == {key(1)}
+        finished.connection.execute("PRAGMA max_page_count = 100000")
+        keep(finished, 2)
+        assert set(finished.find([key(1), key(2)])) == {key(1), key(2)}
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="cannot be kept"):
+        Finished(tmp_path / "file" / "f.sqlite")
+    with pytest.raises(EngineError, match="cannot be kept"):
+        Finished(tmp_path)
+
+
+def test_sizes_and_pruning_by_model_and_age(tmp_path):
+    with Finished(tmp_path / "f.sqlite") as finished:
+        keep(finished, 1, 2)
+        keep(finished, 3, model="M2", stage="sample_candidates@M2", text="é")
+        finished.connection.execute("UPDATE completions SET made = 100 WHERE tokens = 1")
+        sizes = finished.sizes()
+        assert [(s.model, s.stage, s.completions, s.bytes) for s in sizes] == [("M1", "judge_candidates@M1", 2, 12), ("M2", "sample_candidates@M2", 1, 4)]
+        assert sizes[0].oldest == 100
+        assert finished.prune(before=101) == 1
+        assert set(finished.find([key(i) for i in (1, 2, 3)])) == {key(2), key(3)}
+        assert finished.prune(model="M2") == 1
+        assert set(finished.find([key(i) for i in (1, 2, 3)])) == {key(2)}
