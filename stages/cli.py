@@ -115,6 +115,23 @@ def profile(
     err.print(f"params.yaml is now profile {name}. Next: srlm repro")
 
 
+@app.command()
+def cache(
+    prune: Annotated[bool, typer.Option("--prune", help="forget instead: all, or what --model and --older name")] = False,
+    model: Annotated[str | None, typer.Option(help="with --prune: only this model's")] = None,
+    older: Annotated[float | None, typer.Option(min=0, help="with --prune: only what is older than so many days")] = None,
+) -> None:
+    """Texts that engines finished and keep, by model and stage: why a killed stage goes on where it was."""
+    from stages import cache as keeping
+
+    if prune:
+        keeping.prune(model=model, older=older)
+    elif model is not None or older is not None:
+        raise SrlmError("--model and --older say what to forget: add --prune")
+    else:
+        keeping.show()
+
+
 First = Annotated[int, typer.Option(help="the first seed")]
 Count = Annotated[int, typer.Option(help="how many seeds")]
 Jobs = Annotated[int, typer.Option(help="variants at a time")]

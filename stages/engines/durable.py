@@ -16,7 +16,7 @@ from typing import Self
 
 from stages.config.params import EngineParams
 from stages.console.progress import err
-from stages.engines.base import Batching, Completion, Engine, Request, Sampling, Stage, completion_seed
+from stages.engines.base import Batching, Completion, Engine, Request, Sampling, Stage
 from stages.engines.finished import Finished
 
 PACKAGES = {"transformers": ("torch", "transformers", "tokenizers")}
@@ -66,14 +66,12 @@ class DurableEngine(Batching):
                 self.generated_tokens += sum(c.tokens for c in batch)
                 yield batch
 
-    def keys(self, request: Request, sampling: Sampling) -> Iterator[tuple[int, bytes]]:
-        """Number and key of each completion of a request. Greedy texts depend on no seed."""
-        how = [request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop]
-        asked = hashlib.sha256(self.identity + json.dumps(how).encode())
-        for n in sampling.numbers:
-            key = asked.copy()
-            key.update(str(completion_seed(self.seed, request.id, n) if sampling.temperature else "greedy").encode())
-            yield n, key.digest()
+    def keys(self, request: Request, sampling: Sampling) -> list[tuple[int, bytes]]:
+        """Number and key of each completion of a request: a hash of what decides its texts, then the number. Greedy texts depend on no seed and number."""
+        how = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop)
+        seed = (self.seed, request.id) if sampling.temperature else None
+        asked = hashlib.sha256(self.identity + json.dumps((how, seed)).encode()).digest()
+        return [(n, asked + (n if seed else 0).to_bytes(4, "big")) for n in sampling.numbers]
 
     def opened(self) -> Engine:
         """The engine itself, its model loaded."""
@@ -82,7 +80,8 @@ class DurableEngine(Batching):
         return self.inner
 
     def note(self, seconds: float) -> str:
-        return super().note(seconds) + (f", {self.kept:,} kept from before" if self.kept else "")
+        notes = [super().note(seconds)] if self.new else []
+        return ", ".join([*notes, *([f"{self.kept:,} kept from before"] if self.kept else [])])
 
 
 def gaps(requests: Sequence[Request], sampling: Sampling, have: set[tuple[str, int]]) -> Iterator[tuple[range, list[Request]]]:

@@ -1,0 +1,91 @@
+"""Durable work: what keeping a million completions costs, and how long it takes to find that everything is done.
+
+    python -m benchmarks.finished [--completions 1000000] [--folder DIR]
+
+The texts are those of the scripted engine. The last figure is the share that keeping would take of a run that generates 10,000 tokens a second.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stages.config.params import EngineParams, Hardware
+from stages.engines.base import Request, Sampling, open_engine
+from stages.engines.finished import Finished
+
+N = 4
+TOKENS_PER_S = 10_000
+ENGINE = EngineParams(name="scripted", dtype="float32", max_context=4096, chunk=256)
+HARDWARE = Hardware(device="cpu", threads=1)
+
+
+class Stage:
+    """A stage with nothing but a place for what it finishes, and a clock around the engine's own work."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stage, self.finished, self.generating = "benchmark", folder / "completions.sqlite", 0.0
+
+    def hash_of(self, path: Path) -> str:
+        return "0" * 32 + ".dir"
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.generating += time.monotonic() - started
+
+
+def main(
+    completions: Annotated[int, typer.Option()] = 1_000_000, folder: Annotated[Path | None, typer.Option(help="on the disk to be measured")] = None
+) -> None:
+    """Generate and keep, ask again, read with the database alone."""
+    place: AbstractContextManager[str] = nullcontext(str(folder)) if folder else TemporaryDirectory()
+    requests = [Request(f"r{i}", [{"role": "user", "content": f"What is {i} good for? Answer in some sentences, please."}]) for i in range(completions // N)]
+    sampling = Sampling(N, 0.7, 0.9, 200)
+    with place as name:
+        stage = Stage(Path(name))
+
+        def generate() -> int:
+            with open_engine(ENGINE, HARDWARE, Path(), model="M1", seed=1, run=stage) as engine:
+                return sum(c.tokens for c in engine.generate(requests, sampling))
+
+        first, tokens = timed(generate)
+        keeping, generating = first - stage.generating, stage.generating
+        again, _ = timed(generate)
+        with Finished(stage.finished) as finished:
+            keys = [key for (key,) in finished.connection.execute("SELECT key FROM completions")]
+            reading, found = timed(lambda: len(finished.find(keys)))
+        size = stage.finished.stat().st_size
+    shown = Table("what", "seconds", "microseconds a completion", box=None)
+    for what, seconds in (
+        ("generating, the scripted engine alone", generating),
+        ("keys, keeping, order", keeping),
+        ("asking again: everything is done", again),
+        ("reading all by key", reading),
+    ):
+        shown.add_row(what, f"{seconds:.1f}", f"{seconds / completions * 1e6:.1f}")
+    console = Console()
+    console.print(shown)
+    share = keeping / (tokens / TOKENS_PER_S)
+    console.print(f"{found:,} completions, {tokens:,} tokens, {size / 1e6:.0f} MB; at {TOKENS_PER_S:,} tokens/s keeping would take {share:.2%} of the time")
+    console.print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB")
+
+
+def timed(work: Callable[[], int]) -> tuple[float, int]:
+    started = time.monotonic()
+    result = work()
+    return time.monotonic() - started, result
+
+
+if __name__ == "__main__":
+    typer.run(main)

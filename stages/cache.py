@@ -1,0 +1,59 @@
+"""cache: completions that engines finished and keep, so that no work is done twice. `srlm cache` shows them by model and stage.
+
+    srlm cache --prune --model M1          forget M1's
+    srlm cache --prune --older 30          forget what is older than 30 days
+
+What is forgotten is generated again when a stage next needs it; the store's tables do not depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stages.console.errors import SrlmError
+from stages.console.progress import err
+from stages.console.text import for_terminal
+from stages.engines.finished import Finished
+from stages.store.run import FINISHED
+
+DAY_S = 86_400
+
+
+def show(root: Path = Path()) -> None:
+    """Print how much is kept, by model and stage."""
+    path = root / FINISHED
+    if not path.is_file():
+        err.print("nothing is kept yet: engines keep what they finish when a stage runs", markup=False)
+        return
+    table = Table("model", "stage", "completions", "MB of text", "oldest", "newest", box=None, pad_edge=False)
+    with Finished(path) as finished:
+        sizes = finished.sizes()
+    for size in sizes:
+        cells = (size.model, size.stage, f"{size.completions:,}", f"{size.bytes / 1e6:.1f}", day(size.oldest), day(size.newest))
+        table.add_row(*(Text(for_terminal(cell)) for cell in cells))
+    console = Console()
+    console.print(table)
+    console.print(f"{sum(size.completions for size in sizes):,} completions in {path}, {path.stat().st_size / 1e6:.1f} MB", markup=False, highlight=False)
+
+
+def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
+    """Forget completions of `model` (None: of all) that are older than `older` days (None: of any age). Raises SrlmError for a model that has none."""
+    path = root / FINISHED
+    if not path.is_file():
+        raise SrlmError(f"nothing is kept: {path} is not there")
+    with Finished(path) as finished:
+        known = {size.model for size in finished.sizes()}
+        if model is not None and model not in known:
+            raise SrlmError(f"nothing of {model} is kept; there is {', '.join(sorted(known)) or 'nothing'}")
+        gone = finished.prune(model=model, before=None if older is None else time.time() - older * DAY_S)
+    err.print(f"{gone:,} completions forgotten", markup=False)
+
+
+def day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

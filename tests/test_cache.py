@@ -1,0 +1,53 @@
+"""`srlm cache`: what is kept, and forgetting it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages import cache
+from stages.console.errors import SrlmError
+from stages.engines.base import Completion
+from stages.engines.finished import Finished
+from stages.store.run import FINISHED
+
+
+@pytest.fixture
+def root(tmp_path):
+    with Finished(tmp_path / FINISHED) as finished:
+        for i, (model, stage) in enumerate((("M1", "judge_candidates@M1"), ("M1", "judge_candidates@M1"), ("M2", "sample_candidates@M2"))):
+            finished.keep([(bytes([i]) * 32, Completion("r", 0, "x" * 1000, "stop", 1))], model=model, stage=stage)
+        finished.connection.execute("UPDATE completions SET made = made - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,))
+    return tmp_path
+
+
+def shown(capsys, root):
+    cache.show(root)
+    return capsys.readouterr().out
+
+
+def test_sizes_are_shown_by_model_and_stage(capsys, root):
+    lines = shown(capsys, root).splitlines()
+    assert lines[0].split()[:3] == ["model", "stage", "completions"]
+    assert lines[1].split()[:4] == ["M1", "judge_candidates@M1", "2", "0.0"]
+    assert lines[2].split()[:3] == ["M2", "sample_candidates@M2", "1"]
+    assert "3 completions in" in lines[3]
+
+
+def test_an_empty_cache_is_told(capsys, tmp_path):
+    cache.show(tmp_path)
+    assert "nothing is kept yet" in capsys.readouterr().err
+    assert not (tmp_path / FINISHED).exists()
+    with pytest.raises(SrlmError, match="nothing is kept"):
+        cache.prune(root=tmp_path)
+
+
+def test_old_or_one_models_completions_are_forgotten(capsys, root):
+    cache.prune(older=30, root=root)
+    assert "1 completions forgotten" in capsys.readouterr().err
+    assert "2 completions in" in shown(capsys, root)
+    cache.prune(model="M2", root=root)
+    assert "1 completions in" in shown(capsys, root)
+    with pytest.raises(SrlmError, match="nothing of M2 is kept; there is M1"):
+        cache.prune(model="M2", root=root)
+    cache.prune(root=root)
+    assert "0 completions in" in shown(capsys, root)
