@@ -1,0 +1,109 @@
+"""kill -9 at random moments of a run, each time followed by the same command: does it end as if nothing had happened?
+
+    python -m benchmarks.crash RUN [--kills 20] [--seed 1]      RUN: a clone in which `srlm repro` has run once, from nothing to the end
+
+A moment is drawn over the run's own time. The workspace is put into the state in which the run had met that moment (stages before it done, nothing
+of later ones anywhere), `srlm repro STAGE` is started and killed there, all its processes at once, and started again. What the stage then
+writes into `dvc.lock` must be what the uninterrupted run wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from ruamel.yaml import YAML
+
+STARTING_S = 4.0
+"""What DVC and Python take before and after a stage: moments there count too."""
+REPRO = (sys.executable, "-c", "from stages.cli import main; main()", "repro")
+
+
+def main(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[int, typer.Option()] = 1) -> None:
+    """Print a row per kill; exit code 1 if one did not end as the run did."""
+    run = run.resolve()
+    lock = YAML(typ="safe").load(run / "dvc.lock")["stages"]
+    log = [json.loads(line) for line in (run / "data/logs/runs.jsonl").read_text().splitlines()]
+    seconds = [entry["seconds"] for entry in log if entry["outcome"] == "done"]
+    if len(seconds) != len(lock):
+        raise SystemExit(f"{run}: {len(lock)} stages in dvc.lock and {len(seconds)} in the log: not one run from nothing to the end")
+    rng, console = random.Random(seed), Console()
+    shown = Table("stage", "killed after s", "texts kept", "again s", "as without", box=None)
+    wrong = 0
+    for _ in range(kills):
+        stage = rng.choices(list(lock), [s + STARTING_S for s in seconds])[0]
+        after = rng.uniform(0, seconds[list(lock).index(stage)] + STARTING_S)
+        with TemporaryDirectory(prefix="crash-") as name:
+            folder = before(run, lock, stage, Path(name) / "run")
+            kill(folder, stage, after)
+            kept = finished(folder)
+            started = time.monotonic()
+            done = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+            again = time.monotonic() - started
+            same = done.returncode == 0 and YAML(typ="safe").load(folder / "dvc.lock")["stages"].get(stage) == lock[stage]
+        wrong += not same
+        shown.add_row(stage, f"{after:.1f}", f"{kept:,}", f"{again:.0f}", "yes" if same else "NO")
+        if not same:
+            console.print(done.stdout[-1500:] + done.stderr[-1500:], markup=False)
+    console.print(shown)
+    console.print(f"{kills - wrong} of {kills} as without")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def before(run: Path, lock: dict[str, Any], stage: str, folder: Path) -> Path:
+    """A copy of `run` as it was before `stage`."""
+    gone = list(lock)[list(lock).index(stage) :]
+    keep = shutil.ignore_patterns(".venv", "runs", "tmp", "finished", "logs", "__pycache__", "report.html")
+    shutil.copytree(run, folder, symlinks=True, ignore=keep)
+    shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)
+    outs = [out["path"] for name in gone for out in lock[name]["outs"]]
+    for out in outs:
+        path = folder / out
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    with (folder / "dvc.lock").open("w") as file:
+        YAML().dump({"schema": "2.0", "stages": {name: entry for name, entry in lock.items() if name not in gone}}, file)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def kill(folder: Path, stage: str, after: float) -> None:
+    """Start the stage and kill every process of it `after` seconds later."""
+    process = subprocess.Popen(
+        [*REPRO, stage], cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def finished(folder: Path) -> int:
+    """Completions that the killed stage kept."""
+    from stages.engines.finished import Finished
+    from stages.store.run import FINISHED
+
+    path = folder / FINISHED
+    if not path.is_file():
+        return 0
+    with Finished(path) as kept:
+        return sum(size.completions for size in kept.sizes())
+
+
+if __name__ == "__main__":
+    typer.run(main)
