@@ -15,9 +15,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import vl_convert
+from ruamel.yaml import YAML
 
+from stages.engines.finished import Finished
 from stages.store.catalog import read
 from stages.store.files import md5
+from stages.store.run import FINISHED
 from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS
 from tests.workspace import ENV, ROOT, Workspace, ran
 
@@ -29,6 +32,10 @@ def space(tmp_path_factory):
     space = Workspace(tmp_path_factory.mktemp("loop"))
     space.first = space.repro()
     return space
+
+
+def yaml(space):
+    return YAML(typ="safe").load(space.path / "params.yaml")
 
 
 def wait_for(path, seconds=90):
@@ -125,6 +132,35 @@ def test_another_judge_template_reruns_judging_and_its_heirs(space):
         template.write_text(text)
     assert stages == ["judge_seed", "build_eft", "train_sft_M1", "sample_candidates@M1", "judge_candidates@M1", "build_pairs@M1", "train_dpo@M2"]
     assert space.repro() == []
+    assert space.lock() == before
+
+
+def kept(space) -> dict[str, int]:
+    """Finished completions by stage."""
+    with Finished(space.path / FINISHED) as finished:
+        return {size.stage: size.completions for size in finished.sizes()}
+
+
+def test_more_judgements_generate_only_what_is_new(space):
+    before, had, k = space.lock(), kept(space), yaml(space)["judge_candidates"]["k"]
+    space.set(**{"judge_candidates.k": k + 1})
+    assert space.repro("judge_candidates@M1") == ["judge_candidates@M1"]
+    candidates = read(CANDIDATES, space.path, "M1")["candidate_id"].n_unique()
+    assert kept(space) == had | {"judge_candidates@M1": had["judge_candidates@M1"] + candidates}
+    judgements = read(JUDGEMENTS, space.path, "M1")
+    assert len(judgements) == candidates * (k + 1)
+    space.set(**{"judge_candidates.k": k})
+    assert space.repro() == []
+    assert space.lock() == before
+
+
+def test_what_is_finished_is_not_generated_again(space):
+    """A forced stage writes the same bytes from what is kept."""
+    before, had = space.lock(), kept(space)
+    done = space.run("dvc", "repro", "--force", "--single-item", "judge_candidates@M2")
+    assert done.returncode == 0, done.stderr
+    assert "kept from before" in done.stdout
+    assert kept(space) == had
     assert space.lock() == before
 
 

@@ -43,7 +43,7 @@ def run(app: Callable[..., Any]) -> None:
         err.print(str(e), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(e.exit_code) from None
     except Interrupted:
-        err.print("interrupted. Nothing is half-written; the same command goes on from the last finished stage.", markup=False)
+        err.print("interrupted. Nothing is half-written; the same command goes on from there.", markup=False)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `srlm results | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -91,6 +91,10 @@ class Stage(Protocol):
         """Content hash of an input."""
         ...
 
+    def check_inputs(self) -> None:
+        """Raises StaleInputError when an input moved since it was hashed."""
+        ...
+
     def computing(self) -> AbstractContextManager[None]:
         """Time spent here is the model's own."""
         ...

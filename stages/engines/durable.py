@@ -15,12 +15,18 @@ from pathlib import Path
 from typing import Self
 
 from stages.config.params import EngineParams
+from stages.console.command import Interrupted
+from stages.console.errors import EngineError
 from stages.console.progress import err
 from stages.engines.base import Batching, Completion, Engine, Request, Sampling, Stage
 from stages.engines.finished import Finished
 
-PACKAGES = {"transformers": ("torch", "transformers", "tokenizers")}
-"""What an engine's texts depend on besides its model; an upgrade begins anew."""
+HERE = Path(__file__).parent
+DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "scripted": (("base.py", "scripted.py"), ()),
+    "transformers": (("base.py", "seeded.py", "transformers.py", "../console/text.py"), ("jinja2", "numpy", "tokenizers", "torch", "transformers")),
+}
+"""Our code and the packages that decide an engine's texts besides its model: a change of either begins anew."""
 
 
 class DurableEngine(Batching):
@@ -28,8 +34,14 @@ class DurableEngine(Batching):
 
     def __init__(self, make: Callable[[], AbstractContextManager[Engine]], engine: EngineParams, model_dir: Path, *, model: str, seed: int, run: Stage) -> None:
         self.name, self.seed, self.run, self.make = model, seed, run, make
-        versions = {package: importlib.metadata.version(package) for package in PACKAGES.get(engine.name, ())}
-        decides = {"engine": engine.model_dump(), "versions": versions, "model": model, "files": run.hash_of(model_dir)}
+        files, packages = DECIDES[engine.name]
+        decides = {
+            "engine": engine.model_dump(),
+            "model": model,
+            "files": run.hash_of(model_dir),
+            "code": [hashlib.sha256((HERE / file).read_bytes()).hexdigest() for file in files],
+            "versions": {package: importlib.metadata.version(package) for package in packages},
+        }
         self.identity = json.dumps(decides, sort_keys=True).encode()
         self.kept, self.new = 0, 0
         self.stack = ExitStack()
@@ -41,8 +53,8 @@ class DurableEngine(Batching):
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self.stack.close()
-        if kind and self.kept + self.new:
-            err.print(f"{self.kept + self.new} texts by {self.name} are kept: the same command goes on from there", markup=False)
+        if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
+            err.print(f"{self.new:,} texts that {self.name} wrote in this run are kept: the same command goes on from there", markup=False)
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """First what is kept, in one batch, then what is left."""
@@ -67,16 +79,19 @@ class DurableEngine(Batching):
                 yield batch
 
     def keys(self, request: Request, sampling: Sampling) -> list[tuple[int, bytes]]:
-        """Number and key of each completion of a request: a hash of what decides its texts, then the number. Greedy texts depend on no seed and number."""
-        how = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop)
-        seed = (self.seed, request.id) if sampling.temperature else None
-        asked = hashlib.sha256(self.identity + json.dumps((how, seed)).encode()).digest()
-        return [(n, asked + (n if seed else 0).to_bytes(4, "big")) for n in sampling.numbers]
+        """Number and key of each completion of a request: a hash of what decides its texts, then the number.
+
+        Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut into other batches.
+        """
+        asked = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, self.seed, request.id)
+        digest = hashlib.sha256(self.identity + json.dumps(asked, ensure_ascii=False).encode(errors="surrogatepass")).digest()
+        return [(n, digest + n.to_bytes(4, "big")) for n in sampling.numbers]
 
     def opened(self) -> Engine:
         """The engine itself, its model loaded."""
         if self.inner is None:
             self.inner = self.stack.enter_context(self.make())
+            self.run.check_inputs()  # the model that was loaded is the one that was hashed
         return self.inner
 
     def note(self, seconds: float) -> str:

@@ -6,13 +6,14 @@ row carries a digest of itself. A database that is damaged is set aside and begu
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from stages.console.errors import EngineError
 from stages.console.progress import err
@@ -20,8 +21,8 @@ from stages.engines.base import Completion
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS completions (
-    key BLOB PRIMARY KEY,         -- hash of all that decides the text
-    text TEXT NOT NULL,
+    key BLOB PRIMARY KEY,         -- hash of all that decides the text, and the completion's number
+    text BLOB NOT NULL,           -- UTF-8
     finish_reason TEXT NOT NULL,
     tokens INTEGER NOT NULL,
     digest BLOB NOT NULL,         -- of key, text, finish_reason and tokens
@@ -31,12 +32,19 @@ CREATE TABLE IF NOT EXISTS completions (
 )"""
 AT_ONCE = 500
 """Keys asked for in one statement."""
-WAIT_S = 60.0
-"""How long to wait for another process that is writing."""
+WAIT_S, GLANCE_S = 60.0, 0.2
+"""How long to wait for another process that is writing, and how long in SQLite at a time: there Ctrl-C is not heard."""
+SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "cache_size = -65536", "mmap_size = 1073741824")
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 Row = tuple[str, Literal["stop", "length"], int]
 """text, finish_reason, tokens."""
+Result = TypeVar("Result")
+
+
+class DamagedRow(sqlite3.DatabaseError):
+    """A row does not fit its digest."""
 
 
 class Size(NamedTuple):
@@ -53,14 +61,15 @@ class Size(NamedTuple):
 class Finished:
     """The database in `path`, made if need be. Several processes may have it open. Close it, or use it as a context.
 
-    Raises EngineError when it cannot be opened or written (no permission, a full disk, locked for a minute); nothing written before is lost by that.
+    Every method waits for other writers, at most a minute, and sets a damaged database aside. Raises EngineError when it cannot be opened or written
+    (no permission, a full disk, locked for a minute); nothing written before is lost by that.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.connection = self._open()
+        self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        self._do(lambda connection: None)
 
     def __enter__(self) -> Self:
         return self
@@ -69,93 +78,136 @@ class Finished:
         self.close()
 
     def close(self) -> None:
-        self.connection.close()
+        if self.connection:
+            self.connection.close()
+        self.connection = None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """Rows of those `keys` that are finished."""
-        found: dict[bytes, Row] = {}
-        with self._explained():
+
+        def work(connection: sqlite3.Connection) -> dict[bytes, Row]:
+            found: dict[bytes, Row] = {}
             for start in range(0, len(keys), AT_ONCE):
                 some = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
                 sql = f"SELECT key, text, finish_reason, tokens, digest FROM completions WHERE key IN ({marks})"  # noqa: S608  # marks only
-                for key, text, reason, tokens, digest in self.connection.execute(sql, some):
+                for key, text, reason, tokens, digest in connection.execute(sql, some):
                     if digest != _digest(key, text, reason, tokens):
-                        self._set_aside("a row does not fit its digest")
-                        return {}
-                    found[key] = (text, reason, tokens)
+                        raise DamagedRow("a row does not fit its digest")
+                    found[key] = (text.decode(errors="surrogatepass"), reason.decode(), tokens)
             return found
-        return {}  # it was damaged
+
+        return self._do(work)
 
     def keep(self, rows: Iterable[tuple[bytes, Completion]], *, model: str, stage: str) -> None:
         """Write finished completions, all or none; on return they survive kill -9 and a power cut."""
-        now = int(time.time())
-        full = [(key, c.text, c.finish_reason, c.tokens, _digest(key, c.text, c.finish_reason, c.tokens), model, stage, now) for key, c in rows]
-        for _ in range(2):  # again, should the database be found damaged
-            with self._explained():
-                with self.connection:
-                    self.connection.execute("BEGIN IMMEDIATE")
-                    self.connection.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", full)
-                return
+        now, full = int(time.time()), []
+        for key, c in rows:
+            text = c.text.encode(errors="surrogatepass")
+            full.append((key, text, c.finish_reason, c.tokens, _digest(key, text, c.finish_reason.encode(), c.tokens), model, stage, now))
+
+        def work(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", full)
+
+        self._do(work)
 
     def sizes(self) -> list[Size]:
         """What is kept, by model and stage."""
-        sql = (
-            "SELECT model, stage, count(*), sum(length(CAST(text AS BLOB))), min(made), max(made) FROM completions GROUP BY model, stage ORDER BY model, stage"
-        )
-        with self._explained():
-            return [Size(*row) for row in self.connection.execute(sql)]
-        return []
+        sql = "SELECT model, stage, count(*), sum(length(text)), min(made), max(made) FROM completions GROUP BY model, stage ORDER BY model, stage"
+
+        def work(connection: sqlite3.Connection) -> list[Size]:
+            return [Size(_readable(model), _readable(stage), *rest) for model, stage, *rest in connection.execute(sql)]
+
+        return self._do(work)
 
     def prune(self, *, model: str | None = None, before: float | None = None) -> int:
         """Forget completions of `model` made before `before` (seconds since 1970); None: of any model, of any age. Returns how many."""
-        with self._explained():
-            with self.connection:
-                self.connection.execute("BEGIN IMMEDIATE")
-                sql = "DELETE FROM completions WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR made < ?2)"
-                gone = self.connection.execute(sql, (model, before)).rowcount
-            self.connection.execute("VACUUM")
-            return gone
-        return 0
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
+        def work(connection: sqlite3.Connection) -> int:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                sql = "DELETE FROM completions WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR made < ?2)"
+                gone: int = connection.execute(sql, (model, before)).rowcount
+            with suppress(sqlite3.OperationalError):  # the file shrinks another time: someone is at work, or the disk has no room for it
+                connection.execute("VACUUM")
+            return gone
+
+        return self._do(work)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `work` on the database: again when another process was writing, or when the database was damaged and has been begun anew."""
+        until, set_aside = time.monotonic() + WAIT_S, 0
+        while True:
+            try:
+                return work(self._connected())
+            except sqlite3.Error as e:
+                code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+                if code in BUSY and time.monotonic() < until:
+                    time.sleep(GLANCE_S / 4)
+                elif (code in DAMAGED or isinstance(e, DamagedRow) or "no such" in str(e)) and set_aside < 3:
+                    set_aside += 1
+                    self._set_aside(str(e))
+                elif code == sqlite3.SQLITE_FULL:
+                    raise EngineError(
+                        f"no space left for finished texts in {self.path}. Those before are kept; make room, then the same command goes on"
+                    ) from None
+                else:
+                    raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. Check its owner, its mode and who else has it open") from None
+            except OSError as e:
+                raise EngineError(f"finished texts cannot be kept in {self.path}: {e.strerror}. Check the owner and mode of {self.path.parent}") from None
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection to what `path` is now: another process may have set the old file aside."""
+        if self.connection and self.file == _identity(self.path):
+            return self.connection
+        self.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=GLANCE_S, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.text_factory = bytes  # one bad byte must be seen as damage, not as an error of decoding
+            self.file = _identity(self.path)  # before anything can find it damaged
+            for setting in SETTINGS:
+                connection.execute(f"PRAGMA {setting}")
             connection.execute(SCHEMA)
+            self.file = _identity(self.path)  # SQLite makes a new file with the first statement
         except BaseException:
             connection.close()
             raise
+        self.connection = connection
         return connection
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Errors of SQLite in words; a damaged database is set aside, and the block left as if nothing had been finished."""
-        try:
-            yield
-        except sqlite3.Error as e:
-            code = getattr(e, "sqlite_errorcode", 0) & 0xFF
-            if code in DAMAGED:
-                self._set_aside(str(e))
-            elif code == sqlite3.SQLITE_FULL:
-                raise EngineError(f"no space left for finished texts in {self.path}. Those before are kept; make room and run the same command again") from None
-            else:
-                raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. Check its owner, its mode and who else has it open") from None
-        except OSError as e:
-            raise EngineError(f"finished texts cannot be kept in {self.path}: {e.strerror}. Check the owner and mode of {self.path.parent}") from None
-
     def _set_aside(self, why: str) -> None:
-        """Rename the damaged database and begin an empty one."""
-        if hasattr(self, "connection"):
-            self.connection.close()
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-        self.path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        """Rename the damaged database, unless another process has done so; a new one is begun with the next connection."""
+        self.close()
+        with self.path.with_name(self.path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.file != _identity(self.path):
+                return
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+            self.path.replace(aside)
         err.print(f"warning: {self.path} is damaged ({why}): set aside as {aside.name}; what it held is generated again", style="yellow", markup=False)
-        self.connection = self._open()
 
 
-def _digest(key: bytes, text: str, reason: str, tokens: int) -> bytes:
-    return hashlib.blake2b(f"{text}\x1f{reason}\x1f{tokens}".encode(), key=key, digest_size=8).digest()
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _digest(key: bytes, text: bytes, reason: bytes, tokens: int) -> bytes:
+    """Of a row as it is read; in a damaged one the values may have other types."""
+    try:
+        return hashlib.blake2b(b"%b\x1f%b\x1f%d" % (text, reason, tokens), key=key, digest_size=8).digest()
+    except TypeError:
+        return b""
+
+
+def _readable(text: Any) -> str:
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)

@@ -19,6 +19,9 @@ class Stage:
     def hash_of(self, path: Path) -> str:
         return self.content
 
+    def check_inputs(self) -> None:
+        pass
+
     def computing(self) -> AbstractContextManager[None]:
         return nullcontext()
 

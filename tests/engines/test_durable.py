@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_every_engine import GREEDY, REQUESTS, SAMPLED, user
+from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, engine_params
 
-from stages.engines.base import Batching, Completion, Request, Sampling, open_engine
-from stages.engines.durable import DurableEngine, gaps
+from stages.console.errors import StaleInputError
+from stages.engines.base import ENGINES, Batching, Completion, Request, Sampling, open_engine
+from stages.engines.durable import DECIDES, DurableEngine, gaps
 from stages.engines.scripted import ScriptedEngine
+from tests.test_architecture import ROOT, imports
 
 
 class Counting(Batching):
@@ -59,7 +62,7 @@ def test_what_is_finished_is_not_generated_again(durable: Open, capsys: pytest.C
         first = engine.generate(REQUESTS, SAMPLED)
         assert asked(engine) == len(first)
     with durable() as engine:
-        assert engine.generate(REQUESTS[::-1], SAMPLED)[::-1] != []
+        assert by_id(engine.generate(REQUESTS[::-1], SAMPLED)) == by_id(first)
         assert engine.generate(REQUESTS, SAMPLED) == first
         assert asked(engine) == 0
         assert engine.inner is None, "the model was not even loaded"
@@ -68,16 +71,43 @@ def test_what_is_finished_is_not_generated_again(durable: Open, capsys: pytest.C
 
 @pytest.mark.parametrize("batches", range(6))
 def test_a_killed_stage_goes_on_and_writes_the_same(durable: Open, batches: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with durable(seed=7) as whole:
-        expected = ScriptedEngine(engine_params("scripted"), HARDWARE, Path(), model="M1", seed=7).generate(REQUESTS, SAMPLED)
+    expected = ScriptedEngine(engine_params("scripted"), HARDWARE, Path(), model="M1", seed=7).generate(REQUESTS, SAMPLED)
     with pytest.raises(KeyboardInterrupt), durable(batches_left=batches) as engine:
         engine.generate(REQUESTS, SAMPLED)
     kept = asked(engine)
-    assert (f"{kept} texts by M1 are kept" in capsys.readouterr().err) == (kept > 0)
+    assert (f"{kept} texts that M1 wrote in this run are kept" in capsys.readouterr().err) == (kept > 0)
     with durable() as engine:
         assert engine.generate(REQUESTS, SAMPLED) == expected
         assert asked(engine) == len(expected) - kept
-    assert whole.inner is None
+
+
+@pytest.mark.parametrize("sampling", [SAMPLED, GREEDY._replace(n=1)], ids=["sampled", "greedy"])
+def test_a_resumed_call_is_cut_into_the_batches_of_an_uninterrupted_one(tiny: Path, tmp_path: Path, sampling: Sampling) -> None:
+    """Floating-point sums depend on a batch's company. Two prompts are equal, as two answers may be in a head to head."""
+    requests = [*REQUESTS, Request("again", REQUESTS[0].prompt), Request("and again", REQUESTS[-1].prompt)]
+
+    def decoded(place: Path, until: int) -> list[tuple[str, ...]]:
+        chunks: list[tuple[str, ...]] = []
+        with suppress(KeyboardInterrupt), open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=1, run=Stage(place)) as engine:
+            inner = engine.opened()  # type: ignore[attr-defined]
+            decode = inner._decode
+
+            def watched(chunk: list[Any], sampling: Sampling) -> list[Completion]:
+                if len(chunks) == until:
+                    raise KeyboardInterrupt
+                chunks.append(tuple(prompt.id for prompt in chunk))
+                return decode(chunk, sampling)
+
+            inner._decode = watched
+            engine.generate(requests, sampling)
+        return chunks
+
+    whole = decoded(tmp_path / "whole.sqlite", 10**6)
+    assert len(whole) > 1
+    for k in range(len(whole)):
+        place = tmp_path / f"{k}.sqlite"
+        assert decoded(place, k) == whole[:k]
+        assert decoded(place, 10**6) == whole[k:]
 
 
 def test_more_completions_or_prompts_generate_only_what_is_new(durable: Open) -> None:
@@ -107,25 +137,49 @@ CHANGES = {
     "form": ({}, SAMPLED, [Request(r.id, str(r.prompt)) if not isinstance(r.prompt, str) else Request(r.id, user(r.prompt)) for r in REQUESTS]),
     "id": ({}, SAMPLED, [Request(f"{r.id}!", r.prompt) for r in REQUESTS]),
     "greedy": ({}, GREEDY, REQUESTS),
+    "our code": ({}, SAMPLED, REQUESTS),
+    "a package": ({}, SAMPLED, REQUESTS),
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_no_change_that_decides_a_text_meets_an_old_one(durable: Open, what: str) -> None:
+def test_no_change_that_decides_a_text_meets_an_old_one(durable: Open, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     how, sampling, requests = CHANGES[what]
     with durable() as engine:
         engine.generate(REQUESTS, SAMPLED)
+    if what == "our code":
+        monkeypatch.setitem(DECIDES, "scripted", (("base.py", "seeded.py"), ()))
+    if what == "a package":
+        monkeypatch.setitem(DECIDES, "scripted", (DECIDES["scripted"][0], ("polars",)))
     with durable(**how) as engine:
         said = engine.generate(requests, sampling)
         assert asked(engine) == len(said)
 
 
-def test_a_greedy_text_is_the_same_for_every_seed_and_id(durable: Open) -> None:
+def test_what_decides_an_engines_texts_is_all_its_own_code() -> None:
+    """Every module of ours that an engine imports, but for those that only read parameters, name errors or show progress."""
+    for name, (module, _) in ENGINES.items():
+        files = {(ROOT / "stages/engines" / file).resolve() for file in DECIDES[name][0]}
+        assert (ROOT / f"{module.replace('.', '/')}.py") in files
+        for file in files:
+            for imported in imports(file):
+                if imported.startswith(("stages.engines", "stages.console.text")):
+                    path = ROOT / f"{imported.replace('.', '/')}.py"
+                    assert path in files or not path.is_file() or path.stem in {"durable", "finished"}, f"{name} does not watch {imported}"
+
+
+def test_a_model_that_moves_before_it_is_loaded_keeps_nothing(durable: Open) -> None:
+    engine = durable()
+
+    def moved() -> None:
+        raise StaleInputError("data/models/M1 changed")
+
+    engine.run.check_inputs = moved  # type: ignore[method-assign]
+    with pytest.raises(StaleInputError), engine:
+        engine.generate(REQUESTS, SAMPLED)
     with durable() as engine:
-        engine.generate(REQUESTS, GREEDY._replace(n=1))
-    with durable() as engine:
-        engine.generate([Request(f"{r.id}!", r.prompt) for r in REQUESTS], GREEDY)
-        assert asked(engine) == 0
+        said = engine.generate(REQUESTS, SAMPLED)
+        assert asked(engine) == len(said)
 
 
 def test_the_real_engine_loads_its_model_only_when_something_is_left(tiny: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -56,36 +56,80 @@ def test_the_first_text_of_a_key_stays(tmp_path):
         assert one.find([key(1), key(2)]) == {key(1): ("first 1", "stop", 1), key(2): ("second 2", "stop", 2)}
 
 
-def test_two_processes_share_it(tmp_path):
+def in_a_process(program: str) -> subprocess.Popen[str]:
+    paths = f"import sys; from pathlib import Path; sys.path[:0] = {[str(Path.cwd()), str(Path(__file__).parent)]!r}"
+    return subprocess.Popen([sys.executable, "-c", f"{paths}\nfrom test_finished import Finished, keep\n{program}"], stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_share_it(tmp_path):
+    """They open it at the same moment, which makes it."""
     path = tmp_path / "f.sqlite"
-
-    def work(start: int) -> None:
-        with Finished(path) as finished:
-            for i in range(start, start + 40):
-                keep(finished, i)
-
-    threads = [threading.Thread(target=work, args=(1000 * t,)) for t in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    program = "with Finished(Path({!r})) as finished:\n    for i in range({}, {}):\n        keep(finished, i)"
+    processes = [in_a_process(program.format(str(path), 1000 * t, 1000 * t + 40)) for t in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
     with Finished(path) as finished:
-        assert len(finished.find([key(1000 * t + i) for t in range(4) for i in range(40)])) == 160
+        assert len(finished.find([key(1000 * t + i) for t in range(3) for i in range(40)])) == 120
+
+
+def test_one_that_finds_old_damage_leaves_the_new_database_of_another(tmp_path):
+    path = tmp_path / "f.sqlite"
+    with Finished(path) as finished:
+        keep(finished, *range(500))
+    one, other = Finished(path), Finished(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE completions SET tokens = 8 WHERE tokens = 7")
+    connection.close()
+    assert one.find([key(7)]) == {}, "set aside"
+    keep(one, 1, 2)
+    assert other.find([key(7)]) == {}, "not set aside again"
+    keep(other, 3)
+    one.close()
+    other.close()
+    with Finished(path) as finished:
+        assert set(finished.find([key(i) for i in range(9)])) == {key(1), key(2), key(3)}
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+
+
+def test_a_database_that_is_deleted_is_made_anew(tmp_path):
+    with Finished(tmp_path / "f.sqlite") as finished:
+        keep(finished, 1)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        keep(finished, 2)
+    with Finished(tmp_path / "f.sqlite") as finished:
+        assert set(finished.find([key(1), key(2)])) == {key(2)}
+
+
+def test_ctrl_c_is_heard_while_another_process_writes(tmp_path):
+    path = tmp_path / "f.sqlite"
+    with Finished(path) as holder:
+        keep(holder, 1)
+        assert holder.connection
+        holder.connection.execute("BEGIN IMMEDIATE")
+        waiting = in_a_process(f"finished = Finished(Path({str(path)!r})); print('open', flush=True); keep(finished, 2)")
+        assert waiting.stdout
+        waiting.stdout.readline()
+        time.sleep(0.5)
+        started = time.monotonic()
+        waiting.send_signal(signal.SIGINT)
+        waiting.wait(30)
+        assert time.monotonic() - started < 10
+        holder.connection.execute("ROLLBACK")
+
+
+@given(st.text(st.characters(codec=None)))
+@settings(max_examples=30, deadline=None)
+def test_any_text_of_python_is_kept(tmp_path_factory, text):
+    """A server's JSON can hold lone surrogates."""
+    with Finished(tmp_path_factory.mktemp("kept") / "f.sqlite") as finished:
+        finished.keep([(key(1), Completion("r", 0, text + "\ud800", "stop", 1))], model="M1", stage="s")
+        assert finished.find([key(1)]) == {key(1): (text + "\ud800", "stop", 1)}
 
 
 def test_what_was_kept_survives_kill_9(tmp_path):
     path = tmp_path / "f.sqlite"
-    program = f"""
-import sys
-from pathlib import Path
-sys.path[:0] = {[str(Path.cwd()), str(Path(__file__).parent)]!r}
-from test_finished import Finished, keep
-finished = Finished(Path({str(path)!r}))
-for i in range(10**6):
-    keep(finished, 2 * i, 2 * i + 1)
-    print(i, flush=True)
-"""
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    program = f"finished = Finished(Path({str(path)!r}))\nfor i in range(10**6):\n    keep(finished, 2 * i, 2 * i + 1)\n    print(i, flush=True)"
+    process = in_a_process(program)
     assert process.stdout
     for told in process.stdout:
         if int(told) == 20:
@@ -98,7 +142,7 @@ for i in range(10**6):
     assert len(found) % 2 == 0, "a batch is there whole or not at all"
 
 
-@pytest.mark.parametrize("damage", ["no database", "zeros inside", "cut short", "another text"])
+@pytest.mark.parametrize("damage", ["no database", "zeros inside", "cut short", "another text", "no text", "bad byte", "another table"])
 def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage):
     path = tmp_path / "f.sqlite"
     with Finished(path) as finished:
@@ -111,9 +155,13 @@ def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage)
         path.write_bytes(content)
     elif damage == "cut short":
         path.write_bytes(content[: len(content) // 3])
+    elif damage == "bad byte":
+        content[content.index(b"text 7") + 2] ^= 0x80
+        path.write_bytes(content)
     else:
+        change = {"another text": "UPDATE completions SET text = 'wrong' WHERE tokens = 7", "no text": "UPDATE completions SET text = 5 WHERE tokens = 7"}
         with sqlite3.connect(path) as connection:
-            connection.execute("UPDATE completions SET text = 'wrong' WHERE tokens = 7")
+            connection.execute(change.get(damage, "ALTER TABLE completions RENAME COLUMN text TO words"))
         connection.close()
     with Finished(path) as finished:
         found = finished.find([key(i) for i in range(500)])
@@ -127,6 +175,7 @@ def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage)
 def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path):
     with Finished(tmp_path / "f.sqlite") as finished:
         keep(finished, 1)
+        assert finished.connection
         pages = finished.connection.execute("PRAGMA page_count").fetchone()[0]
         finished.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
         with pytest.raises(EngineError, match="no space left for finished texts"):
