@@ -21,6 +21,7 @@ from stages.console.progress import err
 from stages.engines.base import Batching, Completion, Engine, Request, Sampling, Stage
 from stages.engines.finished import Finished
 
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 HERE = Path(__file__).parent
 DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scripted": (("base.py", "scripted.py"), ()),
@@ -64,6 +65,8 @@ class DurableEngine(Batching):
         self.kept += len(kept)
         if kept:
             yield kept
+        if len(kept) == len(keys):
+            return
         have = {(c.id, c.n) for c in kept}
         for numbers, group in gaps(requests, sampling, have):
             part = sampling._replace(first=numbers.start, n=len(numbers))
@@ -84,7 +87,7 @@ class DurableEngine(Batching):
         Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut into other batches.
         """
         asked = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, self.seed, request.id)
-        digest = hashlib.sha256(self.identity + json.dumps(asked, ensure_ascii=False).encode(errors="surrogatepass")).digest()
+        digest = hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass")).digest()
         return [(n, digest + n.to_bytes(4, "big")) for n in sampling.numbers]
 
     def opened(self) -> Engine:
