@@ -34,7 +34,7 @@ AT_ONCE = 500
 """Keys asked for in one statement."""
 WAIT_S, GLANCE_S = 60.0, 0.2
 """How long to wait for another process that is writing, and how long in SQLite at a time: there Ctrl-C is not heard."""
-SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536", "mmap_size = 1073741824")
+SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536")
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
