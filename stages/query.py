@@ -28,7 +28,7 @@ from stages.console.errors import QueryError
 from stages.console.progress import err
 from stages.console.text import for_markdown, for_terminal
 from stages.store import database, versions
-from stages.store.files import asked_for, whole
+from stages.store.files import result_file, whole
 from stages.store.questions import Question, questions
 from stages.store.tables import TABLES
 
@@ -66,10 +66,10 @@ def ask(what: str, given: list[str], *, form: str | None = None, out: Path | Non
     if form == "parquet" and out is None:
         raise QueryError("parquet is no text for a screen: add --out FILE.parquet")
     if out:
-        asked_for(out, root)
+        result_file(out, root)
     question = named(what)
     values: dict[str, str | None] = dict.fromkeys(question.values) | settings(question, given)
-    with versions.at(root, revision, asked_of(question.sql)) as folder, database.connect(folder) as store:
+    with versions.at(root, revision, tables_in(question.sql)) as folder, database.connect(folder) as store:
         relation = store.select(question.sql, values, question.may_lack)
         try:
             result = relation.to_arrow_reader(ROWS)
@@ -85,7 +85,7 @@ def ask(what: str, given: list[str], *, form: str | None = None, out: Path | Non
             raise store.failure(e, question.sql) from None
 
 
-def asked_of(sql: str) -> list[str]:
+def tables_in(sql: str) -> list[str]:
     """The tables whose names stand in `sql`; one that only a text in it names does no harm."""
     words = set(re.findall(r"\w+", sql.lower()))
     return [table.name for table in TABLES if table.name in words]

@@ -18,7 +18,7 @@ from stages.page import charts
 from stages.page.pairs import fitting
 from stages.page.render import Page, Section, render
 from stages.store import database, versions
-from stages.store.files import asked_for, md5, whole
+from stages.store.files import md5, result_file, whole
 from stages.store.questions import questions
 
 Rows = list[dict[str, Any]]
@@ -73,7 +73,7 @@ ORDER BY place, length(pairs.model), pairs.model
 
 def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> None:
     """Write the report of the workspace, or of `revision`, to `out`. Raises RevisionError, TableError."""
-    asked_for(out, root)
+    result_file(out, root)
     with versions.at(root, revision) as folder, database.connect(folder) as store:
         page = gather(store, folder, identity(root, folder, revision))
     with whole(out) as partial:

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import importlib
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -100,7 +101,7 @@ class Stage(Protocol):
         ...
 
 
-class Batching:
+class Batching(ABC):
     """What engines share: batches become completions in the order of the requests, with progress. The figures add up over calls."""
 
     name: str
@@ -109,8 +110,9 @@ class Batching:
     no_room: int = 0
     """Prompts that filled the context."""
 
+    @abstractmethod
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        raise NotImplementedError
+        """As `Engine.batches`."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be templated."""

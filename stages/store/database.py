@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from stages.console.errors import QueryError, SrlmError, TableError
 from stages.store.catalog import check
-from stages.store.files import asked_for, whole
+from stages.store.files import result_file, whole
 from stages.store.tables import TABLES, Table
 
 METRICS = "metrics"
@@ -98,7 +98,7 @@ def connect(root: Path, **others: Path) -> Iterator[Store]:
 
 def save(root: Path, out: Path) -> None:
     """Write every table into a new DuckDB database `out`, for DuckDB's shell and other tools. Raises QueryError if it exists, TableError, SrlmError."""
-    if asked_for(out, root).exists():
+    if result_file(out, root).exists():
         raise QueryError(f"{out} exists already: name another file, or delete it")
     with whole(out) as partial:
         try:

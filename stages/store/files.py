@@ -23,7 +23,7 @@ PARTIAL = ".partial"
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path` in one rename, on failure nothing is left.
 
-    Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `asked_for` first). Raises SrlmError for a
+    Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `result_file` first). Raises SrlmError for a
     full disk or a folder that may not be written, naming it.
     """
     partial = path.with_name(path.name + PARTIAL)
@@ -53,7 +53,7 @@ def _explained(e: Exception, path: Path) -> Exception:
     return e
 
 
-def asked_for(path: Path, root: Path) -> Path:
+def result_file(path: Path, root: Path) -> Path:
     """`path`, which a person named for a result. Raises SrlmError where that would replace a folder, a device or a part of the store under `root`."""
     if not path.name or (path.exists() and not path.is_file()):
         raise SrlmError(f"cannot write to {str(path)!r}: it is no file. Name a file")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages.console.errors import SrlmError
-from stages.store.files import append_line, asked_for, md5, whole, write_json
+from stages.store.files import append_line, md5, result_file, whole, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_no_new_one(tmp_path):
@@ -75,13 +75,13 @@ def test_a_result_replaces_no_folder_device_or_part_of_the_store(tmp_path, monke
     folder.mkdir(parents=True)
     (folder / "pairs.parquet").write_text("precious")
     with pytest.raises(SrlmError, match="Name a file"):
-        asked_for(Path(name), Path())
+        result_file(Path(name), Path())
 
 
 def test_a_result_may_replace_a_file(tmp_path):
     (tmp_path / "out.csv").write_text("old")
-    assert asked_for(tmp_path / "out.csv", tmp_path) == tmp_path / "out.csv"
-    assert asked_for(tmp_path / "new" / "out.csv", tmp_path) == tmp_path / "new" / "out.csv"
+    assert result_file(tmp_path / "out.csv", tmp_path) == tmp_path / "out.csv"
+    assert result_file(tmp_path / "new" / "out.csv", tmp_path) == tmp_path / "new" / "out.csv"
 
 
 def test_hashes_are_dvcs(tmp_path):
