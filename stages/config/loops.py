@@ -34,6 +34,7 @@ def check_loops(params: Params) -> None:
                 raise ValueError(f"drift.{name} compares AIFT({compared.since}) with AIFT({name}): add {one} to aift")
     for where, name in [
         *((f"aift.{k}.writer", a.writer) for k, a in params.aift.items()),
+        *((f"aift.{k}.judge", a.judge) for k, a in params.aift.items()),
         *((f"aift.{k}", k) for k in params.aift),
         *(("evaluated", e) for e in params.evaluated),
         *((f"head_to_head.{k}", x) for k, m in params.head_to_head.items() for x in (m.model, m.other)),
@@ -46,6 +47,7 @@ def check_loops(params: Params) -> None:
         for side in (match.model, match.other):
             if side not in params.evaluated:
                 raise ValueError(f"head_to_head.{name} compares {side}, which is not in evaluated")
+    check_servers(params)
     judge = params.evaluate.compare_with
     if judge not in {CHECKER, *(f"data/models/{name}" for name in made)}:
         raise ValueError(f"evaluate.compare_with is {judge}; wanted {CHECKER}, or data/models/ and one of {', '.join(sorted(made))}")
@@ -56,3 +58,21 @@ def check_loops(params: Params) -> None:
             f"two answers of evaluate.max_tokens {params.evaluate.max_tokens} and evaluate.compare_max_tokens {params.evaluate.compare_max_tokens} do not fit "
             f"into engine.max_context {params.engine.max_context}: long answers could not be compared"
         )
+
+
+def check_servers(params: Params) -> None:
+    """Raises ValueError where a model that only a server has is to be loaded or trained here."""
+    served = {name for name, base in params.base.items() if base.source == "server"}
+    engine = params.engine
+    asked = [
+        *((f"aift.{k}.writer", a.writer, "write_prompts.engine", params.write_prompts.engine or engine) for k, a in params.aift.items()),
+        *((f"aift.{k}.judge", a.judge, "judge_candidates.engine", params.judge_candidates.engine or engine) for k, a in params.aift.items()),
+        ("evaluate.compare_with", params.evaluate.compare_with.removeprefix("data/models/"), "evaluate.judge_engine", params.evaluate.judge_engine or engine),
+        *((f"aift.{k}", k, "engine", engine) for k in params.aift),
+        *(("evaluated", name, "engine", engine) for name in params.evaluated),
+    ]
+    if "M0" in served:
+        raise ValueError("base.M0 is a server's model, and M0 is trained: give it a source that has weights")
+    for where, name, key, used in asked:
+        if name in served and used.name != "openai":
+            raise ValueError(f"{where} is {name}, a server's model, and {key} is {used.name}: only the engine openai can ask a server")

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.explain import explain
 from stages.config.loops import check_loops
+from stages.config.machine import EngineParams, Hardware
 from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Source, Training
 from stages.console.errors import ParamsError
 
@@ -25,14 +26,17 @@ T = TypeVar("T")
 class Base(Source):
     """A model that we do not train with the method: M0, and optionally a separate writer."""
 
-    source: Literal["tinyworld", "hub", "local", "random"]
-    """`random`: a small randomly initialised Llama of the `random_model` shape, to try a pipeline out."""
+    source: Literal["tinyworld", "hub", "local", "random", "server"]
+    """`random`: a small randomly initialised Llama, to try a pipeline out. `server`: a model that an OpenAI-compatible server has; `repo` is its
+    name there. It can write or judge, never be trained."""
 
 
 class Aift(Section):
     """How AIFT(Mt) is made, where iterations differ."""
 
     writer: Name
+    judge: Name
+    """Mt itself in the paper."""
     prompts: Count
     rho: Annotated[float, Field(ge=0, lt=0.5)] | None
     """Length control of Meta-Rewarding; null switches it off."""
@@ -57,21 +61,6 @@ class Drift(Section):
 class Match(Section):
     model: Name
     other: Name
-
-
-class EngineParams(Section):
-    name: Literal["transformers", "scripted"]
-    dtype: Literal["float32", "bfloat16", "float16"]
-    max_context: Count
-    """Tokens of prompt and answer together."""
-    chunk: Count
-    """Completions decoded together. Floating-point sums depend on it, so it is tracked, not under `hardware`."""
-
-
-class Hardware(Section):
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Annotated[int, Field(ge=0)]
-    """CPU threads of torch; 0 = all cores. Recorded in lineage."""
 
 
 class Tinyworld(Section):
@@ -124,6 +113,8 @@ class BuildEft(Section):
 
 
 class WritePrompts(Decoding):
+    engine: EngineParams | None
+    """The writer's; null: the section `engine`."""
     template: str
     chat: bool
     """Send the rendered template as a user message instead of text to continue."""
@@ -142,7 +133,11 @@ class SampleCandidates(Decoding):
 
 
 class JudgeCandidates(Decoding):
+    engine: EngineParams | None
+    """The judge's; null: the section `engine`."""
     k: Count
+    score: Literal["sampled", "expected"]
+    """`sampled`: the number that the judge wrote (the paper). `expected`: the mean of 0 to 5 under the judge's probabilities of them in its place."""
 
 
 class BuildPairs(Section):
@@ -169,6 +164,8 @@ class Evaluate(Decoding):
     judge_k: Count
     judge_temperature: Annotated[float, Field(ge=0)]
     judge_max_tokens: Count
+    judge_engine: EngineParams | None
+    """Of the model that decides head to head; null: the section `engine`."""
     compare_with: str
     """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world (`stages/tinyworld/oracle.py`)."""
     compare_max_tokens: Count

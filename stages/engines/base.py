@@ -27,8 +27,11 @@ from stages.console.progress import err, progress
 
 # name -> module, class; a module is imported when it is asked for, so that this file costs no torch
 ENGINES = {
+    "openai": ("stages.engines.openai", "OpenAIEngine"),
+    "ray": ("stages.engines.ray", "RayEngine"),
     "scripted": ("stages.engines.scripted", "ScriptedEngine"),
     "transformers": ("stages.engines.transformers", "TransformersEngine"),
+    "vllm": ("stages.engines.vllm", "VllmEngine"),
 }
 
 
@@ -45,6 +48,15 @@ class Request(NamedTuple):
     """A string is continued as it stands; messages are put through the model's chat template, with a generation prompt."""
 
 
+class Probe(NamedTuple):
+    """Asks for the model's own probabilities (at temperature 1, nothing cut off) of each of `among`, given the text before, in the place where group
+    `group` of the last match of the regular expression `pattern` begins."""
+
+    pattern: str
+    group: int
+    among: tuple[str, ...]
+
+
 class Sampling(NamedTuple):
     """How to decode: completions number `first` to `first + n - 1` of a request. `temperature` 0 is greedy; `stop` strings end a completion and are
     not part of its text."""
@@ -55,6 +67,7 @@ class Sampling(NamedTuple):
     max_tokens: int
     stop: tuple[str, ...] = ()
     first: int = 0
+    probe: Probe | None = None
 
     @property
     def numbers(self) -> range:
@@ -69,6 +82,8 @@ class Completion(NamedTuple):
     """`stop`: the model ended it (end token or stop string). `length`: cut off, by `max_tokens` or because the context was full;
     a prompt that leaves no room at all gives an empty text with `length`."""
     tokens: int
+    probs: list[float] | None = None
+    """What `Sampling.probe` asked for; they need not add up to 1. Null: not asked for, the pattern is not in the text, or the engine has none."""
 
 
 class Engine(Protocol):
@@ -77,7 +92,10 @@ class Engine(Protocol):
         ...
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """The same in any order, as they are finished. The requests left when some whole batches are taken away fall into the other batches as before."""
+        """The same, as they are finished: all that was asked of a request together, ordered by n, requests in any order.
+
+        The requests left when some whole batches are taken away fall into the other batches as before.
+        """
         ...
 
 
@@ -105,6 +123,8 @@ class Batching(ABC):
     """What engines share: batches become completions in the order of the requests, with progress. The figures add up over calls."""
 
     name: str
+    prompt_tokens: int = 0
+    """Read; what completions of one prompt share counts once where it is computed once."""
     generated_tokens: int = 0
     seconds: float = 0.0
     no_room: int = 0
@@ -160,8 +180,8 @@ def prompt_text(request: Request) -> str:
 
 
 def frame(completions: Sequence[Completion]) -> pl.DataFrame:
-    """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32; it may be empty."""
-    schema = {"id": pl.String, "n": pl.Int32, "text": pl.String, "finish_reason": pl.String, "tokens": pl.Int32}
+    """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32, probs List(Float64)?; it may be empty."""
+    schema = {"id": pl.String, "n": pl.Int32, "text": pl.String, "finish_reason": pl.String, "tokens": pl.Int32, "probs": pl.List(pl.Float64)}
     return pl.DataFrame(completions, schema=schema, orient="row")
 
 

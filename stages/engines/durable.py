@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import Self
 
@@ -24,8 +25,14 @@ from stages.engines.finished import Finished
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 HERE = Path(__file__).parent
 DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "openai": (("base.py", "openai.py", "probing.py"), ()),
+    "ray": (("base.py", "ray.py"), ()),
     "scripted": (("base.py", "scripted.py"), ()),
-    "transformers": (("base.py", "seeded.py", "transformers.py", "../console/text.py"), ("jinja2", "numpy", "tokenizers", "torch", "transformers")),
+    "transformers": (
+        ("base.py", "probing.py", "prompts.py", "seeded.py", "transformers.py", "../console/text.py"),
+        ("jinja2", "numpy", "tokenizers", "torch", "transformers"),
+    ),
+    "vllm": (("base.py", "probing.py", "prompts.py", "vllm.py", "../console/text.py"), ("jinja2", "tokenizers", "torch", "transformers", "vllm")),
 }
 """Our code and the packages that decide an engine's texts besides its model: a change of either begins anew."""
 
@@ -59,16 +66,15 @@ class DurableEngine(Batching):
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """First what is kept, in one batch, then what is left."""
-        keys = {(request.id, n): key for request in requests for n, key in self.keys(request, sampling)}
-        rows = self.finished.find(list(keys.values()))
-        kept = [Completion(i, n, *row) for (i, n), key in keys.items() if (row := rows.get(key))]
+        keys = {request.id: self.key(request, sampling) for request in requests}
+        rows, wanted = self.finished.find(list(keys.values())), sampling.numbers
+        kept = {(i, row[0]): Completion(i, *row) for i, key in keys.items() for row in rows.get(key, ()) if row[0] in wanted}
         self.kept += len(kept)
         if kept:
-            yield kept
-        if len(kept) == len(keys):
+            yield list(kept.values())
+        if len(kept) == len(keys) * len(wanted):
             return
-        have = {(c.id, c.n) for c in kept}
-        for numbers, group in gaps(requests, sampling, have):
+        for numbers, group in gaps(requests, sampling, kept):
             part = sampling._replace(first=numbers.start, n=len(numbers))
             written = self.opened().batches(group, part)
             while True:
@@ -76,19 +82,18 @@ class DurableEngine(Batching):
                     batch = next(written, None)
                 if batch is None:
                     break
-                self.finished.keep([(keys[c.id, c.n], c) for c in batch], model=self.name, stage=self.run.stage)
+                self.finished.keep(by_request(batch, keys), model=self.name, stage=self.run.stage)
                 self.new += len(batch)
                 self.generated_tokens += sum(c.tokens for c in batch)
                 yield batch
 
-    def keys(self, request: Request, sampling: Sampling) -> list[tuple[int, bytes]]:
-        """Number and key of each completion of a request: a hash of what decides its texts, then the number.
+    def key(self, request: Request, sampling: Sampling) -> bytes:
+        """A hash of what decides the request's texts, all but their number.
 
         Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut into other batches.
         """
-        asked = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, self.seed, request.id)
-        digest = hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass")).digest()
-        return [(n, digest + n.to_bytes(4, "big")) for n in sampling.numbers]
+        asked = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling.probe, self.seed, request.id)
+        return hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass")).digest()
 
     def opened(self) -> Engine:
         """The engine itself, its model loaded."""
@@ -102,7 +107,13 @@ class DurableEngine(Batching):
         return ", ".join([*notes, *([f"{self.kept:,} kept from before"] if self.kept else [])])
 
 
-def gaps(requests: Sequence[Request], sampling: Sampling, have: set[tuple[str, int]]) -> Iterator[tuple[range, list[Request]]]:
+def by_request(batch: Sequence[Completion], keys: dict[str, bytes]) -> Iterator[tuple[bytes, list[Completion]]]:
+    """The completions of each request, which stand together (`Engine.batches`), with its key."""
+    for request_id, said in groupby(batch, key=lambda c: c.id):
+        yield keys[request_id], list(said)
+
+
+def gaps(requests: Sequence[Request], sampling: Sampling, have: Container[tuple[str, int]]) -> Iterator[tuple[range, list[Request]]]:
     """Runs of completion numbers that requests lack, each with the requests, in their order: a greater n is asked for beside what is there."""
     lack: dict[range, list[Request]] = {}
     for request in requests:

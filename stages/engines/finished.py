@@ -1,13 +1,14 @@
 """Finished completions in SQLite, so that a killed stage goes on where it was. No DVC out: DVC deletes a stage's outs when it starts.
 
-A row is found by a hash of everything that decides its text, so a changed model, prompt, template, sampling or seed never meets an old row. Each
-row carries a digest of itself. A database that is damaged is set aside and begun anew: what it held is generated again.
+The completions of a request are found by a hash of everything that decides their texts, so a changed model, prompt, template, sampling or seed never
+meets an old row. Each row carries a digest of itself. A database that is damaged is set aside and begun anew: what it held is generated again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,15 +21,16 @@ from stages.console.progress import err
 from stages.engines.base import Completion
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS completions (
-    key BLOB PRIMARY KEY,         -- hash of all that decides the text, and the completion's number
-    text BLOB NOT NULL,           -- UTF-8
-    finish_reason TEXT NOT NULL,
-    tokens INTEGER NOT NULL,
-    digest BLOB NOT NULL,         -- of key, text, finish_reason and tokens
+CREATE TABLE IF NOT EXISTS finished (
+    key BLOB NOT NULL,            -- hash of all that decides a request's texts
+    first INTEGER NOT NULL,       -- number of the first completion here
+    texts INTEGER NOT NULL,       -- how many completions are here
+    completions BLOB NOT NULL,    -- JSON, UTF-8: a list of [n, text, finish_reason, tokens, probabilities]
+    digest BLOB NOT NULL,         -- of key and completions
     model TEXT NOT NULL,          -- model, stage, made: for people, to see and to prune by
     stage TEXT NOT NULL,
-    made INTEGER NOT NULL         -- seconds since 1970
+    made INTEGER NOT NULL,        -- seconds since 1970
+    PRIMARY KEY (key, first)
 )"""
 AT_ONCE = 500
 """Keys asked for in one statement."""
@@ -38,8 +40,9 @@ SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
-Row = tuple[str, Literal["stop", "length"], int]
-"""text, finish_reason, tokens."""
+Row = tuple[int, str, Literal["stop", "length"], int, list[float] | None]
+"""A completion without its id."""
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 Result = TypeVar("Result")
 
 
@@ -48,7 +51,7 @@ class DamagedRow(sqlite3.DatabaseError):
 
 
 class Size(NamedTuple):
-    """What one stage keeps of one model. `bytes`: of the texts; `oldest` and `newest` in seconds since 1970."""
+    """What one stage keeps of one model. `bytes`: of their JSON; `oldest` and `newest` in seconds since 1970."""
 
     model: str
     stage: str
@@ -82,40 +85,41 @@ class Finished:
             self.connection.close()
         self.connection = None
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """Rows of those `keys` that are finished."""
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
+        """Completions of those `keys` that have some, in any order; one may come twice."""
 
-        def work(connection: sqlite3.Connection) -> dict[bytes, Row]:
-            found: dict[bytes, Row] = {}
+        def work(connection: sqlite3.Connection) -> dict[bytes, list[Row]]:
+            found: dict[bytes, list[Row]] = {}
             for start in range(0, len(keys), AT_ONCE):
                 some = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
-                sql = f"SELECT key, text, finish_reason, tokens, digest FROM completions WHERE key IN ({marks})"  # noqa: S608  # marks only
-                for key, text, reason, tokens, digest in connection.execute(sql, some):
-                    if digest != _digest(key, text, reason, tokens):
+                sql = f"SELECT key, completions, digest FROM finished WHERE key IN ({marks})"  # noqa: S608  # marks only
+                for key, completions, digest in connection.execute(sql, some):
+                    if digest != _digest(key, completions):
                         raise DamagedRow("a row does not fit its digest")
-                    found[key] = (text.decode(errors="surrogatepass"), reason.decode(), tokens)
+                    rows = json.loads(completions.decode(errors="surrogatepass"))
+                    found[key] = found[key] + rows if key in found else rows
             return found
 
         return self._do(work)
 
-    def keep(self, rows: Iterable[tuple[bytes, Completion]], *, model: str, stage: str) -> None:
-        """Write finished completions, all or none; on return they survive kill -9 and a power cut."""
-        now, full = int(time.time()), []
-        for key, c in rows:
-            text = c.text.encode(errors="surrogatepass")
-            full.append((key, text, c.finish_reason, c.tokens, _digest(key, text, c.finish_reason.encode(), c.tokens), model, stage, now))
+    def keep(self, finished: Iterable[tuple[bytes, Sequence[Completion]]], *, model: str, stage: str) -> None:
+        """Write finished completions of some requests, all or none; on return they survive kill -9 and a power cut."""
+        now, rows = int(time.time()), []
+        for key, said in finished:
+            completions = ENCODER.encode([c[1:] for c in said]).encode(errors="surrogatepass")
+            rows.append((key, said[0].n, len(said), completions, _digest(key, completions), model, stage, now))
 
         def work(connection: sqlite3.Connection) -> None:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", full)
+                connection.executemany("INSERT OR IGNORE INTO finished VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
         self._do(work)
 
     def sizes(self) -> list[Size]:
         """What is kept, by model and stage."""
-        sql = "SELECT model, stage, count(*), sum(length(text)), min(made), max(made) FROM completions GROUP BY model, stage ORDER BY model, stage"
+        sql = "SELECT model, stage, sum(texts), sum(length(completions)), min(made), max(made) FROM finished GROUP BY model, stage ORDER BY model, stage"
 
         def work(connection: sqlite3.Connection) -> list[Size]:
             return [Size(_readable(model), _readable(stage), *rest) for model, stage, *rest in connection.execute(sql)]
@@ -128,8 +132,9 @@ class Finished:
         def work(connection: sqlite3.Connection) -> int:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                sql = "DELETE FROM completions WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR made < ?2)"
-                gone: int = connection.execute(sql, (model, before)).rowcount
+                which = "FROM finished WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR made < ?2)"
+                gone: int = connection.execute(f"SELECT coalesce(sum(texts), 0) {which}", (model, before)).fetchone()[0]
+                connection.execute(f"DELETE {which}", (model, before))
             with suppress(sqlite3.OperationalError):  # the file shrinks another time: someone is at work, or the disk has no room for it
                 connection.execute("VACUUM")
             return gone
@@ -201,10 +206,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _digest(key: bytes, text: bytes, reason: bytes, tokens: int) -> bytes:
+def _digest(key: bytes, completions: bytes) -> bytes:
     """Of a row as it is read; in a damaged one the values may have other types."""
     try:
-        return hashlib.blake2b(b"%b\x1f%b\x1f%d" % (text, reason, tokens), key=key, digest_size=8).digest()
+        return hashlib.blake2b(completions, key=key, digest_size=8).digest()
     except TypeError:
         return b""
 

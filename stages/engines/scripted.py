@@ -54,7 +54,7 @@ class ScriptedEngine(Batching):
         pass
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        at_once = max(1, self.chunk // sampling.n)
+        at_once = max(1, self.chunk // (sampling.n * sampling.max_tokens))
         for start in range(0, len(requests), at_once):
             written = [self._complete(request, n, sampling) for request in requests[start : start + at_once] for n in sampling.numbers]
             self.generated_tokens += sum(c.tokens for c in written)

@@ -2,34 +2,36 @@
 
 Guarantee: the random numbers of a completion depend on `(seed, request id, n)` alone. Floating point sums depend a little on what a batch is
 padded to, so a text can differ between batches only where two tokens are equal to the last digits; greedy and sampled texts of float32
-models were the same alone, in a batch and in reverse order in every test. Chunks are cut from the requests and `engine.chunk`, never from
-the hardware.
+models were the same alone, in a batch and in reverse order in every test. Batches are cut from the requests and `engine.chunk`, never from
+the hardware: prompts of like length together, and as many as `chunk` tokens hold, so that little is padding and memory has a bound.
 """
 
 from __future__ import annotations
 
 import bisect
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    AutoModelForCausalLM,
+    Cache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.utils import logging
 
 from stages.config.params import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.console.text import plain
-from stages.engines.base import Batching, Completion, Request, Sampling, completion_seed
+from stages.engines.base import Batching, Completion, Probe, Request, Sampling, completion_seed
+from stages.engines.probing import read_probe
+from stages.engines.prompts import ADAPTER, Prompts
 from stages.engines.seeded import SeededSampling
-
-NEEDED = {
-    "config.json": ("config.json",),
-    "a tokenizer (tokenizer.json)": ("tokenizer.json", "tokenizer.model", "vocab.json"),
-    "weights (*.safetensors)": ("*.safetensors",),
-}
 
 
 class _Prompt(NamedTuple):
@@ -58,6 +60,21 @@ class StopStrings(StoppingCriteria):
         return self.done
 
 
+class Probed(LogitsProcessor):
+    """Records the probabilities of some tokens at every step, before anything is cut or chosen."""
+
+    def __init__(self, pieces: Mapping[int, str]) -> None:
+        self.tokens, self.recorded = list(pieces), list[torch.Tensor]()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.recorded.append((scores[:, self.tokens].double() - scores.double().logsumexp(-1, keepdim=True)).exp())
+        return scores
+
+    def steps(self) -> torch.Tensor:
+        """(rows, steps, tokens)"""
+        return torch.stack(self.recorded, 1).cpu()
+
+
 class TransformersEngine(Batching):
     """One model in memory."""
 
@@ -67,17 +84,22 @@ class TransformersEngine(Batching):
         if hardware.threads > 0:
             torch.set_num_threads(hardware.threads)
         self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
-        self.name, self.seed, self.chunk, self.folder = model, seed, engine.chunk, model_dir
-        self.model, self.tokenizer = _load(model_dir, getattr(torch, engine.dtype))
+        if engine.quantization:
+            raise EngineError(
+                f"engine.quantization is {engine.quantization}, which the engine transformers does not do. Set it to null, or use the engine vllm"
+            )
+        self.name, self.seed, self.chunk = model, seed, engine.chunk
+        self.prompts = Prompts(model_dir)
+        self.tokenizer = self.prompts.tokenizer
+        self.model = _load(model_dir, getattr(torch, engine.dtype))
         self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         self.max_context = min(engine.max_context, limit) if limit else engine.max_context
-        self.end_ids = _end_ids(self.model, self.tokenizer)
+        self.end_ids = self.prompts.end_ids
         # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
         self.model.generation_config = GenerationConfig()
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None)
-        # a tokenizer may put a bos before every text; known once, so that a text that already begins with it gets no second one
-        self.adds_bos = self.tokenizer.bos_token_id is not None and self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
+        self.known_pieces: dict[Probe, dict[int, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -90,42 +112,33 @@ class TransformersEngine(Batching):
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Completions batch by batch, short prompts first. Raises EngineError for messages that cannot be templated."""
-        prompts = [_Prompt(r.id, ids, min(sampling.max_tokens, self.max_context - len(ids))) for r, ids in zip(requests, self._encode(requests), strict=True)]
+        prompts = [
+            _Prompt(r.id, ids, min(sampling.max_tokens, self.max_context - len(ids))) for r, ids in zip(requests, self.prompts.encode(requests), strict=True)
+        ]
         full = [p for p in prompts if p.room <= 0]
         if full:
             yield [Completion(p.id, n, "", "length", 0) for p in full for n in sampling.numbers]
-        # equal lengths side by side need little padding; the sort is stable, so the same requests give the same chunks
-        todo = sorted((p for p in prompts if p.room > 0), key=lambda p: len(p.ids))
-        at_once = max(1, self.chunk // sampling.n)
-        for start in range(0, len(todo), at_once):
-            written = self._decode(todo[start : start + at_once], sampling)
+        for batch in self._cut([p for p in prompts if p.room > 0], sampling):
+            written = self._decode(batch, sampling)
+            self.prompt_tokens += sum(len(p.ids) for p in batch)
             self.generated_tokens += sum(c.tokens for c in written)
             yield written
 
-    def _encode(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Token ids of each prompt. A chat template writes its own special tokens; a plain text gets a bos if the tokenizer gives one."""
-        special = self.tokenizer.all_special_tokens
-        texts = [plain(r.prompt, special) if isinstance(r.prompt, str) else self._template(r, special) for r in requests]
-        encoded = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-        bos = self.tokenizer.bos_token_id
-        for request, ids in zip(requests, encoded, strict=True):
-            if self.adds_bos and isinstance(request.prompt, str) and ids[:1] != [bos]:
-                ids.insert(0, bos)
-            if not ids:  # a model needs something to continue: an empty prompt is the start of a document
-                ids.append(self.pad_id if bos is None else bos)
-        return encoded
+    def _cut(self, prompts: Sequence[_Prompt], sampling: Sampling) -> Iterator[list[_Prompt]]:
+        """Batches of at most `chunk` tokens, padding and room included, but of one prompt at least, short prompts first.
 
-    def _template(self, request: Request, special: list[str]) -> str:
-        if not self.tokenizer.chat_template:
-            raise EngineError(
-                f"the tokenizer in {self.folder} has no chat template, and messages were asked of it. Put a chat_template.jinja into the folder, or set "
-                "the stage's `chat` to false"
-            )
-        try:
-            messages = [{**message, "content": plain(message["content"], special)} for message in request.prompt if isinstance(message, dict)]
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as e:
-            raise EngineError(f"the chat template in {self.folder} refuses request {request.id!r}: {e}") from None
+        A batch ends where the next prompt, the longest so far, does not fit: so when whole batches are taken away, the others stay as they are. The sort
+        is stable: the same requests give the same batches.
+        """
+        batch: list[_Prompt] = []
+        for prompt in sorted(prompts, key=lambda p: len(p.ids)):
+            longest = min(len(prompt.ids) + sampling.max_tokens, self.max_context)
+            if batch and (len(batch) + 1) * sampling.n * longest > self.chunk:
+                yield batch
+                batch = []
+            batch.append(prompt)
+        if batch:
+            yield batch
 
     @torch.inference_mode()
     def _decode(self, chunk: list[_Prompt], sampling: Sampling) -> list[Completion]:
@@ -136,6 +149,9 @@ class TransformersEngine(Batching):
         cache = self._read_once(ids, mask, sampling.n) if sampling.n > 1 and width > 1 else None
         rows = [(p, n) for p in chunk for n in sampling.numbers]
         processors, stopping = LogitsProcessorList(), StoppingCriteriaList()
+        probed = Probed(self.pieces(sampling.probe)) if sampling.probe else None
+        if probed:
+            processors.append(probed)
         if sampling.temperature > 0:
             seeds = [completion_seed(self.seed, p.id, n) for p, n in rows]
             processors.append(SeededSampling(seeds, steps, width, sampling.temperature, sampling.top_p, self.device))
@@ -151,7 +167,27 @@ class TransformersEngine(Batching):
             logits_processor=processors,
             stopping_criteria=stopping,
         )
-        return [self._completion(p, n, ids, sampling) for (p, n), ids in zip(rows, out[:, width:].tolist(), strict=True)]
+        said = [self._completion(p, n, ids, sampling) for (p, n), ids in zip(rows, out[:, width:].tolist(), strict=True)]
+        if not probed or not sampling.probe:
+            return said
+        texts, steps = out[:, width:].tolist(), probed.steps()
+        return [c._replace(probs=self._probs(sampling.probe, c, ids, row)) for c, ids, row in zip(said, texts, steps, strict=True)]
+
+    def pieces(self, probe: Probe) -> dict[int, str]:
+        """Text of every token that can end in one of `probe.among` after something that is no word: ` 4`, `:4`. Behind another token, since some
+        tokenizers drop a leading space."""
+        if probe not in self.known_pieces:
+            before = self.tokenizer(":", add_special_tokens=False).input_ids
+            texts = self.tokenizer.batch_decode([[*before, i] for i in range(len(self.tokenizer))], clean_up_tokenization_spaces=False)
+            head = len(self.tokenizer.decode(before, clean_up_tokenization_spaces=False))
+            ends = [(i, text[head:], c) for i, text in enumerate(texts) for c in probe.among if text[head:].endswith(c)]
+            self.known_pieces[probe] = {i: text for i, text, c in ends if not any(map(str.isalnum, text.removesuffix(c)))}
+        return self.known_pieces[probe]
+
+    def _probs(self, probe: Probe, said: Completion, ids: list[int], steps: torch.Tensor) -> list[float] | None:
+        """steps (steps, tokens of `pieces`): probabilities that were recorded."""
+        texts = list(self.pieces(probe).values())
+        return read_probe(probe, said.text, said.tokens, lambda i: len(self.prompts.text(ids[:i])), lambda i: dict(zip(texts, steps[i].tolist(), strict=True)))
 
     def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache:
         """Keys and values of each prompt but its last token, repeated n times: what the n completions of a prompt share is computed once."""
@@ -163,15 +199,12 @@ class TransformersEngine(Batching):
     def _completion(self, prompt: _Prompt, n: int, ids: list[int], sampling: Sampling) -> Completion:
         end = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
         finished, ids = end < min(prompt.room, len(ids)), ids[: min(end, prompt.room)]
-        text = self._text(ids)
+        text = self.prompts.text(ids)
         cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=-1)
         if cut >= 0:  # how many tokens it took to write the stop string: what follows is padding
-            wrote = bisect.bisect_left(range(len(ids)), True, key=lambda k: any(s in self._text(ids[:k]) for s in sampling.stop))
+            wrote = bisect.bisect_left(range(len(ids)), True, key=lambda k: any(s in self.prompts.text(ids[:k]) for s in sampling.stop))
             return Completion(prompt.id, n, text[:cut], "stop", wrote)
         return Completion(prompt.id, n, text, "stop" if finished else "length", len(ids))
-
-    def _text(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _clamp_positions(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """A finished row is padded until its chunk ends, past the last position that a model with learned positions knows."""
@@ -180,24 +213,20 @@ class TransformersEngine(Batching):
         return args, kwargs
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    if not folder.is_dir():
-        raise ModelError(f"no model folder {folder}. Make it with: dvc repro")
-    for what, patterns in NEEDED.items():
-        if not any(next(folder.glob(p), None) for p in patterns):
-            raise ModelError(f"{folder} has no {what}. Copy the missing file from where the model comes from, or make the folder again with: dvc repro")
+def _load(folder: Path, dtype: torch.dtype) -> Any:
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False)
     except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
         raise ModelError(f"{folder} cannot be loaded: {e}") from None
-    return model, tokenizer
-
-
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Every token that the model's or the tokenizer's files call an end: chat models often list the end of a turn beside the end of a text."""
-    found: set[int] = set()
-    for ids in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
-        found |= {ids} if isinstance(ids, int) else set(ids or ())
-    return found
+    adapter = folder / ADAPTER
+    if not adapter.is_dir():
+        return model
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError:
+        raise EngineError(f"{adapter} is a LoRA adapter, and the engine transformers needs peft for it. Type: pip install peft") from None
+    try:
+        return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+    except Exception as e:
+        raise ModelError(f"the adapter {adapter} does not fit its model: {e}") from None

@@ -29,7 +29,7 @@ from stages.store.files import append_line, md5, signature, whole, write_json
 from stages.store.tables import Table
 
 LOG = "data/logs/runs.jsonl"
-FINISHED = "data/finished/completions-1.sqlite"
+FINISHED = "data/finished/completions-2.sqlite"
 """Completions that engines finished, all stages'. The number is the schema's."""
 VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
 

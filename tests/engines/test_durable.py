@@ -69,7 +69,7 @@ def test_what_is_finished_is_not_generated_again(durable: Open, capsys: pytest.C
     assert f"{2 * len(first):,} kept from before" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("batches", range(6))
+@pytest.mark.parametrize("batches", range(5))
 def test_a_killed_stage_goes_on_and_writes_the_same(durable: Open, batches: int, capsys: pytest.CaptureFixture[str]) -> None:
     expected = ScriptedEngine(engine_params("scripted"), HARDWARE, Path(), model="M1", seed=7).generate(REQUESTS, SAMPLED)
     with pytest.raises(KeyboardInterrupt), durable(batches_left=batches) as engine:
@@ -128,7 +128,7 @@ CHANGES = {
     "name": ({"model": "M2"}, SAMPLED, REQUESTS),
     "seed": ({"seed": 8}, SAMPLED, REQUESTS),
     "engine": ({"max_context": 95}, SAMPLED, REQUESTS),
-    "chunk": ({"chunk": 9}, SAMPLED, REQUESTS),
+    "chunk": ({"chunk": 129}, SAMPLED, REQUESTS),
     "temperature": ({}, SAMPLED._replace(temperature=0.9), REQUESTS),
     "top_p": ({}, SAMPLED._replace(top_p=0.8), REQUESTS),
     "length": ({}, SAMPLED._replace(max_tokens=11), REQUESTS),

@@ -23,8 +23,8 @@ def key(i: int) -> bytes:
     return i.to_bytes(32, "big")
 
 
-def rows(*numbers: int, text: str = "text") -> list[tuple[bytes, Completion]]:
-    return [(key(i), Completion(f"r{i}", 0, f"{text} {i}", "stop", i)) for i in numbers]
+def rows(*numbers: int, text: str = "text") -> list[tuple[bytes, list[Completion]]]:
+    return [(key(i), [Completion(f"r{i}", 0, f"{text} {i}", "stop", i)]) for i in numbers]
 
 
 def keep(finished: Finished, *numbers: int, model: str = "M1", stage: str = "judge_candidates@M1", text: str = "text") -> None:
@@ -32,13 +32,13 @@ def keep(finished: Finished, *numbers: int, model: str = "M1", stage: str = "jud
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.text(), st.sampled_from(["stop", "length"]), st.integers(0, 10**6))
-def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens):
+@given(st.text(), st.sampled_from(["stop", "length"]), st.integers(0, 10**6), st.none() | st.lists(st.floats(0, 1)))
+def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens, probs):
     path = tmp_path_factory.mktemp("kept") / "f.sqlite"
     with Finished(path) as finished:
-        finished.keep([(key(1), Completion("r", 0, text, reason, tokens))], model="M1", stage="s")
+        finished.keep([(key(1), [Completion("r", 2, text, reason, tokens, probs), Completion("r", 3, "", "stop", 0)])], model="M1", stage="s")
     with Finished(path) as finished:
-        assert finished.find([key(1), key(2)]) == {key(1): (text, reason, tokens)}
+        assert finished.find([key(1), key(2)]) == {key(1): [[2, text, reason, tokens, probs], [3, "", "stop", 0, None]]}
 
 
 def test_many_keys_are_asked_for(tmp_path):
@@ -53,7 +53,7 @@ def test_the_first_text_of_a_key_stays(tmp_path):
     with Finished(tmp_path / "f.sqlite") as one, Finished(tmp_path / "f.sqlite") as other:
         keep(one, 1, text="first")
         keep(other, 1, 2, text="second")
-        assert one.find([key(1), key(2)]) == {key(1): ("first 1", "stop", 1), key(2): ("second 2", "stop", 2)}
+        assert one.find([key(1), key(2)]) == {key(1): [[0, "first 1", "stop", 1, None]], key(2): [[0, "second 2", "stop", 2, None]]}
 
 
 def in_a_process(program: str) -> subprocess.Popen[str]:
@@ -77,7 +77,7 @@ def test_one_that_finds_old_damage_leaves_the_new_database_of_another(tmp_path):
         keep(finished, *range(500))
     one, other = Finished(path), Finished(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE completions SET tokens = 8 WHERE tokens = 7")
+        connection.execute("UPDATE finished SET completions = '[]' WHERE key = ?", [key(7)])
     connection.close()
     assert one.find([key(7)]) == {}, "set aside"
     keep(one, 1, 2)
@@ -122,8 +122,8 @@ def test_ctrl_c_is_heard_while_another_process_writes(tmp_path):
 def test_any_text_of_python_is_kept(tmp_path_factory, text):
     """A server's JSON can hold lone surrogates."""
     with Finished(tmp_path_factory.mktemp("kept") / "f.sqlite") as finished:
-        finished.keep([(key(1), Completion("r", 0, text + "\ud800", "stop", 1))], model="M1", stage="s")
-        assert finished.find([key(1)]) == {key(1): (text + "\ud800", "stop", 1)}
+        finished.keep([(key(1), [Completion("r", 0, text + "\ud800", "stop", 1)])], model="M1", stage="s")
+        assert finished.find([key(1)]) == {key(1): [[0, text + "\ud800", "stop", 1, None]]}
 
 
 def test_what_was_kept_survives_kill_9(tmp_path):
@@ -159,15 +159,19 @@ def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage)
         content[content.index(b"text 7") + 2] ^= 0x80
         path.write_bytes(content)
     else:
-        change = {"another text": "UPDATE completions SET text = 'wrong' WHERE tokens = 7", "no text": "UPDATE completions SET text = 5 WHERE tokens = 7"}
+        row = f"WHERE key = x'{key(7).hex()}'"
+        change = {
+            "another text": f"UPDATE finished SET completions = replace(cast(completions AS TEXT), 'text', 'word') {row}",
+            "no text": f"UPDATE finished SET completions = 5 {row}",
+        }
         with sqlite3.connect(path) as connection:
-            connection.execute(change.get(damage, "ALTER TABLE completions RENAME COLUMN text TO words"))
+            connection.execute(change.get(damage, "ALTER TABLE finished RENAME COLUMN completions TO words"))
         connection.close()
     with Finished(path) as finished:
         found = finished.find([key(i) for i in range(500)])
-        assert all(row == (f"text {int.from_bytes(k, 'big')}", "stop", int.from_bytes(k, "big")) for k, row in found.items())
+        assert all(row == [[0, f"text {int.from_bytes(k, 'big')}", "stop", int.from_bytes(k, "big"), None]] for k, row in found.items())
         keep(finished, 7, 8)
-        assert finished.find([key(7), key(8)]) == {key(7): ("text 7", "stop", 7), key(8): ("text 8", "stop", 8)}
+        assert finished.find([key(7), key(8)]) == {key(7): [[0, "text 7", "stop", 7, None]], key(8): [[0, "text 8", "stop", 8, None]]}
     assert "is damaged" in capsys.readouterr().err
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
 
@@ -179,7 +183,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path):
         pages = finished.connection.execute("PRAGMA page_count").fetchone()[0]
         finished.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
         with pytest.raises(EngineError, match="no space left for finished texts"):
-            finished.keep([(key(i), Completion("r", 0, "long " * 1000, "stop", 1)) for i in range(2, 50)], model="M1", stage="s")
+            finished.keep([(key(i), [Completion("r", 0, "long " * 1000, "stop", 1)]) for i in range(2, 50)], model="M1", stage="s")
         assert set(finished.find([key(i) for i in range(50)])) == {key(1)}
         finished.connection.execute("PRAGMA max_page_count = 100000")
         keep(finished, 2)
@@ -198,9 +202,9 @@ def test_sizes_and_pruning_by_model_and_age(tmp_path):
     with Finished(tmp_path / "f.sqlite") as finished:
         keep(finished, 1, 2)
         keep(finished, 3, model="M2", stage="sample_candidates@M2", text="é")
-        finished.connection.execute("UPDATE completions SET made = 100 WHERE tokens = 1")
+        finished.connection.execute("UPDATE finished SET made = 100 WHERE key = ?", [key(1)])
         sizes = finished.sizes()
-        assert [(s.model, s.stage, s.completions, s.bytes) for s in sizes] == [("M1", "judge_candidates@M1", 2, 12), ("M2", "sample_candidates@M2", 1, 4)]
+        assert [(s.model, s.stage, s.completions, s.bytes) for s in sizes] == [("M1", "judge_candidates@M1", 2, 56), ("M2", "sample_candidates@M2", 1, 26)]
         assert sizes[0].oldest == 100
         assert finished.prune(before=101) == 1
         assert set(finished.find([key(i) for i in (1, 2, 3)])) == {key(2), key(3)}

@@ -27,7 +27,7 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 
 
 def encode(e: TransformersEngine, prompt) -> list[int]:
-    return e._encode([Request("x", prompt)])[0]
+    return e.prompts.encode([Request("x", prompt)])[0]
 
 
 def test_messages_are_the_template_and_nothing_more(tiny):
@@ -38,7 +38,7 @@ def test_messages_are_the_template_and_nothing_more(tiny):
 
 def test_a_tokenizer_that_gives_a_bos_gives_one_only(tiny):
     e = engine(tiny)
-    e.adds_bos = True
+    e.prompts.adds_bos = True
     bos = e.tokenizer.bos_token_id
     assert encode(e, "Say cat")[0] == bos
     assert encode(e, "<bos>Say cat").count(bos) == 1, "what spells it in a text is text"

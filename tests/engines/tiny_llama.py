@@ -8,9 +8,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stages.config.params import EngineParams, Hardware
+from stages.config.machine import EngineParams, Hardware, Server
 
-HARDWARE = Hardware(device="cpu", threads=1)
+SERVER = Server(at_once=4, timeout_s=30.0, attempts=3, usd_per_million_prompt_tokens=None, usd_per_million_completion_tokens=None)
+HARDWARE = Hardware(device="cpu", threads=1, gpu_memory=0.9, tensor_parallel=1, workers=2, server=SERVER)
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}{{ eos_token }}"
     "{% else %}{{ bos_token }}Question: {{ m.content }} Answer:{% endif %}{% endfor %}"
@@ -18,8 +19,8 @@ TEMPLATE = (
 TEXT = ["Name three fruits.", "Sure! apple pear plum.", "Say cat 3 times.", "cat cat cat.", "Question: Answer: Score: 4"]
 
 
-def engine_params(name: str, *, max_context: int = 96, chunk: int = 8) -> EngineParams:
-    return EngineParams(name=name, dtype="float32", max_context=max_context, chunk=chunk)
+def engine_params(name: str, *, inner: str = "transformers", max_context: int = 96, chunk: int = 128, block: int = 4) -> EngineParams:
+    return EngineParams(name=name, inner=inner, dtype="float32", quantization=None, max_context=max_context, chunk=chunk, block=block)
 
 
 def build(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE, vocab: int = 400, **config: int | float) -> Path:

@@ -1,0 +1,94 @@
+"""What engines with a model folder share: is it whole, its tokenizer, requests in tokens, tokens in text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import AutoTokenizer
+
+from stages.console.errors import EngineError, ModelError
+from stages.console.text import plain
+from stages.engines.base import Request
+
+ADAPTER = "adapter"
+"""Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json, adapter_model.safetensors."""
+NEEDED = {
+    "config.json": ("config.json",),
+    "a tokenizer (tokenizer.json)": ("tokenizer.json", "tokenizer.model", "vocab.json"),
+    "weights (*.safetensors)": ("*.safetensors",),
+}
+
+
+class Prompts:
+    """The tokenizer of a model folder. Raises ModelError for a folder that lacks a file, or whose tokenizer cannot be loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        check(folder)
+        self.folder = folder
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
+            raise ModelError(f"{folder} cannot be loaded: {e}") from None
+        # a tokenizer may put a bos before every text; known once, so that a text that already begins with it gets no second one
+        self.adds_bos = self.tokenizer.bos_token_id is not None and self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
+        self.end_ids = _end_ids(folder, self.tokenizer)
+
+    def encode(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Token ids of each prompt, at least one. A chat template writes its own special tokens; a plain text gets a bos if the tokenizer gives one.
+
+        Raises EngineError for messages that cannot be templated.
+        """
+        special = self.tokenizer.all_special_tokens
+        texts = [plain(r.prompt, special) if isinstance(r.prompt, str) else self._template(r, special) for r in requests]
+        encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        bos = self.tokenizer.bos_token_id
+        for request, ids in zip(requests, encoded, strict=True):
+            if self.adds_bos and isinstance(request.prompt, str) and ids[:1] != [bos]:
+                ids.insert(0, bos)
+            if not ids:  # a model needs something to continue: an empty prompt is the start of a document
+                ids.append(next(i for i in (bos, self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None))
+        return encoded
+
+    def text(self, ids: list[int]) -> str:
+        said: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return said
+
+    def _template(self, request: Request, special: list[str]) -> str:
+        if not self.tokenizer.chat_template:
+            raise EngineError(
+                f"the tokenizer in {self.folder} has no chat template, and messages were asked of it. Put a chat_template.jinja into the folder, or set "
+                "the stage's `chat` to false"
+            )
+        try:
+            messages = [{**message, "content": plain(message["content"], special)} for message in request.prompt if isinstance(message, dict)]
+            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as e:
+            raise EngineError(f"the chat template in {self.folder} refuses request {request.id!r}: {e}") from None
+        return text
+
+
+def check(folder: Path) -> None:
+    """Raises ModelError for a folder that is not there or lacks what a model needs."""
+    if not folder.is_dir():
+        raise ModelError(f"no model folder {folder}. Make it with: dvc repro")
+    for what, patterns in NEEDED.items():
+        if not any(next(folder.glob(p), None) for p in patterns):
+            raise ModelError(f"{folder} has no {what}. Copy the missing file from where the model comes from, or make the folder again with: dvc repro")
+
+
+def _end_ids(folder: Path, tokenizer: Any) -> set[int]:
+    """Every token that the model's or the tokenizer's files call an end: chat models often list the end of a turn beside the end of a text."""
+    found: set[int] = {tokenizer.eos_token_id} - {None}
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        try:
+            said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            ids = said.get("eos_token_id")
+        except (ValueError, AttributeError) as e:
+            raise ModelError(f"{folder} cannot be loaded: {name}: {e}") from None
+        found |= {ids} if isinstance(ids, int) else set(ids or ())
+    return found
