@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stages.config.params import EngineParams, Hardware
+from stages.config.machine import EngineParams, Hardware
 from stages.engines.base import Request, Sampling, open_engine
 from stages.engines.finished import Finished
 

@@ -98,7 +98,9 @@ def made(folder: Path, model: str, prompts: int, rng: np.random.Generator) -> No
         candidates.select("candidate_id", "prompt_id")
         .with_columns(k=pl.lit(list(range(K)), pl.List(pl.Int32)))
         .explode("k")
-        .with_columns(judge=pl.lit(model), finish_reason=pl.lit("stop"), score=score, word=pl.Series(rng.integers(0, 10**9, total)))
+        .with_columns(
+            judge=pl.lit(model), finish_reason=pl.lit("stop"), score=score, expected=pl.lit(None, pl.Float64), word=pl.Series(rng.integers(0, 10**9, total))
+        )
         .with_columns(text=pl.format("The answer is relevant and covers {} in a useful way, but is not clearly organised. Score: {}", "word", "score"))
     )
     write(JUDGEMENTS, folder, judged.with_columns(text=pl.col("text").fill_null("I cannot say.")).select(*JUDGEMENTS.schema), model)

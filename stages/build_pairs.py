@@ -26,8 +26,8 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.build_pairs
     with Run("build_pairs", root, model) as run:
         prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
-        judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score"))  # not what the judge said: the largest column of the store
-        judged = judging.mean_scores(judgements)
+        judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score", "expected"))  # not what the judge said: the largest column of the store
+        judged = judging.mean_scores(judgements, params.judge_candidates.score)
         scores = pairing.fates(candidates, judged, min_margin=p.min_margin, rho=entry(params.aift, "aift", model).rho, signal=p.signal, seed=params.seed)
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():

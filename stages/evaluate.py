@@ -14,7 +14,7 @@ import polars as pl
 
 from stages.config.params import Params, load_params
 from stages.console.command import command
-from stages.engines.base import Completion, Engine, Sampling, chat_requests, frame, open_engine
+from stages.engines.base import Completion, Engine, Probe, Sampling, chat_requests, frame, open_engine
 from stages.method import evaluation, judging
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
@@ -63,8 +63,10 @@ def judge(engine: Engine, ranked: pl.DataFrame, template: str, model: str, param
     """JUDGED rows: the model's mean score of every held-out ranked answer."""
     p = params.evaluate
     asked = chat_requests(judging.judge_prompts(template, ranked), "candidate_id", "text")
-    said = engine.generate(asked, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens))
-    scores = judging.mean_scores(judging.judgements(ranked, frame(said), judge=model))
+    kind = params.judge_candidates.score
+    probe = Probe(*judging.PLACE) if kind == "expected" else None
+    said = engine.generate(asked, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, probe=probe))
+    scores = judging.mean_scores(judging.judgements(ranked, frame(said), judge=model), kind)
     return ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left").with_columns(judge=pl.lit(model)).select(list(JUDGED.schema))
 
 

@@ -2,13 +2,15 @@
 
     python -m stages.get_model M0
 
-Four sources (params `base.<name>`): `tinyworld` pretrains the embedded model from scratch; `hub` downloads a pinned revision; `local` copies a
-folder; `random` makes a small untrained Llama with a real context length, to try a pipeline on your data. Every source ends in the same form:
-safetensors, a tokenizer with a chat template and a pad token. Code in a model's repository is never run.
+Five sources (params `base.<name>`): `tinyworld` pretrains the embedded model from scratch; `hub` downloads a pinned revision; `local` copies a
+folder; `random` makes a small untrained Llama with a real context length, to try a pipeline on your data. These end in the same form: safetensors,
+a tokenizer with a chat template and a pad token. Code in a model's repository is never run. `server` writes down the name of a model that an
+OpenAI-compatible server has.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,9 @@ def fetch(base: Base, folder: Path, params: Params, root: Path) -> pl.DataFrame:
         rows = pretrain(folder, seed=params.seed, world=params.tinyworld, threads=params.hardware.threads)
     elif base.source == "random":
         checkpoint.random_llama(folder, seed=params.seed, max_context=params.engine.max_context)
+    elif base.source == "server":
+        (folder / "server.json").write_text(json.dumps({"model": base.repo}, indent=2) + "\n", encoding="utf-8")
+        return pl.DataFrame(schema=LOG_SCHEMA)
     elif base.source == "local":
         checkpoint.copy_local(root / base.path, folder)
     else:

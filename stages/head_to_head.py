@@ -40,7 +40,8 @@ def compare(run: Run, first: pl.DataFrame, second: pl.DataFrame, params: Params)
     """VERDICTS by a judge model, asked in both orders."""
     judge = Path(params.evaluate.compare_with).name
     asked = evaluation.compare_prompts(run.template(TEMPLATE), run.read(TEST_PROMPTS), first, second)
-    with open_engine(params.engine, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run) as engine:
+    engine_params = params.evaluate.judge_engine or params.engine
+    with open_engine(engine_params, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run) as engine:
         said = engine.generate(chat_requests(asked, "id", "text"), Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens))
     return evaluation.model_verdicts(first, second, asked, frame(said), judge=judge)
 

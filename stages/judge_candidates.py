@@ -1,15 +1,19 @@
 """judge_candidates: Mt scores each of its own answers K times (paper 2.2, step 3).
 
-python -m stages.judge_candidates M1
+    python -m stages.judge_candidates M1
+
+Another judge (`aift.M1.judge`), another engine for it (`judge_candidates.engine`) and its expected score instead of the sampled one
+(`judge_candidates.score`) are ours, off by default.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from stages.config.params import load_params
+from stages.config.params import entry, load_params
 from stages.console.command import command
-from stages.engines.base import Sampling, chat_requests, frame, open_engine
+from stages.console.errors import EngineError
+from stages.engines.base import Probe, Sampling, chat_requests, frame, open_engine
 from stages.method import judging
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
@@ -18,15 +22,21 @@ from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
 def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/judgements.parquet."""
     params = load_params(root)
-    p = params.judge_candidates
+    p, judge = params.judge_candidates, entry(params.aift, "aift", model).judge
     with Run("judge_candidates", root, model) as run:
         answers = run.read(CANDIDATES, model).join(run.read(PROMPTS, model).select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
         prompts = judging.judge_prompts(run.template(params.judge.template), answers)
-        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
-            said = engine.generate(chat_requests(prompts, "candidate_id", "text"), Sampling(p.k, p.temperature, p.top_p, p.max_tokens))
-        judgements = judging.judgements(answers, frame(said), judge=model)
+        sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens, probe=Probe(*judging.PLACE) if p.score == "expected" else None)
+        with open_engine(p.engine or params.engine, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run) as engine:
+            said = engine.generate(chat_requests(prompts, "candidate_id", "text"), sampling)
+        judgements = judging.judgements(answers, frame(said), judge=judge)
+        if p.score == "expected" and judgements["expected"].null_count() == len(judgements):
+            raise EngineError(
+                f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score could be read. "
+                "Use judge_candidates.score: sampled"
+            )
         run.write(JUDGEMENTS, judgements, model)
-        print(f"AIFT({model}): {len(judgements)} judgements, {judgements['score'].null_count()} could not be read")
+        print(f"AIFT({model}): {len(judgements)} judgements by {judge}, {judgements['score'].null_count()} could not be read")
 
 
 if __name__ == "__main__":

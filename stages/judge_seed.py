@@ -53,6 +53,7 @@ def written(ranked: pl.DataFrame, source: str) -> pl.DataFrame:
         pl.Series("text", texts, pl.String),
         pl.lit("stop").alias("finish_reason"),
         pl.Series("tokens", [len(t.split()) for t in texts], pl.Int32),
+        pl.lit(None, pl.List(pl.Float64)).alias("probs"),
     )
 
 

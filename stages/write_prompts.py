@@ -33,7 +33,7 @@ def main(model: str, root: Path = Path()) -> None:
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
         held_out = {*run.read(TEST_PROMPTS)["prompt"], *run.read(RANKED_VALID)["prompt"]}
         keep = prompting.PromptFilter(sorted(seeds), held_out, params.write_prompts.rouge_l)
-        with open_engine(params.engine, params.hardware, run.model(writer), model=writer, seed=params.seed, run=run) as engine:
+        with open_engine(params.write_prompts.engine or params.engine, params.hardware, run.model(writer), model=writer, seed=params.seed, run=run) as engine:
             written = write(engine, keep, ift, template, model, wanted, params)
         rows = prompting.prompts_frame(written, model, writer)
         kept = rows["dropped"].null_count()

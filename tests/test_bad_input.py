@@ -123,7 +123,7 @@ def rows(space, k_scores):
     """Prompts, candidates and judgements of AIFT(M1): one prompt, a judgement text per candidate."""
     prompts = pl.DataFrame([("p", "M1", "What?", "M0", [], None)], schema=PROMPTS.schema, orient="row")
     candidates = pl.DataFrame([(f"c{i}", "p", "M1", i, f"Answer {i}", "stop", 2) for i in range(len(k_scores))], schema=CANDIDATES.schema, orient="row")
-    judgements = pl.DataFrame([(f"c{i}", "p", "M1", 0, "said", "stop", s) for i, s in enumerate(k_scores)], schema=JUDGEMENTS.schema, orient="row")
+    judgements = pl.DataFrame([(f"c{i}", "p", "M1", 0, "said", "stop", s, None) for i, s in enumerate(k_scores)], schema=JUDGEMENTS.schema, orient="row")
     for table, frame in ((PROMPTS, prompts), (CANDIDATES, candidates), (JUDGEMENTS, judgements)):
         path = table_path(table, space.path, "M1")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from tests.workspace import ENV
 
 
 def judged(root, model, *scores):
-    rows = [(f"c{i}", "p", model, 0, f"text {score}", "stop", score) for i, score in scores]
+    rows = [(f"c{i}", "p", model, 0, f"text {score}", "stop", score, None) for i, score in scores]
     catalog.write(JUDGEMENTS, pl.DataFrame(rows, schema=JUDGEMENTS.schema, orient="row"), root, model)
 
 

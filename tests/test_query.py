@@ -23,7 +23,7 @@ EVIL = "a|b\n<script>alert(1)</script> \x1b[31m[bold]red[/] \u202etxt.exe \u200b
 
 
 def judged(root, *scores, text="fine"):
-    rows = [(f"c{i}", "p", "M1", 0, text, "stop", s) for i, s in enumerate(scores)]
+    rows = [(f"c{i}", "p", "M1", 0, text, "stop", s, None) for i, s in enumerate(scores)]
     catalog.write(JUDGEMENTS, pl.DataFrame(rows, schema=JUDGEMENTS.schema, orient="row"), root, "M1")
     return root
 

@@ -43,7 +43,7 @@ def store(root, texts, models=("M1",), prefix=""):
             p, c, d = f"{model}p{i}", f"{model}c{i}", f"{model}d{i}"
             rows[PROMPTS].append((p, model, text, "M0", [], None))
             rows[CANDIDATES] += [(c, p, model, 0, "chosen " + text, "stop", 5), (d, p, model, 1, "rejected " + text, "stop", 9)]
-            rows[JUDGEMENTS] += [(x, p, model, k, f"judged {k} {text}", "stop", s) for x, s in ((c, 5.0), (d, None)) for k in range(2)]
+            rows[JUDGEMENTS] += [(x, p, model, k, f"judged {k} {text}", "stop", s, None) for x, s in ((c, 5.0), (d, None)) for k in range(2)]
             rows[SCORES] += [(c, p, model, 5.0, 0.0, 2, "chosen"), (d, p, model, 1.0, 1.0, 1, "rejected")]
             rows[PAIRS].append((p, model, text, "chosen " + text, "rejected " + text, c, d, 5.0, 1.0))
         for table, found in rows.items():

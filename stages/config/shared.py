@@ -31,6 +31,8 @@ class Source(Section):
     def _hub_is_pinned(self) -> Source:
         if getattr(self, "source", None) == "hub" and not (self.repo and self.revision):
             raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
+        if getattr(self, "source", None) == "server" and not self.repo:
+            raise ValueError("source server needs repo, the name that the server gives the model")
         return self
 
 

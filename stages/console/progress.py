@@ -17,8 +17,8 @@ PLAIN_EVERY_S = 15.0
 def progress(label: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
     """Show how far `label` is; yields `advance(steps=1, note="")`, to be called as work ends.
 
-    `note` is a short free text beside the count ("loss 0.43", "14 k tokens/s"). Without a terminal, at most one plain line every 15 seconds
-    and one at the end.
+    `note` is a short free text beside the count ("loss 0.43", "14 k tokens/s"); steps that came `for_free` tell nothing of the time that is left.
+    Without a terminal, at most one plain line every 15 seconds and one at the end.
     """
     with (_bar if err.is_terminal else _lines)(label, total, unit) as advance:
         yield advance
@@ -38,8 +38,11 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(label, total=total, note="")
 
-        def advance(steps: int = 1, note: str = "") -> None:
-            bar.advance(task, steps)
+        def advance(steps: int = 1, note: str = "", *, for_free: bool = False) -> None:
+            if for_free:  # the speed is taken from what comes after
+                bar.reset(task, completed=int(bar.tasks[0].completed) + steps, note=note)
+            else:
+                bar.advance(task, steps)
             if note:
                 bar.update(task, note=note)
 
@@ -48,15 +51,17 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def _lines(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-    done, last_note, started = 0, "", time.monotonic()
+    done, given, last_note, started = 0, 0, "", time.monotonic()
     printed = started
 
     def line() -> None:
-        print(f"{label}: {done}/{total} {unit} {time.monotonic() - started:.0f} s {last_note}".rstrip(), flush=True)
+        took, worked = time.monotonic() - started, done - given
+        left = f", {took * (total - done) / worked:.0f} s left" if worked and done < total else ""
+        print(f"{label}: {done}/{total} {unit} {took:.0f} s{left} {last_note}".rstrip(), flush=True)
 
-    def advance(steps: int = 1, note: str = "") -> None:
-        nonlocal done, last_note, printed
-        done, last_note = done + steps, note or last_note
+    def advance(steps: int = 1, note: str = "", *, for_free: bool = False) -> None:
+        nonlocal done, given, last_note, printed
+        done, given, last_note = done + steps, given + steps * for_free, note or last_note
         if time.monotonic() - printed >= PLAIN_EVERY_S and done < total:
             printed = time.monotonic()
             line()

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, Protocol, TypedDict
 
 import polars as pl
 
-from stages.config.params import EngineParams, Hardware
+from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError
 from stages.console.progress import err, progress
 
@@ -33,6 +33,10 @@ ENGINES = {
     "transformers": ("stages.engines.transformers", "TransformersEngine"),
     "vllm": ("stages.engines.vllm", "VllmEngine"),
 }
+
+
+EXTRAS = {"openai": "openai", "ray": "ray", "vllm": "vllm"}
+"""Which extra of pyproject.toml an engine needs."""
 
 
 class Message(TypedDict):
@@ -123,6 +127,9 @@ class Batching(ABC):
     """What engines share: batches become completions in the order of the requests, with progress. The figures add up over calls."""
 
     name: str
+    asked: int = 0
+    kept: int = 0
+    """Completions that were asked for, and those of them that were found finished."""
     prompt_tokens: int = 0
     """Read; what completions of one prompt share counts once where it is computed once."""
     generated_tokens: int = 0
@@ -137,12 +144,14 @@ class Batching(ABC):
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be templated."""
         check_requests(requests)
-        started = time.monotonic()
+        started, total, kept = time.monotonic(), len(requests) * sampling.n, self.kept
+        self.asked += total
         done: dict[tuple[str, int], Completion] = {}
-        with progress(f"{self.name} writes", len(requests) * sampling.n, "texts") as advance:
+        with progress(f"{self.name} writes", total, "texts") as advance:
             for batch in self.batches(requests, sampling):
                 done.update(((c.id, c.n), c) for c in batch)
-                advance(len(batch), self.note(self.seconds + time.monotonic() - started))
+                advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
+                kept = self.kept
         self.seconds += time.monotonic() - started
         no_room = sum(c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values())
         if no_room:
@@ -151,13 +160,30 @@ class Batching(ABC):
         return [done[request.id, n] for request in requests for n in sampling.numbers]
 
     def note(self, seconds: float) -> str:
-        """What stands beside the count."""
-        return f"{self.generated_tokens / seconds:,.0f} tokens/s" if seconds else ""
+        """What stands beside the count: speed, share of what was kept, cost. `seconds`: since the first request."""
+        speed = f"{self.generated_tokens / seconds:,.0f} tokens/s" if seconds and self.generated_tokens else ""
+        kept = f"{self.kept:,} kept from before ({self.kept / self.asked:.0%})" if self.kept else ""
+        return ", ".join(part for part in (speed, kept, self.cost()) if part)
+
+    def cost(self) -> str:
+        """What was paid, in words; nothing for an engine that costs nothing."""
+        return ""
+
+    def summary(self) -> str:
+        """All calls together, in one line."""
+        read = f", {self.prompt_tokens:,} prompt tokens read" if self.prompt_tokens else ""
+        notes = f"; {note}" if (note := self.note(self.seconds)) else ""
+        return f"{self.name}: {self.asked:,} texts in {self.seconds:.0f} s; {self.generated_tokens:,} tokens written{read}{notes}"
 
 
 def completion_seed(seed: int, request_id: str, n: int) -> int:
     """63-bit seed of completion `n` of a request: stable across runs, machines and batches."""
     return int.from_bytes(hashlib.sha256(f"{seed}\x1f{request_id}\x1f{n}".encode()).digest()[:8], "big") >> 1
+
+
+def request_seed(seed: int, request_id: str) -> int:
+    """31-bit seed for engines that take one seed for a request's n completions; number i of them then has this seed plus i."""
+    return completion_seed(seed, request_id, 0) % 2**31
 
 
 def check_requests(requests: Sequence[Request]) -> None:
@@ -181,8 +207,21 @@ def prompt_text(request: Request) -> str:
 
 def frame(completions: Sequence[Completion]) -> pl.DataFrame:
     """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32, probs List(Float64)?; it may be empty."""
-    schema = {"id": pl.String, "n": pl.Int32, "text": pl.String, "finish_reason": pl.String, "tokens": pl.Int32, "probs": pl.List(pl.Float64)}
+    types = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
+    schema = dict(zip(Completion._fields, types, strict=True))
     return pl.DataFrame(completions, schema=schema, orient="row")
+
+
+def make(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> AbstractContextManager[Engine]:
+    """The engine itself; its module is imported here, since an engine whose work is all done needs none. Raises as `open_engine`."""
+    module, cls = ENGINES[engine.name]
+    try:
+        made: AbstractContextManager[Engine] = getattr(importlib.import_module(module), cls)(engine, hardware, model_dir, model=model, seed=seed)
+    except ModuleNotFoundError as e:
+        extra = EXTRAS.get(engine.name)
+        how = f"pip install -c constraints.txt -e '.[{extra}]'" if extra else f"pip install {e.name}"
+        raise EngineError(f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: {how}") from None
+    return made
 
 
 @contextmanager
@@ -197,11 +236,6 @@ def open_engine(engine: EngineParams, hardware: Hardware, model_dir: Path, *, mo
         near = difflib.get_close_matches(engine.name, ENGINES, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise EngineError(f"engine.name: unknown engine {engine.name!r}{hint} Known engines: {', '.join(sorted(ENGINES))}")
-    module, cls = ENGINES[engine.name]
-    try:
-        make = getattr(importlib.import_module(module), cls)
-    except ModuleNotFoundError as e:
-        raise EngineError(f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: pip install {e.name}") from None
     make_it = partial(make, engine, hardware, Path(model_dir), model=model, seed=seed)
     if run is None:
         with make_it() as opened:

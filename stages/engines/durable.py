@@ -13,9 +13,9 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from stages.config.params import EngineParams
+from stages.config.machine import EngineParams
 from stages.console.command import Interrupted
 from stages.console.errors import EngineError
 from stages.console.progress import err
@@ -38,20 +38,24 @@ DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 class DurableEngine(Batching):
-    """The engine that `make` opens, which is when something is left to generate. `kept`: completions found finished, over all calls."""
+    """The engine that `make` opens, which is when something is left to generate."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[Engine]], engine: EngineParams, model_dir: Path, *, model: str, seed: int, run: Stage) -> None:
         self.name, self.seed, self.run, self.make = model, seed, run, make
-        files, packages = DECIDES[engine.name]
-        decides = {
+        works = [engine.name, engine.inner] if engine.name == "ray" else [engine.name]
+        decides: dict[str, Any] = {
             "engine": engine.model_dump(),
             "model": model,
             "files": run.hash_of(model_dir),
-            "code": [hashlib.sha256((HERE / file).read_bytes()).hexdigest() for file in files],
-            "versions": {package: importlib.metadata.version(package) for package in packages},
+            "code": [hashlib.sha256((HERE / file).read_bytes()).hexdigest() for name in works for file in DECIDES[name][0]],
+            "versions": {package: version(package) for name in works for package in DECIDES[name][1]},
         }
+        if engine.name == "openai":
+            from stages.engines.openai import server_identity
+
+            decides["server"] = server_identity(model_dir, model)
         self.identity = json.dumps(decides, sort_keys=True).encode()
-        self.kept, self.new = 0, 0
+        self.new = 0
         self.stack = ExitStack()
         self.inner: Engine | None = None
 
@@ -60,6 +64,8 @@ class DurableEngine(Batching):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if not kind and self.asked:
+            print(self.summary())
         self.stack.close()
         if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
             err.print(f"{self.new:,} texts that {self.name} wrote in this run are kept: the same command goes on from there", markup=False)
@@ -84,6 +90,7 @@ class DurableEngine(Batching):
                     break
                 self.finished.keep(by_request(batch, keys), model=self.name, stage=self.run.stage)
                 self.new += len(batch)
+                self.prompt_tokens = getattr(self.inner, "prompt_tokens", 0)
                 self.generated_tokens += sum(c.tokens for c in batch)
                 yield batch
 
@@ -102,9 +109,18 @@ class DurableEngine(Batching):
             self.run.check_inputs()  # the model that was loaded is the one that was hashed
         return self.inner
 
-    def note(self, seconds: float) -> str:
-        notes = [super().note(seconds)] if self.new else []
-        return ", ".join([*notes, *([f"{self.kept:,} kept from before"] if self.kept else [])])
+    def cost(self) -> str:
+        return self.inner.cost() if isinstance(self.inner, Batching) else ""
+
+
+def version(package: str) -> str | None:
+    """Of an installed package, None without it; vLLM's CPU build has a name of its own."""
+    for name in (package, f"{package}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return None
 
 
 def by_request(batch: Sequence[Completion], keys: dict[str, bytes]) -> Iterator[tuple[bytes, list[Completion]]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from stages.console.errors import EngineError, ModelError
 from stages.console.text import plain
-from stages.engines.base import Request
+from stages.engines.base import Completion, Probe, Request
+from stages.engines.probing import read_probe
 
 ADAPTER = "adapter"
 """Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json, adapter_model.safetensors."""
@@ -36,6 +38,7 @@ class Prompts:
         # a tokenizer may put a bos before every text; known once, so that a text that already begins with it gets no second one
         self.adds_bos = self.tokenizer.bos_token_id is not None and self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
         self.end_ids = _end_ids(folder, self.tokenizer)
+        self.known_pieces: dict[tuple[str, ...], dict[int, str]] = {}
 
     def encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Token ids of each prompt, at least one. A chat template writes its own special tokens; a plain text gets a bos if the tokenizer gives one.
@@ -56,6 +59,40 @@ class Prompts:
     def text(self, ids: list[int]) -> str:
         said: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return said
+
+    def max_context(self, wanted: int) -> int:
+        """`wanted`, or what the model was made for when that is less."""
+        limit = getattr(AutoConfig.from_pretrained(self.folder, local_files_only=True).get_text_config(), "max_position_embeddings", None)
+        return min(wanted, limit) if limit else wanted
+
+    def completion(self, request_id: str, n: int, ids: list[int], room: int, stop: Sequence[str]) -> Completion:
+        """Token ids as a model wrote them, end token, stop string and padding included."""
+        end = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
+        finished, ids = end < min(room, len(ids)), ids[: min(end, room)]
+        text = self.text(ids)
+        cut = min((at for s in stop if (at := text.find(s)) >= 0), default=-1)
+        if cut >= 0:  # how many tokens it took to write the stop string: what follows is padding
+            wrote = bisect.bisect_left(range(len(ids)), True, key=lambda k: any(s in self.text(ids[:k]) for s in stop))
+            return Completion(request_id, n, text[:cut], "stop", wrote)
+        return Completion(request_id, n, text, "stop" if finished else "length", len(ids))
+
+    def pieces(self, among: tuple[str, ...]) -> dict[int, str]:
+        """Text of every token that can end in one of `among` after something that is no word: ` 4`, `:4`. Decoded behind another token, since some
+        tokenizers drop a leading space."""
+        if among not in self.known_pieces:
+            before = self.tokenizer(":", add_special_tokens=False).input_ids
+            texts = self.tokenizer.batch_decode([[*before, i] for i in range(len(self.tokenizer))], clean_up_tokenization_spaces=False)
+            head = len(self.tokenizer.decode(before, clean_up_tokenization_spaces=False))
+            ends = [(i, text[head:], choice) for i, text in enumerate(texts) for choice in among if text[head:].endswith(choice)]
+            self.known_pieces[among] = {i: text for i, text, choice in ends if not any(map(str.isalnum, text.removesuffix(choice)))}
+        return self.known_pieces[among]
+
+    def probs(self, probe: Probe, said: Completion, ids: list[int], likely: Callable[[int], Mapping[int, float]]) -> list[float] | None:
+        """`Completion.probs`. `likely(step)`: the probability of each token of `pieces` in place of token `step` of `ids`."""
+        pieces = self.pieces(probe.among)
+        return read_probe(
+            probe, said.text, said.tokens, lambda i: len(self.text(ids[:i])), lambda i: {pieces[t]: p for t, p in likely(i).items() if t in pieces}
+        )
 
     def _template(self, request: Request, special: list[str]) -> str:
         if not self.tokenizer.chat_template:

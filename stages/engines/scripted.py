@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from stages.config.params import EngineParams, Hardware
+from stages.config.machine import EngineParams, Hardware
 from stages.engines.base import Batching, Completion, Request, Sampling, completion_seed, prompt_text
 
 DULL = "It depends, and"  # an answer that opens so gets the same score from every judge

@@ -8,7 +8,6 @@ the hardware: prompts of like length together, and as many as `chunk` tokens hol
 
 from __future__ import annotations
 
-import bisect
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,10 +25,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from stages.config.params import EngineParams, Hardware
+from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Batching, Completion, Probe, Request, Sampling, completion_seed
-from stages.engines.probing import read_probe
 from stages.engines.prompts import ADAPTER, Prompts
 from stages.engines.seeded import SeededSampling
 
@@ -70,9 +68,9 @@ class Probed(LogitsProcessor):
         self.recorded.append((scores[:, self.tokens].double() - scores.double().logsumexp(-1, keepdim=True)).exp())
         return scores
 
-    def steps(self) -> torch.Tensor:
-        """(rows, steps, tokens)"""
-        return torch.stack(self.recorded, 1).cpu()
+    def read(self, prompts: Prompts, probe: Probe, said: Completion, ids: list[int], row: int) -> list[float] | None:
+        """`Completion.probs` of one row of the batch."""
+        return prompts.probs(probe, said, ids, lambda step: dict(zip(self.tokens, self.recorded[step][row].tolist(), strict=True)))
 
 
 class TransformersEngine(Batching):
@@ -93,13 +91,10 @@ class TransformersEngine(Batching):
         self.tokenizer = self.prompts.tokenizer
         self.model = _load(model_dir, getattr(torch, engine.dtype))
         self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        self.max_context = min(engine.max_context, limit) if limit else engine.max_context
-        self.end_ids = self.prompts.end_ids
+        self.max_context, self.end_ids = self.prompts.max_context(engine.max_context), self.prompts.end_ids
         # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
         self.model.generation_config = GenerationConfig()
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None)
-        self.known_pieces: dict[Probe, dict[int, str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +144,7 @@ class TransformersEngine(Batching):
         cache = self._read_once(ids, mask, sampling.n) if sampling.n > 1 and width > 1 else None
         rows = [(p, n) for p in chunk for n in sampling.numbers]
         processors, stopping = LogitsProcessorList(), StoppingCriteriaList()
-        probed = Probed(self.pieces(sampling.probe)) if sampling.probe else None
+        probed = Probed(self.prompts.pieces(sampling.probe.among)) if sampling.probe else None
         if probed:
             processors.append(probed)
         if sampling.temperature > 0:
@@ -167,27 +162,11 @@ class TransformersEngine(Batching):
             logits_processor=processors,
             stopping_criteria=stopping,
         )
-        said = [self._completion(p, n, ids, sampling) for (p, n), ids in zip(rows, out[:, width:].tolist(), strict=True)]
+        ended = out[:, width:].tolist()
+        said = [self.prompts.completion(p.id, n, ids, p.room, sampling.stop) for (p, n), ids in zip(rows, ended, strict=True)]
         if not probed or not sampling.probe:
             return said
-        texts, steps = out[:, width:].tolist(), probed.steps()
-        return [c._replace(probs=self._probs(sampling.probe, c, ids, row)) for c, ids, row in zip(said, texts, steps, strict=True)]
-
-    def pieces(self, probe: Probe) -> dict[int, str]:
-        """Text of every token that can end in one of `probe.among` after something that is no word: ` 4`, `:4`. Behind another token, since some
-        tokenizers drop a leading space."""
-        if probe not in self.known_pieces:
-            before = self.tokenizer(":", add_special_tokens=False).input_ids
-            texts = self.tokenizer.batch_decode([[*before, i] for i in range(len(self.tokenizer))], clean_up_tokenization_spaces=False)
-            head = len(self.tokenizer.decode(before, clean_up_tokenization_spaces=False))
-            ends = [(i, text[head:], c) for i, text in enumerate(texts) for c in probe.among if text[head:].endswith(c)]
-            self.known_pieces[probe] = {i: text for i, text, c in ends if not any(map(str.isalnum, text.removesuffix(c)))}
-        return self.known_pieces[probe]
-
-    def _probs(self, probe: Probe, said: Completion, ids: list[int], steps: torch.Tensor) -> list[float] | None:
-        """steps (steps, tokens of `pieces`): probabilities that were recorded."""
-        texts = list(self.pieces(probe).values())
-        return read_probe(probe, said.text, said.tokens, lambda i: len(self.prompts.text(ids[:i])), lambda i: dict(zip(texts, steps[i].tolist(), strict=True)))
+        return [c._replace(probs=probed.read(self.prompts, sampling.probe, c, ids, row)) for row, (c, ids) in enumerate(zip(said, ended, strict=True))]
 
     def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache:
         """Keys and values of each prompt but its last token, repeated n times: what the n completions of a prompt share is computed once."""
@@ -195,16 +174,6 @@ class TransformersEngine(Batching):
         cache = self.model.base_model(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True).past_key_values
         cache.batch_repeat_interleave(n)
         return cache
-
-    def _completion(self, prompt: _Prompt, n: int, ids: list[int], sampling: Sampling) -> Completion:
-        end = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
-        finished, ids = end < min(prompt.room, len(ids)), ids[: min(end, prompt.room)]
-        text = self.prompts.text(ids)
-        cut = min((at for s in sampling.stop if (at := text.find(s)) >= 0), default=-1)
-        if cut >= 0:  # how many tokens it took to write the stop string: what follows is padding
-            wrote = bisect.bisect_left(range(len(ids)), True, key=lambda k: any(s in self.prompts.text(ids[:k]) for s in sampling.stop))
-            return Completion(prompt.id, n, text[:cut], "stop", wrote)
-        return Completion(prompt.id, n, text, "stop" if finished else "length", len(ids))
 
     def _clamp_positions(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """A finished row is padded until its chunk ends, past the last position that a model with learned positions knows."""

@@ -6,6 +6,8 @@ A judgement is text; a score is a number. A judgement that cannot be read has th
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Literal
 
 import polars as pl
 
@@ -18,6 +20,9 @@ BEST = 5.0
 # The label, a colon, then a number on the same line, in the dress that models give it: `Score: 4`, `**Score:** <4>`, `"score": 4`. The rubric's
 # own numbers have no such label. Group 1 is the label, group 2 the number.
 SCORE = re.compile(r"""(?<![^\W_])(score)[*_`"' \t\xa0]*[:：][*_`"' \t\xa0~<\[({]*([+\-−]?[0-9]+(?:[.,][0-9]+)*)""", re.IGNORECASE)
+CHOICES = ("0", "1", "2", "3", "4", "5")
+PLACE = (f"(?i){SCORE.pattern}", 2, CHOICES)
+"""Where the judge's own probabilities are wanted, and of what: pattern, group, choices (`engines.base.Probe`)."""
 # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
 SAME = re.compile(
     r"""[*_`"'>\])}]*(?:[ \t]*(?:points?|stars?)\b)?"""
@@ -47,6 +52,16 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
     return score if score <= BEST and (2 * score).is_integer() else None
 
 
+def expected(probs: Sequence[float] | None) -> float | None:
+    """Mean score under the judge's probabilities of 0 to 5 (`CHOICES`), taken as adding up to 1; None when they are not known or all 0.
+
+    Rounded to 1/1024, so that sums are exact and no order of rows can change a mean.
+    """
+    if probs is None or not sum(probs):
+        return None
+    return round(sum(score * p for score, p in enumerate(probs)) / sum(probs) * 1024) / 1024
+
+
 def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
     """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id, prompt_id, prompt, response).
 
@@ -62,7 +77,7 @@ def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> pl.DataFrame:
-    """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text, finish_reason.
+    """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text, finish_reason, probs (of `PLACE`).
 
     Matched by id, never by position. Raises TableError naming the first id that is no answer, or an answer that lacks one of its K completions.
     """
@@ -76,20 +91,23 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
     if len(wrong):
         candidate, _, seen = wrong.row(0)
         raise TableError(f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every answer the same number of times")
-    scores = [read_score(text, reason) for text, reason in completions.select("text", "finish_reason").iter_rows()]
-    read = completions.with_columns(pl.Series("score", scores, dtype=pl.Float64), pl.col("n").alias("k"), pl.lit(judge).alias("judge"))
+    said = completions.select("text", "finish_reason", "probs")
+    scores = pl.Series("score", [read_score(text, reason) for text, reason, _ in said.iter_rows()], dtype=pl.Float64)
+    means = pl.Series("expected", [expected(probs) for _, _, probs in said.iter_rows()], dtype=pl.Float64)
+    read = completions.with_columns(scores, means, k="n", judge=pl.lit(judge))
+    read = read.with_columns(expected=pl.when(pl.col("score").is_not_null()).then("expected"))
     joined = answers.select("candidate_id", "prompt_id").with_row_index("row").join(read, left_on="candidate_id", right_on="id")
     return joined.sort("row", "k").select(pl.col(name).cast(dtype) for name, dtype in JUDGEMENTS.schema.items())
 
 
-def mean_scores(judgements: pl.DataFrame) -> pl.DataFrame:
-    """One row per answer, sorted by candidate_id: candidate_id, prompt_id, score, spread, variance, parsed.
+def mean_scores(judgements: pl.DataFrame, kind: Literal["sampled", "expected"] = "sampled") -> pl.DataFrame:
+    """One row per answer, sorted by candidate_id: candidate_id, prompt_id, score, spread, variance, parsed; of the written scores or the expected.
 
     score: mean of the readable judgements, not rounded; spread: highest minus lowest; variance: of the readable ones (over their number).
-    All three are null when none could be read; parsed (Int32) says how many could. Scores are halves, so all sums are exact, and no order of
-    the rows can change a result.
+    All three are null when none could be read; parsed (Int32) says how many could. Scores are halves or 1024ths, so all sums are exact, and no
+    order of the rows can change a result.
     """
-    score = pl.col("score")
+    score = pl.col("score" if kind == "sampled" else "expected")
     n, total, squares = score.count().cast(pl.Float64), score.sum(), (score * score).sum()
     some = pl.when(score.count() > 0)
     return (

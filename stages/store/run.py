@@ -94,9 +94,9 @@ class Run:
             raise ParamsError(f"template {name} cannot be read: {e}. Its name stands in params.yaml") from None
 
     def model(self, name: str) -> Path:
-        """Folder of an input model. Raises ModelError when it is not there."""
+        """Folder of an input model; one that a server has holds server.json alone. Raises ModelError when it is not there."""
         path = catalog.model_dir(self.root, name)
-        if not (path / "config.json").is_file():
+        if not any((path / name).is_file() for name in ("config.json", "server.json")):
             raise ModelError(f"{path} holds no model (no config.json). Run: dvc repro")
         return self.watch(path)
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from stages.config.params import Hardware, TrainDpo, TrainSft
+from stages.config.machine import Hardware
+from stages.config.params import TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.console.progress import progress
 from stages.console.text import plain

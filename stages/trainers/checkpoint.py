@@ -23,6 +23,8 @@ ALLOWED = (
     "merges.txt",
     "*.model",
     "chat_template.jinja",
+    "adapter/adapter_config.json",  # a LoRA adapter that goes over the model: a writer or judge may have one
+    "adapter/*.safetensors",
 )
 CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 
@@ -46,7 +48,9 @@ def copy_local(source: Path, folder: Path) -> None:
         raise ModelError(f"{source} is no folder. Its name stands in params.yaml, base.<name>.path")
     for pattern in ALLOWED:
         for file in sorted(source.glob(pattern)):
-            shutil.copy2(file, folder / file.name)
+            target = folder / file.relative_to(source)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy2(file, target)
 
 
 def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
@@ -67,7 +71,7 @@ def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=2,
         max_position_embeddings=max_context,
         bos_token_id=0,
         eos_token_id=1,

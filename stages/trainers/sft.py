@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from stages.config.params import Hardware, TrainSft
+from stages.config.machine import Hardware
+from stages.config.params import TrainSft
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, threads, train, turns
 

@@ -1,4 +1,4 @@
-"""A random Llama of 30 thousand parameters with a byte-level tokenizer and a chat template, saved as any model folder is."""
+"""A random Llama of 80 thousand parameters with a byte-level tokenizer and a chat template, saved as any model folder is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE, vocab
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<end>", pad_token="<pad>")
     tokenizer.chat_template = template
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     shape |= {"max_position_embeddings": 128, "initializer_range": 0.2} | config
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, tie_word_embeddings=True, **shape))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.console.errors import TableError
-from stages.method.judging import SCORE, judge_prompts, judgements, mean_scores, read_score
+from stages.method.judging import PLACE, SCORE, expected, judge_prompts, judgements, mean_scores, read_score
 from stages.store.tables import JUDGEMENTS
 
 
@@ -140,9 +141,9 @@ def test_no_candidate_can_show_the_judge_a_readable_score(response: str) -> None
 # --- judgements ---
 
 
-def completions(*rows: tuple[str, int, str, str]) -> pl.DataFrame:
+def completions(*rows: tuple[str, int, str, str], probs: list[float] | None = None) -> pl.DataFrame:
     schema = {"id": pl.String, "n": pl.Int64, "text": pl.String, "finish_reason": pl.String}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(tokens=pl.lit(3))
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(tokens=pl.lit(3), probs=pl.lit(probs, pl.List(pl.Float64)))
 
 
 SAID = completions(("c1", 1, "no idea", "stop"), ("c2", 0, "Score: 4", "stop"), ("c1", 0, "Score: 2", "length"), ("c2", 1, "Score: 3.5", "stop"))
@@ -152,10 +153,10 @@ def test_judgements_join_by_id_and_unreadable_is_null() -> None:
     rows = judgements(ANSWERS, SAID, judge="M1")
     assert dict(rows.schema) == JUDGEMENTS.schema
     assert rows.rows() == [
-        ("c2", "p1", "M1", 0, "Score: 4", "stop", 4.0),
-        ("c2", "p1", "M1", 1, "Score: 3.5", "stop", 3.5),
-        ("c1", "p1", "M1", 0, "Score: 2", "length", None),
-        ("c1", "p1", "M1", 1, "no idea", "stop", None),
+        ("c2", "p1", "M1", 0, "Score: 4", "stop", 4.0, None),
+        ("c2", "p1", "M1", 1, "Score: 3.5", "stop", 3.5, None),
+        ("c1", "p1", "M1", 0, "Score: 2", "length", None, None),
+        ("c1", "p1", "M1", 1, "no idea", "stop", None, None),
     ]
     assert judgements(ANSWERS, SAID.reverse(), judge="M1").equals(rows)
 
@@ -175,6 +176,48 @@ def test_no_judgements_at_all_is_an_error_unless_there_are_no_answers() -> None:
     with pytest.raises(TableError, match="'c2' has 0 of 0"):
         judgements(ANSWERS, SAID[:0], judge="M1")
     assert dict(judgements(ANSWERS[:0], SAID[:0], judge="M1").schema) == JUDGEMENTS.schema
+
+
+@pytest.mark.parametrize(
+    ("probs", "mean"),
+    [
+        (None, None),
+        ([0.0] * 6, None),
+        ([0, 0, 0, 0, 1.0, 0], 4.0),
+        ([0, 0, 0, 0, 0.25, 0.75], 4.75),
+        ([0, 0, 0, 0, 0.1, 0.3], 4.75),  # of what is there
+        ([0.5, 0, 0, 0, 0, 0.5], 2.5),
+        ([0.3, 0.3, 0.3, 0, 0, 0], 1.0),
+    ],
+)
+def test_the_expected_score_is_the_mean_under_the_judges_probabilities(probs: list[float] | None, mean: float | None) -> None:
+    assert expected(probs) == mean
+
+
+@given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
+def test_an_expected_score_lies_between_the_choices_and_is_a_1024th(probs: list[float]) -> None:
+    mean = expected(probs)
+    assert mean is None or (0 <= mean <= 5 and (1024 * mean).is_integer())
+
+
+def test_a_judgement_that_cannot_be_read_has_no_expected_score() -> None:
+    said = completions(("c1", 0, "Score: 9", "stop"), ("c2", 0, "Score: 4", "stop"), probs=[0, 0, 0, 0, 0.5, 0.5])
+    rows = judgements(ANSWERS, said, judge="M1")
+    assert rows.select("candidate_id", "score", "expected").rows() == [("c2", 4.0, 4.5), ("c1", None, None)]
+    means = mean_scores(rows, "expected")
+    assert means.select("candidate_id", "score", "parsed").rows() == [("c1", None, 0), ("c2", 4.5, 1)]
+    assert mean_scores(rows)["score"].to_list() == [None, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("good. Score: 4", 13), ("Score: 2\nno: **Score:** 4", 24), ("score 5", None), ("Score: <n>", None), ("Score: 4/10", 7)],
+)
+def test_the_probed_place_is_where_the_last_score_is_read(text: str, place: int | None) -> None:
+    pattern, group, choices = PLACE
+    found = list(re.finditer(pattern, text))
+    assert (found[-1].start(group) if found else None) == place
+    assert choices == ("0", "1", "2", "3", "4", "5")
 
 
 # --- mean scores ---

@@ -54,8 +54,8 @@ def store(tmp_path_factory):
     put(root, CANDIDATES, [("d1", "q1", "M2", 0, "meow", "stop", 20), ("d2", "q1", "M2", 1, "purr", "stop", 30)], "M2")
     put(root, CANDIDATES, [("e1", "r1", "M10", 0, "x", "stop", 50)], "M10")
     said = {"c1": (5, 5, 4), "c2": (1, 4, None), "c3": (3, 3, 3), "c5": (4, 4, 4), "c6": (4, 4, 4), "c7": (None, None, None)}
-    put(root, JUDGEMENTS, [(c, "p1", "M1", k, f"{c} {k}", "stop", s) for c, scores in said.items() for k, s in enumerate(scores)], "M1")
-    put(root, JUDGEMENTS, [("d1", "q1", "M2", 0, "good", "stop", 5.0), ("d2", "q1", "M2", 0, "poor", "stop", 3.0)], "M2")
+    put(root, JUDGEMENTS, [(c, "p1", "M1", k, f"{c} {k}", "stop", s, None) for c, scores in said.items() for k, s in enumerate(scores)], "M1")
+    put(root, JUDGEMENTS, [("d1", "q1", "M2", 0, "good", "stop", 5.0, None), ("d2", "q1", "M2", 0, "poor", "stop", 3.0, None)], "M2")
     put(
         root,
         SCORES,

@@ -18,9 +18,9 @@ def put(root, table, rows, model=None):
 @pytest.fixture
 def root(tmp_path):
     put(tmp_path, IFT_TRAIN, [("i1", "it's", "ok", "people", "1")])
-    put(tmp_path, SEED_JUDGEMENTS, [("c", "p", "SFT", 0, "said", "stop", None)])
+    put(tmp_path, SEED_JUDGEMENTS, [("c", "p", "SFT", 0, "said", "stop", None, None)])
     for model in ("M2", "M10"):
-        put(tmp_path, JUDGEMENTS, [(f"c{model}", "p", model, 0, "said", "stop", 4.0)], model)
+        put(tmp_path, JUDGEMENTS, [(f"c{model}", "p", model, 0, "said", "stop", 4.0, None)], model)
     return tmp_path
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
-from stages.config.params import EngineParams, Hardware
+from stages.config.machine import EngineParams, Hardware
 from stages.engines.base import Request, open_engine
 from stages.trainers import checkpoint
 from stages.trainers.arguments import turns

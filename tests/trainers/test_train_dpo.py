@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.config.params import Hardware, TrainDpo
+from stages.config.machine import Hardware
+from stages.config.params import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import train
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo

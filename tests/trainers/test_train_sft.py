@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.config.params import Hardware, TrainSft
+from stages.config.machine import Hardware
+from stages.config.params import TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.trainers.arguments import lengths, load, turns
 from stages.trainers.sft import sft_trainer, train_sft

@@ -1,0 +1,251 @@
+"""Engines beside what they stand on: the same requests through our interface, kept in the database, and handed straight to vLLM and to `generate`.
+
+    python -m benchmarks.engines batching --prompts FILE     by length and by tokens, against a fixed number in the order of arrival
+    python -m benchmarks.engines pipeline ENGINE             sample_candidates and judge_candidates, ours against bare; ENGINE transformers or vllm
+    python -m benchmarks.engines prefix ENGINE               K judgements of a prompt in one request, against K requests
+
+FILE holds ranked answers in Open Assistant's schema; without it the prompts are the embedded world's. The model is a Llama with random weights and a
+tokenizer of the prompts' own words: what it writes is noise, what it costs is not. Each ratio is of one process, the two sides in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from stages.config.machine import EngineParams, Hardware, Server
+from stages.config.params import load_params
+from stages.engines.base import Engine, Request, Sampling, open_engine
+from stages.engines.durable import DurableEngine
+from stages.engines.prompts import Prompts as PromptsOf
+from stages.engines.transformers import _Prompt
+from stages.method.prompting import render
+from stages.method.seeds import ranked_answers
+from stages.store.messages import read_file
+from stages.tinyworld.demonstrators import seed_tables
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+CONTEXT, CHUNK = 2048, 32_768
+ROOT = Path(__file__).parents[1]
+JUDGE = ROOT / "stages/templates/judge.jinja"
+SHAPES = {
+    "3M": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
+    "24M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8},
+}
+Prompts = Annotated[Path | None, typer.Option(help="ranked answers in Open Assistant's schema")]
+Requests = Annotated[int, typer.Option(help="how many prompts")]
+Parameters = Annotated[str, typer.Option(help=f"size of the model: {', '.join(SHAPES)}")]
+
+
+class Stage:
+    """A stage with nothing but a place for what it finishes."""
+
+    def __init__(self, finished: Path) -> None:
+        self.stage, self.finished = "benchmark", finished
+
+    def hash_of(self, path: Path) -> str:
+        return str(path)
+
+    def check_inputs(self) -> None:
+        pass
+
+    def computing(self) -> Any:
+        return nullcontext()
+
+
+@app.command()
+def batching(
+    prompts: Prompts = None,
+    requests: Requests = 192,
+    fixed: Annotated[int, typer.Option(help="prompts in a fixed batch")] = 32,
+    parameters: Parameters = "3M",
+) -> None:
+    """One answer of at most 64 tokens to each prompt; both sides may hold as many tokens at a time as the largest fixed batch."""
+    with world(prompts, requests, parameters) as (folder, texts, _):
+        asked, sampling = chat(texts), Sampling(1, 0.7, 0.9, 64)
+        encoded = PromptsOf(folder).encode(asked)
+        lengths = sorted(map(len, encoded))
+        chunk = fixed * (lengths[-1] + sampling.max_tokens)
+        print(f"{len(asked)} prompts of {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}; at most {chunk:,} tokens at a time")
+        with engine_of("transformers", folder, chunk) as engine:
+            as_they_come = [encoded[start : start + fixed] for start in range(0, len(encoded), fixed)]
+            side_by_side(
+                {
+                    f"fixed batches of {fixed}, as they come": lambda: generate(engine, as_they_come, sampling),
+                    "by length and by tokens (ours)": lambda: tokens_of(engine, asked, sampling),
+                }
+            )
+
+
+@app.command()
+def pipeline(name: str, prompts: Prompts = None, requests: Requests = 96, parameters: Parameters = "24M") -> None:
+    """Tokens a second of both generating stages: N = 4 answers of each prompt, K = 3 judgements of each answer. Bare gets the same batches and seeds."""
+    with world(prompts, requests, parameters) as (folder, texts, judged), engine_of(name, folder) as engine, TemporaryDirectory() as databases:
+        places = itertools.count()
+        answering, judging = Sampling(4, 0.7, 0.9, 64), Sampling(3, 0.7, 0.9, 64)
+        for stage, asked, sampling in (("sample_candidates", chat(texts), answering), ("judge_candidates", chat(judged), judging)):
+
+            def ours(asked: list[Request] = asked, sampling: Sampling = sampling) -> int:
+                run = Stage(Path(databases) / f"{next(places)}.sqlite")
+                with DurableEngine(lambda: nullcontext(engine), parameters_of(name), folder, model="M1", seed=1, run=run) as durable:
+                    return tokens_of(durable, asked, sampling)
+
+            print(f"{stage}: {len(asked)} requests of {sampling.n}")
+            side_by_side({"bare": bare(name, engine, folder, asked, sampling), "ours, kept": ours})
+
+
+@app.command()
+def prefix(name: str, prompts: Prompts = None, requests: Requests = 64, k: Annotated[int, typer.Option()] = 3, parameters: Parameters = "24M") -> None:
+    """K judgements of each answer."""
+    with world(prompts, requests, parameters) as (folder, _, judged), engine_of(name, folder) as engine:
+        asked, sampling = chat(judged), Sampling(k, 0.7, 0.9, 32)
+        apart = [Request(f"{r.id}-{i}", r.prompt) for r in asked for i in range(k)]
+        read: dict[str, int] = {}
+
+        def count(label: str, what: list[Request], how: Sampling) -> Callable[[], int]:
+            def run() -> int:
+                before = engine.prompt_tokens
+                total = tokens_of(engine, what, how)
+                read[label] = engine.prompt_tokens - before
+                return total
+
+            return run
+
+        one, many = f"one request, n = {k}", f"{k} requests"
+        side_by_side({many: count(many, apart, sampling._replace(n=1)), one: count(one, asked, sampling)})
+        print(f"prompt tokens asked for: {many} {read[many]:,}, {one} {read[one]:,} ({read[many] / read[one]:.1f} times)")
+
+
+def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: Sampling) -> Callable[[], int]:
+    """The same token ids, sampling and seeds, straight to vLLM's `LLM.generate`; or, without seeds, the same batches to transformers' `generate`."""
+    encoded = PromptsOf(folder).encode(asked)
+    if name == "transformers":
+        ids = dict(zip((r.id for r in asked), encoded, strict=True))
+        cut = engine._cut([_Prompt(i, tokens, sampling.max_tokens) for i, tokens in ids.items()], sampling)
+        batches = [[prompt.ids for prompt in batch] for batch in cut]
+        return lambda: generate(engine, batches, sampling)
+    from vllm import LLM
+
+    llm = LLM(model=str(folder), max_model_len=CONTEXT, dtype="float32", enforce_eager=True, enable_chunked_prefill=False, disable_log_stats=True)
+    how = [engine._params(r.id, len(ids), sampling) for r, ids in zip(asked, encoded, strict=True)]
+    for params in how:
+        params.detokenize = True
+
+    def straight() -> int:
+        said = llm.generate([{"prompt_token_ids": ids} for ids in encoded], how, use_tqdm=False)
+        return sum(len(o.token_ids) for output in said for o in output.outputs)
+
+    return straight
+
+
+def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling) -> int:
+    """transformers' own `generate` on each batch, padded on the left, with its own sampling; tokens written, end and padding not counted."""
+    total, ends = 0, engine.end_ids
+    how = GenerationConfig(
+        max_new_tokens=sampling.max_tokens,
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        num_return_sequences=sampling.n,
+        pad_token_id=engine.pad_id,
+        eos_token_id=sorted(ends),
+    )
+    for batch in batches:
+        width = max(map(len, batch))
+        ids = torch.tensor([[engine.pad_id] * (width - len(row)) + row for row in batch])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+        with torch.inference_mode():
+            written = engine.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)[:, width:].tolist()
+        engine.tokenizer.batch_decode(written, skip_special_tokens=True)
+        total += sum(next((i for i, token in enumerate(row) if token in ends), len(row)) for row in written)
+    return total
+
+
+def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
+    """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to the first."""
+    seconds: dict[str, list[float]] = {label: [] for label in sides}
+    tokens: dict[str, int] = {}
+    for turn in range(rounds + 1):
+        for label, work in sides.items():
+            started = time.monotonic()
+            tokens[label] = work()
+            if turn:
+                seconds[label].append(time.monotonic() - started)
+    shown = Table("", "seconds", "tokens", "tokens/s", box=None)
+    speed = {label: tokens[label] / statistics.median(seconds[label]) for label in sides}
+    for label in sides:
+        shown.add_row(label, " ".join(f"{s:.1f}" for s in seconds[label]), f"{tokens[label]:,}", f"{speed[label]:,.0f}")
+    console = Console()
+    console.print(shown)
+    first, *_, last = speed
+    console.print(f"{last} : {first} = {speed[last] / speed[first]:.2f}", highlight=False)
+
+
+def tokens_of(engine: Engine, asked: list[Request], sampling: Sampling) -> int:
+    return sum(c.tokens for c in engine.generate(asked, sampling))
+
+
+@contextmanager
+def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """A model's folder, prompts, and the judge's prompts about an answer to each."""
+    if file:
+        ranked = ranked_answers(read_file(file), lang="en", source=file.name)
+        pairs = ranked.unique("prompt_id", keep="first", maintain_order=True).select("prompt", "response").rows()[:requests]
+    else:
+        params = load_params(ROOT)
+        seed = seed_tables(params.split_seed, params.tinyworld.seed, params.seed)["ift"]
+        pairs = seed.select("instruction", "response").rows()[:requests]
+    template = JUDGE.read_text()
+    with TemporaryDirectory() as name:
+        build(Path(name), [text for pair in pairs for text in pair], SHAPES[parameters])
+        yield Path(name), [prompt for prompt, _ in pairs], [render(template, prompt=prompt, response=response) for prompt, response in pairs]
+
+
+def build(folder: Path, texts: list[str], shape: dict[str, int]) -> None:
+    """A Llama with random weights whose tokenizer knows the words of `texts`."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<pad>", "<bos>", "<end>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator([*texts, JUDGE.read_text()], trainers.BpeTrainer(vocab_size=8192, special_tokens=special, initial_alphabet=alphabet))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<end>", pad_token="<pad>")
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = LlamaConfig(vocab_size=8192, max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ends, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def chat(texts: list[str]) -> list[Request]:
+    return [Request(str(i), [{"role": "user", "content": text}]) for i, text in enumerate(texts)]
+
+
+def parameters_of(name: str, chunk: int = CHUNK) -> EngineParams:
+    return EngineParams.model_validate(
+        {"name": name, "inner": "transformers", "dtype": "float32", "quantization": None, "max_context": CONTEXT, "chunk": chunk, "block": 64}
+    )
+
+
+def engine_of(name: str, folder: Path, chunk: int = CHUNK) -> AbstractContextManager[Any]:
+    server = Server(at_once=1, timeout_s=1, attempts=1, usd_per_million_prompt_tokens=None, usd_per_million_completion_tokens=None)
+    hardware = Hardware(device="cpu", threads=1, gpu_memory=0.9, tensor_parallel=1, workers=1, server=server)
+    return open_engine(parameters_of(name, chunk), hardware, folder, model="M1", seed=1)
+
+
+if __name__ == "__main__":
+    app()
