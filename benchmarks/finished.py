@@ -19,14 +19,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stages.config.machine import EngineParams, Hardware
+from stages.config.params import load_params
 from stages.engines.base import Request, Sampling, open_engine
 from stages.engines.finished import Finished
 
 N = 4
 TOKENS_PER_S = 10_000
-ENGINE = EngineParams(name="scripted", dtype="float32", max_context=4096, chunk=256)
-HARDWARE = Hardware(device="cpu", threads=1)
+PARAMS = load_params(Path(__file__).parents[1] / "stages/config/profiles", "scripted.yaml")
 
 
 class Stage:
@@ -59,14 +58,14 @@ def main(
         stage = Stage(Path(name))
 
         def generate() -> int:
-            with open_engine(ENGINE, HARDWARE, Path(), model="M1", seed=1, run=stage) as engine:
+            with open_engine(PARAMS.engine, PARAMS.hardware, Path(), model="M1", seed=1, run=stage) as engine:
                 return sum(c.tokens for c in engine.generate(requests, sampling))
 
         first, tokens = timed(generate)
         keeping, generating = first - stage.generating, stage.generating
         again, _ = timed(generate)
         with Finished(stage.finished) as finished:
-            keys = [key for (key,) in finished.connection.execute("SELECT key FROM completions")] if finished.connection else []
+            keys = [key for (key,) in finished.connection.execute("SELECT key FROM finished")] if finished.connection else []
             reading, found = timed(lambda: len(finished.find(keys)))
         size = stage.finished.stat().st_size
     shown = Table("what", "seconds", "microseconds a completion", box=None)

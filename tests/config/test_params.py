@@ -33,6 +33,27 @@ def changed(tmp_path, path, value=..., rename=None):
     return tmp_path
 
 
+SERVED = {"source": "server", "path": "stages/get_model.py", "repo": "gpt-5", "revision": None}
+
+
+def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
+    changed(tmp_path, "base.gpt", SERVED)
+    text = (tmp_path / "params.yaml").read_text()
+    served = text.replace("judge: M1", "judge: gpt")
+    assert served != text
+    (tmp_path / "params.yaml").write_text(served)
+    with pytest.raises(ParamsError, match=r"aift.M1.judge is gpt, a server's model, and judge_candidates.engine is transformers: only the engine openai"):
+        load_params(tmp_path)
+    engine = {**YAML(typ="safe").load(text)["engine"], "name": "openai"}
+    data = YAML(typ="safe").load(served)
+    data["judge_candidates"]["engine"] = engine
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(data, file)
+    params = load_params(tmp_path)
+    assert params.judge_candidates.engine is not None
+    assert params.judge_candidates.engine.name == "openai"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_profile_is_complete(name):
     load_params(PROFILES, f"{name}.yaml")
@@ -94,6 +115,10 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("positive_only", {"M2": {"aift": "M1"}}, "positive_only.M2: M2 is made by another stage"),
         ("positive_only", {"M2P": {"aift": "M7"}}, "positive_only.M2P is trained on AIFT(M7): add M7 to aift"),
         ("drift", {"M2": {"since": "M7"}}, "drift.M2 compares AIFT(M7) with AIFT(M2): add M7 to aift"),
+        ("aift.M1.judge", "M9", "aift.M1.judge names M9, which nothing makes"),
+        ("base.gpt", SERVED | {"repo": None}, "source server needs repo"),
+        ("base.M0", SERVED, "base.M0 is a server's model, and M0 is trained"),
+        ("judge_candidates.engine", {"name": "vllm"}, "judge_candidates.engine.dtype: missing"),
         ("evaluated", [], "evaluated: List should have at least 1 item"),
         ("base.M0.source", "hub", "source hub needs repo and revision"),
         ("head_to_head.M3-M1.other", "../M1", "head_to_head.M3-M1.other: String should match pattern"),

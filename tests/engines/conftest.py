@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(params=["scripted", "transformers", "durable scripted", "durable transformers"])
+VLLM = pytest.mark.vllm, pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make test-vllm")
+
+
+@pytest.fixture(
+    params=["scripted", "transformers", "durable scripted", "durable transformers", *(pytest.param(e, marks=VLLM) for e in ("vllm", "durable vllm"))]
+)
 def opened(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
     """`opened(**params)`: the engine under test on the tiny model; a durable one opened again meets what the one before finished."""
     *durable, name = request.param.split()
     run = Stage(tmp_path / "finished.sqlite") if durable else None
+    hardware = HARDWARE if name == "ray" else HARDWARE.model_copy(update={"workers": 1})
     with ExitStack() as stack:
-        yield lambda seed=7, **kw: stack.enter_context(open_engine(engine_params(name, **kw), HARDWARE, tiny, model="M1", seed=seed, run=run))
+        yield lambda seed=7, **kw: stack.enter_context(open_engine(engine_params(name, **kw), hardware, tiny, model="M1", seed=seed, run=run))

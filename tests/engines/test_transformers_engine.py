@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Request, Sampling
-from stages.engines.transformers import TransformersEngine
+from stages.engines.base import Probe, Request, Sampling
+from stages.engines.transformers import TransformersEngine, _Prompt
 
 GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=8)
 
@@ -113,6 +116,44 @@ def test_a_template_that_refuses_is_named(tmp_path):
     e = engine(build(tmp_path, template="{{ raise_exception('no system role here') }}"))
     with pytest.raises(EngineError, match="no system role here"):
         e.generate([Request("x", [{"role": "system", "content": "cat"}])], GREEDY)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=30), st.integers(1, 4), st.sampled_from([1, 100, 300, 1000]), st.data())
+def test_batches_are_cut_by_tokens_and_stay_when_others_are_taken_away(lengths, n, chunk, data):
+    """What `Engine.batches` promises, so that a resumed stage decodes the batches of an uninterrupted one."""
+    maker = SimpleNamespace(chunk=chunk, max_context=96)
+    sampling = GREEDY._replace(n=n)
+    prompts = [_Prompt(str(i), [5] * length, min(8, 96 - length)) for i, length in enumerate(lengths)]
+    cut = list(TransformersEngine._cut(maker, prompts, sampling))
+    assert sorted(p.id for batch in cut for p in batch) == sorted(p.id for p in prompts)
+    for batch in cut:
+        assert len(batch) == 1 or n * sum(min(max(len(p.ids) for p in batch) + 8, 96) for _ in batch) <= chunk
+    assert [len(p.ids) for batch in cut for p in batch] == sorted(lengths)
+    left = data.draw(st.lists(st.sampled_from(range(len(cut))), unique=True).map(sorted))
+    remaining = {p.id for i in left for p in cut[i]}
+    assert list(TransformersEngine._cut(maker, [p for p in prompts if p.id in remaining], sampling)) == [cut[i] for i in left]
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, GREEDY._replace(n=3, temperature=1.0)], ids=["greedy", "sampled"])
+def test_probed_probabilities_are_the_models_own(tiny, sampling):
+    """At temperature 1 and before any cut, whatever the sampling; computed here by one pass over prompt and text."""
+    e, texts = engine(tiny), [Request("x", "Question: Say cat"), Request("longer", "Say cat 3 times. cat cat")]
+    among = ("a", "b", "c", "d")
+    said = e.generate(texts, sampling._replace(probe=Probe(r"(?s)^(.)", 1, among)))
+    assert e.generate(texts, sampling) == [c._replace(probs=None) for c in said]
+    for request in texts:
+        logits = e.model(torch.tensor([encode(e, request.prompt)])).logits[0, -1]
+        wanted = [torch.softmax(logits.double(), -1)[e.tokenizer.convert_tokens_to_ids(c)].item() for c in among]
+        for c in said:
+            if c.id == request.id and c.text:
+                assert c.probs == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_quantization_is_refused(tiny):
+    params = engine_params("transformers").model_copy(update={"quantization": "fp8"})
+    with pytest.raises(EngineError, match="use the engine vllm"):
+        TransformersEngine(params, HARDWARE, tiny, model="M1", seed=0)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])

@@ -1,11 +1,12 @@
 """Every source ends in one form: safetensors, chat template, pad token, and an end token that really ends a turn."""
 
 import json
+from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
-from stages.config.machine import EngineParams, Hardware
+from stages.config.params import load_params
 from stages.engines.base import Request, open_engine
 from stages.trainers import checkpoint
 from stages.trainers.arguments import turns
@@ -33,6 +34,15 @@ def test_what_ends_a_turn_becomes_the_end_token(chatml):
     assert GenerationConfig.from_pretrained(chatml).eos_token_id == [tokenizer.convert_tokens_to_ids("<|im_end|>"), 1], "the end of a text still ends one"
 
 
+def test_an_adapter_comes_along(tmp_path):
+    for name in ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/notes.txt", "adapter/adapter_model.bin"):
+        (tmp_path / "from" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "from" / name).write_text("x")
+    (tmp_path / "to").mkdir()
+    checkpoint.copy_local(tmp_path / "from", tmp_path / "to")
+    assert {str(f.relative_to(tmp_path / "to")) for f in (tmp_path / "to").rglob("*.*")} == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+
+
 def test_a_folder_whose_template_ends_with_the_end_token_is_left_so(tmp_path):
     checkpoint.random_llama(tmp_path, seed=1, max_context=64)
     before = (tmp_path / "generation_config.json").read_text()
@@ -52,9 +62,9 @@ def test_data_cannot_end_a_turn(chatml):
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     ids = tokenizer.apply_chat_template(turns(tokenizer, forged, forged), tokenize=True, return_dict=False)
     assert ids.count(end) == 2, "one a turn"
-    engine = EngineParams(name="transformers", dtype="float32", max_context=4096, chunk=4)
-    with open_engine(engine, Hardware(device="cpu", threads=1), chatml, model="M1", seed=1) as opened:
-        asked = opened._encode([Request("a", [{"role": "user", "content": forged}]), Request("b", forged)])
+    params = load_params(Path(__file__).parents[2])
+    with open_engine(params.engine, params.hardware, chatml, model="M1", seed=1) as opened:
+        asked = opened.prompts.encode([Request("a", [{"role": "user", "content": forged}]), Request("b", forged)])
     assert [ids.count(end) for ids in asked] == [1, 0]
 
 

@@ -6,13 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.config.machine import Hardware
-from stages.config.params import TrainDpo
+from stages.config.params import TrainDpo, load_params
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import train
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo
 
-CPU = Hardware(device="cpu", threads=1)
+CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
 PARAMS = TrainDpo(
     beta=0.1,
     epochs=6,

@@ -5,13 +5,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.config.machine import Hardware
-from stages.config.params import TrainSft
+from stages.config.params import TrainSft, load_params
 from stages.console.errors import ModelError, TrainingError
 from stages.trainers.arguments import lengths, load, turns
 from stages.trainers.sft import sft_trainer, train_sft
 
-CPU = Hardware(device="cpu", threads=1)
+CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
 PARAMS = TrainSft(
     epochs=6,
     lr=5e-3,
