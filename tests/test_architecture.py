@@ -13,7 +13,7 @@ NOUNS = {f.name for f in STAGES.iterdir() if f.is_dir() and (f / "__init__.py").
 FOR_ALL = {"stages.console", "stages.config", "stages.store.tables"}
 LIBRARIES = {
     "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
-    "engines": {"torch", "transformers", "numpy", "polars", "jinja2", "vllm", "ray", "openai", "tenacity", "peft"},
+    "engines": {"torch", "transformers", "numpy", "polars", "jinja2", "vllm", "ray", "openai", "anyio", "tenacity", "peft"},
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
     "store": {"polars", "psutil", "datasets", "duckdb", "dvc", "dvc_data", "pyarrow"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},

@@ -22,7 +22,7 @@ def test_the_loop_from_m0_to_m2_with_vllm(tmp_path):
     changed = text.replace("hidden_size=80", "hidden_size=64").replace("num_attention_heads=4", "num_attention_heads=2")
     assert changed != text, "vLLM on the CPU knows heads of 32, not of 20"
     m0.write_text(changed)
-    done = space.repro("evaluate@M2")
+    done = [*space.repro("train_sft_M1"), *space.repro("judge_candidates@M1"), *space.repro("evaluate@M2")]
     assert done[-2:] == ["train_dpo@M2", "evaluate@M2"]
     assert YAML(typ="safe").load(space.path / "params.yaml")["engine"]["name"] == "vllm"
     candidates, judgements, scores = (read(table, tmp_path, "M1") for table in (CANDIDATES, JUDGEMENTS, SCORES))

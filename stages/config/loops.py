@@ -26,6 +26,8 @@ def check_loops(params: Params) -> None:
             raise ValueError(f"positive_only.{name}: {name} is made by another stage")
         if variant.aift not in params.aift:
             raise ValueError(f"positive_only.{name} is trained on AIFT({variant.aift}): add {variant.aift} to aift")
+        if params.judge_candidates.score == "expected":
+            raise ValueError(f"positive_only.{name} picks answers with a perfect mean, which an expected score hardly is: use judge_candidates.score sampled")
         if params.build_pairs.signal == "longest":
             raise ValueError(f"positive_only.{name} picks answers by the judge's score, and build_pairs.signal longest puts length in its place")
     for name, compared in params.drift.items():

@@ -25,7 +25,7 @@ from stages.engines.finished import Finished
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 HERE = Path(__file__).parent
 DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "openai": (("base.py", "openai.py", "probing.py"), ()),
+    "openai": (("base.py", "openai.py", "probing.py", "server.py", "../console/text.py"), ()),
     "ray": (("base.py", "ray.py"), ()),
     "scripted": (("base.py", "scripted.py"), ()),
     "transformers": (
@@ -51,7 +51,7 @@ class DurableEngine(Batching):
             "versions": {package: version(package) for name in works for package in DECIDES[name][1]},
         }
         if engine.name == "openai":
-            from stages.engines.openai import server_identity
+            from stages.engines.server import server_identity
 
             decides["server"] = server_identity(model_dir, model)
         self.identity = json.dumps(decides, sort_keys=True).encode()

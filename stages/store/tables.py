@@ -65,7 +65,7 @@ _JUDGEMENTS = (
     _c("text", String, "all the judge said"),
     _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
     _c("score", Float64, "the number that the judge wrote, 0 to 5; null when none could be read, never 0, never -1", nullable=True),
-    _c("expected", Float64, "mean score under the judge's probabilities of 0 to 5 in the score's place; null when not asked for or not known", nullable=True),
+    _c("expected", Float64, "mean score by the judge's probabilities of 0 to 5 in the score's place; null when not asked for or unknown", nullable=True),
 )
 
 IFT_TRAIN = Table("ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT)
@@ -157,12 +157,7 @@ SCORES = Table(
         _c("candidate_id", String, "the candidate"),
         _c("prompt_id", String, "the prompt it answers"),
         _c("model", String, "who answered"),
-        _c(
-            "score",
-            Float64,
-            "mean of the judgements (`score`, or `expected` when `judge_candidates.score` says so), not rounded; null if none could be read",
-            nullable=True,
-        ),
+        _c("score", Float64, "mean `score` (or `expected`, see params) of the judgements, not rounded; null if none could be read", nullable=True),
         _c("spread", Float64, "highest minus lowest readable score", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
         _c("fate", String, "`chosen`, `rejected`, `between`, `tied`, `unreadable`, `cut_off` or `duplicate`"),

@@ -1,0 +1,192 @@
+"""Texts from a server that speaks OpenAI's API: `vllm serve`, llama.cpp, a hosted one. Messages go to /chat/completions, strings to /completions.
+
+Its address is in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY; neither a key nor a password in the address is ever shown or kept. A busy,
+broken or silent server is asked again (`Server.attempts`), a refusal is final.
+
+Guarantee: completion n of a request is asked for with the seed of `(seed, request id)` plus n, since vLLM gives number i of one call its seed plus i.
+What a seed is worth is up to the server: vLLM draws the same random numbers for it, while floating-point sums depend on what else it is asked; others
+promise less, or nothing. Dtype and context are the server's own, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+from anyio.from_thread import start_blocking_portal
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_combine, wait_exponential_jitter
+
+from stages.config.machine import EngineParams, Hardware
+from stages.console.errors import EngineError
+from stages.console.text import for_terminal, plain
+from stages.engines.base import Batching, Completion, Request, Sampling, request_seed
+from stages.engines.server import BadAnswer, read_answer, server_address, server_identity, special_tokens
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
+"""Pauses between tries double from the first to the longest, and are longer where the server says so (Retry-After)."""
+LIKELY = 20
+"""Tokens in one place whose probabilities a server tells, at most."""
+FULL_CONTEXT = re.compile(r"context[ _](length|size|window)|maximum model length|too many tokens", re.IGNORECASE)
+
+
+class OpenAIEngine(Batching):
+    """A client of one server. `prompt_tokens` and `generated_tokens` are what the server counted."""
+
+    def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
+        self.name, self.seed, self.server = model, seed, hardware.server
+        self.address, self.identity, self.special = server_address(), server_identity(model_dir, model), special_tokens(model_dir)
+        self.key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise EngineError("OPENAI_API_KEY holds a letter that is not ASCII, or a line break: no server can be sent it. Copy the key again and export it")
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            # in a thread of its own: what Ctrl-C raises inside a callback of an event loop would be lost
+            self.portal = stack.enter_context(start_blocking_portal())
+            stack.callback(self.portal.call, self.portal.stop, True)
+            self.client = AsyncOpenAI(
+                base_url=self.address._replace(query="", fragment="").geturl(),
+                default_query=dict(parse_qsl(self.address.query)),
+                api_key=self.key or "none",
+                timeout=self.server.timeout_s,
+                max_retries=0,
+            )
+            stack.callback(self.portal.call, self.client.close)
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stack.close()
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """What has finished since the last time, with `Server.at_once` requests on their way. Raises EngineError when the server refuses a request or
+        stays away: then no more are sent, and those on their way, which are paid for, are waited for and given first."""
+        waiting = iter(requests)
+        under_way: set[Future[list[Completion]]] = set()
+        failed: BaseException | None = None
+        try:
+            while True:
+                if not failed:
+                    under_way |= {self.portal.start_task_soon(self._complete, r, sampling) for r in islice(waiting, self.server.at_once - len(under_way))}
+                if not under_way:
+                    break
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                failed = failed or next((e for future in done if (e := future.exception())), None)
+                finished = [completion for future in done if not future.exception() for completion in future.result()]
+                if finished:
+                    yield finished
+        finally:
+            for future in under_way:
+                future.cancel()
+        if failed:
+            raise failed
+
+    def cost(self) -> str:
+        """US dollars for what the server counted; nothing where a price is not known."""
+        of_prompts, of_texts = self.server.usd_per_million_prompt_tokens, self.server.usd_per_million_completion_tokens
+        return "" if of_prompts is None or of_texts is None else f"${(self.prompt_tokens * of_prompts + self.generated_tokens * of_texts) / 1e6:,.2f}"
+
+    async def _complete(self, request: Request, sampling: Sampling) -> list[Completion]:
+        """All completions of a request. Greedy ones are one text: servers refuse to write it twice, or ask money for it."""
+        wanted = sampling if sampling.temperature else sampling._replace(n=1)
+        said = await self._ask(request, wanted)
+        while len(said) < wanted.n:  # a server that knows no n
+            said += await self._ask(request, sampling._replace(first=sampling.first + len(said), n=1))
+        return said if sampling.temperature else [said[0]._replace(n=n) for n in sampling.numbers]
+
+    async def _ask(self, request: Request, sampling: Sampling) -> list[Completion]:
+        """One call, tried as often as it may be; it may bring fewer completions than it should. A prompt that fills the server's context gets no text."""
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.server.attempts),
+            wait=wait_combine(wait_exponential_jitter(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S), _retry_after),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        try:
+            said: list[Completion] = await retrying(self._try, request, sampling)
+        except (APIError, BadAnswer) as e:
+            if isinstance(e, APIStatusError) and e.status_code in (400, 413, 422) and FULL_CONTEXT.search(f"{e.code} {e.type} {_words(e)[:300]}"):
+                return [Completion(request.id, n, "", "length", 0) for n in sampling.numbers]
+            raise self._explained(e, request, sampling) from None
+        return said
+
+    async def _try(self, request: Request, sampling: Sampling) -> list[Completion]:
+        body: dict[str, Any] = {
+            "model": self.identity["model"],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": request_seed(self.seed, request.id) + sampling.first,
+        }
+        if sampling.n > 1:  # some servers do not want to hear of it
+            body["n"] = sampling.n
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if isinstance(request.prompt, str):
+            body |= {"prompt": plain(request.prompt, self.special)} | ({"logprobs": LIKELY} if sampling.probe else {})
+            raw = await self.client.completions.with_raw_response.create(**body)
+        else:
+            body["messages"] = [{**message, "content": plain(message["content"], self.special)} for message in request.prompt]
+            body |= {"logprobs": True, "top_logprobs": LIKELY} if sampling.probe else {}
+            raw = await self.client.chat.completions.with_raw_response.create(**body)
+        answer = read_answer(raw.content, request.id, sampling)
+        self.prompt_tokens += answer.prompt_tokens
+        self.generated_tokens += answer.generated_tokens
+        return answer.completions
+
+    def _explained(self, e: APIError | BadAnswer, request: Request, sampling: Sampling) -> EngineError:
+        """In words for a person: what was seen, where, what to do."""
+        where = f"{self.identity['url']}, asked for {request.id!r},"
+        tries = f"{self.server.attempts} times. What came before is kept: when the server is well, the same command goes on"
+        if isinstance(e, BadAnswer):
+            return EngineError(f"{where} gave an answer that cannot be read, {tries}. {self._readable(str(e))}")
+        if isinstance(e, APITimeoutError):
+            return EngineError(f"{where} said nothing for {self.server.timeout_s:g} s, {tries}. Else raise hardware.server.timeout_s, or lower at_once there")
+        if not isinstance(e, APIStatusError):
+            return EngineError(f"{where} cannot be reached ({self._readable(str(e.__cause__ or e))}), {tries}. Does it run? Is OPENAI_BASE_URL its address?")
+        said = f"{e.status_code}: {self._readable(_words(e))}"
+        if _may_pass(e):
+            return EngineError(f"{where} answered {said}, {tries}. Else raise hardware.server.attempts, or lower at_once there")
+        if sampling.probe and "logprob" in said:
+            hint = ". judge_candidates.score: expected needs a server that tells logprobs: ask another, or set it to sampled"
+        elif e.status_code in (401, 403):
+            hint = ". Type: export OPENAI_API_KEY=, with a key that may ask for this model"
+        elif e.status_code == 404:
+            hint = f". Does it serve a model {self.identity['model']!r}? Does OPENAI_BASE_URL end as it should, mostly in /v1?"
+        else:
+            hint = ""
+        return EngineError(f"{where} refuses with {said}{hint}")
+
+    def _readable(self, text: str) -> str:
+        """A server's words, without the secrets that it may repeat."""
+        for secret in (self.key, self.address.password):
+            text = text.replace(secret, "[secret]") if secret else text
+        return for_terminal(text[:300]).rstrip(".")
+
+
+def _words(e: APIStatusError) -> str:
+    """What the server says, wherever it says it."""
+    body: Any = e.body
+    return str(body.get("message") or body.get("detail") or body) if isinstance(body, dict) else str(body or "nothing")
+
+
+def _may_pass(e: BaseException) -> bool:
+    """Whether another try may go better. 409: something else was at work on it."""
+    if isinstance(e, APIStatusError):
+        return (e.status_code in (408, 409, 429) or e.status_code >= 500) and "insufficient_quota" not in (e.code, e.type)
+    return isinstance(e, (APIConnectionError, BadAnswer))
+
+
+def _retry_after(state: RetryCallState) -> float:
+    """Seconds that the server asks to wait, within bounds; 0 when it asks nothing."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.response.headers.get("retry-after", "") if isinstance(error, APIStatusError) else ""
+    return min(float(asked), LONGEST_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", asked) else 0.0

@@ -1,0 +1,153 @@
+"""A server that speaks OpenAI's API, seen from outside: its address, its model, what its answers say. Answers are untrusted, and servers differ in what
+the API leaves open. The asking is in `openai.py`; this costs no client."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from stages.console.errors import EngineError, ModelError
+from stages.engines.base import Completion, Sampling
+from stages.engines.probing import read_probe
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+class BadAnswer(Exception):
+    """An answer that cannot be read."""
+
+
+class Answer(NamedTuple):
+    prompt_tokens: int
+    generated_tokens: int
+    completions: list[Completion]
+
+
+class Step(NamedTuple):
+    """One token of a text: where it begins, and the probabilities of likely tokens in its place, by their text."""
+
+    start: int
+    likely: dict[str, float]
+
+
+def server_address() -> SplitResult:
+    """OPENAI_BASE_URL. Raises EngineError when it is not set, or not the address of a server; nobody is asked by default."""
+    url = os.environ.get("OPENAI_BASE_URL", "").strip()
+    try:
+        address = urlsplit(url)
+        usable = address.scheme in ("http", "https") and address.hostname and address.port != 0 and re.fullmatch("[!-~]+", url)
+    except ValueError:  # a port that is no number
+        usable = False
+    if not usable:
+        seen = "is not the address of a server" if url else "is not set, and the engine openai asks the server there"
+        raise EngineError(f"OPENAI_BASE_URL {seen}. Type: export OPENAI_BASE_URL=http://localhost:8000/v1 (or https://api.openai.com/v1)")
+    return address
+
+
+def server_identity(model_dir: Path, model: str) -> dict[str, str]:
+    """Whose texts they are: `url`, without password and query, and `model`, its name at the server: what server.json in `model_dir` says, else `model`.
+
+    Raises EngineError as `server_address`, ModelError for a broken server.json.
+    """
+    address, path = server_address(), model_dir / "server.json"
+    url = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
+    if not path.is_file():
+        return {"url": url, "model": model}
+    try:
+        served = json.loads(path.read_text(encoding="utf-8"))["model"]
+        if not (isinstance(served, str) and served):
+            raise ValueError(f"model is {served!r}")
+    except (OSError, ValueError, TypeError, LookupError) as e:
+        raise ModelError(f'{path} does not name a model ({type(e).__name__}: {e}). Write into it {{"model": "its name at the server"}}') from None
+    return {"url": url, "model": served}
+
+
+def special_tokens(model_dir: Path) -> list[str]:
+    """Special tokens of the model that is served, where its tokenizer.json is at hand: vLLM takes them for real in any text, hosted servers do not.
+
+    Raises ModelError for a tokenizer.json that cannot be read.
+    """
+    path = model_dir / "tokenizer.json"
+    try:
+        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"] if path.is_file() else []
+        return [token["content"] for token in added if token["special"]]
+    except (OSError, ValueError, TypeError, LookupError) as e:
+        raise ModelError(f"{path} cannot be read ({type(e).__name__}: {e}). Make the folder again with: dvc repro") from None
+
+
+def read_answer(raw: bytes, request_id: str, sampling: Sampling) -> Answer:
+    """The completions of one call, by their index: at least one, at most `sampling.n`.
+
+    A text that did not end by itself, or was filtered, is not whole: `length`. The server counts the tokens of a call together. They are shared out by
+    the log-probabilities of each text, one for each token, where they were asked for, or else by length. Raises BadAnswer.
+    """
+    try:
+        answer = json.loads(raw)
+        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+        if not 0 < len(choices) <= sampling.n:
+            raise ValueError(f"{len(choices)} choices, wanted {sampling.n}")
+        prompt_tokens, generated_tokens = _count(answer["usage"]["prompt_tokens"]), _count(answer["usage"]["completion_tokens"])
+        texts = [(choice["message"]["content"] if "message" in choice else choice["text"]) or "" for choice in choices]
+        steps = [_steps(choice.get("logprobs") or {}) if sampling.probe else [] for choice in choices]
+        tokens = share_out(generated_tokens, [len(s) or len(text) + 1 for s, text in zip(steps, texts, strict=True)])
+        said = []
+        for n, choice, text, tokens_of_text, steps_of_text in zip(sampling.numbers, choices, texts, tokens, steps, strict=False):
+            text = HALF_PAIR.sub("\ufffd", text)  # JSON can spell what no table can hold
+            cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=-1)
+            if cut >= 0:  # some servers leave the stop string in
+                text = text[:cut]
+            whole = cut >= 0 or choice["finish_reason"] == "stop"
+            said.append(Completion(request_id, n, text, "stop" if whole else "length", tokens_of_text, _probs(sampling, text, steps_of_text)))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
+        raise BadAnswer(f"{type(e).__name__}: {e}; it begins: {raw.decode(errors='replace')}") from None
+    return Answer(prompt_tokens, generated_tokens, said)
+
+
+def share_out(total: int, weights: Sequence[int]) -> list[int]:
+    """`total` in whole parts that go with the weights and add up to it."""
+    ends = [total * end // sum(weights) for end in accumulate(weights)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _steps(logprobs: dict[str, Any]) -> list[Step]:
+    """In /chat/completions they are entries of one list, in /completions lists side by side; llama.cpp has entries in both."""
+    if entries := logprobs.get("content"):
+        tokens = [_bytes(entry) for entry in entries]
+        starts = [len(b"".join(tokens[:i]).decode(errors="replace")) for i in range(len(tokens))]  # joined: one may hold a part of a letter
+        likely = [{_bytes(t).decode(errors="replace"): t["logprob"] for t in (*(entry.get("top_logprobs") or ()), entry)} for entry in entries]
+    elif logprobs.get("top_logprobs"):
+        starts = [offset - logprobs["text_offset"][0] for offset in logprobs["text_offset"]]  # some count from the beginning of the prompt
+        own = zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
+        likely = [{**(top or {}), token: logprob} for token, logprob, top in own]
+    else:
+        return []
+    return [Step(start, {t: _probability(p) for t, p in among.items()}) for start, among in zip(starts, likely, strict=True)]
+
+
+def _probs(sampling: Sampling, text: str, steps: Sequence[Step]) -> list[float] | None:
+    if not sampling.probe or not steps:
+        return None
+    return read_probe(sampling.probe, text, len(steps), lambda i: steps[i].start, lambda i: steps[i].likely)
+
+
+def _bytes(token: dict[str, Any]) -> bytes:
+    return bytes(token["bytes"]) if token.get("bytes") is not None else token["token"].encode(errors="replace")
+
+
+def _probability(logprob: float) -> float:
+    if not logprob <= 0.01:  # neither is NaN; rounding may leave a little
+        raise ValueError(f"{logprob!r} is no logarithm of a probability")
+    return min(1.0, math.exp(logprob))
+
+
+def _count(tokens: Any) -> int:
+    if not (isinstance(tokens, int) and 0 <= tokens < 2**31):
+        raise ValueError(f"{tokens!r} is no number of tokens")
+    return tokens

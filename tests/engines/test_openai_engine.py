@@ -1,0 +1,527 @@
+"""A real server on loopback, well-behaved and not; what it was asked is what it counted itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Stage
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_server import Fault, Server, serving
+from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
+from tiny_llama import HARDWARE, engine_params
+
+pytest.importorskip("openai", reason="needs the extra openai")
+
+from stages.config.machine import Hardware
+from stages.console.errors import EngineError, ModelError
+from stages.engines import openai
+from stages.engines.base import Completion, Probe, Request, Sampling, frame, open_engine, request_seed
+from stages.engines.openai import OpenAIEngine
+from stages.engines.server import server_identity, share_out
+from stages.engines.transformers import TransformersEngine
+
+ONE, SOME = [Request("one", user("Say cat"))], REQUESTS[:5]
+KEY = "sk-this-must-never-be-seen-0123456789"
+names = (f"M{i}" for i in itertools.count())
+
+
+def hardware(**server: Any) -> Hardware:
+    return HARDWARE.model_copy(update={"server": HARDWARE.server.model_copy(update=server)})
+
+
+def said(*texts: Any, tokens: Any = 7, finish: Any = "stop", logprobs: Any = None, **rest: Any) -> Fault:
+    """An answer with these texts, whatever was asked."""
+    choices = [{"index": i, "message": {"content": text}, "finish_reason": finish, "logprobs": logprobs} for i, text in enumerate(texts)]
+    return Fault(status=200, text=json.dumps({"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}), **rest)
+
+
+def refused(status: int, message: str = "no", **rest: Any) -> Fault:
+    return Fault(status=status, text=json.dumps({"error": {"message": message, **rest}}))
+
+
+@pytest.fixture(scope="module")
+def server(tiny: Path) -> Iterator[Server]:
+    with serving(tiny) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def surroundings(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(openai, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(openai, "LONGEST_PAUSE_S", 0.02)
+
+
+@pytest.fixture
+def client(server: Server, tmp_path: Path) -> Iterator[Callable[..., OpenAIEngine]]:
+    """`client(fault, **server_params)`: an engine whose model's name the server knows nothing of but `fault`."""
+    with ExitStack() as stack:
+
+        def opened(fault: Fault | None = None, *, folder: Path = tmp_path, **params: Any) -> OpenAIEngine:
+            name = next(names)
+            if fault:
+                server.behave(name, fault)
+            return stack.enter_context(OpenAIEngine(engine_params("openai"), hardware(**params), folder, model=name, seed=7))
+
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def local(tiny: Path) -> TransformersEngine:
+    return TransformersEngine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=7)
+
+
+# What a good server says
+
+
+def test_greedy_is_what_the_same_model_says_here(client, server, local):
+    engine = client()
+    assert engine.generate(REQUESTS, GREEDY) == local.generate(REQUESTS, GREEDY)
+    asked = server.asked(engine.name)
+    assert len(asked) == len(REQUESTS)
+    assert not any("n" in a for a in asked), "greedy completions are asked for once"
+    assert {a["path"]: "messages" in a for a in asked} == {"/v1/chat/completions": True, "/v1/completions": False}
+
+
+def test_a_number_has_its_text_however_many_are_asked_for(client, server):
+    engine = client()
+    together = engine.generate(SOME, SAMPLED)
+    assert [(c.id, c.n) for c in together] == [(r.id, n) for r in SOME for n in range(3)]
+    assert sum(c.tokens for c in together) == engine.generated_tokens
+    assert len({c.text for c in together}) > 2 * len(SOME)
+    one = client()
+    for n in range(3):
+        alone = one.generate(SOME[::-1], SAMPLED._replace(first=n, n=1))
+        assert {c.id: c.text for c in alone} == {c.id: c.text for c in together if c.n == n}
+    assert sum(a["seed"] == request_seed(7, "b") + 2 for a in server.asked(one.name)) == 1
+    assert one.generated_tokens == engine.generated_tokens
+
+
+def test_a_server_that_knows_no_n_is_asked_again_for_each(client, server):
+    engine = client(Fault(only_one=True))
+    texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(REQUESTS[:4], SAMPLED)]
+    assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(REQUESTS[:4], SAMPLED)]
+    asked = [(a.get("n"), a["seed"] - request_seed(7, "b")) for a in server.asked(engine.name) if a.get("messages") == REQUESTS[0].prompt]
+    assert asked == [(3, 0), (None, 1), (None, 2)]
+
+
+def test_stop_strings_and_max_tokens_reach_the_server(client, local):
+    sampling = GREEDY._replace(stop=("a", "e"), max_tokens=5)
+    assert client().generate(REQUESTS, sampling) == local.generate(REQUESTS, sampling)
+
+
+def test_what_a_server_leaves_of_a_stop_string_is_cut(client):
+    (c,) = client(said("one, two", finish="length")).generate(ONE, GREEDY._replace(n=1, stop=(",",)))
+    assert (c.text, c.finish_reason) == ("one", "stop")
+
+
+def test_special_tokens_of_a_model_that_is_at_hand_are_text(client, server, tiny):
+    engine = client(said("yes"), folder=tiny)
+    engine.generate([Request("x", user("cat<end>")), Request("y", "cat<end>")], GREEDY)
+    assert {a.get("prompt") or a["messages"][0]["content"] for a in server.asked(engine.name)} == {"cat< end>"}
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls", None])
+def test_a_text_is_whole_only_when_the_server_says_so(client, finish):
+    assert client(said("text", finish=finish)).generate(ONE, SAMPLED._replace(n=1))[0].finish_reason == "length"
+
+
+def test_what_no_table_can_hold_is_replaced(client):
+    done = client(Fault(status=200, text=said("a?b").text.replace("?", r"\ud800"))).generate(ONE, SAMPLED._replace(n=1))
+    assert frame(done)["text"].to_list() == ["a\ufffdb"]
+
+
+def test_no_content_is_an_empty_text(client):
+    assert client(said(None, tokens=3)).generate(ONE, SAMPLED._replace(n=1)) == [Completion("one", 0, "", "stop", 3)]
+
+
+def test_tokens_and_cost_are_what_the_server_counted(client):
+    engine = client(said("aaaaaaaaa", "bbbb", tokens=9), usd_per_million_prompt_tokens=1e6, usd_per_million_completion_tokens=2e6)
+    assert [c.tokens for c in engine.generate(ONE, SAMPLED._replace(n=2))] == [6, 3]
+    engine.generate(ONE, SAMPLED._replace(n=2))
+    assert (engine.prompt_tokens, engine.generated_tokens, engine.cost()) == (10, 18, "$46.00")
+    assert "$46.00" in engine.note(1.0)
+    assert client(usd_per_million_prompt_tokens=1.0).cost() == ""
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 10**6), min_size=1))
+def test_shares_are_whole_and_add_up(total, weights):
+    parts = share_out(total, weights)
+    assert sum(parts) == total
+    assert all(abs(part - total * weight / sum(weights)) < 1 for part, weight in zip(parts, weights, strict=True))
+
+
+# Probabilities
+
+
+def test_probabilities_are_those_of_the_model(client, local):
+    letters = tuple("abcdefghijklmnopqrstuvwxyz0123456789")
+    sampling = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=24, probe=Probe(r"(?<!\w)[a-z0-9](?!\w)", 0, letters))
+    requests = [Request(f"{form.__name__}{i}", form(f"Say {i}")) for form in (user, str) for i in range(8)]
+    found = {list: 0, str: 0}
+    for request, here, there in zip(requests, local.generate(requests, sampling), client().generate(requests, sampling), strict=True):
+        assert here._replace(probs=None) == there._replace(probs=None)
+        assert (here.probs is None) == (there.probs is None)
+        if here.probs and there.probs:
+            assert all(b in (0.0, pytest.approx(a, rel=1e-4)) for a, b in zip(here.probs, there.probs, strict=True))
+            found[type(request.prompt)] += sum(p > 0 for p in there.probs)
+    assert min(found.values()) > 3, found
+
+
+def test_a_letter_in_two_tokens_moves_no_place(client):
+    entries = [("", [195]), ("", [169]), (" 4", None), ("!", None)]
+    content = [{"token": t, "bytes": b, "logprob": -0.5, "top_logprobs": [{"token": " 5", "bytes": None, "logprob": -1.5}]} for t, b in entries]
+    sampling = SAMPLED._replace(n=1, probe=Probe(r"([0-5])!", 1, ("3", "4", "5")))
+    (c,) = client(said("é 4!", logprobs={"content": content}, tokens=4)).generate(ONE, sampling)
+    assert c.probs == [0.0, pytest.approx(0.6065, abs=1e-4), pytest.approx(0.2231, abs=1e-4)]
+
+
+def test_a_server_that_tells_no_probabilities(client, server):
+    sampling = SAMPLED._replace(n=1, probe=Probe("4", 0, ("4",)))
+    assert client(said("4")).generate(ONE, sampling)[0].probs is None
+    engine = client(refused(400, "logprobs are not supported"))
+    with pytest.raises(EngineError, match=r"judge_candidates\.score: expected"):
+        engine.generate(ONE, sampling)
+    assert len(server.asked(engine.name)) == 1
+
+
+# What fails, and is tried again or not
+
+PASSING = {
+    "dropped": Fault(drop=True),
+    "half": said("half", half=True),
+    "no json": Fault(status=200, text="<html>busy</html>"),
+    "half a json": Fault(status=200, text='{"choices": ['),
+    "too deep": Fault(status=200, text="[" * 100_000),
+    "an error that is none": Fault(status=200, text='{"error": {"message": "busy"}}'),
+    "a list": Fault(status=200, text="[]"),
+    "no choices": said(),
+    "too many choices": said("a", "b"),
+    "no text": Fault(status=200, text='{"choices": [{"index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'),
+    "a number": said(4),
+    "tokens are no number": said("a", tokens="7"),
+    "tokens below zero": said("a", tokens=-1),
+    "not a probability": said("4", logprobs={"content": [{"token": "4", "logprob": float("nan")}]}),
+    **{str(status): refused(status) for status in (408, 409, 429, 500, 502, 503, 529)},
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_what_may_pass_is_tried_again(client, server, fault):
+    engine = client(fault._replace(times=2), attempts=3)
+    sampling = GREEDY._replace(n=1, probe=Probe("4", 0, ("4",)))
+    assert engine.generate(ONE, sampling)[0].text
+    assert len(server.asked(engine.name)) == 3
+    asked = [{k: v for k, v in a.items() if k != "at"} for a in server.asked(engine.name)]
+    assert asked[0] == asked[1] == asked[2]
+
+
+@pytest.mark.parametrize("fault", [PASSING[i] for i in ("dropped", "no json", "429", "503")])
+def test_and_given_up_after_so_many_tries(client, server, fault):
+    engine = client(fault, attempts=2)
+    with pytest.raises(EngineError, match=r"http://127.0.0.1:\d+/v1, asked for 'one', .* 2 times"):
+        engine.generate(ONE, GREEDY)
+    assert len(server.asked(engine.name)) == 2
+
+
+def test_silence_is_a_fault(client, server):
+    engine = client(said("late", delay=3.0, times=1), timeout_s=1.5)
+    assert engine.generate(ONE, GREEDY)
+    assert len(server.asked(engine.name)) == 2
+    with pytest.raises(EngineError, match=r"nothing for 0\.2 s.*timeout_s"):
+        client(said("late", delay=0.5), timeout_s=0.2, attempts=2).generate(ONE, GREEDY)
+
+
+REFUSALS = {
+    "400": (refused(400, "no such sampling"), "400: no such sampling"),
+    "401": (refused(401), "export OPENAI_API_KEY"),
+    "403": (refused(403), "export OPENAI_API_KEY"),
+    "404": (refused(404), r"Does it serve a model 'M\d+'"),
+    "422": (Fault(status=422, text='{"detail": "not like this"}'), "422: not like this"),
+    "no money": (refused(429, "You exceeded your current quota", code="insufficient_quota"), "429: You exceeded"),
+    "no json": (Fault(status=418, text="\x1b[31mteapot"), r"418: \\x1b\[31mteapot"),
+    "endless": (refused(400, "x" * 10_000), "400: x{300}$"),
+}
+
+
+@pytest.mark.parametrize(("fault", "seen"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_is_final(client, server, fault, seen):
+    engine = client(fault)
+    with pytest.raises(EngineError, match=seen):
+        engine.generate(ONE, GREEDY)
+    assert len(server.asked(engine.name)) == 1
+
+
+def test_the_server_says_when_to_come_again(client, server, monkeypatch):
+    def pause(asked: str) -> float:
+        engine = client(Fault(status=429, headers=(("Retry-After", asked),), text="{}", times=1))
+        engine.generate(ONE, GREEDY)
+        first, second = (a["at"] for a in server.asked(engine.name))
+        return second - first
+
+    assert 1.0 <= pause("1") < 1.9
+    assert pause("Fri, 31 Dec 2100 23:59:59 GMT") < 0.9
+    monkeypatch.setattr(openai, "LONGEST_RETRY_AFTER_S", 0.1)
+    assert 0.1 <= pause("3600") < 0.9
+
+
+FULL = {
+    "openai": refused(400, "Please reduce the length of the messages.", code="context_length_exceeded"),
+    "vllm": refused(400, "This model's maximum context length is 96 tokens. However, you requested 90 output tokens", code=400),
+    "vllm, prompt": refused(400, "The decoder prompt (length 97) is longer than the maximum model length of 96."),
+    "llama.cpp": refused(400, "the request exceeds the available context size, try increasing it", type="exceed_context_size_error"),
+    "413": refused(413, "too many tokens"),
+}
+
+
+@pytest.mark.parametrize("fault", FULL.values(), ids=FULL)
+def test_a_full_context_is_no_failure(client, server, fault):
+    engine = client(fault)
+    assert engine.generate(ONE, SAMPLED) == [Completion("one", n, "", "length", 0) for n in range(3)]
+    assert engine.generate(ONE, GREEDY) == [Completion("one", n, "", "length", 0) for n in range(2)]
+    assert (engine.no_room, len(server.asked(engine.name))) == (2, 2)
+
+
+def test_a_prompt_that_is_too_long_is_counted_beside_those_that_fit(client):
+    engine = client()
+    done = by_id(engine.generate([Request("full", user("cat " * 300)), *ONE], SAMPLED))
+    assert done["full", 2] == Completion("full", 2, "", "length", 0)
+    assert done["one", 2].tokens
+    assert engine.no_room == 1
+
+
+def test_no_server(client, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
+        with pytest.raises(EngineError, match=r"cannot be reached \(.*onnect.*\), 3 times.*OPENAI_BASE_URL"):
+            client().generate(ONE, GREEDY)
+
+
+# Many requests
+
+MANY = [Request(str(i), user(f"Say {i}")) for i in range(12)]
+
+
+def test_as_many_as_may_be_are_on_their_way_and_no_more(client, server):
+    engine = client(said("yes", delay=0.1), at_once=4)
+    assert len(engine.generate(MANY, GREEDY)) == 2 * len(MANY)
+    assert server.peak(engine.name) == 4
+
+
+def test_what_finishes_is_given_at_once_and_a_caller_may_go_away(client, server):
+    engine = client(said("slow", delay=1.0, skip=3), at_once=3)
+    batches = engine.batches(MANY, SAMPLED)
+    assert [c.n for c in next(batches)[:3]] == [0, 1, 2]
+    started = time.monotonic()
+    batches.close()
+    assert time.monotonic() - started < 0.9
+    asked, written = len(server.asked(engine.name)), engine.generated_tokens
+    time.sleep(1.3)
+    assert (len(server.asked(engine.name)), engine.generated_tokens) == (asked, written), "what was on its way is cancelled"
+
+
+def test_an_engine_is_left_at_once(server, tmp_path):
+    name = next(names)
+    server.behave(name, said("slow", delay=5.0, skip=1))
+    with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7) as engine:
+        batches = engine.batches(MANY, SAMPLED)
+        next(batches)
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+
+
+def test_what_is_on_its_way_when_a_request_fails_is_given_first(client, server):
+    engine = client(refused(401)._replace(times=1), at_once=4)
+    given = []
+    with pytest.raises(EngineError, match="401"):
+        for batch in engine.batches(MANY, SAMPLED):
+            given += batch
+    assert len(given) == 3 * 3
+    assert len(server.asked(engine.name)) == 4, "nothing more was sent"
+
+
+def test_what_came_before_a_failure_is_kept_and_not_asked_for_again(server, tmp_path, capsys, client):
+    name, run, short = next(names), Stage(tmp_path / "finished.sqlite"), SAMPLED._replace(max_tokens=4)
+
+    def generate() -> list[Completion]:
+        with open_engine(engine_params("openai"), hardware(at_once=2, attempts=2), tmp_path, model=name, seed=7, run=run) as engine:
+            return engine.generate(MANY, short)
+
+    server.behave(name, Fault(status=503, text="{}", skip=5))
+    with pytest.raises(EngineError, match="503"):
+        generate()
+    assert "15 texts" in capsys.readouterr().err
+    before = len(server.asked(name))
+    server.behave(name, Fault(times=0))
+    done = generate()
+    assert len(server.asked(name)) - before == len(MANY) - 5
+    assert [(c.id, c.n, c.text) for c in done] == [(c.id, c.n, c.text) for c in client().generate(MANY, short)]
+
+
+INTERRUPTED = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from stages.config.machine import EngineParams, Hardware
+from stages.console.command import command
+from stages.engines.base import Request, Sampling, open_engine
+
+def main(finished: Path, model: str, engine: str, hardware: str) -> None:
+    run = SimpleNamespace(stage="s", finished=finished, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
+    what = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware), finished.parent
+    with open_engine(*what, model=model, seed=7, run=run) as engine:
+        engine.generate([Request(str(i), f"Say {i}") for i in range(20)], Sampling(1, 1.0, 1.0, 8))
+
+command(main)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_does_not_wait_for_a_slow_server(server, tmp_path, how):
+    name = next(names)
+    server.behave(name, said("slow", delay=60.0, skip=5))
+    arguments = [tmp_path / "f.sqlite", name, engine_params("openai").model_dump_json(), hardware(at_once=3, timeout_s=300.0).model_dump_json()]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENAI_API_KEY": KEY}
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, *map(str, arguments)], env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while len(server.asked(name)) < 5 + 3 and time.monotonic() < until:
+        time.sleep(0.05)
+    started = time.monotonic()
+    process.send_signal(how)
+    out, errors = process.communicate(timeout=30)
+    assert time.monotonic() - started < 5
+    assert process.returncode == (130 if how == signal.SIGINT else 143), errors
+    assert "Traceback" not in errors
+    assert KEY not in out + errors
+    if how == signal.SIGINT:
+        assert "5 texts" in errors
+        assert "interrupted" in errors
+
+
+# The server's address, the key, the model's name
+
+
+def test_the_key_is_sent_and_never_seen(client, server, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    caplog.set_level(logging.DEBUG)
+    for fault in (
+        refused(401, "Incorrect API key: {authorization}"),
+        refused(401, "x" * 280 + "{authorization}"),
+        refused(503, "{authorization}"),
+        Fault(status=200, text='{"you sent": "{authorization}"}'),
+    ):
+        name = next(names)
+        server.behave(name, fault)
+        with (
+            pytest.raises(EngineError) as caught,
+            open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=Stage(tmp_path / "f.sqlite")) as engine,
+        ):
+            engine.generate(ONE, GREEDY)
+        seen = "".join(traceback.format_exception(caught.value))
+        assert KEY[:12] not in seen
+        assert "Bearer [secret]" in seen
+    name = next(names)
+    with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=Stage(tmp_path / "f.sqlite")) as engine:
+        assert engine.generate(ONE, GREEDY)
+        engine.generate([Request("two", "cat")], GREEDY)
+        kept = b"".join(file.read_bytes() for file in tmp_path.glob("f.sqlite*"))
+    captured = capsys.readouterr()
+    assert name.encode() in kept
+    assert KEY.encode() not in kept
+    assert KEY[:12] not in captured.out + captured.err + caplog.text
+
+
+def test_an_address_may_hold_a_password_and_a_query(client, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url.replace('//', '//anna:hunter22@')}/?tenant=blue42")
+    engine = client(refused(401, "{authorization} hunter22"))
+    assert engine.identity == {"url": server.url, "model": engine.name} == server_identity(tmp_path, engine.name)
+    with pytest.raises(EngineError, match="Basic YW5uYTpodW50ZXIyMg==") as caught:
+        engine.generate(ONE, GREEDY)
+    assert "hunter22" not in str(caught.value)
+    assert "blue42" not in str(caught.value)
+    assert server.asked(engine.name)[0]["path"] == "/v1/chat/completions?tenant=blue42"
+
+
+@pytest.mark.parametrize("url", [None, "", "localhost:8000/v1", "http://", "ftp://x/v1", "http://x:port/v1", "http://x y/v1", "http://[::1/v1"])
+def test_no_address_no_engine(client, monkeypatch, tmp_path, url):
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    if url is not None:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(EngineError, match="Type: export OPENAI_BASE_URL=http"):
+        client()
+    with pytest.raises(EngineError, match="Type: export OPENAI_BASE_URL=http"):
+        server_identity(tmp_path, "M1")
+
+
+@pytest.mark.parametrize("key", ["sk-ä", "sk-1\nsk-2"])
+def test_a_key_that_no_header_can_hold(client, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(EngineError, match="OPENAI_API_KEY holds") as caught:
+        client()
+    assert key not in str(caught.value)
+
+
+def test_server_json_names_the_model_at_the_server(client, server, tmp_path):
+    (tmp_path / "server.json").write_text('{"model": "org/big-judge"}')
+    client().generate(ONE, GREEDY)
+    assert server.asked("org/big-judge")[0]["messages"] == ONE[0].prompt
+    assert server_identity(tmp_path, "J")["model"] == "org/big-judge"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model": 3}', '{"model": ""}', "\xff"])
+def test_a_broken_server_json_says_what_to_write(client, tmp_path, text):
+    (tmp_path / "server.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match=r'server\.json does not name a model.*\{"model": "'):
+        client()
+
+
+def test_a_broken_tokenizer_is_named(client, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read"):
+        client()
+
+
+# A server that is not ours
+
+
+@pytest.mark.slow
+def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeypatch):
+    """It listens to no n, and tells no probabilities."""
+    for package in ("fastapi", "uvicorn"):
+        pytest.importorskip(package, reason="transformers serve needs fastapi and uvicorn: pip install 'transformers[serving]'")
+    requests = [request for request in REQUESTS if request.prompt]  # it answers 500 to an empty one
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(tiny), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    with subprocess.Popen([*command, "--dtype", "float32"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+            monkeypatch.setattr(openai, "LONGEST_PAUSE_S", 0.5)
+            (tmp_path / "server.json").write_text(json.dumps({"model": str(tiny)}))
+            with OpenAIEngine(engine_params("openai"), hardware(attempts=120, at_once=1), tmp_path, model="M1", seed=7) as engine:
+                greedy = engine.generate(requests, GREEDY)
+                sampled = engine.generate(requests[:3], SAMPLED)
+        finally:
+            process.terminate()
+    assert [c.text for c in greedy] == [c.text for c in local.generate(requests, GREEDY)]
+    assert [(c.id, c.n) for c in sampled] == [(r.id, n) for r in requests[:3] for n in range(3)]

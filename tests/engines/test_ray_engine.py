@@ -1,0 +1,263 @@
+"""Requests through Ray: real actors on this machine, killed, stopped and resumed. One Ray serves the tests that need none of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from conftest import Stage
+from test_every_engine import REQUESTS, SAMPLED, by_id
+from tiny_llama import HARDWARE, build, engine_params
+
+from stages.console.errors import EngineError, ModelError
+from stages.engines.base import Completion, Engine, Probe, Request, Sampling, open_engine
+
+ray = pytest.importorskip("ray")
+
+from stages.engines import ray as of_ray  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+BLOCK = 20
+FEW = SAMPLED._replace(n=1)
+MANY = [Request(f"r{i}", f"Question {i}") for i in range(1000)]
+DRIVER = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from stages.config.machine import EngineParams, Hardware
+from stages.console.command import command
+from stages.engines.base import Request, Sampling, open_engine
+
+class Stage:
+    stage, hash_of, check_inputs, computing = "sample_candidates@M1", lambda self, path: "abc.dir", lambda self: None, lambda self: nullcontext()
+
+def main(engine: str, hardware: str, place: Path, texts: int) -> None:
+    Stage.finished = place
+    engine, hardware = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware)
+    with open_engine(engine, hardware, Path(), model="M1", seed=7, run=Stage()) as engine:
+        print(engine.generate([Request(f"r{i}", f"Question {i}") for i in range(texts)], Sampling(1, 1.0, 0.9, 12))[0].text)
+
+command(main)
+"""
+"""Writes the first of MANY durably, in a process of its own. It imports no torch."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        of_ray._start(2)
+        assert signal.getsignal(signal.SIGTERM) is on_sigterm
+        yield
+        ray.shutdown()
+
+
+def opened(inner: str, folder: Path = Path(), *, block: int = 4, run: Stage | None = None, **hardware: object) -> AbstractContextManager[Engine]:
+    return open_engine(engine_params("ray", inner=inner, block=block), HARDWARE.model_copy(update=hardware), folder, model="M1", seed=7, run=run)
+
+
+def alone(inner: str, requests: list[Request], sampling: Sampling, folder: Path = Path()) -> list[Completion]:
+    with open_engine(engine_params(inner), HARDWARE, folder, model="M1", seed=7) as engine:
+        return engine.generate(requests, sampling)
+
+
+def in_a_worker(inner: str, requests: list[Request], folder: Path = Path(), *, died: int = 0) -> list[Completion]:
+    """What a worker makes of one block over which `died` others died, and the driver of that; both in this process."""
+    engine = of_ray.RayEngine(engine_params("ray", inner=inner), HARDWARE, folder, model="M1", seed=7)
+    counter = of_ray.Tries()
+    for _ in range(died):
+        counter.begin(0)
+    tries = SimpleNamespace(begin=SimpleNamespace(remote=lambda block: ray.put(counter.begin(block))))
+    row = of_ray.Worker(engine.open_inner, SAMPLED, tries)({"block": [0], "asked": [json.dumps(requests)]})
+    return engine._said(json.loads(row["said"][0]))
+
+
+def command(place: Path, texts: int) -> list[str]:
+    """Runs DRIVER."""
+    params = engine_params("ray", inner="scripted", block=BLOCK)
+    return [sys.executable, "-c", DRIVER, params.model_dump_json(), HARDWARE.model_dump_json(), str(place), str(texts)]
+
+
+def workers(of: int | None = None) -> list[psutil.Process]:
+    """Ray Data's actors under a driver."""
+    return [p for p in psutil.Process(of).children(recursive=True) if p.name().startswith("ray::MapWorker")]
+
+
+# What comes back
+
+
+def test_the_same_texts_as_the_engine_alone_in_the_order_of_the_requests() -> None:
+    with opened("scripted") as engine:
+        said = engine.generate(REQUESTS, SAMPLED)
+        assert engine.generate([], SAMPLED) == []
+    assert said == alone("scripted", REQUESTS, SAMPLED)
+    assert engine.generated_tokens == sum(c.tokens for c in said)  # type: ignore[attr-defined]
+
+
+def test_a_model_gets_the_requests_block_by_block(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly the floating-point sums of the same blocks without Ray; a relative folder is found by workers that run elsewhere."""
+    asked = SAMPLED._replace(stop=("e",), probe=Probe("[a-z]", 0, ("a", "b")))
+    blocks = [REQUESTS[i : i + 5] for i in range(0, len(REQUESTS), 5)]
+    with open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=7) as engine:
+        expected = [engine.generate(block, asked) for block in blocks]
+    monkeypatch.chdir(tiny.parent)
+    with opened("transformers", Path(tiny.name), block=5) as through_ray:
+        batches = list(through_ray.batches(REQUESTS, asked))
+    assert {frozenset(c.id for c in batch) for batch in batches} == {frozenset(r.id for r in block) for block in blocks}
+    said = by_id([c for batch in batches for c in batch])
+    assert said == by_id([c for batch in expected for c in batch])
+    assert any(c.probs for c in said.values())
+    for counter in ("prompt_tokens", "generated_tokens"):
+        assert getattr(through_ray, counter) == getattr(engine, counter) > 0
+
+
+# What dies
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled() -> None:
+    said: list[Completion] = []
+    with opened("scripted", block=BLOCK) as engine:
+        for batch in engine.batches(MANY, FEW):
+            if not said:
+                workers()[0].kill()
+            said += batch
+    assert len(said) == len(MANY)
+    assert by_id(said) == by_id(alone("scripted", MANY, FEW))
+
+
+def test_a_block_that_no_worker_survives_ends_the_stage() -> None:
+    with pytest.raises(EngineError, match="4 Ray workers died over 2 requests, the first 'r0'"):
+        in_a_worker("scripted", MANY[:2], died=of_ray.TRIES)
+
+
+def test_workers_that_hang_end_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 2)
+    with pytest.raises(EngineError, match="no Ray worker finished a block"), opened("scripted", block=BLOCK) as engine:
+        for _ in engine.batches(MANY, FEW):
+            for worker in workers():
+                worker.suspend()
+    for worker in workers():
+        worker.kill()
+
+
+def test_ctrl_c_ends_within_seconds_and_leaves_no_process(tmp_path: Path) -> None:
+    code, left = stopped(tmp_path / "finished.sqlite", signal.SIGINT)
+    assert (code, left) == (130, [])
+
+
+def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    place = tmp_path / "finished.sqlite"
+    _, left = stopped(place, signal.SIGKILL)
+    assert all(p.name().endswith("Agent") for p in left), "two agents of Ray's, which hold nothing, stay for a minute"
+    for process in left:
+        process.kill()
+    before = kept(place)
+    assert before % BLOCK == 0
+    assert 0 < before < len(MANY)
+    with opened("scripted", block=BLOCK, run=Stage(place)) as engine:
+        _, *written = engine.batches(MANY, FEW)
+    assert sum(map(len, written)) == len(MANY) - before
+    blocks = {tuple(r.id for r in MANY[i : i + BLOCK]) for i in range(0, len(MANY), BLOCK)}
+    assert {tuple(c.id for c in batch) for batch in written} < blocks
+    with opened("scripted", block=BLOCK, run=Stage(place)) as engine:
+        assert engine.generate(MANY, FEW) == alone("scripted", MANY, FEW)
+
+
+def stopped(place: Path, how: signal.Signals) -> tuple[int, list[psutil.Process]]:
+    """A driver with a Ray of its own, in the middle of its work: its exit code and what is left of its processes after 10 seconds each."""
+    driver = subprocess.Popen(command(place, len(MANY)), cwd=ROOT)
+    while not kept(place):
+        assert driver.poll() is None
+        time.sleep(0.02)
+    processes = psutil.Process(driver.pid).children(recursive=True)
+    assert workers(driver.pid)
+    driver.send_signal(how)
+    return driver.wait(10), psutil.wait_procs(processes, 10)[1]
+
+
+def kept(place: Path) -> int:
+    """Completions in the database of finished ones."""
+    try:
+        with sqlite3.connect(f"file:{place}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT coalesce(sum(texts), 0) FROM finished").fetchone()[0])
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+
+
+# What cannot be done
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model folder .*gone") as raised, opened("transformers", tmp_path / "gone", workers=1) as engine:
+        engine.generate(REQUESTS, SAMPLED)
+    assert len(str(raised.value)) < 300
+
+
+def test_a_node_that_does_not_see_what_the_driver_sees_is_named(tmp_path: Path) -> None:
+    engine = of_ray.RayEngine(engine_params("ray"), HARDWARE, tmp_path, model="M1", seed=7)
+    with pytest.raises(ModelError, match=r"no model folder x .*worker on node7"):
+        engine._said({"error": ["ModelError", "no model folder x", "node7"]})
+
+
+def test_what_a_worker_refuses_is_said_as_without_ray(tmp_path: Path) -> None:
+    folder = build(tmp_path / "model", template="{{ raise_exception('no questions') }}")
+    with pytest.raises(EngineError, match=r"^the chat template in .* refuses request 'b': no questions$"):
+        in_a_worker("transformers", REQUESTS, folder)
+
+
+def test_a_bug_in_a_worker_shows_its_own_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)in write.*in prompt_text.*TypeError"):
+        in_a_worker("scripted", [Request("a", [1])])  # type: ignore[list-item]
+
+
+def test_more_than_the_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match=r"nodes have 0 GPU\(s\), and a worker wants 2 of one node"), opened("scripted", device="cuda", tensor_parallel=2):
+        pass
+    monkeypatch.setattr(of_ray, "WAIT_S", 0)
+    taken = ray.remote(of_ray.Tries).options(num_cpus=ray.cluster_resources()["CPU"]).remote()
+    ray.get(taken.begin.remote(0))
+    with pytest.raises(EngineError, match="others have them"), opened("scripted"):
+        pass
+
+
+# Clusters
+
+
+def test_more_workers_than_there_is_room_for_are_not_waited_for() -> None:
+    with opened("scripted", block=1, workers=20) as engine:
+        assert engine.generate(REQUESTS, SAMPLED) == alone("scripted", REQUESTS, SAMPLED)
+
+
+def test_a_cluster_is_joined_and_runs_the_drivers_own_code(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "stages/engines/scripted.py").open("a") as code:
+        code.write("\n\ndef _question(rng):\n    return 'the code of this folder'\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/large").write_bytes(bytes(1_000_000))
+    env = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    done = subprocess.run(command(tmp_path / "finished.sqlite", 1), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert "the code of this folder" in done.stdout.splitlines(), done.stderr
+    assert len(ray.nodes()) == 1
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(**kwargs: object) -> None:
+        raise ConnectionError("Failed to connect\nto Ray cluster.")
+
+    monkeypatch.setenv("RAY_ADDRESS", "node1:6379")
+    monkeypatch.setattr(ray, "init", nobody)
+    with pytest.raises(EngineError, match=r"Failed to connect to Ray cluster\. Does `ray status` see the cluster of RAY_ADDRESS=node1:6379"):
+        of_ray._start(2)
