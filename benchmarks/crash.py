@@ -1,6 +1,7 @@
-"""kill -9 at random moments of a run, each time followed by the same command: does it end as if nothing had happened?
+"""kill -9 at random moments of a run, and a disk that is full, each time followed by the same command: does it end as if nothing had happened?
 
-    python -m benchmarks.crash RUN [--kills 20] [--seed 1]      RUN: a clone in which `srlm repro` has run once, from nothing to the end
+    python -m benchmarks.crash kill RUN [--kills 20] [--seed 1]      RUN: a clone in which `srlm repro` has run once, from nothing to the end
+    python -m benchmarks.crash fill RUN [--stage judge_candidates@M2]      as root: a small disk is mounted in memory, and grows after it was full
 
 A moment is drawn over the run's own time. The workspace is put into the state in which the run had met that moment (stages before it done, nothing
 of later ones anywhere), `srlm repro STAGE` is started and killed there, all its processes at once, and started again. What the stage then
@@ -31,7 +32,11 @@ STARTING_S = 4.0
 REPRO = (sys.executable, "-c", "from stages.cli import main; main()", "repro")
 
 
-def main(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[int, typer.Option()] = 1) -> None:
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[int, typer.Option()] = 1) -> None:
     """Print a row per kill; exit code 1 if one did not end as the run did."""
     run = run.resolve()
     lock = YAML(typ="safe").load(run / "dvc.lock")["stages"]
@@ -47,7 +52,7 @@ def main(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
         after = rng.uniform(0, seconds[list(lock).index(stage)] + STARTING_S)
         with TemporaryDirectory(prefix="crash-") as name:
             folder = before(run, lock, stage, Path(name) / "run")
-            kill(folder, stage, after)
+            start_and_kill(folder, stage, after)
             kept = finished(folder)
             started = time.monotonic()
             done = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
@@ -59,6 +64,41 @@ def main(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
             console.print(done.stdout[-1500:] + done.stderr[-1500:], markup=False)
     console.print(shown)
     console.print(f"{kills - wrong} of {kills} as without")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def fill(
+    run: Path,
+    stage: Annotated[str, typer.Option()] = "judge_candidates@M2",
+    rooms: Annotated[list[float], typer.Option("--room", help="MB that are free when the stage starts")] = [0.1, 0.5, 1, 2, 4, 8],  # noqa: B006
+) -> None:
+    """Print a row per disk; exit code 1 if one did not end as the run did, or the error was no sentence."""
+    run = run.resolve()
+    lock = YAML(typ="safe").load(run / "dvc.lock")["stages"]
+    console, wrong = Console(), 0
+    shown = Table("MB free", "exit code", "what it said", "texts kept", "then, with room", box=None)
+    for room in rooms:
+        with TemporaryDirectory(prefix="fill-") as name:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g", "tmpfs", name], check=True)
+            try:
+                folder = before(run, lock, stage, Path(name) / "run")
+                used = shutil.disk_usage(name).used
+                subprocess.run(["mount", "-o", f"remount,size={used + int(room * 1e6)}", name], check=True)
+                full = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+                subprocess.run(["mount", "-o", "remount,size=4g", name], check=True)
+                kept = finished(folder)
+                done = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+                same = done.returncode == 0 and YAML(typ="safe").load(folder / "dvc.lock")["stages"].get(stage) == lock[stage]
+            finally:
+                subprocess.run(["umount", "-l", name], check=True)
+        said = [line for line in (full.stdout + full.stderr).splitlines() if "rror" in line]
+        good = same and (full.returncode == 0 or (bool(said) and "Traceback" not in full.stderr))
+        wrong += not good
+        shown.add_row(f"{room:g}", str(full.returncode), " ".join(said)[:160], f"{kept:,}", "as without" if same else "NOT as without")
+        if not good:
+            console.print(full.stderr[-3000:], done.stderr[-1500:], markup=False)
+    console.print(shown)
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -81,7 +121,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
-def kill(folder: Path, stage: str, after: float) -> None:
+def start_and_kill(folder: Path, stage: str, after: float) -> None:
     """Start the stage and kill every process of it `after` seconds later."""
     process = subprocess.Popen(
         [*REPRO, stage], cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -106,4 +146,4 @@ def finished(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

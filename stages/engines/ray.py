@@ -58,7 +58,7 @@ class Tries:
 
 
 class Worker:
-    """What an actor holds: the engine, opened for its first block. Errors travel in the row: raised here, Ray would wrap each in a hundred lines."""
+    """What an actor holds: the engine, opened for its first block. Errors travel in the row: Ray would wrap what is raised here in a hundred lines."""
 
     def __init__(self, open_inner: Callable[[], AbstractContextManager[Engine]], sampling: Sampling, tries: Any) -> None:
         self.open_inner, self.sampling, self.tries, self.stack = open_inner, sampling, tries, ExitStack()
@@ -126,9 +126,10 @@ class RayEngine(Batching):
         )
         left = {row["block"] for row in rows}
         try:
-            finished: Any = iter(written.iter_batches(batch_size=None, prefetch_batches=0))
+            finished: Any = iter(written.iter_batches(batch_size=1, prefetch_batches=0))
             self.stack.callback(finished.close)  # an interrupted stage must stop Ray Data before Ray
-            for block, said in ((int(block), said) for table in finished for block, said in zip(table["block"], table["said"], strict=True)):
+            for row in finished:
+                [block], [said] = row["block"].tolist(), row["said"]
                 if block not in left:
                     raise EngineError(f"Ray gave the block at request {block} twice: a bug. The same command goes on from what came before")
                 left.remove(block)

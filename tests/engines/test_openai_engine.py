@@ -339,11 +339,13 @@ def test_what_finishes_is_given_at_once_and_a_caller_may_go_away(client, server)
 
 
 def test_an_engine_is_left_at_once(server, tmp_path):
+    """Even while requests wait to be tried again."""
     name = next(names)
-    server.behave(name, said("slow", delay=5.0, skip=1))
+    server.behave(name, Fault(status=429, headers=(("Retry-After", "5"),), text="{}", skip=1))
     with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7) as engine:
         batches = engine.batches(MANY, SAMPLED)
         next(batches)
+        time.sleep(0.2)
         started = time.monotonic()
     assert time.monotonic() - started < 2
 

@@ -29,6 +29,7 @@ ray = pytest.importorskip("ray")
 from stages.engines import ray as of_ray  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+ONE = HARDWARE.model_copy(update={"workers": 1})
 BLOCK = 20
 FEW = SAMPLED._replace(n=1)
 MANY = [Request(f"r{i}", f"Question {i}") for i in range(1000)]
@@ -70,7 +71,7 @@ def opened(inner: str, folder: Path = Path(), *, block: int = 4, run: Stage | No
 
 
 def alone(inner: str, requests: list[Request], sampling: Sampling, folder: Path = Path()) -> list[Completion]:
-    with open_engine(engine_params(inner), HARDWARE, folder, model="M1", seed=7) as engine:
+    with open_engine(engine_params(inner), ONE, folder, model="M1", seed=7) as engine:
         return engine.generate(requests, sampling)
 
 
@@ -111,7 +112,7 @@ def test_a_model_gets_the_requests_block_by_block(tiny: Path, monkeypatch: pytes
     """Exactly the floating-point sums of the same blocks without Ray; a relative folder is found by workers that run elsewhere."""
     asked = SAMPLED._replace(stop=("e",), probe=Probe("[a-z]", 0, ("a", "b")))
     blocks = [REQUESTS[i : i + 5] for i in range(0, len(REQUESTS), 5)]
-    with open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=7) as engine:
+    with open_engine(engine_params("transformers"), ONE, tiny, model="M1", seed=7) as engine:
         expected = [engine.generate(block, asked) for block in blocks]
     monkeypatch.chdir(tiny.parent)
     with opened("transformers", Path(tiny.name), block=5) as through_ray:
