@@ -24,9 +24,8 @@ from tiny_llama import HARDWARE, build, engine_params
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Completion, Engine, Probe, Request, Sampling, open_engine
 
-ray = pytest.importorskip("ray")
-
-from stages.engines import ray as of_ray  # noqa: E402
+of_ray = pytest.importorskip("stages.engines.ray")
+ray = of_ray.ray
 
 ROOT = Path(__file__).parents[2]
 ONE = HARDWARE.model_copy(update={"workers": 1})
@@ -101,7 +100,8 @@ def workers(of: int | None = None) -> list[psutil.Process]:
 
 
 def test_the_same_texts_as_the_engine_alone_in_the_order_of_the_requests() -> None:
-    with opened("scripted") as engine:
+    """Workers that there is no room for are not waited for."""
+    with opened("scripted", block=1, workers=20) as engine:
         said = engine.generate(REQUESTS, SAMPLED)
         assert engine.generate([], SAMPLED) == []
     assert said == alone("scripted", REQUESTS, SAMPLED)
@@ -154,11 +154,13 @@ def test_workers_that_hang_end_the_stage(monkeypatch: pytest.MonkeyPatch) -> Non
         worker.kill()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_within_seconds_and_leaves_no_process(tmp_path: Path) -> None:
     code, left = stopped(tmp_path / "finished.sqlite", signal.SIGINT)
     assert (code, left) == (130, [])
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(tmp_path: Path) -> None:
     place = tmp_path / "finished.sqlite"
     _, left = stopped(place, signal.SIGKILL)
@@ -225,7 +227,7 @@ def test_a_bug_in_a_worker_shows_its_own_traceback() -> None:
 
 
 def test_more_than_the_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match=r"nodes have 0 GPU\(s\), and a worker wants 2 of one node"), opened("scripted", device="cuda", tensor_parallel=2):
+    with pytest.raises(EngineError, match=r"GPU\(s\), and a worker wants 99 of one node"), opened("scripted", device="cuda", tensor_parallel=99):
         pass
     monkeypatch.setattr(of_ray, "WAIT_S", 0)
     taken = ray.remote(of_ray.Tries).options(num_cpus=ray.cluster_resources()["CPU"]).remote()
@@ -237,21 +239,17 @@ def test_more_than_the_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
 # Clusters
 
 
-def test_more_workers_than_there_is_room_for_are_not_waited_for() -> None:
-    with opened("scripted", block=1, workers=20) as engine:
-        assert engine.generate(REQUESTS, SAMPLED) == alone("scripted", REQUESTS, SAMPLED)
-
-
 def test_a_cluster_is_joined_and_runs_the_drivers_own_code(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "stages/engines/scripted.py").open("a") as code:
         code.write("\n\ndef _question(rng):\n    return 'the code of this folder'\n")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/large").write_bytes(bytes(1_000_000))
+    with (tmp_path / "data/large").open("w") as large:
+        large.truncate(2**31)  # more than Ray would send: our code goes, the data stays
     env = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     done = subprocess.run(command(tmp_path / "finished.sqlite", 1), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert "the code of this folder" in done.stdout.splitlines(), done.stderr
-    assert len(ray.nodes()) == 1
+    assert len(ray._private.state.jobs()) == 2
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

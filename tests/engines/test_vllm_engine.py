@@ -168,3 +168,13 @@ def test_a_sampling_that_vllm_refuses_is_a_sentence(vllm):
     with pytest.raises(EngineError, match="refuses the sampling of 'b'"):
         vllm.generate(REQUESTS, SAMPLED._replace(temperature=9.0))
     assert vllm.generate(REQUESTS, GREEDY), "and goes on"
+
+
+def test_vllm_in_a_ray_worker_writes_what_it_writes_alone(tiny):
+    """One actor on a local Ray; requests in blocks of five."""
+    pytest.importorskip("ray")
+    with opened(tiny) as engine:
+        alone = engine.generate(REQUESTS, SAMPLED)
+    with opened(tiny, "ray", inner="vllm", block=5) as engine:
+        assert engine.generate(REQUESTS, SAMPLED) == alone
+        assert engine.prompt_tokens > 0
