@@ -32,7 +32,7 @@ def main(model: str, root: Path = Path()) -> None:
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():
             raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")
-        counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs)
+        counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score)
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
         warnings = pairing.warnings(counts, **limits)
         run.write(SCORES, scores, model)

@@ -49,17 +49,39 @@ def check_loops(params: Params) -> None:
         for side in (match.model, match.other):
             if side not in params.evaluated:
                 raise ValueError(f"head_to_head.{name} compares {side}, which is not in evaluated")
+    check_engines(params)
     check_servers(params)
     judge = params.evaluate.compare_with
     if judge not in {CHECKER, *(f"data/models/{name}" for name in made)}:
         raise ValueError(f"evaluate.compare_with is {judge}; wanted {CHECKER}, or data/models/ and one of {', '.join(sorted(made))}")
     if judge == CHECKER and params.evaluate.oracle == "none":
         raise ValueError("evaluate.compare_with is the checker, and evaluate.oracle is none: name a model that compares")
-    if judge != CHECKER and 2 * params.evaluate.max_tokens + params.evaluate.compare_max_tokens >= params.engine.max_context:
+    compares, where = (params.evaluate.judge_engine, "evaluate.judge_engine") if params.evaluate.judge_engine else (params.engine, "engine")
+    if judge != CHECKER and 2 * params.evaluate.max_tokens + params.evaluate.compare_max_tokens >= compares.max_context:
         raise ValueError(
             f"two answers of evaluate.max_tokens {params.evaluate.max_tokens} and evaluate.compare_max_tokens {params.evaluate.compare_max_tokens} do not fit "
-            f"into engine.max_context {params.engine.max_context}: long answers could not be compared"
+            f"into {where}.max_context {compares.max_context}: long answers could not be compared"
         )
+
+
+def check_engines(params: Params) -> None:
+    """Raises ValueError for what an engine would silently not do."""
+    engines = {
+        "engine": params.engine,
+        "write_prompts.engine": params.write_prompts.engine,
+        "judge_candidates.engine": params.judge_candidates.engine,
+        "evaluate.judge_engine": params.evaluate.judge_engine,
+    }
+    for where, engine in engines.items():
+        if engine is None:
+            continue
+        works = engine.inner if engine.name == "ray" else engine.name
+        if engine.quantization and works != "vllm":
+            raise ValueError(f"{where}.quantization is {engine.quantization}, which {works} does not do: set it to null, or use vllm")
+        if engine.name == "ray" and works != "vllm" and params.hardware.tensor_parallel > 1:
+            raise ValueError(
+                f"hardware.tensor_parallel is {params.hardware.tensor_parallel}, and {where}.inner is {works}: only vllm spreads a model over GPUs"
+            )
 
 
 def check_servers(params: Params) -> None:
@@ -75,6 +97,9 @@ def check_servers(params: Params) -> None:
     ]
     if "M0" in served:
         raise ValueError("base.M0 is a server's model, and M0 is trained: give it a source that has weights")
+    for name, step in params.models.items():
+        if step.prev in served:
+            raise ValueError(f"models.{name} is to be trained from {step.prev}, a server's model: only weights that are here can be trained")
     for where, name, key, used in asked:
         if name in served and used.name != "openai":
             raise ValueError(f"{where} is {name}, a server's model, and {key} is {used.name}: only the engine openai can ask a server")

@@ -1,8 +1,8 @@
 """What every engine is: requests in, completions out. Knows nothing of prompts, judges or files.
 
-Guarantee of every engine, tested by one suite (`tests/engines/test_every_engine.py`): completions come ordered by request, then n; the
-randomness of completion n of a request is decided by `(seed, request id, n)` alone, so another request in the batch, or another order of the
-requests, never changes the random numbers that a completion is drawn with. What floating point adds to that is stated by each engine.
+Guarantee of every engine that runs here, tested by one suite (`tests/engines/test_every_engine.py`; Ray and servers have their own): completions come
+ordered by request, then n; the randomness of completion n of a request is decided by `(seed, request id, n)` alone, so another request in the batch, or
+another order of the requests, never changes the random numbers that a completion is drawn with. What floating point adds to that is stated by each engine.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Engine(Protocol):
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """The same, as they are finished: all that was asked of a request together, ordered by n, requests in any order.
 
-        The requests left when some whole batches are taken away fall into the other batches as before.
+        Engines whose texts depend on what is decoded together cut batches so that the requests left when some whole batches are taken away fall into the
+        others as before. vLLM and servers cannot: each says what that means.
         """
         ...
 
@@ -155,7 +156,7 @@ class Batching(ABC):
         self.seconds += time.monotonic() - started
         no_room = sum(c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values())
         if no_room:
-            err.print(f"{self.name}: {no_room} of {len(requests)} prompts fill engine.max_context and get no text, finish_reason length", markup=False)
+            err.print(f"{self.name}: {no_room} of {len(requests)} prompts fill the context or are refused, and get no text: length", markup=False)
         self.no_room += no_room
         return [done[request.id, n] for request in requests for n in sampling.numbers]
 

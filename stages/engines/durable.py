@@ -1,7 +1,7 @@
 """Any engine, made durable: each batch is kept when it is finished, and what is kept is never generated again.
 
-A batch is kept whole or not at all, and engines cut the requests that are left into the same batches as before (`Engine.batches`), so a stage that
-was killed and run again writes the bytes of an uninterrupted one.
+A batch is kept whole or not at all. Where an engine cuts the requests that are left into the same batches as before (`Engine.batches`), a stage that
+was killed and run again writes the bytes of an uninterrupted one; vLLM and servers decode what is left in other company, and say what that means.
 """
 
 from __future__ import annotations
@@ -30,11 +30,21 @@ DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scripted": (("base.py", "scripted.py"), ()),
     "transformers": (
         ("base.py", "probing.py", "prompts.py", "seeded.py", "transformers.py", "../console/text.py"),
-        ("jinja2", "numpy", "tokenizers", "torch", "transformers"),
+        ("jinja2", "numpy", "peft", "tokenizers", "torch", "transformers"),
     ),
     "vllm": (("base.py", "probing.py", "prompts.py", "vllm.py", "../console/text.py"), ("jinja2", "tokenizers", "torch", "transformers", "vllm")),
 }
 """Our code and the packages that decide an engine's texts besides its model: a change of either begins anew."""
+
+
+READS = {
+    "openai": (),
+    "ray": ("inner", "block"),
+    "scripted": ("max_context", "chunk"),
+    "transformers": ("dtype", "max_context", "chunk"),
+    "vllm": ("dtype", "quantization", "max_context"),
+}
+"""Entries of `engine` that decide an engine's texts."""
 
 
 class DurableEngine(Batching):
@@ -44,7 +54,7 @@ class DurableEngine(Batching):
         self.name, self.seed, self.run, self.make = model, seed, run, make
         works = [engine.name, engine.inner] if engine.name == "ray" else [engine.name]
         decides: dict[str, Any] = {
-            "engine": engine.model_dump(),
+            "engine": {"name": engine.name} | engine.model_dump(include={field for name in works for field in READS[name]}),
             "model": model,
             "files": run.hash_of(model_dir),
             "code": [hashlib.sha256((HERE / file).read_bytes()).hexdigest() for name in works for file in DECIDES[name][0]],

@@ -5,7 +5,9 @@ broken or silent server is asked again (`Server.attempts`), a refusal is final.
 
 Guarantee: completion n of a request is asked for with the seed of `(seed, request id)` plus n, since vLLM gives number i of one call its seed plus i.
 What a seed is worth is up to the server: vLLM draws the same random numbers for it, while floating-point sums depend on what else it is asked; others
-promise less, or nothing. Dtype and context are the server's own, too.
+promise less, or nothing. Dtype and context are the server's own, too: a prompt that it has no room for gets no text (some refuse one that leaves less room
+than `max_tokens`), nor does one that a hosted filter refuses. What a resumed call asks for is asked in other company. Models that reason first and take
+no temperature or `max_tokens` are refused by their servers, and we say so.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
 """Pauses between tries double from the first to the longest, and are longer where the server says so (Retry-After)."""
 LIKELY = 20
 """Tokens in one place whose probabilities a server tells, at most."""
-FULL_CONTEXT = re.compile(r"context[ _](length|size|window)|maximum model length|too many tokens", re.IGNORECASE)
+NO_TEXT = re.compile(r"context[ _](length|size|window)|maximum model length|too many tokens|content_(filter|policy_violation)", re.IGNORECASE)
+"""A refusal that is the prompt's fate and would come again: it fills the context, or a hosted filter will not have it."""
 
 
 class OpenAIEngine(Batching):
@@ -103,17 +106,17 @@ class OpenAIEngine(Batching):
         return said if sampling.temperature else [said[0]._replace(n=n) for n in sampling.numbers]
 
     async def _ask(self, request: Request, sampling: Sampling) -> list[Completion]:
-        """One call, tried as often as it may be; it may bring fewer completions than it should. A prompt that fills the server's context gets no text."""
+        """One call, tried as often as it may be; it may bring fewer completions than it should. A prompt that is refused for what it is gets no text."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.server.attempts),
-            wait=wait_combine(wait_exponential_jitter(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S), _retry_after),
+            wait=wait_combine(wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S), _retry_after),
             retry=retry_if_exception(_may_pass),
             reraise=True,
         )
         try:
             said: list[Completion] = await retrying(self._try, request, sampling)
         except (APIError, BadAnswer) as e:
-            if isinstance(e, APIStatusError) and e.status_code in (400, 413, 422) and FULL_CONTEXT.search(f"{e.code} {e.type} {_words(e)[:300]}"):
+            if isinstance(e, APIStatusError) and e.status_code in (400, 413, 422) and NO_TEXT.search(f"{e.code} {e.type} {_words(e)[:300]}"):
                 return [Completion(request.id, n, "", "length", 0) for n in sampling.numbers]
             raise self._explained(e, request, sampling) from None
         return said

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +92,18 @@ class Prompts:
     def probs(self, probe: Probe, said: Completion, ids: list[int], likely: Callable[[int], Mapping[int, float]]) -> list[float] | None:
         """`Completion.probs`. `likely(step)`: the probability of each token of `pieces` in place of token `step` of `ids`."""
         pieces = self.pieces(probe.among)
-        return read_probe(
-            probe, said.text, said.tokens, lambda i: len(self.text(ids[:i])), lambda i: {pieces[t]: p for t, p in likely(i).items() if t in pieces}
-        )
+
+        def start_of(step: int) -> int:
+            return len(commonprefix((self.text(ids[:step]), said.text)))  # noqa: RUF071  # half a letter is spelt longer
+
+        def by_text(step: int) -> dict[str, float]:
+            known: dict[str, float] = defaultdict(float)
+            for token, p in likely(step).items():  # several tokens may spell one text: a digit, and its byte
+                if token in pieces:
+                    known[pieces[token]] += p
+            return known
+
+        return read_probe(probe, said.text, said.tokens, start_of, by_text)
 
     def _template(self, request: Request, special: list[str]) -> str:
         if not self.tokenizer.chat_template:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from stages.config.machine import EngineParams, Hardware
+from stages.console.errors import EngineError
 from stages.engines.base import Batching, Completion, Request, Sampling, completion_seed, prompt_text
 
 DULL = "It depends, and"  # an answer that opens so gets the same score from every judge
@@ -54,6 +55,8 @@ class ScriptedEngine(Batching):
         pass
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        if sampling.probe:
+            raise EngineError("the engine scripted has no probabilities. Use judge_candidates.score: sampled, or another engine")
         at_once = max(1, self.chunk // (sampling.n * sampling.max_tokens))
         for start in range(0, len(requests), at_once):
             written = [self._complete(request, n, sampling) for request in requests[start : start + at_once] for n in sampling.numbers]

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from itertools import accumulate
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -95,7 +96,11 @@ def read_answer(raw: bytes, request_id: str, sampling: Sampling) -> Answer:
             raise ValueError(f"{len(choices)} choices, wanted {sampling.n}")
         prompt_tokens, generated_tokens = _count(answer["usage"]["prompt_tokens"]), _count(answer["usage"]["completion_tokens"])
         texts = [(choice["message"]["content"] if "message" in choice else choice["text"]) or "" for choice in choices]
-        steps = [_steps(choice.get("logprobs") or {}) if sampling.probe else [] for choice in choices]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text that is none")
+        steps = [_steps(choice.get("logprobs") or {}, text) if sampling.probe else [] for choice, text in zip(choices, texts, strict=True)]
+        if sampling.probe and any(texts) and not any(choice.get("logprobs") for choice in choices):
+            raise EngineError(f"the server tells no probabilities of {request_id!r}. Use judge_candidates.score: sampled, or another server")
         tokens = share_out(generated_tokens, [len(s) or len(text) + 1 for s, text in zip(steps, texts, strict=True)])
         said = []
         for n, choice, text, tokens_of_text, steps_of_text in zip(sampling.numbers, choices, texts, tokens, steps, strict=False):
@@ -116,19 +121,28 @@ def share_out(total: int, weights: Sequence[int]) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _steps(logprobs: dict[str, Any]) -> list[Step]:
-    """In /chat/completions they are entries of one list, in /completions lists side by side; llama.cpp has entries in both."""
+def _steps(logprobs: dict[str, Any], text: str) -> list[Step]:
+    """The tokens of `text`. In /chat/completions they are entries of one list, in /completions lists side by side; llama.cpp has entries in both.
+
+    There may be more tokens than the text has (a reasoning part, white space that was stripped); none are known where the text is not in them.
+    """
     if entries := logprobs.get("content"):
         tokens = [_bytes(entry) for entry in entries]
-        starts = [len(b"".join(tokens[:i]).decode(errors="replace")) for i in range(len(tokens))]  # joined: one may hold a part of a letter
+        joined = b"".join(tokens).decode(errors="replace")
+        # a token may hold a part of a letter, which is spelt longer
+        starts = [len(commonprefix((b"".join(tokens[:i]).decode(errors="replace"), joined))) for i in range(len(tokens))]  # noqa: RUF071
         likely = [{_bytes(t).decode(errors="replace"): t["logprob"] for t in (*(entry.get("top_logprobs") or ()), entry)} for entry in entries]
     elif logprobs.get("top_logprobs"):
         starts = [offset - logprobs["text_offset"][0] for offset in logprobs["text_offset"]]  # some count from the beginning of the prompt
+        joined = text  # here nothing is left out, and half a letter in a token cannot be joined
         own = zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
         likely = [{**(top or {}), token: logprob} for token, logprob, top in own]
     else:
         return []
-    return [Step(start, {t: _probability(p) for t, p in among.items()}) for start, among in zip(starts, likely, strict=True)]
+    ahead = joined.rfind(text)
+    if ahead < 0:
+        return []
+    return [Step(max(0, start - ahead), {t: _probability(p) for t, p in among.items()}) for start, among in zip(starts, likely, strict=True)]
 
 
 def _probs(sampling: Sampling, text: str, steps: Sequence[Step]) -> list[float] | None:

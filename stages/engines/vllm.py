@@ -30,10 +30,9 @@ from vllm import EngineArgs, LLMEngine, RequestOutput, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
-from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
 from stages.config.machine import EngineParams, Hardware
-from stages.console.errors import EngineError, ModelError
+from stages.console.errors import EngineError, ModelError, SrlmError
 from stages.engines.base import Batching, Completion, Request, Sampling, request_seed
 from stages.engines.prompts import ADAPTER, Prompts
 
@@ -50,6 +49,8 @@ class VllmEngine(Batching):
         on_cpu = current_platform.is_cpu()
         if hardware.device == "cuda" and on_cpu:
             raise EngineError("hardware.device is cuda, and this vLLM is the CPU build. Set hardware.device to auto or cpu, or install vllm for CUDA")
+        if hardware.device == "cpu" and not on_cpu:
+            raise EngineError("hardware.device is cpu, and this vLLM is built for GPUs. Set hardware.device to auto, or install vLLM's CPU build")
         if hardware.workers > 1:
             raise EngineError(f"hardware.workers is {hardware.workers}, and vLLM here is one process. Set engine.name: ray and engine.inner: vllm")
         if on_cpu and hardware.threads:
@@ -107,15 +108,23 @@ class VllmEngine(Batching):
         kept = time.monotonic()
         try:
             while True:
-                while len(asked) < WAITING and (i := next(waiting, None)) is not None:
-                    self.llm.add_request(i, {"prompt_token_ids": tokens[i]}, self._params(i, len(tokens[i]), sampling), lora_request=self.lora)
-                    asked.add(i)
-                if not asked:
-                    break
-                for output in self.llm.step():
-                    if output.finished:
-                        asked.discard(output.request_id)
-                        written += self._completions(output, sampling, self.max_context - len(tokens[output.request_id]))
+                try:
+                    while len(asked) < WAITING and (i := next(waiting, None)) is not None:
+                        self.llm.add_request(i, {"prompt_token_ids": tokens[i]}, self._params(i, len(tokens[i]), sampling), lora_request=self.lora)
+                        asked.add(i)
+                    if not asked:
+                        break
+                    for output in self.llm.step():
+                        if output.finished:
+                            asked.discard(output.request_id)
+                            written += self._completions(output, sampling, self.max_context - len(tokens[output.request_id]))
+                except SrlmError:
+                    raise
+                except Exception as e:  # out of memory, a dead worker of tensor parallel: dozens of types
+                    raise EngineError(
+                        f"vLLM failed after {self.generated_tokens:,} tokens: {type(e).__name__}: {e}. What came before is kept. If it was for memory, lower "
+                        "hardware.gpu_memory or engine.max_context"
+                    ) from e
                 if written and time.monotonic() - kept > KEEP_EVERY_S:
                     yield written
                     written, kept = [], time.monotonic()
@@ -165,6 +174,8 @@ def _likely(steps: Any, step: int) -> dict[int, float]:
 
 def _check_head_size(folder: Path) -> None:
     """Raises ModelError for heads that vLLM's CPU kernels do not know: they would be seen only when the first text is written."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
     config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     known = CPUAttentionBackend.get_supported_head_sizes()

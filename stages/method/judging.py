@@ -55,11 +55,17 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
 def expected(probs: Sequence[float] | None) -> float | None:
     """Mean score under the judge's probabilities of 0 to 5 (`CHOICES`), taken as adding up to 1; None when they are not known or all 0.
 
-    Rounded to 1/1024, so that sums are exact and no order of rows can change a mean.
+    Known are the choices alone: a judge that wrote a half has no expected score. Rounded to 1/1024, so that sums are exact and no order of rows can
+    change a mean.
     """
     if probs is None or not sum(probs):
         return None
     return round(sum(score * p for score, p in enumerate(probs)) / sum(probs) * 1024) / 1024
+
+
+def _last_number(text: str) -> str | None:
+    lines = SCORE.findall(text)
+    return lines[-1][1] if lines else None
 
 
 def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
@@ -93,9 +99,10 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
         raise TableError(f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every answer the same number of times")
     said = completions.select("text", "finish_reason", "probs")
     scores = pl.Series("score", [read_score(text, reason) for text, reason, _ in said.iter_rows()], dtype=pl.Float64)
+    whole = pl.Series([_last_number(text) in CHOICES for text, _, _ in said.iter_rows()], dtype=pl.Boolean)
     means = pl.Series("expected", [expected(probs) for _, _, probs in said.iter_rows()], dtype=pl.Float64)
     read = completions.with_columns(scores, means, k="n", judge=pl.lit(judge))
-    read = read.with_columns(expected=pl.when(pl.col("score").is_not_null()).then("expected"))
+    read = read.with_columns(expected=pl.when(pl.col("score").is_not_null(), whole).then("expected"))
     joined = answers.select("candidate_id", "prompt_id").with_row_index("row").join(read, left_on="candidate_id", right_on="id")
     return joined.sort("row", "k").select(pl.col(name).cast(dtype) for name, dtype in JUDGEMENTS.schema.items())
 

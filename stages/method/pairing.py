@@ -134,16 +134,24 @@ def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFram
 
 
 def counts(
-    prompts: pl.DataFrame, candidates: pl.DataFrame, judgements: pl.DataFrame, judged: pl.DataFrame, scores: pl.DataFrame, pairs: pl.DataFrame
+    prompts: pl.DataFrame,
+    candidates: pl.DataFrame,
+    judgements: pl.DataFrame,
+    judged: pl.DataFrame,
+    scores: pl.DataFrame,
+    pairs: pl.DataFrame,
+    kind: Literal["sampled", "expected"] = "sampled",
 ) -> dict[str, Any]:
     """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
 
     prompts: kept ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per candidate, whatever the signal;
-    score_histogram: single readable judgements by score; chosen_tokens, rejected_tokens: mean lengths.
+    unparsed: judgements without a score of the `kind` that is used; score_histogram: single readable judgements by written score; chosen_tokens,
+    rejected_tokens: mean lengths.
     """
     kept = prompts.filter(pl.col("dropped").is_null())
     dropped = prompts.drop_nulls("dropped").group_by("dropped").len().sort("dropped")
     readable = judgements["score"].drop_nulls()
+    unread = judgements["score" if kind == "sampled" else "expected"].null_count()
     histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(11)}
     fate_counts = {fate: int((scores["fate"] == fate).sum()) for fate in FATES}
     tokens = scores.join(candidates.select("candidate_id", "tokens"), on="candidate_id", maintain_order="left")
@@ -156,7 +164,7 @@ def counts(
         "dropped": {str(why): int(n) for why, n in dropped.iter_rows()},
         "candidates": len(candidates),
         "judgements": len(judgements),
-        "unparsed": judgements["score"].null_count(),
+        "unparsed": unread,
         "fates": fate_counts,
         "ties": scores.filter(pl.col("fate") == "tied")["prompt_id"].n_unique(),
         "pairs": len(pairs),
@@ -165,7 +173,7 @@ def counts(
         "mean_margin": mean(pairs["chosen_score"] - pairs["rejected_score"]),
         "score_histogram": histogram,
         "commonest_score_share": max(histogram.values()) / len(readable) if len(readable) else None,
-        "unreadable_share": judgements["score"].null_count() / len(judgements) if len(judgements) else None,
+        "unreadable_share": unread / len(judgements) if len(judgements) else None,
         "candidate_tokens": mean(candidates["tokens"]),
         "distinct_share": 1 - fate_counts["duplicate"] / len(candidates) if len(candidates) else None,
         "chosen_tokens": mean(tokens.filter(pl.col("fate") == "chosen")["tokens"]),

@@ -2,7 +2,7 @@
 -- by: model, spread_of_k
 SELECT
     model,
-    CASE WHEN parsed > 1 THEN spread END AS spread_of_k,
+    CASE WHEN parsed > 1 THEN round(spread, 1) END AS spread_of_k,
     count(*) AS candidates,
     count(*) / sum(count(*)) OVER (PARTITION BY model) AS share,
     avg(score) AS mean_score,

@@ -35,6 +35,8 @@ def load(folder: Path, dropout: float) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _no_bars()
+    if (folder / "adapter").is_dir():
+        raise ModelError(f"{folder} has a LoRA adapter, which would be lost in training. Merge it into the weights first (PEFT: merge_and_unload)")
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)

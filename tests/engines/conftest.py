@@ -42,6 +42,6 @@ def opened(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> Iterat
     """`opened(**params)`: the engine under test on the tiny model; a durable one opened again meets what the one before finished."""
     *durable, name = request.param.split()
     run = Stage(tmp_path / "finished.sqlite") if durable else None
-    hardware = HARDWARE if name == "ray" else HARDWARE.model_copy(update={"workers": 1})
+    hardware = HARDWARE.model_copy(update={"workers": 1})
     with ExitStack() as stack:
         yield lambda seed=7, **kw: stack.enter_context(open_engine(engine_params(name, **kw), hardware, tiny, model="M1", seed=seed, run=run))

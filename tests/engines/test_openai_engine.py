@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -185,6 +186,16 @@ def test_probabilities_are_those_of_the_model(client, local):
     assert min(found.values()) > 3, found
 
 
+@pytest.mark.parametrize("hidden", ["Maybe: 3!</think>", "\n\n"])
+def test_tokens_that_the_text_has_not_move_no_place(client, hidden):
+    """A reasoning part or stripped white space stands among the tokens; the probabilities are those of the text's own place."""
+    tokens = [(c, {"3": 0.9, "4": 0.1}) for c in hidden] + [(c, {"3": 0.25, "4": 0.5}) for c in "ok 4!"]
+    content = [{"token": c, "logprob": -9, "top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in top.items()]} for c, top in tokens]
+    sampling = SAMPLED._replace(n=1, probe=Probe(r"([0-5])!", 1, ("3", "4")))
+    (c,) = client(said("ok 4!", logprobs={"content": content}, tokens=len(tokens))).generate(ONE, sampling)
+    assert c.probs == [0.25, pytest.approx(math.exp(-9))], "what was written is told last, and counts"
+
+
 def test_a_letter_in_two_tokens_moves_no_place(client):
     entries = [("", [195]), ("", [169]), (" 4", None), ("!", None)]
     content = [{"token": t, "bytes": b, "logprob": -0.5, "top_logprobs": [{"token": " 5", "bytes": None, "logprob": -1.5}]} for t, b in entries]
@@ -195,7 +206,8 @@ def test_a_letter_in_two_tokens_moves_no_place(client):
 
 def test_a_server_that_tells_no_probabilities(client, server):
     sampling = SAMPLED._replace(n=1, probe=Probe("4", 0, ("4",)))
-    assert client(said("4")).generate(ONE, sampling)[0].probs is None
+    with pytest.raises(EngineError, match=r"tells no probabilities of .*judge_candidates\.score: sampled"):
+        client(said("4")).generate(ONE, sampling)
     engine = client(refused(400, "logprobs are not supported"))
     with pytest.raises(EngineError, match=r"judge_candidates\.score: expected"):
         engine.generate(ONE, sampling)

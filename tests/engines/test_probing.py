@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from stages.engines.base import Probe
+import pytest
+from tiny_llama import build
+
+from stages.engines.base import Completion, Probe
 from stages.engines.probing import read_probe
+from stages.engines.prompts import Prompts
 
 SCORE = Probe(r"Score: (\d)", 1, ("1", "2", "3"))
 
@@ -42,3 +46,28 @@ def test_none_of_the_choices_could_stand_there() -> None:
 
 def test_a_number_in_one_token_with_its_label_is_compared_with_the_label() -> None:
     assert read("Score: 2", likely={0: {"Score: 1": 0.4, "Score: 2": 0.6, "2": 1.0}}) == [0.4, 0.6, 0.0]
+
+
+def test_tokens_that_spell_one_text_add_up(tmp_path: Path) -> None:
+    """A digit and its byte, as SentencePiece models have both: whichever comes last must not hide the other."""
+    prompts = Prompts(build(tmp_path))
+    four = prompts.tokenizer.convert_tokens_to_ids("4")
+    prompts.known_pieces[("3", "4")] = {four: "4", 5: "4", 6: "3"}
+    said = Completion("x", 0, "Score: 4", "stop", 2)
+    ids = [prompts.tokenizer("Score: ", add_special_tokens=False).input_ids, [four]]
+    likely = {four: 0.875, 5: 0.025, 6: 0.1}
+    probe = Probe(r"Score: (\d)", 1, ("3", "4"))
+    tokens = [*ids[0], four]
+    assert prompts.probs(probe, said._replace(tokens=len(tokens)), tokens, lambda step: likely) == [0.1, pytest.approx(0.9)]
+
+
+def test_a_letter_of_several_tokens_before_the_place_moves_nothing(tmp_path: Path) -> None:
+    prompts = Prompts(build(tmp_path))
+    text = "Score：4"  # a full-width colon: three bytes, here three tokens
+    ids = prompts.tokenizer(text, add_special_tokens=False).input_ids
+    place = ids.index(prompts.tokenizer.convert_tokens_to_ids("4"))
+    said = Completion("x", 0, text, "stop", len(ids))
+    likely = dict.fromkeys(prompts.pieces(("3", "4")), 0.01)
+    seen: list[int] = []
+    prompts.probs(Probe(r"Score：(\d)", 1, ("3", "4")), said, ids, lambda step: seen.append(step) or likely)  # type: ignore[func-returns-value]
+    assert seen == [place]
