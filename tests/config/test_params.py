@@ -36,6 +36,42 @@ def changed(tmp_path, path, value=..., rename=None):
 SERVED = {"source": "server", "path": "stages/get_model.py", "repo": "gpt-5", "revision": None}
 
 
+ENGINE = {"name": "transformers", "inner": "transformers", "dtype": "float32", "quantization": None, "max_context": 512, "chunk": 65536, "block": 64}
+
+
+@pytest.mark.parametrize(("max_context", "fits"), [(64, False), (8192, True)])
+def test_what_compares_must_have_the_context_for_two_answers(tmp_path, max_context, fits):
+    """It is the judge's engine that counts, where there is one."""
+    changed(tmp_path, "evaluate.judge_engine", ENGINE | {"max_context": max_context})
+    text = (tmp_path / "params.yaml").read_text().replace("compare_with: stages/tinyworld/oracle.py", "compare_with: data/models/M1")
+    (tmp_path / "params.yaml").write_text(text)
+    if fits:
+        load_params(tmp_path)
+    else:
+        with pytest.raises(ParamsError, match=r"evaluate.judge_engine.max_context 64: long answers could not be compared"):
+            load_params(tmp_path)
+
+
+def test_a_servers_model_is_not_trained_from(tmp_path):
+    yaml = YAML(typ="safe", pure=True)
+    data = yaml.load((PROFILES / "tiny.yaml").read_text())
+    data["base"]["gpt"], data["engine"]["name"] = SERVED, "openai"
+    data["aift"]["gpt"] = data["aift"]["M2"] | {"judge": "gpt"}
+    data["models"]["M4"] = {"prev": "gpt"}
+    with (tmp_path / "params.yaml").open("w") as file:
+        yaml.dump(data, file)
+    with pytest.raises(ParamsError, match=r"models.M4 is to be trained from gpt, a server's model"):
+        load_params(tmp_path)
+
+
+def test_tensor_parallel_is_vllms(tmp_path):
+    changed(tmp_path, "engine", ENGINE | {"name": "ray"})
+    text = (tmp_path / "params.yaml").read_text().replace("tensor_parallel: 1", "tensor_parallel: 4")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=r"hardware.tensor_parallel is 4, and engine.inner is transformers"):
+        load_params(tmp_path)
+
+
 def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
     changed(tmp_path, "base.gpt", SERVED)
     text = (tmp_path / "params.yaml").read_text()
@@ -118,6 +154,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("aift.M1.judge", "M9", "aift.M1.judge names M9, which nothing makes"),
         ("base.gpt", SERVED | {"repo": None}, "source server needs repo"),
         ("base.M0", SERVED, "base.M0 is a server's model, and M0 is trained"),
+        ("engine.quantization", "fp8", "engine.quantization is fp8, which transformers does not do"),
+        ("evaluate.judge_engine", ENGINE | {"name": "ray", "quantization": "awq"}, "evaluate.judge_engine.quantization is awq, which transformers does not do"),
         ("judge_candidates.engine", {"name": "vllm"}, "judge_candidates.engine.dtype: missing"),
         ("evaluated", [], "evaluated: List should have at least 1 item"),
         ("base.M0.source", "hub", "source hub needs repo and revision"),

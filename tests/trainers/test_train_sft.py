@@ -126,3 +126,9 @@ def test_a_run_of_one_step_is_not_all_warmup(base_model, tmp_path):
     assert len(log) == 1
     assert log["lr"][0] > 0
     assert weights(tmp_path) != weights(base_model)
+
+
+def test_an_adapter_is_not_lost_without_a_word(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(ModelError, match="LoRA adapter, which would be lost in training"):
+        load(tmp_path, 0.0)
