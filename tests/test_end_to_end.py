@@ -163,7 +163,11 @@ def test_another_judge_or_engine_reruns_only_the_judging(space):
     assert set(judged["judge"]) == {"SFT"}
     assert judged["candidate_id"].to_list() == answers["candidate_id"].to_list()
     assert judged["text"].to_list() != answers["text"].to_list()
-    space.set(**{"aift.M1.judge": "M1", "judge_candidates.engine": None})
+    had = kept(space)
+    space.set(**{"write_prompts.engine": params["engine"] | {"max_context": 1024}})
+    assert space.repro("write_prompts@M1") == ["write_prompts@M1"], "the scripted engine writes the same prompts"
+    assert kept(space)["write_prompts@M1"] == 2 * had["write_prompts@M1"], "by another engine: nothing that was kept is taken for its own"
+    space.set(**{"aift.M1.judge": "M1", "judge_candidates.engine": None, "write_prompts.engine": None})
     assert space.repro() == []
     assert space.lock() == before
 
