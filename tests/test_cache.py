@@ -15,8 +15,8 @@ from stages.store.run import FINISHED
 def root(tmp_path):
     with Finished(tmp_path / FINISHED) as finished:
         for i, (model, stage) in enumerate((("M1", "judge_candidates@M1"), ("M1", "judge_candidates@M1"), ("M2", "sample_candidates@M2"))):
-            finished.keep([(bytes([i]) * 32, Completion("r", 0, "x" * 1000, "stop", 1))], model=model, stage=stage)
-        finished.connection.execute("UPDATE completions SET made = made - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,))
+            finished.keep([(bytes([i]) * 32, [Completion("r", 0, "x" * 1000, "stop", 1)])], model=model, stage=stage)
+        finished.connection.execute("UPDATE finished SET made = made - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,))
     return tmp_path
 
 
