@@ -35,8 +35,8 @@ ENGINES = {
 }
 
 
-EXTRAS = {"openai": "openai", "ray": "ray", "vllm": "vllm"}
-"""Which extra of pyproject.toml an engine needs."""
+EXTRAS = ("openai", "ray", "vllm")
+"""Engines that need the extra of pyproject.toml that has their name."""
 
 
 class Message(TypedDict):
@@ -213,14 +213,13 @@ def frame(completions: Sequence[Completion]) -> pl.DataFrame:
     return pl.DataFrame(completions, schema=schema, orient="row")
 
 
-def make(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> AbstractContextManager[Engine]:
+def make(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> AbstractContextManager[Batching]:
     """The engine itself; its module is imported here, since an engine whose work is all done needs none. Raises as `open_engine`."""
     module, cls = ENGINES[engine.name]
     try:
-        made: AbstractContextManager[Engine] = getattr(importlib.import_module(module), cls)(engine, hardware, model_dir, model=model, seed=seed)
+        made: AbstractContextManager[Batching] = getattr(importlib.import_module(module), cls)(engine, hardware, model_dir, model=model, seed=seed)
     except ModuleNotFoundError as e:
-        extra = EXTRAS.get(engine.name)
-        how = f"pip install -c constraints.txt -e '.[{extra}]'" if extra else f"pip install {e.name}"
+        how = f"pip install -c constraints.txt -e '.[{engine.name}]'" if engine.name in EXTRAS else f"pip install {e.name}"
         raise EngineError(f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: {how}") from None
     return made
 

@@ -19,7 +19,7 @@ from stages.config.machine import EngineParams
 from stages.console.command import Interrupted
 from stages.console.errors import EngineError
 from stages.console.progress import err
-from stages.engines.base import Batching, Completion, Engine, Request, Sampling, Stage
+from stages.engines.base import Batching, Completion, Request, Sampling, Stage
 from stages.engines.finished import Finished
 
 ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -50,7 +50,9 @@ READS = {
 class DurableEngine(Batching):
     """The engine that `make` opens, which is when something is left to generate."""
 
-    def __init__(self, make: Callable[[], AbstractContextManager[Engine]], engine: EngineParams, model_dir: Path, *, model: str, seed: int, run: Stage) -> None:
+    def __init__(
+        self, make: Callable[[], AbstractContextManager[Batching]], engine: EngineParams, model_dir: Path, *, model: str, seed: int, run: Stage
+    ) -> None:
         self.name, self.seed, self.run, self.make = model, seed, run, make
         works = [engine.name, engine.inner] if engine.name == "ray" else [engine.name]
         decides: dict[str, Any] = {
@@ -67,7 +69,7 @@ class DurableEngine(Batching):
         self.identity = json.dumps(decides, sort_keys=True).encode()
         self.new = 0
         self.stack = ExitStack()
-        self.inner: Engine | None = None
+        self.inner: Batching | None = None
 
     def __enter__(self) -> Self:
         self.finished = self.stack.enter_context(Finished(self.run.finished))
@@ -100,7 +102,7 @@ class DurableEngine(Batching):
                     break
                 self.finished.keep(by_request(batch, keys), model=self.name, stage=self.run.stage)
                 self.new += len(batch)
-                self.prompt_tokens = getattr(self.inner, "prompt_tokens", 0)
+                self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
                 self.generated_tokens += sum(c.tokens for c in batch)
                 yield batch
 
@@ -112,7 +114,7 @@ class DurableEngine(Batching):
         asked = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling.probe, self.seed, request.id)
         return hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass")).digest()
 
-    def opened(self) -> Engine:
+    def opened(self) -> Batching:
         """The engine itself, its model loaded."""
         if self.inner is None:
             self.inner = self.stack.enter_context(self.make())
@@ -120,7 +122,7 @@ class DurableEngine(Batching):
         return self.inner
 
     def cost(self) -> str:
-        return self.inner.cost() if isinstance(self.inner, Batching) else ""
+        return self.inner.cost() if self.inner else ""
 
 
 def version(package: str) -> str | None:

@@ -62,9 +62,16 @@ class Prompts:
         said: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return said
 
+    def config(self) -> Any:
+        """Of the model's text part. Raises ModelError when it cannot be loaded."""
+        try:
+            return AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False).get_text_config()
+        except Exception as e:  # an unknown model_type among others
+            raise ModelError(f"{self.folder} cannot be loaded: {e}") from None
+
     def max_context(self, wanted: int) -> int:
         """`wanted`, or what the model was made for when that is less."""
-        limit = getattr(AutoConfig.from_pretrained(self.folder, local_files_only=True).get_text_config(), "max_position_embeddings", None)
+        limit = getattr(self.config(), "max_position_embeddings", None)
         return min(wanted, limit) if limit else wanted
 
     def completion(self, request_id: str, n: int, ids: list[int], room: int, stop: Sequence[str]) -> Completion:

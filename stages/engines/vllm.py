@@ -25,7 +25,6 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
 
 import torch
-from transformers import AutoConfig
 from vllm import EngineArgs, LLMEngine, RequestOutput, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
@@ -66,7 +65,7 @@ class VllmEngine(Batching):
             self.lora = LoRARequest(model, 1, str(adapter))
         # on the CPU a chunked prefill and a seed of one's own do not go together
         if on_cpu:
-            _check_head_size(model_dir)
+            _check_head_size(self.prompts)
         for_cpu = {"enforce_eager": True, "enable_chunked_prefill": False} if on_cpu else {"gpu_memory_utilization": hardware.gpu_memory}
         arguments = EngineArgs(
             model=str(model_dir),
@@ -172,15 +171,17 @@ def _likely(steps: Any, step: int) -> dict[int, float]:
     return {token: math.exp(known.logprob) for token, known in steps[step].items()}
 
 
-def _check_head_size(folder: Path) -> None:
+def _check_head_size(prompts: Prompts) -> None:
     """Raises ModelError for heads that vLLM's CPU kernels do not know: they would be seen only when the first text is written."""
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    config = prompts.config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     known = CPUAttentionBackend.get_supported_head_sizes()
     if size not in known:
-        raise ModelError(f"{folder} has attention heads of {size}, and vLLM on the CPU knows {', '.join(map(str, known))}. Use engine.name: transformers")
+        raise ModelError(
+            f"{prompts.folder} has attention heads of {size}, and vLLM on the CPU knows {', '.join(map(str, known))}. Use engine.name: transformers"
+        )
 
 
 def _rank(adapter: Path) -> int:

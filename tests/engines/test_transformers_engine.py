@@ -15,6 +15,7 @@ from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Probe, Request, Sampling
+from stages.engines.prompts import Prompts
 from stages.engines.transformers import TransformersEngine, _Prompt
 
 GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=8)
@@ -175,3 +176,14 @@ def test_cuda_that_is_not_there(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="device to auto or cpu"):
         TransformersEngine(engine_params("transformers"), HARDWARE.model_copy(update={"device": "cuda"}), tiny, model="M1", seed=0)
+
+
+def test_an_unknown_kind_of_model_is_named(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"model_type": "no-such-kind"}))
+    with pytest.raises(ModelError, match=r"model cannot be loaded: .*no-such-kind"):
+        engine(copy)
+    prompts = object.__new__(Prompts)
+    prompts.folder = copy
+    with pytest.raises(ModelError, match="no-such-kind"):
+        prompts.max_context(8)
