@@ -209,6 +209,8 @@ def test_a_folder_that_may_not_be_written(space):
         (gzip.compress(b"x" * 1000)[:30] + b"garbage" * 9, "cannot be read"),
         (gzip.compress(json.dumps({"message_id": "1", "role": "prompter", "text": "half \ud800"}).encode()), "surrogate"),
     ],
+    # Named, because gzip writes the second into its header: two test workers would not find the same tests.
+    ids=["garbage", "surrogate"],
 )
 def test_damaged_seed_files(space, body, said):
     space.set(**{"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz"})
