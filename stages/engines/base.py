@@ -147,10 +147,11 @@ class Batching(ABC):
         check_requests(requests)
         started, total, kept = time.monotonic(), len(requests) * sampling.n, self.kept
         self.asked += total
-        done: dict[tuple[str, int], Completion] = {}
+        place = {request.id: i * sampling.n - sampling.first for i, request in enumerate(requests)}
+        done: dict[int, Completion] = {}
         with progress(f"{self.name} writes", total, "texts") as advance:
             for batch in self.batches(requests, sampling):
-                done.update(((c.id, c.n), c) for c in batch)
+                done.update((place[c.id] + c.n, c) for c in batch)
                 advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
                 kept = self.kept
         self.seconds += time.monotonic() - started
@@ -158,7 +159,7 @@ class Batching(ABC):
         if no_room:
             err.print(f"{self.name}: {no_room} of {len(requests)} prompts fill the context or are refused, and get no text: length", markup=False)
         self.no_room += no_room
-        return [done[request.id, n] for request in requests for n in sampling.numbers]
+        return [done[i] for i in range(total)]
 
     def note(self, seconds: float) -> str:
         """What stands beside the count: speed, share of what was kept, cost. `seconds`: since the first request."""

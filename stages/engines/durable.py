@@ -6,11 +6,12 @@ was killed and run again writes the bytes of an uninterrupted one; vLLM and serv
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -84,9 +85,10 @@ class DurableEngine(Batching):
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """First what is kept, in one batch, then what is left."""
-        keys = {request.id: self.key(request, sampling) for request in requests}
-        rows, wanted = self.finished.find(list(keys.values())), sampling.numbers
-        kept = {(i, row[0]): Completion(i, *row) for i, key in keys.items() for row in rows.get(key, ()) if row[0] in wanted}
+        with many_objects():
+            keys, wanted = self.keys(requests, sampling), sampling.numbers
+            rows = self.finished.find(list(keys.values()))
+            kept = {(i, row[0]): Completion(i, *row) for i, key in keys.items() for row in rows.get(key, ()) if row[0] in wanted}
         self.kept += len(kept)
         if kept:
             yield list(kept.values())
@@ -106,13 +108,19 @@ class DurableEngine(Batching):
                 self.generated_tokens += sum(c.tokens for c in batch)
                 yield batch
 
-    def key(self, request: Request, sampling: Sampling) -> bytes:
-        """A hash of what decides the request's texts, all but their number.
+    def keys(self, requests: Sequence[Request], sampling: Sampling) -> dict[str, bytes]:
+        """Of each request, by id: a hash of what decides its texts, all but their number.
 
         Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut into other batches.
         """
-        asked = (request.prompt, sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling.probe, self.seed, request.id)
-        return hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass")).digest()
+        asked = (sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling.probe, self.seed)
+        same = hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass"))
+        keys = {}
+        for request in requests:
+            key = same.copy()
+            key.update(ENCODER.encode((request.id, request.prompt)).encode(errors="surrogatepass"))
+            keys[request.id] = key.digest()
+        return keys
 
     def opened(self) -> Batching:
         """The engine itself, its model loaded."""
@@ -123,6 +131,18 @@ class DurableEngine(Batching):
 
     def cost(self) -> str:
         return self.inner.cost() if self.inner else ""
+
+
+@contextmanager
+def many_objects() -> Iterator[None]:
+    """Makes a million small objects that stay: Python's collector would go through them again and again, and find nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def version(package: str) -> str | None:
