@@ -54,7 +54,7 @@ class Stage:
     """A stage with nothing but a place for what it finishes."""
 
     def __init__(self, finished: Path) -> None:
-        self.stage, self.finished = "benchmark", finished
+        self.stage, self.finished, self.servers = "benchmark", finished, {}
 
     def hash_of(self, path: Path) -> str:
         return str(path)

@@ -21,7 +21,7 @@ from stages.engines.finished import Finished
 from stages.store.catalog import read
 from stages.store.files import md5
 from stages.store.run import FINISHED
-from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS
+from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS, VERDICTS
 from tests.workspace import ENV, ROOT, Workspace, ran
 
 LOOP = {"get_model@M0", "split_seed", "train_sft_baseline", "judge_seed", "build_eft", "train_sft_M1", "train_dpo@M2", "train_dpo@M3"}
@@ -168,6 +168,18 @@ def test_another_judge_or_engine_reruns_only_the_judging(space):
     assert space.repro("write_prompts@M1") == ["write_prompts@M1"], "the scripted engine writes the same prompts"
     assert kept(space)["write_prompts@M1"] == 2 * had["write_prompts@M1"], "by another engine: nothing that was kept is taken for its own"
     space.set(**{"aift.M1.judge": "M1", "judge_candidates.engine": None, "write_prompts.engine": None})
+    assert space.repro() == []
+    assert space.lock() == before
+
+
+def test_a_model_with_an_engine_of_its_own_compares(space):
+    before, params = space.lock(), yaml(space)
+    space.set(**{"evaluate.compare_with": "data/models/M1", "evaluate.judge_engine": params["engine"] | {"max_context": 4096}})
+    assert space.repro("head_to_head@M3-M1") == ["head_to_head@M3-M1"]
+    verdicts = read(VERDICTS, space.path, "M3-M1")
+    assert set(verdicts["judge"]) == {"M1"}
+    assert kept(space)["head_to_head@M3-M1"] == 2 * len(verdicts), "each pair in both orders"
+    space.set(**{"evaluate.compare_with": params["evaluate"]["compare_with"], "evaluate.judge_engine": None})
     assert space.repro() == []
     assert space.lock() == before
 

@@ -110,6 +110,8 @@ class Stage(Protocol):
     stage: str
     finished: Path
     """The database of finished completions."""
+    servers: dict[str, dict[str, str]]
+    """Model -> `url` and `model` there, of those that servers have: for the log."""
 
     def hash_of(self, path: Path) -> str:
         """Content hash of an input."""

@@ -23,7 +23,6 @@ from stages.console.progress import err
 from stages.engines.base import Batching, Completion, Request, Sampling, Stage
 from stages.engines.finished import Finished
 
-ENCODER = json.JSONEncoder(ensure_ascii=False)
 HERE = Path(__file__).parent
 DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openai": (("base.py", "openai.py", "probing.py", "server.py", "../console/text.py"), ()),
@@ -66,7 +65,7 @@ class DurableEngine(Batching):
         if engine.name == "openai":
             from stages.engines.server import server_identity
 
-            decides["server"] = server_identity(model_dir, model)
+            run.servers[model] = decides["server"] = server_identity(model_dir, model)
         self.identity = json.dumps(decides, sort_keys=True).encode()
         self.new = 0
         self.stack = ExitStack()
@@ -88,13 +87,13 @@ class DurableEngine(Batching):
         with many_objects():
             keys, wanted = self.keys(requests, sampling), sampling.numbers
             rows = self.finished.find(list(keys.values()))
-            kept = {(i, row[0]): Completion(i, *row) for i, key in keys.items() for row in rows.get(key, ()) if row[0] in wanted}
+            kept = [Completion(i, *row) for i, key in keys.items() for row in rows.get(key, ()) if row[0] in wanted]
         self.kept += len(kept)
         if kept:
-            yield list(kept.values())
+            yield kept
         if len(kept) == len(keys) * len(wanted):
             return
-        for numbers, group in gaps(requests, sampling, kept):
+        for numbers, group in gaps(requests, sampling, {(c.id, c.n) for c in kept}):
             part = sampling._replace(first=numbers.start, n=len(numbers))
             written = self.opened().batches(group, part)
             while True:
@@ -114,11 +113,11 @@ class DurableEngine(Batching):
         Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut into other batches.
         """
         asked = (sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.stop, sampling.probe, self.seed)
-        same = hashlib.sha256(self.identity + ENCODER.encode(asked).encode(errors="surrogatepass"))
+        same = hashlib.sha256(self.identity + repr(asked).encode())
         keys = {}
         for request in requests:
             key = same.copy()
-            key.update(ENCODER.encode((request.id, request.prompt)).encode(errors="surrogatepass"))
+            key.update(repr((request.id, request.prompt)).encode())  # of strings and lists of them: exact, escapes surrogates, and cheaper than JSON
             keys[request.id] = key.digest()
         return keys
 

@@ -86,7 +86,7 @@ class Finished:
         self.connection = None
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
-        """Completions of those `keys` that have some, in any order; one may come twice."""
+        """Completions of those `keys` that have some, in any order."""
 
         def work(connection: sqlite3.Connection) -> dict[bytes, list[Row]]:
             found: dict[bytes, list[Row]] = {}
@@ -94,11 +94,12 @@ class Finished:
                 some = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
                 sql = f"SELECT key, completions, digest FROM finished WHERE key IN ({marks})"  # noqa: S608  # marks only
-                for key, completions, digest in connection.execute(sql, some):
-                    if digest != _digest(key, completions):
-                        raise DamagedRow("a row does not fit its digest")
-                    rows = json.loads(completions.decode(errors="surrogatepass"))
-                    found[key] = found[key] + rows if key in found else rows
+                rows = connection.execute(sql, some).fetchall()
+                if any(digest != _digest(key, completions) for key, completions, digest in rows):
+                    raise DamagedRow("a row does not fit its digest")
+                together = b",".join(completions for _, completions, _ in rows)  # parsed at once: a million small calls take longer than what they do
+                for (key, _, _), said in zip(rows, json.loads(b"[" + together + b"]"), strict=True):
+                    found[key] = list({row[0]: row for row in (*found[key], *said)}.values()) if key in found else said
             return found
 
         return self._do(work)

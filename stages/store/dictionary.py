@@ -10,7 +10,7 @@ Generated from `stages/store/tables.py` (`python -m stages.store.dictionary > da
 DVC holds the tables and models; git holds this page, `metrics/` and `plots/`. `?` after a type: null is allowed and means unknown.
 Every model folder in `models/` holds safetensors, tokenizer and `lineage.json`: name, parent, method, md5 of the data it was made from, parameters,
 versions, seed and threads.
-`logs/runs.jsonl` (neither in git nor in DVC) holds what differs between equal runs: times, memory, git revision.
+`logs/runs.jsonl` (neither in git nor in DVC) holds what differs between equal runs: times, memory, git revision, addresses of servers.
 """
 
 

@@ -46,6 +46,7 @@ class Run:
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.finished = root / FINISHED
+        self.servers: dict[str, dict[str, str]] = {}
         self.compute_s = 0.0
 
     def __enter__(self) -> Run:
@@ -158,6 +159,7 @@ class Run:
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "git": _git_revision(self.root),
             "inputs": self.inputs,
+            "servers": self.servers,
         }
         try:
             append_line(self.root / LOG, entry)

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from stages.engines.transformers import TransformersEngine
 
 ONE, SOME = [Request("one", user("Say cat"))], REQUESTS[:5]
 KEY = "sk-this-must-never-be-seen-0123456789"
+LETTER = Sampling(1, 0.0, 1.0, 24, probe=Probe(r"(?<!\w)[a-z0-9](?!\w)", 0, tuple("abcdefghijklmnopqrstuvwxyz0123456789")))
+SAY = [Request(f"{form.__name__}{i}", form(f"Say {i}")) for form in (user, str) for i in range(8)]
 names = (f"M{i}" for i in itertools.count())
 
 
@@ -173,11 +176,8 @@ def test_shares_are_whole_and_add_up(total, weights):
 
 
 def test_probabilities_are_those_of_the_model(client, local):
-    letters = tuple("abcdefghijklmnopqrstuvwxyz0123456789")
-    sampling = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=24, probe=Probe(r"(?<!\w)[a-z0-9](?!\w)", 0, letters))
-    requests = [Request(f"{form.__name__}{i}", form(f"Say {i}")) for form in (user, str) for i in range(8)]
     found = {list: 0, str: 0}
-    for request, here, there in zip(requests, local.generate(requests, sampling), client().generate(requests, sampling), strict=True):
+    for request, here, there in zip(SAY, local.generate(SAY, LETTER), client().generate(SAY, LETTER), strict=True):
         assert here._replace(probs=None) == there._replace(probs=None)
         assert (here.probs is None) == (there.probs is None)
         if here.probs and there.probs:
@@ -383,6 +383,7 @@ def test_what_came_before_a_failure_is_kept_and_not_asked_for_again(server, tmp_
     with pytest.raises(EngineError, match="503"):
         generate()
     assert "15 texts" in capsys.readouterr().err
+    assert run.servers == {name: {"url": server.url, "model": name}}
     before = len(server.asked(name))
     server.behave(name, Fault(times=0))
     done = generate()
@@ -400,7 +401,7 @@ from stages.console.command import command
 from stages.engines.base import Request, Sampling, open_engine
 
 def main(finished: Path, model: str, engine: str, hardware: str) -> None:
-    run = SimpleNamespace(stage="s", finished=finished, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
+    run = SimpleNamespace(stage="s", finished=finished, servers={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
     what = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware), finished.parent
     with open_engine(*what, model=model, seed=7, run=run) as engine:
         engine.generate([Request(str(i), f"Say {i}") for i in range(20)], Sampling(1, 1.0, 1.0, 8))
@@ -514,7 +515,27 @@ def test_a_broken_tokenizer_is_named(client, tmp_path):
         client()
 
 
-# A server that is not ours
+# Servers that are not ours
+
+
+@contextmanager
+def running(*command: str | Path, patience_s: float = 180.0) -> Iterator[str]:
+    """The address of a server that `command` starts with `--port`, once it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + patience_s
+            while True:
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=60):
+                    break
+                assert process.poll() is None, f"{command} ended with {process.returncode}"
+                assert time.monotonic() < until, f"{command} does not answer"
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
 
 
 @pytest.mark.slow
@@ -523,19 +544,36 @@ def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path,
     for package in ("fastapi", "uvicorn"):
         pytest.importorskip(package, reason="transformers serve needs fastapi and uvicorn: pip install 'transformers[serving]'")
     requests = [request for request in REQUESTS if request.prompt]  # it answers 500 to an empty one
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(tiny), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with subprocess.Popen([*command, "--dtype", "float32"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
-            monkeypatch.setattr(openai, "LONGEST_PAUSE_S", 0.5)
-            (tmp_path / "server.json").write_text(json.dumps({"model": str(tiny)}))
-            with OpenAIEngine(engine_params("openai"), hardware(attempts=120, at_once=1), tmp_path, model="M1", seed=7) as engine:
-                greedy = engine.generate(requests, GREEDY)
-                sampled = engine.generate(requests[:3], SAMPLED)
-        finally:
-            process.terminate()
+    program = Path(sys.executable).with_name("transformers")
+    (tmp_path / "server.json").write_text(json.dumps({"model": str(tiny)}))
+    with running(program, "serve", tiny, "--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32") as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with OpenAIEngine(engine_params("openai"), hardware(at_once=1), tmp_path, model="M1", seed=7) as engine:
+            greedy = engine.generate(requests, GREEDY)
+            sampled = engine.generate(requests[:3], SAMPLED)
     assert [c.text for c in greedy] == [c.text for c in local.generate(requests, GREEDY)]
     assert [(c.id, c.n) for c in sampled] == [(r.id, n) for r in requests[:3] for n in range(3)]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeypatch):
+    """Texts, probabilities, a full context; and number 2 alone is what it is among 0 to 2."""
+    pytest.importorskip("vllm")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    program = Path(sys.executable).with_name("vllm")
+    settings = ("--dtype", "float32", "--max-model-len", "96", "--enforce-eager", "--max-logprobs", "20", "--served-model-name", "judge")
+    (tmp_path / "server.json").write_text(json.dumps({"model": "judge"}))
+    with running(program, "serve", tiny, "--host", "127.0.0.1", *settings) as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with OpenAIEngine(engine_params("openai"), hardware(), tmp_path, model="M1", seed=7) as engine:
+            greedy = engine.generate(SAY, LETTER)
+            whole, part = (by_id(engine.generate(SAY, SAMPLED._replace(n=n, first=first))) for n, first in ((3, 0), (1, 2)))
+            full = engine.generate([Request("full", user("cat " * 300))], LETTER)
+    here = local.generate(SAY, LETTER)
+    assert [c.text for c in greedy] == [c.text for c in here]
+    known = [(a.probs, b.probs) for a, b in zip(greedy, here, strict=True) if a.probs and b.probs]
+    assert len(known) > 3
+    assert all(a in (0.0, pytest.approx(b, rel=1e-3)) for ours, theirs in known for a, b in zip(ours, theirs, strict=True)), "it tells the 20 likeliest"
+    assert {key: c.text for key, c in part.items()}.items() <= {key: c.text for key, c in whole.items()}.items()
+    assert full == [Completion("full", 0, "", "length", 0)]

@@ -76,6 +76,13 @@ def test_the_log_holds_what_differs_between_equal_runs(tmp_path):
     assert entry["seconds"] >= entry["compute_s"] >= 0
     assert entry["peak_mb"] > 0
     assert entry["ended"]
+    assert entry["servers"] == {}
+
+
+def test_the_log_tells_the_servers_that_were_asked(tmp_path):
+    with Run("judge_candidates", tmp_path, "M1") as run:
+        run.servers["J"] = {"url": "http://localhost:8000/v1", "model": "judge"}
+    assert log(tmp_path)[0]["servers"] == {"J": {"url": "http://localhost:8000/v1", "model": "judge"}}
 
 
 def test_times_are_of_the_last_whole_run_of_each_stage_in_order(tmp_path):
