@@ -132,6 +132,40 @@ def cache(
         keeping.show()
 
 
+@app.command()
+def publish(
+    repo: Annotated[str, typer.Option(help="organisation/name of the datasets; a model is published as organisation/name-MODEL")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="with --models: which")] = None,
+    models: Annotated[bool, typer.Option("--models", help="models too: --models M1 M2 M3")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="also what the datasets were made from: prompts, candidates, judgements, scores, ranked answers")] = False,
+    private: Annotated[bool, typer.Option("--private", help="make new repositories private")] = False,
+    tag: Annotated[str | None, typer.Option(help="name the version, e.g. v1; tags do not move")] = None,
+    new_config: Annotated[str | None, typer.Option(help="a suffix for configs whose columns have changed since they were published")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show every file, what would change, and the cards; send nothing")] = False,
+    base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
+) -> None:
+    """Publish datasets, and models, on the Hugging Face Hub, with cards and lineage; one commit a repository, none when nothing changed."""
+    from stages import publish as publishing
+
+    if bool(names) != models:
+        raise SrlmError("--models wants names behind it: --models M1 M2 M3" if models else f"to publish {' '.join(names or [])} add --models before it")
+    publishing.publish(repo, names or [], raw=raw, private=private, tag=tag, new_config=new_config, dry_run=dry_run, endpoint=base_url)
+
+
+@app.command()
+def verify(
+    repo: Annotated[str | None, typer.Option(help="a repository on the Hub, to be compared with what is here")] = None,
+    revision: Annotated[str | None, typer.Option(help="a commit or tag of it; its newest commit by default")] = None,
+    base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
+) -> None:
+    """Recompute every hash, follow every id; with --repo download what was published and compare every row."""
+    from stages import verify as verifying
+
+    if revision and not repo:
+        raise SrlmError("--revision is of a repository: add --repo ORG/NAME")
+    verifying.verify(repo, revision, base_url)
+
+
 First = Annotated[int, typer.Option(help="the first seed")]
 Count = Annotated[int, typer.Option(help="how many seeds")]
 Jobs = Annotated[int, typer.Option(help="variants at a time")]

@@ -147,6 +147,13 @@ class BuildPairs(Section):
     """A pair is kept when chosen_score - rejected_score is above this."""
 
 
+class Publish(Section):
+    data_license: str
+    """Of the seed data, as the Hub names licences: apache-2.0, cc-by-4.0, other."""
+    model_license: str
+    """Of the base model."""
+
+
 class Warnings(Section):
     commonest_score: Share
     unreadable: Share
@@ -196,6 +203,7 @@ class Params(Section):
     train_dpo: TrainDpo
     evaluate: Evaluate
     warn: Warnings
+    publish: Publish
 
     @model_validator(mode="after")
     def _loops_hold_together(self) -> Params:

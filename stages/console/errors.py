@@ -45,3 +45,7 @@ class QueryError(SrlmError):
 
 class RevisionError(SrlmError):
     """The store as of a revision cannot be had."""
+
+
+class HubError(SrlmError):
+    """Something cannot be published on the Hub, or read from it."""

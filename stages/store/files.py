@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,10 @@ def write_json(path: Path, data: Any) -> None:
         partial.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def md5(path: Path) -> str:
-    """The hash that `dvc.lock` holds for this file or folder (a folder's ends in `.dir`)."""
+def md5(path: Path, ignored: Callable[[Path], bool] = lambda file: "__pycache__" in file.parts) -> str:
+    """The hash that `dvc.lock` holds for this file or folder (a folder's ends in `.dir`, and leaves out files that are `ignored`)."""
     if path.is_dir():
-        inside = (f for f in path.rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+        inside = (f for f in path.rglob("*") if f.is_file() and not ignored(f))
         listing = sorted(({"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in inside), key=lambda e: e["relpath"])
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
     with path.open("rb") as f:

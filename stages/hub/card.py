@@ -1,0 +1,143 @@
+"""Cards: rendered from contracts and metrics, and put beside what people wrote in the repository's card, never over it.
+
+Text of models and data is untrusted: every string that a template prints is escaped for Markdown, except what `code` lets through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from stages.console.errors import HubError
+from stages.console.text import for_markdown, for_terminal
+from stages.hub.configs import TYPES, Config
+from stages.hub.remote import Kind
+
+NAME = "README.md"
+TEMPLATES = Path(__file__).parents[1] / "templates"
+BEGIN = "<!-- srlm publish: what stands between these two lines is written anew each time; what stands above and below is yours -->"
+END = "<!-- srlm publish: end -->"
+ALWAYS_OURS = ("configs", "dataset_info")
+"""Metadata that must say what the repository holds; each is a list with a `config_name` in its entries."""
+
+
+def render(kind: Kind, **facts: Any) -> str:
+    """Our section of the card. `facts` fill stages/templates/{kind}_card.md.jinja once; each must be given."""
+    return environment().get_template(f"{kind}_card.md.jinja").render(**facts)
+
+
+def metadata_of_configs(described: Iterable[tuple[Config, Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """`configs` and `dataset_info` of a dataset's card. Each config comes with its splits: `rows`, `bytes` in memory, `paths`, and `stored`, their bytes."""
+    listed, infos = [], []
+    for config, splits in described:
+        paths = [{"split": name, "path": split["paths"]} for name, split in splits.items()]
+        listed.append({"config_name": config.name, "data_files": paths})
+        kinds = [(column.name, str(TYPES[column.dtype])) for column in config.table.columns]
+        features = [{"name": name, "list": "string"} if kind.startswith("list") else {"name": name, "dtype": FEATURES[kind]} for name, kind in kinds]
+        infos.append(
+            {
+                "config_name": config.name,
+                "features": features,
+                "splits": [{"name": name, "num_bytes": split["bytes"], "num_examples": split["rows"]} for name, split in splits.items()],
+                "download_size": sum(split["stored"] for split in splits.values()),
+                "dataset_size": sum(split["bytes"] for split in splits.values()),
+            }
+        )
+    return {"configs": listed, "dataset_info": infos}
+
+
+FEATURES = {"string": "string", "int32": "int32", "double": "float64"}
+
+
+def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """The card with our `section` and `metadata` in it. `existing`: the card that is there; `before`: the metadata that we wrote last.
+
+    Body: what stands between our two lines is replaced, all else stays; a card that has not got them gets the section at its end. Metadata: what people
+    changed or added stays, and so do configs of other names, those that we published once too: somebody reads them.
+    Raises HubError for a card whose metadata are no YAML, or whose lines are broken.
+    """
+    card_class = DatasetCard if kind == "dataset" else ModelCard
+    try:
+        card = card_class(existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as e:
+        raise HubError(f"the metadata at the top of README.md are not readable ({_line(e)}). Mend them on the Hub, then run the same command again") from None
+    for key, value in metadata.items():
+        there = card.data.get(key)
+        if key in ALWAYS_OURS:
+            ours = {entry["config_name"] for entry in value}
+            theirs = [entry for entry in there or () if not isinstance(entry, dict) or entry.get("config_name") not in ours]
+            card.data[key] = [*theirs, *value]
+        elif key == "tags":
+            card.data[key] = list(dict.fromkeys([*(there or ()), *value]))
+        elif there is None or there == before.get(key):
+            card.data[key] = value
+    card.text = _replaced(card.text, section)
+    return str(card)
+
+
+def metadata_of(existing: str | None) -> dict[str, Any]:
+    """The metadata of a card that is there; none for one that cannot be read."""
+    try:
+        return dict(DatasetCard(existing).data.to_dict()) if existing else {}
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _replaced(body: str, section: str) -> str:
+    ours = f"{BEGIN}\n\n{section.strip()}\n\n{END}"
+    counts = body.count(BEGIN), body.count(END)
+    if counts == (0, 0):
+        return f"{body.rstrip()}\n\n{ours}\n"
+    if counts != (1, 1) or body.index(BEGIN) > body.index(END):
+        raise HubError(
+            f"README.md holds a part of the lines that mark our section. Put both back, each once and in this order, or delete both:\n{BEGIN}\n{END}"
+        )
+    return f"{body[: body.index(BEGIN)]}{ours}{body[body.index(END) + len(END) :]}"
+
+
+def _line(e: Exception) -> str:
+    return " ".join(str(e).split())[:300]
+
+
+@cache
+def environment() -> Environment:
+    """Strings are escaped as they are printed (`finalize`); numbers and what is `Markup` already are not."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # Markdown: finalize escapes
+        finalize=lambda value: Markup(for_markdown(value)) if isinstance(value, str) and not isinstance(value, Markup) else "–" if value is None else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"code": code, "pre": pre, "percent": percent, "number": number}
+    return made
+
+
+def code(text: str) -> Markup:
+    """A name or a hash, printed as it is in code. Raises HubError for anything that could end the code."""
+    if not re.fullmatch(r"[\w./:@+ ,=-]*", text):
+        raise HubError(f"{text!r} cannot stand in a card's code")
+    return Markup(text)
+
+
+def pre(text: str) -> Markup:
+    """Text of any kind, to stand inside <pre>."""
+    return Markup(escape("\n".join(for_terminal(line) for line in text.split("\n"))))
+
+
+def percent(share: float | None) -> Markup:
+    return Markup("–" if share is None else f"{100 * share:.1f}")
+
+
+def number(value: float | None, digits: int = 2) -> Markup:
+    return Markup("–" if value is None else f"{value:,.{digits}f}")

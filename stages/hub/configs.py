@@ -1,0 +1,105 @@
+"""What a dataset repository holds: a config per dataset of the paper, its splits, and a schema that is frozen by the table's contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.console.errors import HubError
+from stages.store import tables
+from stages.store.tables import Table
+
+SHARD_BYTES = 256 * 2**20
+"""Of a shard's rows in memory; on disk it is a third of that and less."""
+MOST_SHARDS = 1000
+"""The Hub wants at most 10,000 files in a folder; this is 256 GB of one table."""
+TYPES: dict[pl.DataType, pa.DataType] = {
+    tables.String: pa.string(),
+    tables.Int32: pa.int32(),
+    tables.Float64: pa.float64(),
+    tables.Strings: pa.list_(pa.string()),
+}
+
+
+class Split(NamedTuple):
+    name: str
+    table: Table
+    model: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the table lies in the store."""
+        return self.table.path.format(model=self.model)
+
+
+class Config(NamedTuple):
+    """One `name` of `load_dataset(repository, name)`. Its splits have one schema."""
+
+    name: str
+    splits: tuple[Split, ...]
+    trains: str = ""
+    """What the paper makes of it."""
+
+    @property
+    def table(self) -> Table:
+        return self.splits[0].table
+
+
+class Shard(NamedTuple):
+    """A parquet file of a split: `path` in the repository, `file` on this disk."""
+
+    path: str
+    file: Path
+    rows: int
+
+
+def configs(trained: dict[str, str], *, raw: bool, suffix: str = "") -> tuple[Config, ...]:
+    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`; with `raw` also all that they were made from.
+
+    Raises HubError when two models' names differ in case alone: configs have lower-case names.
+    """
+    made = [Config("ift", (Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)), "M1, and the SFT baseline")]
+    made.append(Config("eft", (Split("train", tables.EFT),), "M1"))
+    if raw:
+        made.append(Config("ranked", (Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)), "nothing; eft is made from its train split"))
+        made.append(Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), "nothing; eft is made from it"))
+        made.append(Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), "nothing; writers are evaluated on it"))
+    for model, trains in trained.items():
+        name = f"aift_{model.lower()}"
+        made.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
+        if raw:
+            for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
+                made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), f"nothing; {name} is made from it"))
+    names = [config.name for config in made]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise HubError(f"two datasets would both be config {twice}: the names of their models differ in upper and lower case alone. Rename one in params.yaml")
+    return tuple(made)
+
+
+def schema(table: Table) -> pa.Schema:
+    """The contract in Arrow's types, as `datasets` reads them: string, int32, float64, list of string."""
+    return pa.schema([pa.field(column.name, TYPES[column.dtype]) for column in table.columns])
+
+
+def write_shards(frame: pl.DataFrame, config: Config, split: Split, folder: Path, limit: int = SHARD_BYTES) -> list[Shard]:
+    """The rows of a split in their order, in as few files as keep under `limit` bytes on average: equal rows are equal bytes.
+
+    Raises HubError when these would be more than MOST_SHARDS.
+    """
+    rows = frame.to_arrow().cast(schema(split.table))
+    count = max(1, -(-rows.nbytes // limit))
+    if count > MOST_SHARDS:
+        raise HubError(f"table {split.table.name} ({split.path}) holds {rows.nbytes / 1e9:,.0f} GB, more than {MOST_SHARDS} files of {limit / 1e6:,.0f} MB")
+    shards = []
+    for number in range(count):
+        start, stop = (len(rows) * end // count for end in (number, number + 1))
+        path = f"data/{config.name}/{split.name}-{number:05}-of-{count:05}.parquet"
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows.slice(start, stop - start), file, compression="zstd")
+        shards.append(Shard(path, file, stop - start))
+    return shards

@@ -1,0 +1,166 @@
+"""What the cards tell, gathered from parameters, metrics and lineages: plain values for the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from stages.config.params import Params
+from stages.hub.configs import Config
+
+Metrics = Mapping[str, Any]
+"""Name of a metrics file (M1, AIFT-M1, M3-M1 ...) to its content."""
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for so many rows."""
+    names = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+    return next((name for limit, name in names if rows < limit), "n>10M")
+
+
+def dataset_metadata(name: str, params: Params, rows: int) -> dict[str, Any]:
+    """Of the dataset's card, without what depends on its files."""
+    return {
+        "pretty_name": name.split("/")[1],
+        "license": params.publish.data_license,
+        "language": [params.split_seed.lang],
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(rows)],
+        "tags": ["self-rewarding", "preference", "dpo", "rlaif", "llm-as-a-judge", "arxiv:2401.10020"],
+    }
+
+
+def model_metadata(name: str, params: Params, dataset: str, base: str | None) -> dict[str, Any]:
+    """Of a model's card. `base`: the Hub's name of the base model, where it has one."""
+    return {
+        "pretty_name": name.split("/")[1],
+        "license": params.publish.model_license,
+        "language": [params.split_seed.lang],
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "datasets": [dataset],
+        **({"base_model": base} if base else {}),
+        "tags": ["self-rewarding", "dpo", "trl", "llm-as-a-judge", "arxiv:2401.10020"],
+    }
+
+
+def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    """The configs, each with whether it is raw, for the template; `rows` by config and split. Only the contracts' own words may hold markup."""
+    return [
+        {
+            "name": config.name,
+            "raw": raw,
+            "trains": config.trains,
+            "splits": [
+                {
+                    "name": split.name,
+                    "rows": rows[config.name, split.name],
+                    "stage": split.table.made_by + (f"@{split.model}" if split.model else ""),
+                    "meaning": Markup(split.table.meaning),
+                }
+                for split in config.splits
+            ],
+            "columns": [{"name": c.name, "type": str(c.dtype), "nullable": c.nullable, "meaning": Markup(c.meaning)} for c in config.table.columns],
+        }
+        for config, raw in configs
+    ]
+
+
+def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
+    """Counts, fates, scores and warnings by AIFT, and how the models judge and write."""
+    aift = [{"model": model, "metrics": metrics[f"AIFT-{model}"]} for model in params.aift if f"AIFT-{model}" in metrics]
+    for made in aift:
+        made["tie_share"] = made["metrics"]["ties"] / made["metrics"]["prompts"] if made["metrics"]["prompts"] else None
+    judges = [{"model": model, **metrics[model]} for model in params.evaluated if model in metrics]
+    reported: list[dict[str, Any]] = [made["metrics"] for made in aift]
+    warnings = [{"dataset": name, "text": text} for name, found in metrics.items() for text in found.get("warned", ())]
+    return {
+        "aift": aift,
+        "reasons": _all(found["dropped"] for found in reported),
+        "fates": _all(found["fates"] for found in reported),
+        "scores": [score for score in _all(found["score_histogram"] for found in reported) if any(found["score_histogram"][score] for found in reported)],
+        "warnings": warnings,
+        "judges": judges,
+        "oracle": any(judge["writer"]["greedy"]["oracle_score"]["value"] is not None for judge in judges),
+    }
+
+
+def matches(params: Params, metrics: Metrics, model: str) -> list[dict[str, Any]]:
+    """Head to head, greedy, of `model` against others."""
+    found = [(f"{m.model} against {m.other}", metrics[name]["greedy"]) for name, m in params.head_to_head.items() if m.model == model and name in metrics]
+    return [{"name": name, **{verdict: shares[verdict]["value"] for verdict in ("win", "tie", "lose")}} for name, shares in found]
+
+
+def family(lineages: Mapping[str, Mapping[str, Any]], hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Models for the template, with the tables that they were trained on."""
+    return [
+        {
+            "name": name,
+            "parent": known.get("parent"),
+            "method": known["method"],
+            "reference": known.get("reference"),
+            "md5": hashes[name],
+            "tables": {path: md5 for path, md5 in known["data"].items() if path.endswith(".parquet")},
+        }
+        for name, known in lineages.items()
+    ]
+
+
+def base_in_words(params: Params) -> str:
+    """What the base models are."""
+    told = []
+    for name, base in params.base.items():
+        if base.source == "hub":
+            told.append(f"{name} is {base.repo} of the Hub at revision {base.revision}")
+        else:
+            told.append(f"{name} was pretrained here, from scratch" if base.source == "tinyworld" else f"{name} is {base.repo or base.path} ({base.source})")
+    return "; ".join(told)
+
+
+def base_of(model: str, lineages: Mapping[str, Mapping[str, Any]], params: Params) -> str | None:
+    """The Hub's name of the base model that `model` descends from, where it comes from there."""
+    while model in lineages and (parent := lineages[model].get("parent")) in {*lineages, *params.base}:
+        model = parent
+    base = params.base.get(model)
+    return base.repo if base and base.source == "hub" else None
+
+
+def seed_in_words(params: Params) -> str:
+    """Where the seed rows come from."""
+    seed = params.split_seed
+    if seed.source == "hub":
+        return f"{seed.repo} of the Hub at revision {seed.revision}"
+    return "made by the embedded tiny world" if seed.source == "tinyworld" else f"{seed.path} ({seed.source})"
+
+
+def config_of(table: str) -> str:
+    """The config that a table which trains a model is published as: data/AIFT/M1/pairs.parquet is aift_m1, data/EFT/train.parquet is eft."""
+    folder, *more = table.removeprefix("data/").split("/")[:-1]
+    return "_".join([folder, *more]).lower()
+
+
+def versions(lineages: Iterable[Mapping[str, Any]]) -> str:
+    """Of the packages that made the models; two where models differ."""
+    found: dict[str, list[str]] = {}
+    for known in lineages:
+        for package, version in known.get("versions", {}).items():
+            found[package] = list(dict.fromkeys([*found.get(package, ()), version]))
+    return ", ".join(f"{package} {' and '.join(numbers)}" for package, numbers in sorted(found.items()))
+
+
+def example(pairs: Sequence[tuple[str, pl.DataFrame]]) -> dict[str, Any] | None:
+    """The pair of the last AIFT with the widest margin among short ones."""
+    for model, frame in reversed(pairs):
+        margin = pl.col("chosen_score") - pl.col("rejected_score")
+        short = frame.filter(pl.sum_horizontal(pl.col("prompt", "chosen", "rejected").str.len_chars()) < 4000)
+        if not short.is_empty():
+            return {"model": model, **short.sort(margin, "prompt_id", descending=[True, False]).row(0, named=True)}
+    return None
+
+
+def _all(counts: Iterable[Mapping[str, int]]) -> list[str]:
+    """Every key, in the order in which they first come."""
+    return list(dict.fromkeys(key for found in counts for key in found))

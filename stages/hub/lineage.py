@@ -1,0 +1,80 @@
+"""Where what is published comes from, from models and datasets back to the seed rows: the part of dvc.lock that made it, as a graph of stages.
+
+`lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`) and made (`outs`), as DVC computes
+them; under `files`, each published file's sha256 and which table of the store it is; under `models`, the `lineage.json` that training left beside each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stages.console.errors import HubError
+
+FORMAT = "self-rewarding-lm lineage 1"
+NAME = "lineage.json"
+Stage = dict[str, Any]
+"""`cmd`, `params`, `deps` and `outs`; the last two map a path to its md5."""
+
+
+def stages(lock: Mapping[str, Any]) -> dict[str, Stage]:
+    """Of a dvc.lock that was read, in its order.
+
+    Raises HubError for an entry without a hash: that stage was never run to its end.
+    """
+    found: dict[str, Stage] = {}
+    for name, entry in lock.get("stages", {}).items():
+        try:
+            hashes = {kind: {item["path"]: item["md5"] for item in entry.get(kind, ())} for kind in ("deps", "outs")}
+        except KeyError as e:
+            raise HubError(f"dvc.lock: stage {name} has no {e}. Run: srlm repro") from None
+        found[name] = {"cmd": entry["cmd"], "params": entry.get("params", {}), **hashes}
+    return found
+
+
+def ancestors(known: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, Stage]:
+    """The stages that made the files and folders `wanted`, those that made what these read, and so on, in the order of `known`.
+
+    Raises HubError for something wanted that no stage makes.
+    """
+    makers = {path: name for name, stage in known.items() for path in stage["outs"]}
+    todo, seen = [], set()
+    for path in wanted:
+        if path not in makers:
+            raise HubError(f"dvc.lock knows no stage that makes {path}. Run: srlm repro")
+        todo.append(makers[path])
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += [makers[out] for path in known[name]["deps"] for out in makers if _within(path, out) or _within(out, path)]
+    return {name: stage for name, stage in known.items() if name in seen}
+
+
+def document(made_by: Mapping[str, Stage], files: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any], code: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole `lineage.json`. `code`: the revisions of git and of dvc.lock."""
+    return {"format": FORMAT, "paper": "arXiv:2401.10020", "code": dict(code), "stages": dict(made_by), "files": dict(files), "models": dict(models)}
+
+
+def dump(lineage: Mapping[str, Any]) -> str:
+    """As JSON text: equal lineages are equal bytes."""
+    return json.dumps(lineage, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse(text: str | None) -> dict[str, Any] | None:
+    """A published `lineage.json`; None for what is not ours."""
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT and isinstance(found.get("files"), dict) else None
+
+
+def same_but_for_code(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+    """Whether they tell of the same data: a commit that changed nothing that was published is no reason to publish again."""
+    return bool(old) and {**(old or {}), "code": None} == {**new, "code": None}
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")

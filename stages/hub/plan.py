@@ -1,0 +1,225 @@
+"""A repository as it shall be: its files, its card and its lineage, on top of what is there. Nothing is sent here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from stages.config.params import Params
+from stages.console.errors import HubError, ModelError
+from stages.hub import card, facts, lineage
+from stages.hub.configs import Config, Split, configs, schema, write_shards
+from stages.hub.remote import Change, Found, Local, Remote, changes
+
+Read = Callable[[Split], pl.DataFrame]
+"""The checked table of a split."""
+
+
+class Source(NamedTuple):
+    """What is published, and what is known of it."""
+
+    params: Params
+    params_text: str
+    stages: Mapping[str, lineage.Stage]
+    metrics: facts.Metrics
+    lineages: Mapping[str, Mapping[str, Any]]
+    """Model -> its lineage.json."""
+    code: Mapping[str, str]
+    """`git`, the commit, and `dvc_lock`, the md5."""
+
+    def md5(self, path: str) -> str:
+        """As dvc.lock has it."""
+        return next(str(stage["outs"][path]) for stage in self.stages.values() if path in stage["outs"])
+
+    def told(self) -> dict[str, Any]:
+        """What both cards tell."""
+        base = facts.base_in_words(self.params)
+        licences = {"data": self.params.publish.data_license, "model": self.params.publish.model_license}
+        return {"params": self.params, "base": base, "versions": facts.versions(self.lineages.values()), "licences": licences}
+
+
+class Before(NamedTuple):
+    """What is in the repository now."""
+
+    found: Found
+    card: str | None
+    lineage: Mapping[str, Any] | None
+    """None: nothing of ours."""
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """Ours."""
+        return (self.lineage or {}).get("files", {})
+
+
+class Publication(NamedTuple):
+    """`files` to be there, and `gone`, those of ours that shall not be there any more."""
+
+    remote: Remote
+    before: Before
+    files: list[Local]
+    gone: list[str]
+    card: str
+    git: str
+    """The commit that made them."""
+
+    def changes(self) -> list[Change]:
+        return changes(self.files, self.gone, self.before.found)
+
+
+def look(remote: Remote, folder: Path) -> Before:
+    """Raises HubError for a repository that holds what is not ours, so that nothing of it is lost or taken for ours."""
+    found = remote.look()
+    text, old = remote.text(card.NAME, found, folder), lineage.parse(remote.text(lineage.NAME, found, folder))
+    strange = sorted(set(found.files) - {card.NAME, ".gitattributes", "LICENSE", "LICENSE.md"})
+    if old is None and strange:
+        raise HubError(
+            f"{remote.name} holds what srlm did not publish, {len(strange)} file(s), first {strange[0]!r}. Name another repository, or delete them there"
+        )
+    return Before(found, text, old)
+
+
+def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: bool, new_config: str | None) -> Publication:
+    """The repository of the datasets. With `raw`, or where they were published before, also what they were made from.
+
+    Raises HubError where a config that is published would get another schema, unless `new_config` is a suffix for its new name.
+    """
+    before = look(remote, folder / "before")
+    raw = raw or any(file.get("raw") for file in before.files.values())
+    next_of = {step.prev: model for model, step in source.params.models.items()}
+    trained = {model: next_of.get(model, "nothing yet") for model in source.params.aift}
+    plain = {config.table.name + config.name for config in configs(trained, raw=False)}
+    files, splits, pairs, local = {}, {}, [], []
+    wanted = []
+    for config in configs(trained, raw=raw):
+        is_raw = config.table.name + config.name not in plain
+        config = renamed(config, card.metadata_of(before.card), new_config)
+        wanted.append((config, is_raw))
+        for split in config.splits:
+            frame = read(split)
+            if split.table.name == "pairs" and split.model:
+                pairs.append((split.model, frame))
+            shards = write_shards(frame, config, split, folder)
+            local += [Local(shard.path, shard.file) for shard in shards]
+            for shard in shards:
+                about = {"config": config.name, "split": split.name, "raw": is_raw, "rows": shard.rows, "table": split.path, "md5": source.md5(split.path)}
+                files[shard.path] = about | _content(shard.file)
+            stored = sum(shard.file.stat().st_size for shard in shards)
+            in_memory = frame.to_arrow().cast(schema(split.table)).nbytes
+            splits[config.name, split.name] = {"rows": len(frame), "bytes": in_memory, "stored": stored, "paths": [shard.path for shard in shards]}
+    here = [config for config, _ in wanted]
+    rows = {key: split["rows"] for key, split in splits.items()}
+    metadata = facts.dataset_metadata(remote.name, source.params, sum(rows.values()))
+    metadata |= card.metadata_of_configs((config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in here)
+    graph = lineage.document(lineage.ancestors(source.stages, (split.path for config in here for split in config.splits)), files, source.lineages, source.code)
+
+    def section(code: Mapping[str, str]) -> str:
+        return card.render(
+            "dataset",
+            repo=remote.name,
+            configs=facts.described(wanted, rows),
+            models=facts.family(source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}),
+            seed_data=facts.seed_in_words(source.params),
+            example=facts.example(pairs),
+            params_text=source.params_text,
+            code_of=code,
+            **source.told(),
+            **facts.of_the_loop(source.params, source.metrics),
+        )
+
+    return _finished(remote, before, local, graph, metadata, section, folder)
+
+
+def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *, dataset: str) -> Publication:
+    """The repository of the model in `path`: its folder as it is, but for its lineage, which goes back to the seed rows.
+
+    Raises ModelError when the folder lacks what is needed to load it.
+    """
+    names = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
+    for needed in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", lineage.NAME):
+        if needed not in names:
+            raise ModelError(f"{path} holds no {needed}, so it cannot be published. Run: srlm repro")
+    if not any(file.endswith(".safetensors") for file in names):
+        raise ModelError(f"{path} holds no *.safetensors; pickled weights are not published. Run: srlm repro")
+    before = look(remote, folder / "before")
+    local = [Local(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
+    made_by = lineage.ancestors(source.stages, [f"data/models/{name}"])
+    family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
+    graph = lineage.document(made_by, {file.path: _content(file.file) for file in local}, family, source.code)
+    known = source.lineages[name]
+
+    def section(code: Mapping[str, str]) -> str:
+        return card.render(
+            "model",
+            repo=remote.name,
+            dataset=dataset,
+            trained_on=[facts.config_of(table) for table in known["data"] if table.endswith(".parquet")],
+            model=known,
+            md5=source.md5(f"data/models/{name}"),
+            metrics=source.metrics.get(name),
+            matches=facts.matches(source.params, source.metrics, name),
+            code_of=code,
+            **source.told(),
+        )
+
+    return _finished(
+        remote,
+        before,
+        local,
+        graph,
+        facts.model_metadata(remote.name, source.params, dataset, facts.base_of(name, source.lineages, source.params)),
+        section,
+        folder,
+    )
+
+
+def renamed(config: Config, published: Mapping[str, Any], suffix: str | None) -> Config:
+    """The config, under a new name if the one that is published under this name has another schema. Raises HubError without a `suffix`."""
+    (ours,) = card.metadata_of_configs([(config, {})])["dataset_info"]
+    theirs = next((info for info in published.get("dataset_info") or () if info["config_name"] == config.name), None)
+    if theirs is None or theirs.get("features") == ours["features"]:
+        return config
+    if suffix:
+        return renamed(config._replace(name=f"{config.name}_{suffix}"), published, None)
+    seen, wanted = ([f"{feature['name']} {feature.get('dtype') or 'list'}" for feature in info.get("features", ())] for info in (theirs, ours))
+    differs = ", ".join(sorted(set(seen) ^ set(wanted))) or "their order"
+    raise HubError(
+        f"config {config.name} is published with other columns ({differs}), and those who read it would break. "
+        "Publish it under a new name beside the old one: --new-config v2"
+    )
+
+
+def _finished(
+    remote: Remote,
+    before: Before,
+    local: list[Local],
+    graph: dict[str, Any],
+    metadata: dict[str, Any],
+    section: Callable[[Mapping[str, str]], str],
+    folder: Path,
+) -> Publication:
+    """With card and lineage. Where nothing but our code's revision differs from what is published, the old revision stays: it made the same."""
+    graph |= {"card": metadata}
+    if before.lineage and lineage.same_but_for_code(before.lineage, graph):
+        graph["code"] = before.lineage["code"]
+    text = card.merge(remote.kind, before.card, section(graph["code"]), metadata, (before.lineage or {}).get("card", {}))
+    for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph))):
+        (folder / name).write_bytes(content.encode())
+        local.append(Local(name, folder / name))
+    still_read = {path for entry in card.metadata_of(text).get("configs") or () for data in entry["data_files"] for path in _paths(data)}
+    return Publication(remote, before, local, sorted(set(before.files) - set(graph["files"]) - still_read), text, graph["code"]["git"])
+
+
+def _paths(data_files: Any) -> list[str]:
+    """Of one entry of `data_files`, in each of its forms."""
+    paths = data_files["path"] if isinstance(data_files, dict) else data_files
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    with file.open("rb") as content:
+        return {"sha256": hashlib.file_digest(content, "sha256").hexdigest(), "bytes": file.stat().st_size}

@@ -1,0 +1,246 @@
+"""A repository on the Hub: what is there, what would change, and one commit that changes it, whatever becomes of the connection.
+
+A commit is made on top of the head that was looked at, or not at all. Data are uploaded before it, where no reader sees them. After a fault the repository
+is looked at again: a commit whose answer was lost is recognised by what it holds, and one of somebody else's in between is never written over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, get_session
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from stages.console.errors import HubError
+from stages.console.progress import err
+
+TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 1.0, 20.0
+SILENCE_S = 120.0
+"""Longest wait for the next byte; the library itself would wait for ever."""
+PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses that another try may not meet."""
+Kind = Literal["dataset", "model"]
+Result = TypeVar("Result")
+
+
+class Local(NamedTuple):
+    """A file to be published: `file` on this disk, `path` in the repository."""
+
+    path: str
+    file: Path
+
+
+class Change(NamedTuple):
+    path: str
+    what: Literal["new", "changed", "unchanged", "gone"]
+    size: int
+
+
+class Found(NamedTuple):
+    """A repository as it was at one moment."""
+
+    head: str | None
+    """None: there is no such repository."""
+    private: bool
+    files: Mapping[str, str]
+    """Path -> sha256 where the Hub keeps it in LFS, else git's hash."""
+    tags: Mapping[str, str]
+    """Tag -> commit."""
+
+
+class Remote:
+    """The repository `name` ("organisation/name") of one `kind`.
+
+    Every method raises HubError, in which the token never stands, for what the Hub refuses and for a connection that does not come back.
+    """
+
+    def __init__(self, name: str, kind: Kind, *, endpoint: str | None, token: str | None) -> None:
+        self.name, self.kind, self.token = name, kind, token
+        if "/" not in name:
+            raise HubError(f"{name!r} names no repository: write organisation/name, or your user's name before the slash")
+        try:
+            validate_repo_id(name)
+        except HFValidationError as e:
+            raise HubError(f"the Hub takes no repository of the name {name!r}: {e}") from None
+        self.api = HfApi(endpoint=endpoint, token=token or False, library_name="self-rewarding-lm")
+        get_session().timeout = SILENCE_S
+        if not err.is_terminal:
+            disable_progress_bars()
+
+    @cached_property
+    def url(self) -> str:
+        return f"{self.api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+    def check_rights(self) -> str:
+        """The user's name. Raises HubError when the token is none, or may not write here."""
+        me = self._asked(self.api.whoami)
+        namespace = self.name.split("/")[0]
+        roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs", ())}
+        if (me.get("auth") or {}).get("accessToken", {}).get("role") == "read":
+            raise HubError(f"the token of {me['name']} may only read. Make one that may write at {self.api.endpoint}/settings/tokens, then: hf auth login")
+        if namespace != me["name"] and roles.get(namespace) in (None, "read"):
+            there = ", ".join([me["name"], *(org for org, role in roles.items() if role != "read")])
+            raise HubError(f"{me['name']} may not write to {namespace}. With this token you may write to: {there}")
+        return str(me["name"])
+
+    def look(self) -> Found:
+        """What is there now."""
+        try:
+            about = self.api.dataset_info if self.kind == "dataset" else self.api.model_info
+            info: DatasetInfo | ModelInfo = self._asked(lambda: about(self.name, files_metadata=True), missing=True)
+            refs = self._asked(lambda: self.api.list_repo_refs(self.name, repo_type=self.kind), missing=True)
+        except RepositoryNotFoundError:
+            return Found(None, False, {}, {})
+        files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) or "" for file in info.siblings or ()}
+        return Found(info.sha, bool(info.private), files, {tag.name: tag.target_commit for tag in refs.tags})
+
+    def text(self, path: str, found: Found, folder: Path) -> str | None:
+        """A text file of the commit that was found, None when it has none; downloaded into `folder`, past every cache.
+
+        Raises HubError also for one that is not UTF-8.
+        """
+        if path not in found.files:
+            return None
+        file = self._asked(lambda: self.api.hf_hub_download(self.name, path, repo_type=self.kind, revision=found.head, cache_dir=folder, force_download=True))
+        try:
+            return Path(file).read_bytes().decode()
+        except UnicodeDecodeError as e:
+            raise HubError(f"{path} of {self.name} is not UTF-8 (byte {e.start}). Mend it on the Hub, then run the same command again") from None
+
+    def create(self, *, private: bool) -> Found:
+        """Make the repository, and look at it."""
+        self._asked(lambda: self.api.create_repo(self.name, repo_type=self.kind, private=private, exist_ok=True))
+        return self.look()
+
+    def commit(self, files: list[Local], gone: list[str], base: Found, message: str) -> str:
+        """One commit on top of `base` that adds `files` and removes `gone`; its hash. Makes none when everything is so already.
+
+        Raises HubError also when the repository has another head than `base`.
+        """
+
+        def once() -> str:
+            now = self.look()
+            if now.head and all(change.what == "unchanged" for change in changes(files, gone, now)):
+                return now.head  # a commit of ours whose answer was lost, or nothing to do
+            if now.head != base.head:
+                raise self._another(now.head)
+            # made anew for each try: the library remembers in them what it uploaded, and would make an empty commit
+            adds = [CommitOperationAdd(file.path, str(file.file)) for file in files]
+            deletes = [CommitOperationDelete(path) for path in gone if path in now.files]
+            try:
+                made = self.api.create_commit(self.name, [*adds, *deletes], commit_message=message, repo_type=self.kind, parent_commit=base.head)
+            except HfHubHTTPError as e:
+                if status(e) in (409, 412):
+                    raise self._another(None) from None
+                raise
+            return str(made.oid)
+
+        return self._asked(once)
+
+    def tag(self, tag: str, commit: str) -> None:
+        """Name the commit. Raises HubError when the name stands for another."""
+
+        def once() -> None:
+            stands_for = self.look().tags.get(tag)
+            if stands_for is None:
+                self.api.create_tag(self.name, tag=tag, revision=commit, repo_type=self.kind)
+            elif stands_for != commit:
+                raise HubError(f"tag {tag} of {self.name} stands for commit {stands_for[:12]} already, and tags do not move. Name another")
+
+        self._asked(once)
+
+    def snapshot(self, revision: str, folder: Path) -> Path:
+        """Every file of a commit, downloaded into `folder`, past every cache."""
+        return Path(self._asked(lambda: self.api.snapshot_download(self.name, repo_type=self.kind, revision=revision, cache_dir=folder)))
+
+    def _another(self, head: str | None) -> HubError:
+        commit = f" ({head[:12]})" if head else ""
+        return HubError(
+            f"{self.name} got another commit{commit} in the meantime. It was not written over, and nothing of this is visible. "
+            f"Look at it, {self.url}/commits/main, then run the same command again"
+        )
+
+    def _asked(self, ask: Callable[[], Result], *, missing: bool = False) -> Result:
+        """What `ask` returns, tried again after what may pass; errors in words, but RepositoryNotFoundError if it may be `missing`."""
+        pauses = wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
+        with self._in_words(missing):
+            return Retrying(stop=stop_after_attempt(TRIES), wait=pauses, retry=retry_if_exception(may_pass), reraise=True)(ask)
+
+    @contextmanager
+    def _in_words(self, missing: bool) -> Iterator[None]:
+        try:
+            yield
+        except HubError:
+            raise
+        except RepositoryNotFoundError:
+            if missing:
+                raise
+            raise HubError(f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it") from None
+        except Exception as e:
+            if not isinstance(e, (HTTPError, OSError, RuntimeError, ValueError)):
+                raise
+            raise HubError(self._words(e)) from None
+
+    def _words(self, e: Exception) -> str:
+        while isinstance(e, RuntimeError) and isinstance(e.__cause__, Exception):
+            e = e.__cause__  # an upload's error, wrapped
+        said = str(e).replace(self.token, "***") if self.token else str(e)
+        said = " ".join(said.split())[:300]
+        match status(e):
+            case 401:
+                return f"the Hub does not take this token ({said}). Log in again: hf auth login"
+            case 403:
+                return f"this token may not do that to {self.name} ({said}). Ask its owner for the right to write, or name another with --repo"
+            case 413:
+                return f"the Hub finds a file of {self.name} too large ({said})"
+            case int() as code if code not in PASSING:
+                return f"the Hub refuses ({code}: {said})"
+        if isinstance(e, (RevisionNotFoundError, EntryNotFoundError)) and not isinstance(e, LocalEntryNotFoundError):
+            return f"{self.name} has no such revision or file: {said}"
+        if isinstance(e, ValueError):
+            return f"the Hub does not take the card of {self.name}: {said}"
+        return f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing half-published; run the same command again"
+
+
+def changes(files: list[Local], gone: list[str], found: Found) -> list[Change]:
+    """What a commit of these would do, by path."""
+    made = []
+    for file in files:
+        there = found.files.get(file.path)
+        what: Literal["new", "changed", "unchanged"] = "new" if there is None else "unchanged" if _is(file.file, there) else "changed"
+        made.append(Change(file.path, what, file.file.stat().st_size))
+    return sorted([*made, *(Change(path, "gone", 0) for path in gone if path in found.files)])
+
+
+def status(e: BaseException) -> int | None:
+    """Of an answer of the Hub; None when there was none."""
+    return e.response.status_code if isinstance(e, HfHubHTTPError) and e.response is not None else None
+
+
+def may_pass(e: BaseException) -> bool:
+    while isinstance(e, RuntimeError) and e.__cause__:
+        e = e.__cause__
+    code = status(e)
+    return code in PASSING if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, (HfHubHTTPError, FileNotFoundError, PermissionError))
+
+
+def _is(file: Path, content_hash: str) -> bool:
+    """Whether the file has this hash, as LFS (sha256) or as git (sha1 of a blob) names its content."""
+    known = hashlib.sha256() if len(content_hash) == 64 else hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: known).hexdigest() == content_hash

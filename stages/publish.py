@@ -1,0 +1,162 @@
+"""publish: the store's datasets, and models, on the Hugging Face Hub, each repository in one commit, with cards and lineage.
+
+    srlm publish --repo ORG/NAME [--models M1 M2 M3] [--raw] [--private] [--tag v1] [--dry-run]
+
+Everything is checked and rendered before anything is sent. The same store published twice makes no commit.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as Grid
+from ruamel.yaml import YAML
+
+from stages.config.params import PARAMS, Params, load_params
+from stages.console.command import own_path
+from stages.console.errors import HubError
+from stages.hub import lineage, plan
+from stages.hub.plan import Publication, Source
+from stages.hub.remote import Remote
+from stages.store import catalog
+from stages.store.files import md5
+
+LOCK = "dvc.lock"
+
+
+def publish(
+    repo: str,
+    models: list[str],
+    *,
+    raw: bool = False,
+    private: bool = False,
+    tag: str | None = None,
+    new_config: str | None = None,
+    dry_run: bool = False,
+    endpoint: str | None = None,
+    root: Path = Path(),
+) -> None:
+    """Publish the datasets as `repo` and each of `models` as `repo`-MODEL, or show what would be published.
+
+    Raises HubError, and as reading tables and params does. What was published before an error is whole, and stays.
+    """
+    from huggingface_hub import get_token
+
+    console, token, params = Console(soft_wrap=True), get_token(), load_params(root)
+    check_names(models, params)
+    if not token and not dry_run:
+        raise HubError("there is no token. Type: hf auth login (or set HF_TOKEN)")
+    data = Remote(repo, "dataset", endpoint=endpoint, token=token)
+    others = {model: Remote(f"{repo}-{model}", "model", endpoint=endpoint, token=token) for model in models}
+    check_up_to_date(root)
+    if token:
+        data.check_rights()
+    with TemporaryDirectory(prefix="srlm-") as name:
+        folders = {what: Path(name) / what for what in ("datasets", *models)}
+        for folder in folders.values():
+            folder.mkdir()
+        source = read_source(root, params)
+        planned = [plan.datasets(source, lambda split: catalog.read(split.table, root, split.model), data, folders["datasets"], raw=raw, new_config=new_config)]
+        planned += [plan.model(source, model, catalog.model_dir(root, model), remote, folders[model], dataset=repo) for model, remote in others.items()]
+        for publication in planned:
+            check(publication, private=private, tag=tag)
+        for publication in planned:
+            if dry_run:
+                show(publication, console, private=private, tag=tag)
+            else:
+                send(publication, console, private=private, tag=tag)
+
+
+def check_names(models: list[str], params: Params) -> None:
+    known = list(dict.fromkeys([*params.base, "SFT", "M1", *params.models, *params.positive_only]))
+    for model in models:
+        if model not in known:
+            raise HubError(f"no model {model} in params.yaml; there are {', '.join(known)}")
+        if model in params.base and params.base[model].source != "tinyworld":
+            raise HubError(f"{model} was not made here (source {params.base[model].source}): its publisher's version is the one to name")
+
+
+def check_up_to_date(root: Path) -> None:
+    """Raises HubError when git or DVC say that what is here is not what the last commit says."""
+    if dirty := git(root, "status", "--porcelain").splitlines():
+        raise HubError(
+            f"git knows of {len(dirty)} change(s) that are in no commit, first {dirty[0].strip()!r}: a card could not say what made the data. "
+            "Type: git add -A && git commit -m 'a run'"
+        )
+    done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], cwd=root, env=own_path(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HubError(f"dvc status fails in {root.resolve()}: {done.stderr.strip()[-500:]}")
+    if stale := sorted(json.loads(done.stdout or "{}")):
+        shown = ", ".join(stale[:5]) + (" ..." if len(stale) > 5 else "")
+        raise HubError(f"{len(stale)} stage(s) are not up to date: {shown}. Type: srlm repro, then git add -A && git commit -m 'a run'")
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HubError(f"git {arguments[0]} fails in {root.resolve()}: {done.stderr.strip()}. What is published must stand in a commit")
+    return done.stdout
+
+
+def read_source(root: Path, params: Params) -> Source:
+    lock: dict[str, Any] = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
+    metrics = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((root / "data/metrics").glob("*.json"))}
+    stages = lineage.stages(lock)
+    made = [path.removeprefix("data/models/") for stage in stages.values() for path in stage["outs"] if path.startswith("data/models/")]
+    lineages = {}
+    for model in made:
+        file = catalog.model_dir(root, model) / lineage.NAME
+        if file.is_file():  # a model that a server has leaves none
+            lineages[model] = json.loads(file.read_text(encoding="utf-8"))
+    code = {"git": git(root, "rev-parse", "HEAD").strip(), "dvc_lock": md5(root / LOCK)}
+    return Source(params, (root / PARAMS).read_text(encoding="utf-8"), stages, metrics, lineages, code)
+
+
+def check(publication: Publication, *, private: bool, tag: str | None) -> None:
+    """Raises HubError for what would be seen to be wrong only after a part was sent."""
+    found, remote = publication.before.found, publication.remote
+    if private and found.head and not found.private:
+        raise HubError(f"{remote.name} exists and is public, so nothing in it would be private. Name another, or make it private at {remote.url}/settings")
+    stands_for = found.tags.get(tag or "")
+    if stands_for and (stands_for != found.head or any(change.what != "unchanged" for change in publication.changes())):
+        raise HubError(f"tag {tag} of {remote.name} stands for commit {stands_for[:12]} already, and tags do not move. Name another")
+
+
+def show(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
+    """What would be sent, and the card."""
+    found, remote = publication.before.found, publication.remote
+    state = f"exists, at commit {found.head[:12]}" if found.head else f"would be made, {'private' if private else 'public'}"
+    console.print(f"{remote.kind} {remote.name}: {state}", highlight=False, markup=False)
+    grid = Grid("file", "bytes", "", box=None)
+    for change in publication.changes():
+        grid.add_row(change.path, f"{change.size:,}", change.what)
+    console.print(grid)
+    if not any(change.what != "unchanged" for change in publication.changes()):
+        console.print("nothing would change: no commit")
+    if tag:
+        console.print(f"tag {tag}", highlight=False, markup=False)
+    console.rule(f"card of {remote.name}")
+    console.print(publication.card, highlight=False, markup=False)
+
+
+def send(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
+    """One commit, if anything changes, and the tag."""
+    remote, base = publication.remote, publication.before.found
+    changed = [change for change in publication.changes() if change.what != "unchanged"]
+    if changed:
+        if base.head is None:
+            base = remote.create(private=private)
+        commit = remote.commit(publication.files, publication.gone, base, f"srlm publish: the store at git {publication.git[:12]}")
+        console.print(f"{remote.kind} {remote.name}: {len(changed)} file(s) changed, commit {commit}", highlight=False, markup=False)
+    else:
+        commit = base.head or ""
+        console.print(f"{remote.kind} {remote.name}: nothing changed, still commit {commit}", highlight=False, markup=False)
+    if tag:
+        remote.tag(tag, commit)
+    console.print(f"  {remote.url}  (srlm verify --repo {remote.name} --revision {commit})", highlight=False, markup=False)

@@ -1,0 +1,176 @@
+"""verify: is the store what its hashes say, and is what was published what is here?
+
+    srlm verify                                             hashes of all that stages read and made, models' lineages, every id that names another row
+    srlm verify --repo ORG/NAME [--revision COMMIT]         downloads the repository into an empty folder, compares every row, or every file of a model
+
+Reads only. Exit code 1 when something differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import polars as pl
+from pathspec import GitIgnoreSpec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+from ruamel.yaml import YAML
+
+from stages.config.params import load_params
+from stages.console.errors import HubError, TableError
+from stages.console.text import for_terminal
+from stages.hub import lineage
+from stages.hub.remote import Remote
+from stages.store import catalog
+from stages.store.files import md5
+from stages.store.references import follow
+from stages.store.tables import TABLES, Table
+
+
+class Checked(NamedTuple):
+    """`wrong` of so many `things`; `first` says what is wrong with the first of these."""
+
+    what: str
+    things: int
+    wrong: int
+    first: str = ""
+
+
+def verify(repo: str | None = None, revision: str | None = None, endpoint: str | None = None, root: Path = Path()) -> None:
+    """Show what was checked. Raises HubError when something differs, and as reading does."""
+    checked = list(published(root, repo, revision, endpoint) if repo else here(root))
+    grid = Grid("what", "checked", "wrong", "first", box=None)
+    for row in checked:
+        grid.add_row(escape(row.what), f"{row.things:,}", f"{row.wrong:,}", escape(for_terminal(row.first)))
+    Console(width=None if sys.stdout.isatty() else 200).print(grid)
+    if wrong := sum(row.wrong for row in checked):
+        how = (
+            "Publish anew (srlm publish), or go back to the version that was published: git checkout, dvc checkout"
+            if repo
+            else "Run: dvc checkout, or srlm repro"
+        )
+        raise HubError(f"{wrong:,} difference(s). {how}")
+
+
+# Here
+
+
+def here(root: Path) -> Iterator[Checked]:
+    """The store against dvc.lock, the lineages of its models against both, and its rows against each other."""
+    stages, hash_of = locked(root), hasher(root)
+    outs = {path: md5_of for stage in stages.values() for path, md5_of in stage["outs"].items()}
+    wrong = [f"{path}: {'is gone' if not (root / path).exists() else 'changed'}" for path, known in outs.items() if hash_of(path) != known]
+    yield Checked("files and folders that stages made, by their md5 in dvc.lock", len(outs), len(wrong), *wrong[:1])
+    read = [(name, path, known) for name, stage in stages.items() for path, known in stage["deps"].items()]
+    wrong = [f"{name} read another {path}" for name, path, known in read if (outs[path] if path in outs else hash_of(path)) != known]
+    yield Checked("what stages read, as it is now", len(read), len(wrong), *wrong[:1])
+    known_models = [path.removeprefix("data/models/") for path in outs if path.startswith("data/models/")]
+    trained, wrong = 0, []
+    for model in known_models:
+        file = catalog.model_dir(root, model) / lineage.NAME
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"data": {}}
+        trained += len(told["data"])
+        wrong += [f"{model} was made from another {path}" for path, known in told["data"].items() if outs.get(path) != known]
+    yield Checked("what models were made from, by their lineage.json", trained, len(wrong), *wrong[:1])
+    for followed in follow(root, list(load_params(root).aift)):
+        yield Checked(followed.what, followed.rows, followed.wrong, followed.first)
+
+
+def locked(root: Path) -> dict[str, lineage.Stage]:
+    try:
+        return lineage.stages(YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise HubError(f"no dvc.lock in {root.resolve()}: nothing was made here yet. Run: srlm repro") from None
+
+
+def hasher(root: Path) -> Callable[[str], str | None]:
+    """The md5 of what is at a path, None for nothing; as DVC does, it leaves out what .dvcignore names."""
+    file = root / ".dvcignore"
+    ignored = GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines() if file.is_file() else [])
+    return lambda path: md5(root / path, lambda inside: ignored.match_file(inside.relative_to(root))) if (root / path).exists() else None
+
+
+# On the Hub
+
+
+def published(root: Path, repo: str, revision: str | None, endpoint: str | None) -> Iterator[Checked]:
+    """A repository, dataset or model, against its own lineage and the store."""
+    from huggingface_hub import get_token
+
+    remotes = [Remote(repo, kind, endpoint=endpoint, token=get_token()) for kind in ("dataset", "model")]
+    there = [(remote, head) for remote in remotes if (head := remote.look().head)]
+    if not there:
+        raise HubError(f"{repo} is no dataset and no model on {remotes[0].api.endpoint}, or this token may not see it")
+    remote, head = there[0]
+    with TemporaryDirectory(prefix="srlm-") as name:
+        folder = remote.snapshot(revision or head, Path(name) / "hub")
+        file = folder / lineage.NAME
+        told = lineage.parse(file.read_text(encoding="utf-8") if file.is_file() else None)
+        if told is None:
+            raise HubError(f"{repo} has no {lineage.NAME} of ours at this revision: it was not published by srlm")
+        wrong = [path for path, about in told["files"].items() if sha256(folder / path) != about["sha256"]]
+        yield Checked(f"files of {repo} by their sha256 in {lineage.NAME}", len(told["files"]), len(wrong), *wrong[:1])
+        stages = locked(root)
+        differ = [name for name, stage in told["stages"].items() if stages.get(name) != stage]
+        yield Checked("stages that made them: command, parameters, what was read and made", len(told["stages"]), len(differ), *differ[:1])
+        if remote.kind == "dataset":
+            yield from rows(root, folder, told, Path(name) / "cache")
+        else:
+            model = repo.rpartition("-")[2]
+            wrong = [path for path, about in told["files"].items() if sha256(catalog.model_dir(root, model) / path) != about["sha256"]]
+            yield Checked(f"files of {model}", len(told["files"]), len(wrong), *wrong[:1])
+
+
+def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterator[Checked]:
+    """Every split as `load_dataset` reads it, with an empty cache, against the table here."""
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()
+    splits = {(about["config"], about["split"]): about["table"] for about in told["files"].values()}
+    for (config, split), path in splits.items():
+        try:
+            theirs = load_dataset(str(folder), config, split=split, cache_dir=str(cache))
+        except Exception as e:  # of many kinds, for all that can be wrong with a card or a file
+            yield Checked(f"{config}, {split}", 1, 1, f"does not load: {type(e).__name__}: {e}"[:200])
+            continue
+        table, model = table_at(path)
+        ours = catalog.read(table, root, model)
+        yield compare(f"{config}, {split}", ours, pl.DataFrame(theirs.data.table), table)
+
+
+def table_at(path: str) -> tuple[Table, str | None]:
+    """The table that lies at a path of the store, and its model."""
+    for table in TABLES:
+        head, middle, tail = table.path.partition("{model}")
+        if not middle and path == head:
+            return table, None
+        if middle and path.startswith(head) and path.endswith(tail):
+            return table, path.removeprefix(head).removesuffix(tail)
+    raise TableError(f"no table lies at {path} in this version of srlm")
+
+
+def compare(what: str, ours: pl.DataFrame, theirs: pl.DataFrame, table: Table) -> Checked:
+    """Row by row, in order, null equal to null."""
+    if set(ours.columns) != set(theirs.columns):
+        return Checked(what, len(ours), len(ours), f"other columns: {', '.join(sorted(set(ours.columns) ^ set(theirs.columns)))}")
+    theirs = theirs.select(pl.col(column).cast(kind) for column, kind in ours.schema.items())
+    if len(ours) != len(theirs):
+        return Checked(what, len(ours), max(len(ours), len(theirs)), f"{len(theirs)} rows there")
+    differ = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column} there")) for column in ours.columns)
+    wrong = pl.concat([ours, theirs.rename(lambda column: f"{column} there")], how="horizontal").filter(differ)
+    first = "" if wrong.is_empty() else " ".join(f"{key}={wrong[key][0]}" for key in table.key)
+    return Checked(what, len(ours), len(wrong), first)
+
+
+def sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,68 @@
+"""A Hub of the tests' own, a client that talks to it, and a small store to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+from hub_server import Server, User, serving
+from small_store import Store
+
+USERS = {
+    "hf_ann": User("ann", {"lab": "write", "club": "read"}),
+    "hf_bob": User("bob", {"lab": "read"}),
+    "hf_reader": User("ann", token_role="read"),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the client reads of its environment it read when it was imported, and the tests are offline."""
+    home = tmp_path_factory.mktemp("home")
+    values = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setattr(huggingface_hub.constants, name, value)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.delenv("HF_TOKEN", raising=False)
+        huggingface_hub.close_session()
+        yield
+    huggingface_hub.close_session()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("hub"), USERS) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(server: Server) -> Server:
+    server.forget()
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the client would have waited."""
+    waited: list[float] = []
+    clock = SimpleNamespace(sleep=waited.append)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
+    monkeypatch.setattr("huggingface_hub.file_download.time", clock)
+    return waited
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Not to be changed: `store` is."""
+    return Store.make(tmp_path_factory.mktemp("store") / "made")
+
+
+@pytest.fixture
+def store(made: Store, tmp_path: Path) -> Store:
+    """A copy of a test's own."""
+    return made.copy(tmp_path / "store")

@@ -1,0 +1,515 @@
+"""Publishing a small store on a Hub of our own, with the real client; then what a reader has, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hub_server import Fault, Server
+from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi
+from small_store import METRICS, ROOT, ROWS, Store
+
+from stages import publish as publishing
+from stages.console.errors import HubError, TableError
+from stages.hub import card, configs, remote
+from stages.hub.card import BEGIN, END
+from stages.store.tables import IFT_TRAIN, PAIRS
+from stages.verify import verify
+
+COUNT = itertools.count()
+IFT = {table.name: rows for table, rows in ROWS}["ift"]
+Publish = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch, waited: list[float]) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_ann")
+    monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(remote, "LONGEST_PAUSE_S", 0.0)
+
+
+@pytest.fixture
+def up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """git and DVC are not asked, which takes two seconds."""
+    monkeypatch.setattr(publishing, "check_up_to_date", lambda root: None)
+
+
+@pytest.fixture
+def repo() -> str:
+    return f"lab/rows-{next(COUNT)}"
+
+
+def publish(store: Store, hub: Server, repo: str, *models: str, **options: Any) -> None:
+    publishing.publish(repo, list(models), endpoint=hub.url, root=store.path, **options)
+
+
+def commits(hub: Server, repo: str, kind: str = "dataset") -> list[dict[str, Any]]:
+    """Without the Hub's own first one."""
+    return hub.commits(kind, repo)[1:]
+
+
+# What a reader has
+
+
+READ = """
+import json, sys
+from datasets import get_dataset_config_names, load_dataset
+repo, revision = sys.argv[1:]
+rows = {(c, s): part.to_list() for c in get_dataset_config_names(repo, revision=revision) for s, part in load_dataset(repo, c, revision=revision).items()}
+print(json.dumps([[*key, rows] for key, rows in rows.items()]))
+"""
+
+
+def read_cold(hub: Server, repo: str, revision: str, home: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Every split as a stranger loads it by commit, in a process with empty caches."""
+    env = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_ann"}
+    done = subprocess.run([sys.executable, "-c", READ, repo, revision], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {(config, split): rows for config, split, rows in json.loads(done.stdout.splitlines()[-1])}
+
+
+def test_every_row_comes_back(made, hub, repo, tmp_path):
+    """The whole way: git and DVC asked, a cold reader, and `srlm verify`."""
+    publish(made, hub, repo, "M1", "M2", raw=True, tag="v1", private=True)
+    (commit,) = commits(hub, repo)
+    read = read_cold(hub, repo, commit["oid"], tmp_path)
+    names = {
+        "ift": ("ift", "train"),
+        "ift_valid": ("ift", "valid"),
+        "eft": ("eft", "train"),
+        "ranked": ("ranked", "train"),
+        "ranked_valid": ("ranked", "valid"),
+        "seed_judgements": ("seed_judgements", "train"),
+        "test_prompts": ("test_prompts", "test"),
+        "pairs": ("aift_m1", "train"),
+    }
+    for table, rows in ROWS:
+        assert read.pop(names.get(table.name, (f"aift_m1_{table.name}", "train"))) == rows, table.name
+    assert not read
+    assert hub.repo("dataset", repo)["private"]
+    assert hub.repo("dataset", repo)["tags"] == {"v1": commit["oid"]}
+    verify(repo, "v1", hub.url, made.path)
+    for model in ("M1", "M2"):
+        files = hub.files("model", f"{repo}-{model}")
+        assert files["model.safetensors"] == (made.path / f"data/models/{model}/model.safetensors").read_bytes()
+        assert set(files) >= {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "lineage.json"}
+        verify(f"{repo}-{model}", None, hub.url, made.path)
+
+
+def test_only_what_one_trains_on_unless_raw_is_asked_for(made, hub, repo, up_to_date):
+    publish(made, hub, repo)
+    assert {path.split("/")[1] for path in hub.files("dataset", repo) if path.startswith("data/")} == {"ift", "eft", "aift_m1"}
+    publish(made, hub, repo, raw=True)
+    assert "data/aift_m1_judgements/train-00000-of-00001.parquet" in hub.files("dataset", repo)
+    publish(made, hub, repo)
+    assert len(commits(hub, repo)) == 2, "what was published once stays up to date without being named again"
+
+
+def test_verify_sees_one_changed_cell(made, store, hub, repo, up_to_date, capsys):
+    publish(made, hub, repo)
+    store.rewrite(IFT_TRAIN, [IFT[0] | {"response": "changed"}, *IFT[1:]])
+    with pytest.raises(HubError, match="difference"):
+        verify(repo, None, hub.url, store.path)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["ift,", "train", "5", "1", "ift_id=i0"] in shown
+    assert ["ift,", "valid", "1", "0"] in shown
+
+
+def test_verify_sees_a_file_that_is_not_what_its_lineage_says(made, hub, repo, up_to_date):
+    publish(made, hub, repo)
+    path = "data/ift/valid-00000-of-00001.parquet"
+    changed = CommitOperationAdd(path, hub.files("dataset", repo)["data/ift/train-00000-of-00001.parquet"])
+    HfApi(endpoint=hub.url, token="hf_ann").create_commit(repo, [changed], commit_message="x", repo_type="dataset")
+    with pytest.raises(HubError, match="difference"):
+        verify(repo, None, hub.url, made.path)
+    verify(repo, commits(hub, repo)[0]["oid"], hub.url, made.path)
+
+
+# One commit, or none
+
+
+def test_the_same_again_makes_no_commit(made, store, hub, repo, up_to_date):
+    publish(made, hub, repo, "M2")
+    store.path.joinpath("notes.txt").write_text("a commit that changes no data")
+    store.commit()
+    for again in (made, store):
+        publish(again, hub, repo, "M2", tag="v1")
+    assert len(commits(hub, repo)) == len(commits(hub, f"{repo}-M2", "model")) == 1
+
+
+def test_data_and_card_change_in_one_commit(store, hub, repo, up_to_date):
+    publish(store, hub, repo, raw=True, tag="v1")
+    store.rewrite(IFT_TRAIN, IFT[:3])
+    publish(store, hub, repo)
+    first, second = (hub.files("dataset", repo, commit["oid"]) for commit in commits(hub, repo))
+    path = "data/ift/train-00000-of-00001.parquet"
+    assert pl.read_parquet(second[path])["ift_id"].to_list() == ["i0", "i1", "i2"]
+    assert {name for name in first if first[name] != second[name]} == {path, "README.md", "lineage.json"}
+    assert hub.files("dataset", repo, "v1") == first
+
+
+def test_a_table_in_several_files_and_then_in_one(store, hub, repo, up_to_date, monkeypatch):
+    write = configs.write_shards
+    monkeypatch.setattr("stages.hub.plan.write_shards", lambda *a: write(*a, limit=150))
+    publish(store, hub, repo)
+    shards = [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")]
+    assert len(shards) > 1
+    verify(repo, None, hub.url, store.path)
+    monkeypatch.setattr("stages.hub.plan.write_shards", write)
+    publish(store, hub, repo)
+    assert [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")] == ["data/ift/train-00000-of-00001.parquet"]
+    verify(repo, None, hub.url, store.path)
+
+
+def test_what_people_wrote_on_the_hub_stays(made, hub, repo, up_to_date):
+    publish(made, hub, repo)
+    text = hub.files("dataset", repo)["README.md"].decode()
+    theirs = text.replace("license: apache-2.0", "license: cc-by-4.0", 1)
+    theirs = theirs.replace(BEGIN, f"Read **this** first.\n\n{BEGIN}").replace(END, f"{END}\n\nThanks to all.")
+    theirs = theirs.replace("| `ift` | `train` | 5 |", "| `ift` | `train` | 6 |")
+    api = HfApi(endpoint=hub.url, token="hf_ann")
+    api.create_commit(repo, [CommitOperationAdd("README.md", theirs.encode())], commit_message="ours", repo_type="dataset")
+    publish(made, hub, repo)
+    now = hub.files("dataset", repo)["README.md"].decode()
+    assert now == theirs.replace("| `ift` | `train` | 6 |", "| `ift` | `train` | 5 |")
+
+
+def test_a_dry_run_shows_all_and_sends_nothing(made, hub, repo, up_to_date, capsys):
+    publish(made, hub, repo, "M2", tag="v1", dry_run=True)
+    shown = capsys.readouterr().out
+    assert {asked["method"] for asked in hub.asked()} == {"GET"}
+    for told in (
+        f"dataset {repo}: would be made",
+        f"model {repo}-M2: would be made",
+        "data/aift_m1/train-00000-of-00001.parquet",
+        "model.safetensors",
+        "40,000",
+        "tag v1",
+    ):
+        assert told in shown
+    assert shown.count(BEGIN) == 2
+    publish(made, hub, repo)
+    hub.reset()
+    publish(made, hub, repo, dry_run=True)
+    assert "nothing would change: no commit" in capsys.readouterr().out
+    assert {asked["method"] for asked in hub.asked()} <= {"GET", "HEAD"}
+
+
+def test_a_dry_run_needs_no_token(made, hub, repo, up_to_date, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN")
+    publish(made, hub, repo, dry_run=True)
+    assert "would be made" in capsys.readouterr().out
+    with pytest.raises(HubError, match=r"there is no token\. Type: hf auth login"):
+        publish(made, hub, repo)
+
+
+# Columns that changed
+
+
+def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch, tmp_path):
+    """Those who read the old config go on as before."""
+    publish(store, hub, repo)
+    before = hub.files("dataset", repo)
+    fewer = replace(PAIRS, columns=tuple(column for column in PAIRS.columns if column.name != "rejected_id"))
+    monkeypatch.setattr("stages.store.tables.PAIRS", fewer)
+    (row,) = {table.name: rows for table, rows in ROWS}["pairs"]
+    store.rewrite(fewer, [{key: value for key, value in row.items() if key != "rejected_id"}])
+    with pytest.raises(HubError, match=r"config aift_m1 is published with other columns \(rejected_id string\).*--new-config v2"):
+        publish(store, hub, repo)
+    publish(store, hub, repo, new_config="v2")
+    now = hub.files("dataset", repo)
+    old = "data/aift_m1/train-00000-of-00001.parquet"
+    assert now[old] == before[old]
+    read = read_cold(hub, repo, commits(hub, repo)[-1]["oid"], tmp_path)
+    assert "rejected_id" in read["aift_m1", "train"][0]
+    assert "rejected_id" not in read["aift_m1_v2", "train"][0]
+    publish(store, hub, repo, new_config="v2")
+    assert len(commits(hub, repo)) == 2
+
+
+def put(hub: Server, repo: str, path: str, content: bytes) -> None:
+    """A commit of one file past the client, which does not let every card through."""
+    lines = ({"key": "header", "value": {"summary": "theirs"}}, {"key": "file", "value": {"path": path, "content": b64encode(content).decode()}})
+    body, headers = "\n".join(json.dumps(line) for line in lines).encode(), {"Authorization": "Bearer hf_ann"}
+    urllib.request.urlopen(urllib.request.Request(f"{hub.url}/api/datasets/{repo}/commit/main", body, headers, method="POST")).close()
+
+
+# What is refused before anything is sent
+
+
+def refused(hub: Server) -> bool:
+    """Nothing but questions reached the Hub."""
+    return {asked["method"] for asked in hub.asked()} <= {"GET", "HEAD"}
+
+
+def test_a_change_that_no_commit_holds(store, hub, repo):
+    (store.path / "notes.txt").write_text("x")
+    with pytest.raises(HubError, match=r"git knows of 1 change.*notes\.txt.*git add -A && git commit"):
+        publish(store, hub, repo)
+    assert hub.asked() == []
+
+
+def test_a_stage_that_is_not_up_to_date(store, hub, repo):
+    (store.path / "seed/new.txt").write_text("x")
+    store.commit()
+    with pytest.raises(HubError, match=r"1 stage.* not up to date: make\. Type: srlm repro"):
+        publish(store, hub, repo)
+    (store.path / "seed/new.txt").unlink()
+    (store.path / "data/IFT/train.parquet").unlink()
+    store.commit()
+    with pytest.raises(HubError, match="not up to date"):
+        publish(store, hub, repo)
+    assert hub.asked() == []
+
+
+def test_no_git(store, hub, repo):
+    store.run("rm", "-rf", ".git")
+    with pytest.raises(HubError, match="git status fails"):
+        publish(store, hub, repo)
+
+
+def test_a_table_that_breaks_its_contract(store, hub, repo, up_to_date):
+    path = store.path / "data/IFT/train.parquet"
+    pl.DataFrame(IFT).with_columns(response=pl.lit(None, pl.String)).write_parquet(path)
+    with pytest.raises(TableError, match="column response of table ift is null in 5 row"):
+        publish(store, hub, repo)
+    assert refused(hub)
+
+
+def test_text_that_is_not_utf_8(store, hub, repo, up_to_date):
+    path = store.path / "data/IFT/train.parquet"
+    raw = pa.array([b"\xff\xfe"], pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 1, raw.buffers())
+    pq.write_table(pa.table({**{name: pa.array(["x"]) for name in IFT_TRAIN.schema}, "response": broken}), path)
+    with pytest.raises(TableError, match=r"train\.parquet cannot be read"):
+        publish(store, hub, repo)
+    assert refused(hub)
+
+
+def test_a_table_over_the_limit(made, hub, repo, up_to_date, monkeypatch):
+    monkeypatch.setattr(configs, "MOST_SHARDS", 0)
+    with pytest.raises(HubError, match=r"table ift \(data/IFT/train\.parquet\) holds"):
+        publish(made, hub, repo)
+    assert refused(hub)
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "said"),
+    [
+        ("rows", "hf_ann", "names no repository: write organisation/name"),
+        ("lab/a--b", "hf_ann", "the Hub takes no repository of the name 'lab/a--b'"),
+        ("lab/a/b", "hf_ann", "the Hub takes no repository of the name"),
+        ("club/rows", "hf_ann", "ann may not write to club. With this token you may write to: ann, lab"),
+        ("other/rows", "hf_ann", "ann may not write to other"),
+        ("ann/rows", "hf_reader", "the token of ann may only read"),
+        ("ann/rows", "hf_wrong", "the Hub does not take this token"),
+    ],
+)
+def test_names_and_rights(made, hub, up_to_date, monkeypatch, name, token, said):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(HubError, match=said) as told:
+        publish(made, hub, name)
+    assert token not in str(told.value)
+    assert refused(hub)
+
+
+def test_models_that_are_not_here(store, hub, repo, up_to_date):
+    with pytest.raises(HubError, match=r"no model M9 in params\.yaml; there are M0, SFT, M1, M2"):
+        publish(store, hub, repo, "M9")
+    (store.path / "data/models/M2/model.safetensors").rename(store.path / "data/models/M2/pytorch_model.bin")
+    with pytest.raises(publishing.plan.ModelError, match=r"holds no .*safetensors; pickled weights are not published"):
+        publish(store, hub, repo, "M2")
+    assert refused(hub)
+
+
+def test_a_repository_that_holds_something_else(made, hub, repo, up_to_date):
+    api = HfApi(endpoint=hub.url, token="hf_ann")
+    api.create_repo(repo, repo_type="dataset")
+    api.create_commit(repo, [CommitOperationAdd("train.csv", b"a,b\n1,2\n")], commit_message="theirs", repo_type="dataset")
+    with pytest.raises(HubError, match=r"holds what srlm did not publish, 1 file\(s\), first 'train\.csv'"):
+        publish(made, hub, repo)
+    assert len(commits(hub, repo)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"---\nlicense: [mit\n---\n", "metadata at the top of README.md are not readable"),
+        (b"---\n- a\n---\n", "metadata at the top of README.md are not readable"),
+        (b"# \xff\xfe", "README.md of .* is not UTF-8"),
+        (f"---\nlicense: mit\n---\n{END}\n".encode(), "holds a part of the lines that mark our section"),
+    ],
+    ids=["yaml", "list", "bytes", "marks"],
+)
+def test_a_card_that_cannot_be_merged(made, hub, repo, up_to_date, text, said):
+    api = HfApi(endpoint=hub.url, token="hf_ann")
+    api.create_repo(repo, repo_type="dataset")
+    put(hub, repo, "README.md", text)
+    with pytest.raises(HubError, match=said):
+        publish(made, hub, repo)
+    assert hub.files("dataset", repo)["README.md"] == text
+
+
+def test_private_is_not_published_where_all_can_read(made, hub, repo, up_to_date):
+    HfApi(endpoint=hub.url, token="hf_ann").create_repo(repo, repo_type="dataset", private=False)
+    with pytest.raises(HubError, match="exists and is public"):
+        publish(made, hub, repo, private=True)
+    assert commits(hub, repo) == []
+
+
+def test_a_tag_does_not_move(store, hub, repo, up_to_date):
+    publish(store, hub, repo, tag="v1")
+    store.rewrite(IFT_TRAIN, IFT[:2])
+    with pytest.raises(HubError, match=r"tag v1 of .* stands for commit .* already"):
+        publish(store, hub, repo, tag="v1")
+    assert len(commits(hub, repo)) == 1
+    publish(store, hub, repo, tag="v2")
+    assert hub.repo("dataset", repo)["tags"] == {f"v{i}": commit["oid"] for i, commit in enumerate(commits(hub, repo), 1)}
+
+
+# Things that go wrong on the way
+
+
+def whole(hub: Server, repo: str, kind: str = "dataset") -> bool:
+    """Every commit that a reader could see holds all that its card and lineage name."""
+    for commit in commits(hub, repo, kind) if (hub.folder / f"{kind}s" / repo).exists() else []:
+        files = hub.files(kind, repo, commit["oid"])
+        named = [path for entry in card.metadata_of(files["README.md"].decode()).get("configs", ()) for data in entry["data_files"] for path in data["path"]]
+        if not {*named, *json.loads(files["lineage.json"])["files"]} <= set(files):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"drop_after": True}, {"status": 503}, {"status": 500, "done": True}, {"status": 429}], ids=str)
+def test_whichever_request_fails_the_second_try_ends_it(made, hub, up_to_date, fault, capsys):
+    """Request by request, of the first publication of a dataset and a model with a tag."""
+    tries: list[int] = []
+    told: list[str] = []
+    for k in itertools.count():
+        repo = f"lab/rows-{next(COUNT)}"
+        hub.behave(Fault(**fault, skip=k, times=1))
+        hub.reset()
+        try:
+            publish(made, hub, repo, "M2", tag="v1")
+            tries.append(1)
+        except HubError as e:
+            told.append(str(e))
+            assert whole(hub, repo)
+            assert whole(hub, f"{repo}-M2", "model")
+            publish(made, hub, repo, "M2", tag="v1")
+            tries.append(2)
+        assert len(commits(hub, repo)) == len(commits(hub, f"{repo}-M2", "model")) == 1, f"request {k}"
+        assert whole(hub, repo)
+        assert whole(hub, f"{repo}-M2", "model")
+        assert hub.repo("dataset", repo)["tags"] == {"v1": commits(hub, repo)[0]["oid"]}
+        if len(hub.asked()) <= k:
+            break
+    assert len(tries) > 20
+    assert all("run the same command again" in sentence for sentence in told)
+    with capsys.disabled():
+        print(f"\n{fault}: {len(tries) - 1} requests, {tries.count(1) - 1} ended by the first try, {tries.count(2)} by the second")
+
+
+def test_another_publisher_in_between_is_not_written_over(made, hub, repo, up_to_date):
+    publish(made, hub, repo)
+    api = HfApi(endpoint=hub.url, token="hf_ann")
+    theirs = CommitOperationAdd("NOTES.md", b"from another desk")
+    hub.behave(Fault("POST", "/preupload/", delay=2.0, times=1))
+    hub.reset()
+    told: list[HubError] = []
+
+    def ours() -> None:
+        try:
+            publish(made, hub, repo, raw=True)
+        except HubError as e:
+            told.append(e)
+
+    thread = threading.Thread(target=ours)
+    thread.start()
+    while not any("/preupload/" in asked["path"] for asked in hub.asked()):
+        time.sleep(0.02)
+    api.create_commit(repo, [theirs], commit_message="theirs", repo_type="dataset")
+    thread.join()
+    assert "got another commit" in str(told[0])
+    assert [commit["title"] for commit in commits(hub, repo)][1:] == ["theirs"]
+    publish(made, hub, repo, raw=True)
+    assert hub.files("dataset", repo)["NOTES.md"] == b"from another desk"
+    assert len(commits(hub, repo)) == 3
+
+
+@pytest.mark.parametrize("path", ["/preupload/", "/objects/batch", "/_lfs/", "/commit/", "/tag/"])
+def test_killed_in_the_middle(made, hub, repo, path):
+    """kill -9 while the request is on its way, then the same command; with git, DVC and the real command line."""
+    program = [sys.executable, "-c", "from stages.cli import main; main()", "publish", "--repo", repo, "--tag", "v1", "--base-url", hub.url]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_ann"}
+    hub.behave(Fault("POST|PUT", path, delay=3.0, times=1))
+    with subprocess.Popen(program, cwd=made.path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 60
+        while not any(path in asked["path"] for asked in hub.asked()):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert whole(hub, repo)
+    done = subprocess.run(program, cwd=made.path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    time.sleep(3.0)  # what the killed one had asked for is done meanwhile
+    assert whole(hub, repo)
+    assert hub.files("dataset", repo)["lineage.json"] == hub.files("dataset", repo, "v1")["lineage.json"]
+
+
+def test_a_hub_that_is_gone(made, hub, repo, up_to_date):
+    with pytest.raises(HubError, match=r"does not answer as it should .*run the same command again"):
+        publishing.publish(repo, [], endpoint="http://127.0.0.1:9", root=made.path)
+
+
+def test_the_token_is_never_told(made, hub, repo, up_to_date, capsys):
+    for status in (400, 401, 403, 404, 500):
+        hub.behave(Fault("POST|GET", status=status, text='{"error": "you sent {authorization}"}'))
+        with pytest.raises(HubError) as told:
+            publish(made, hub, repo)
+        assert "hf_ann" not in str(told.value) + "".join(capsys.readouterr())
+
+
+# The card
+
+
+def test_the_card_tells_what_the_store_holds(made, hub, repo, up_to_date):
+    publish(made, hub, repo, "M2")
+    found = DatasetCard(hub.files("dataset", repo)["README.md"].decode())
+    assert found.data.configs[0] == {
+        "config_name": "ift",
+        "data_files": [
+            {"split": "train", "path": ["data/ift/train-00000-of-00001.parquet"]},
+            {"split": "valid", "path": ["data/ift/valid-00000-of-00001.parquet"]},
+        ],
+    }
+    for told in (
+        "| **candidates** | **3** |",
+        "| unreadable (null, never a score) | 1 |",
+        "AIFT\\-M1: one score &lt;i&gt;alone&lt;/i&gt;",
+        f"| mean score | {METRICS['mean_score']}",
+    ):
+        assert told in found.text
+    assert "<script>" not in found.text
+    lineage = json.loads(hub.files("dataset", repo)["lineage.json"])
+    assert f"`{lineage['code']['git']}`" in found.text
+    assert "data/IFT/train.parquet" in lineage["stages"]["make"]["outs"]
+    model = hub.files("model", f"{repo}-M2")["README.md"].decode()
+    assert f"[`aift_m1`](https://huggingface.co/datasets/{repo})" in model
