@@ -63,7 +63,8 @@ def publish(
             folder.mkdir()
         source = read_source(root, params)
         planned = [plan.datasets(source, lambda split: catalog.read(split.table, root, split.model), data, folders["datasets"], raw=raw, new_config=new_config)]
-        planned += [plan.model(source, model, catalog.model_dir(root, model), remote, folders[model], dataset=repo) for model, remote in others.items()]
+        for model, remote in others.items():
+            planned.append(plan.model(source, model, catalog.model_dir(root, model), remote, folders[model], data=planned[0]))
         for publication in planned:
             check(publication, private=private, tag=tag)
         for publication in planned:
@@ -152,7 +153,7 @@ def send(publication: Publication, console: Console, *, private: bool, tag: str 
     if changed:
         if base.head is None:
             base = remote.create(private=private)
-        commit = remote.commit(publication.files, publication.gone, base, f"srlm publish: the store at git {publication.git[:12]}")
+        commit = remote.commit(publication.files, publication.gone, base, f"srlm publish: the store at git {publication.lineage['code']['git'][:12]}")
         console.print(f"{remote.kind} {remote.name}: {len(changed)} file(s) changed, commit {commit}", highlight=False, markup=False)
     else:
         commit = base.head or ""

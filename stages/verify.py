@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from rich.table import Table as Grid
 from ruamel.yaml import YAML
 
 from stages.config.params import load_params
+from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.text import for_terminal
 from stages.hub import lineage
@@ -85,7 +87,7 @@ def here(root: Path) -> Iterator[Checked]:
 
 def locked(root: Path) -> dict[str, lineage.Stage]:
     try:
-        return lineage.stages(YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8")))
+        return lineage.stages(YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8")) or {})
     except FileNotFoundError:
         raise HubError(f"no dvc.lock in {root.resolve()}: nothing was made here yet. Run: srlm repro") from None
 
@@ -123,7 +125,7 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
         if remote.kind == "dataset":
             yield from rows(root, folder, told, Path(name) / "cache")
         else:
-            model = repo.rpartition("-")[2]
+            model = max((model for model in told["models"] if repo.endswith(f"-{model}")), key=len, default="")
             wrong = [path for path, about in told["files"].items() if sha256(catalog.model_dir(root, model) / path) != about["sha256"]]
             yield Checked(f"files of {model}", len(told["files"]), len(wrong), *wrong[:1])
 
@@ -151,8 +153,9 @@ def table_at(path: str) -> tuple[Table, str | None]:
         head, middle, tail = table.path.partition("{model}")
         if not middle and path == head:
             return table, None
-        if middle and path.startswith(head) and path.endswith(tail):
-            return table, path.removeprefix(head).removesuffix(tail)
+        model = path.removeprefix(head).removesuffix(tail)
+        if middle and path == f"{head}{model}{tail}" and re.fullmatch(MODEL_NAME, model):
+            return table, model
     raise TableError(f"no table lies at {path} in this version of srlm")
 
 
@@ -160,7 +163,9 @@ def compare(what: str, ours: pl.DataFrame, theirs: pl.DataFrame, table: Table) -
     """Row by row, in order, null equal to null."""
     if set(ours.columns) != set(theirs.columns):
         return Checked(what, len(ours), len(ours), f"other columns: {', '.join(sorted(set(ours.columns) ^ set(theirs.columns)))}")
-    theirs = theirs.select(pl.col(column).cast(kind) for column, kind in ours.schema.items())
+    theirs = theirs.select(ours.columns)
+    if other := [f"{name} {kind}" for name, kind in theirs.schema.items() if kind != ours.schema[name]]:
+        return Checked(what, len(ours), len(ours), f"other types: {', '.join(other)}")
     if len(ours) != len(theirs):
         return Checked(what, len(ours), max(len(ours), len(theirs)), f"{len(theirs)} rows there")
     differ = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column} there")) for column in ours.columns)

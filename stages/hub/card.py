@@ -61,34 +61,43 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
     """The card with our `section` and `metadata` in it. `existing`: the card that is there; `before`: the metadata that we wrote last.
 
     Body: what stands between our two lines is replaced, all else stays; a card that has not got them gets the section at its end. Metadata: what people
-    changed or added stays, and so do configs of other names, those that we published once too: somebody reads them.
+    changed or added stays (comments in it do not), and so do configs of other names, those that we published once too: somebody reads them.
     Raises HubError for a card whose metadata are no YAML, or whose lines are broken.
     """
-    card_class = DatasetCard if kind == "dataset" else ModelCard
-    try:
-        card = card_class(existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as e:
-        raise HubError(f"the metadata at the top of README.md are not readable ({_line(e)}). Mend them on the Hub, then run the same command again") from None
-    for key, value in metadata.items():
-        there = card.data.get(key)
+    card = _parsed(kind, existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
+    order = list(card._original_order or ())
+    for key in dict.fromkeys([*metadata, *before]):
+        there, value = card.data.get(key), metadata.get(key)
         if key in ALWAYS_OURS:
-            ours = {entry["config_name"] for entry in value}
-            theirs = [entry for entry in there or () if not isinstance(entry, dict) or entry.get("config_name") not in ours]
-            card.data[key] = [*theirs, *value]
+            ours = {entry["config_name"] for entry in value or ()}
+            card.data[key] = [*(entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours), *(value or ())]
         elif key == "tags":
-            card.data[key] = list(dict.fromkeys([*(there or ()), *value]))
+            card.data[key] = list(dict.fromkeys([*map(str, as_list(there)), *(value or ())]))
         elif there is None or there == before.get(key):
-            card.data[key] = value
-    card.text = _replaced(card.text, section)
-    return str(card)
+            card.data[key] = value  # None takes away what we wrote once
+    # not str(card): it takes the line ends of the header from those of the whole text, which would change from one time to the next
+    order += [key for key in metadata if key not in order]
+    return f"---\n{card.data.to_yaml(line_break=chr(10), original_order=order)}\n---\n{_replaced(card.text, section)}"
 
 
 def metadata_of(existing: str | None) -> dict[str, Any]:
     """The metadata of a card that is there; none for one that cannot be read."""
     try:
-        return dict(DatasetCard(existing).data.to_dict()) if existing else {}
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError):
+        return dict(_parsed("dataset", existing).data.to_dict()) if existing else {}
+    except HubError:
         return {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """What the Hub takes alone or in a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _parsed(kind: Kind, text: str) -> DatasetCard | ModelCard:
+    try:
+        return (DatasetCard if kind == "dataset" else ModelCard)(text.removeprefix("\ufeff"))
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as e:
+        raise HubError(f"the metadata at the top of README.md are not readable ({_line(e)}). Mend them on the Hub, then run the same command again") from None
 
 
 def _replaced(body: str, section: str) -> str:
@@ -114,7 +123,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         autoescape=False,  # Markdown: finalize escapes
-        finalize=lambda value: Markup(for_markdown(value)) if isinstance(value, str) and not isinstance(value, Markup) else "–" if value is None else value,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -123,9 +132,15 @@ def environment() -> Environment:
     return made
 
 
+def _shown(value: Any) -> Any:
+    if value is None:
+        return "–"
+    return value if isinstance(value, (Markup, int, float)) else Markup(for_markdown(str(value)))
+
+
 def code(text: str) -> Markup:
     """A name or a hash, printed as it is in code. Raises HubError for anything that could end the code."""
-    if not re.fullmatch(r"[\w./:@+ ,=-]*", text):
+    if not re.fullmatch(r"[\w./:@+ ,=-]+", text):
         raise HubError(f"{text!r} cannot stand in a card's code")
     return Markup(text)
 

@@ -55,12 +55,14 @@ class Shard(NamedTuple):
     path: str
     file: Path
     rows: int
+    in_memory: int
+    """Bytes of its rows in Arrow."""
 
 
 def configs(trained: dict[str, str], *, raw: bool, suffix: str = "") -> tuple[Config, ...]:
     """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`; with `raw` also all that they were made from.
 
-    Raises HubError when two models' names differ in case alone: configs have lower-case names.
+    Raises HubError when two would have one name: configs have lower-case names.
     """
     made = [Config("ift", (Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)), "M1, and the SFT baseline")]
     made.append(Config("eft", (Split("train", tables.EFT),), "M1"))
@@ -76,7 +78,7 @@ def configs(trained: dict[str, str], *, raw: bool, suffix: str = "") -> tuple[Co
                 made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), f"nothing; {name} is made from it"))
     names = [config.name for config in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise HubError(f"two datasets would both be config {twice}: the names of their models differ in upper and lower case alone. Rename one in params.yaml")
+        raise HubError(f"two datasets would both be config {twice}, in lower case. Rename the model of one in params.yaml")
     return tuple(made)
 
 
@@ -90,16 +92,23 @@ def write_shards(frame: pl.DataFrame, config: Config, split: Split, folder: Path
 
     Raises HubError when these would be more than MOST_SHARDS.
     """
-    rows = frame.to_arrow().cast(schema(split.table))
-    count = max(1, -(-rows.nbytes // limit))
+    size = _size(frame)
+    count = max(1, min(-(-size // limit), len(frame)))
     if count > MOST_SHARDS:
-        raise HubError(f"table {split.table.name} ({split.path}) holds {rows.nbytes / 1e9:,.0f} GB, more than {MOST_SHARDS} files of {limit / 1e6:,.0f} MB")
+        raise HubError(f"table {split.table.name} ({split.path}) holds {size / 1e9:,.1f} GB, more than {MOST_SHARDS} files of {limit / 1e6:,.0f} MB")
     shards = []
     for number in range(count):
-        start, stop = (len(rows) * end // count for end in (number, number + 1))
+        start, stop = (len(frame) * end // count for end in (number, number + 1))
+        rows = frame.slice(start, stop - start).to_arrow().cast(schema(split.table))
         path = f"data/{config.name}/{split.name}-{number:05}-of-{count:05}.parquet"
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows.slice(start, stop - start), file, compression="zstd")
-        shards.append(Shard(path, file, stop - start))
+        pq.write_table(rows, file, compression="zstd")
+        shards.append(Shard(path, file, len(rows), rows.nbytes))
     return shards
+
+
+def _size(frame: pl.DataFrame) -> int:
+    """Bytes of the values, which is the same however polars keeps them: of texts, and eight for every other value."""
+    texts = (frame[name].explode() if kind == tables.Strings else frame[name] for name, kind in frame.schema.items() if kind in (tables.String, tables.Strings))
+    return sum(int(text.str.len_bytes().sum()) for text in texts) + 8 * frame.width * len(frame)

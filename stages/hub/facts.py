@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, s
     return [
         {
             "name": config.name,
+            "variable": re.sub(r"\W", "_", config.name),
             "raw": raw,
             "trains": config.trains,
             "splits": [
@@ -73,6 +75,7 @@ def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
     """Counts, fates, scores and warnings by AIFT, and how the models judge and write."""
     aift = [{"model": model, "metrics": metrics[f"AIFT-{model}"]} for model in params.aift if f"AIFT-{model}" in metrics]
     for made in aift:
+        made["unreadable"] = made["metrics"]["judgements"] - sum(made["metrics"]["score_histogram"].values())
         made["tie_share"] = made["metrics"]["ties"] / made["metrics"]["prompts"] if made["metrics"]["prompts"] else None
     judges = [{"model": model, **metrics[model]} for model in params.evaluated if model in metrics]
     reported: list[dict[str, Any]] = [made["metrics"] for made in aift]
@@ -134,12 +137,6 @@ def seed_in_words(params: Params) -> str:
     if seed.source == "hub":
         return f"{seed.repo} of the Hub at revision {seed.revision}"
     return "made by the embedded tiny world" if seed.source == "tinyworld" else f"{seed.path} ({seed.source})"
-
-
-def config_of(table: str) -> str:
-    """The config that a table which trains a model is published as: data/AIFT/M1/pairs.parquet is aift_m1, data/EFT/train.parquet is eft."""
-    folder, *more = table.removeprefix("data/").split("/")[:-1]
-    return "_".join([folder, *more]).lower()
 
 
 def versions(lineages: Iterable[Mapping[str, Any]]) -> str:

@@ -24,12 +24,12 @@ def stages(lock: Mapping[str, Any]) -> dict[str, Stage]:
     Raises HubError for an entry without a hash: that stage was never run to its end.
     """
     found: dict[str, Stage] = {}
-    for name, entry in lock.get("stages", {}).items():
+    for name, entry in (lock.get("stages") or {}).items():
         try:
             hashes = {kind: {item["path"]: item["md5"] for item in entry.get(kind, ())} for kind in ("deps", "outs")}
         except KeyError as e:
             raise HubError(f"dvc.lock: stage {name} has no {e}. Run: srlm repro") from None
-        found[name] = {"cmd": entry["cmd"], "params": entry.get("params", {}), **hashes}
+        found[name] = {"cmd": entry.get("cmd", ""), "params": entry.get("params", {}), **hashes}
     return found
 
 
@@ -66,9 +66,11 @@ def parse(text: str | None) -> dict[str, Any] | None:
     """A published `lineage.json`; None for what is not ours."""
     try:
         found = json.loads(text or "")
-    except ValueError:
+        known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
+        known = known and all(isinstance(about["sha256"], str) for about in found["files"].values())
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT and isinstance(found.get("files"), dict) else None
+    return found if known and isinstance(found, dict) else None
 
 
 def same_but_for_code(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:

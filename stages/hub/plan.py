@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ import polars as pl
 
 from stages.config.params import Params
 from stages.console.errors import HubError, ModelError
-from stages.hub import card, facts, lineage
-from stages.hub.configs import Config, Split, configs, schema, write_shards
+from stages.hub import card, facts, lineage, prov
+from stages.hub.configs import Config, Split, configs, write_shards
 from stages.hub.remote import Change, Found, Local, Remote, changes
 
 Read = Callable[[Split], pl.DataFrame]
@@ -64,8 +65,7 @@ class Publication(NamedTuple):
     files: list[Local]
     gone: list[str]
     card: str
-    git: str
-    """The commit that made them."""
+    lineage: Mapping[str, Any]
 
     def changes(self) -> list[Change]:
         return changes(self.files, self.gone, self.before.found)
@@ -93,8 +93,9 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     next_of = {step.prev: model for model, step in source.params.models.items()}
     trained = {model: next_of.get(model, "nothing yet") for model in source.params.aift}
     plain = {config.table.name + config.name for config in configs(trained, raw=False)}
-    files, splits, pairs, local = {}, {}, [], []
-    wanted = []
+    files: dict[str, dict[str, Any]] = {}
+    splits: dict[tuple[str, str], dict[str, Any]] = {}
+    wanted, pairs, local = [], [], []
     for config in configs(trained, raw=raw):
         is_raw = config.table.name + config.name not in plain
         config = renamed(config, card.metadata_of(before.card), new_config)
@@ -109,7 +110,7 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
                 about = {"config": config.name, "split": split.name, "raw": is_raw, "rows": shard.rows, "table": split.path, "md5": source.md5(split.path)}
                 files[shard.path] = about | _content(shard.file)
             stored = sum(shard.file.stat().st_size for shard in shards)
-            in_memory = frame.to_arrow().cast(schema(split.table)).nbytes
+            in_memory = sum(shard.in_memory for shard in shards)
             splits[config.name, split.name] = {"rows": len(frame), "bytes": in_memory, "stored": stored, "paths": [shard.path for shard in shards]}
     here = [config for config, _ in wanted]
     rows = {key: split["rows"] for key, split in splits.items()}
@@ -134,8 +135,8 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     return _finished(remote, before, local, graph, metadata, section, folder)
 
 
-def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *, dataset: str) -> Publication:
-    """The repository of the model in `path`: its folder as it is, but for its lineage, which goes back to the seed rows.
+def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *, data: Publication) -> Publication:
+    """The repository of the model in `path`: its folder as it is, but for its lineage, which goes back to the seed rows. `data`: that of the datasets.
 
     Raises ModelError when the folder lacks what is needed to load it.
     """
@@ -151,13 +152,14 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
     graph = lineage.document(made_by, {file.path: _content(file.file) for file in local}, family, source.code)
     known = source.lineages[name]
+    config_of = {about["table"]: about["config"] for about in data.lineage["files"].values()}
 
     def section(code: Mapping[str, str]) -> str:
         return card.render(
             "model",
             repo=remote.name,
-            dataset=dataset,
-            trained_on=[facts.config_of(table) for table in known["data"] if table.endswith(".parquet")],
+            dataset=data.remote.name,
+            trained_on=list(dict.fromkeys(config_of[table] for table in known["data"] if table in config_of)),
             model=known,
             md5=source.md5(f"data/models/{name}"),
             metrics=source.metrics.get(name),
@@ -171,7 +173,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
         before,
         local,
         graph,
-        facts.model_metadata(remote.name, source.params, dataset, facts.base_of(name, source.lineages, source.params)),
+        facts.model_metadata(remote.name, source.params, data.remote.name, facts.base_of(name, source.lineages, source.params)),
         section,
         folder,
     )
@@ -180,7 +182,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
 def renamed(config: Config, published: Mapping[str, Any], suffix: str | None) -> Config:
     """The config, under a new name if the one that is published under this name has another schema. Raises HubError without a `suffix`."""
     (ours,) = card.metadata_of_configs([(config, {})])["dataset_info"]
-    theirs = next((info for info in published.get("dataset_info") or () if info["config_name"] == config.name), None)
+    theirs = next((info for info in card.as_list(published.get("dataset_info")) if info.get("config_name") == config.name), None)
     if theirs is None or theirs.get("features") == ours["features"]:
         return config
     if suffix:
@@ -207,17 +209,26 @@ def _finished(
     if before.lineage and lineage.same_but_for_code(before.lineage, graph):
         graph["code"] = before.lineage["code"]
     text = card.merge(remote.kind, before.card, section(graph["code"]), metadata, (before.lineage or {}).get("card", {}))
-    for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph))):
+    for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
         (folder / name).write_bytes(content.encode())
         local.append(Local(name, folder / name))
-    still_read = {path for entry in card.metadata_of(text).get("configs") or () for data in entry["data_files"] for path in _paths(data)}
-    return Publication(remote, before, local, sorted(set(before.files) - set(graph["files"]) - still_read), text, graph["code"]["git"])
+    read = [pattern for entry in card.as_list(card.metadata_of(text).get("configs")) for pattern in _patterns(entry)]
+    gone = [path for path in sorted(set(before.files) - set(graph["files"])) if not any(fnmatch(path, pattern) for pattern in read)]
+    return Publication(remote, before, local, gone, text, graph)
 
 
-def _paths(data_files: Any) -> list[str]:
-    """Of one entry of `data_files`, in each of its forms."""
-    paths = data_files["path"] if isinstance(data_files, dict) else data_files
-    return [paths] if isinstance(paths, str) else list(paths)
+def _patterns(entry: Any) -> list[str]:
+    """Which files a config of the card may read; any, if it does not name them."""
+    if not isinstance(entry, dict) or "data_files" not in entry:
+        return ["*"]
+    todo, found = [entry["data_files"]], []
+    while todo:
+        named = todo.pop()
+        if isinstance(named, str):
+            found.append(named)
+        else:
+            todo += named.values() if isinstance(named, dict) else named
+    return found
 
 
 def _content(file: Path) -> dict[str, Any]:

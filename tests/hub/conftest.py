@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import huggingface_hub.constants
 import pytest
 from hub_server import Server, User, serving
 from small_store import Store
@@ -18,9 +19,9 @@ USERS = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the client reads of its environment it read when it was imported, and the tests are offline."""
+    """What the client reads of its environment it read when it was imported, and the tests of other folders are offline."""
     home = tmp_path_factory.mktemp("home")
     values = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
     with pytest.MonkeyPatch.context() as patch:
