@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,7 +13,8 @@ from stages.config.params import Params
 from stages.console.errors import HubError, ModelError
 from stages.hub import card, facts, lineage, prov
 from stages.hub.configs import Config, Split, configs, write_shards
-from stages.hub.remote import Change, Found, Local, Remote, changes
+from stages.hub.local import Change, Local, changes
+from stages.hub.remote import Found, Remote
 
 Read = Callable[[Split], pl.DataFrame]
 """The checked table of a split."""
@@ -33,8 +33,11 @@ class Source(NamedTuple):
     """`git`, the commit, and `dvc_lock`, the md5."""
 
     def md5(self, path: str) -> str:
-        """As dvc.lock has it."""
-        return next(str(stage["outs"][path]) for stage in self.stages.values() if path in stage["outs"])
+        """As dvc.lock has it. Raises HubError when no stage makes it."""
+        found = next((stage["outs"][path] for stage in self.stages.values() if path in stage["outs"]), None)
+        if found is None:
+            raise HubError(f"dvc.lock knows no stage that makes {path}. Run: srlm repro")
+        return str(found)
 
     def told(self) -> dict[str, Any]:
         """What both cards tell."""
@@ -68,7 +71,7 @@ class Publication(NamedTuple):
     lineage: Mapping[str, Any]
 
     def changes(self) -> list[Change]:
-        return changes(self.files, self.gone, self.before.found)
+        return changes(self.files, self.gone, self.before.found.files)
 
 
 def look(remote: Remote, folder: Path) -> Before:
@@ -105,10 +108,10 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
             if split.table.name == "pairs" and split.model:
                 pairs.append((split.model, frame))
             shards = write_shards(frame, config, split, folder)
-            local += [Local(shard.path, shard.file) for shard in shards]
             for shard in shards:
+                local.append(Local.of(shard.path, shard.file))
                 about = {"config": config.name, "split": split.name, "raw": is_raw, "rows": shard.rows, "table": split.path, "md5": source.md5(split.path)}
-                files[shard.path] = about | _content(shard.file)
+                files[shard.path] = about | _content(local[-1])
             stored = sum(shard.file.stat().st_size for shard in shards)
             in_memory = sum(shard.in_memory for shard in shards)
             splits[config.name, split.name] = {"rows": len(frame), "bytes": in_memory, "stored": stored, "paths": [shard.path for shard in shards]}
@@ -147,10 +150,10 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     if not any(file.endswith(".safetensors") for file in names):
         raise ModelError(f"{path} holds no *.safetensors; pickled weights are not published. Run: srlm repro")
     before = look(remote, folder / "before")
-    local = [Local(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
+    local = [Local.of(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
     made_by = lineage.ancestors(source.stages, [f"data/models/{name}"])
     family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
-    graph = lineage.document(made_by, {file.path: _content(file.file) for file in local}, family, source.code)
+    graph = lineage.document(made_by, {file.path: _content(file) for file in local}, family, source.code)
     known = source.lineages[name]
     config_of = {about["table"]: about["config"] for about in data.lineage["files"].values()}
 
@@ -211,7 +214,7 @@ def _finished(
     text = card.merge(remote.kind, before.card, section(graph["code"]), metadata, (before.lineage or {}).get("card", {}))
     for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
         (folder / name).write_bytes(content.encode())
-        local.append(Local(name, folder / name))
+        local.append(Local.of(name, folder / name))
     read = [pattern for entry in card.as_list(card.metadata_of(text).get("configs")) for pattern in _patterns(entry)]
     gone = [path for path in sorted(set(before.files) - set(graph["files"])) if not any(fnmatch(path, pattern) for pattern in read)]
     return Publication(remote, before, local, gone, text, graph)
@@ -231,6 +234,5 @@ def _patterns(entry: Any) -> list[str]:
     return found
 
 
-def _content(file: Path) -> dict[str, Any]:
-    with file.open("rb") as content:
-        return {"sha256": hashlib.file_digest(content, "sha256").hexdigest(), "bytes": file.stat().st_size}
+def _content(file: Local) -> dict[str, Any]:
+    return {"sha256": file.sha256, "bytes": file.file.stat().st_size}

@@ -6,7 +6,6 @@ is looked at again: a commit whose answer was lost is recognised by what it hold
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,6 +27,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from stages.console.errors import HubError
 from stages.console.progress import err
+from stages.hub.local import Local, changes
 
 TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 1.0, 20.0
 SILENCE_S = 120.0
@@ -36,19 +36,6 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Statuses that another try may not meet."""
 Kind = Literal["dataset", "model"]
 Result = TypeVar("Result")
-
-
-class Local(NamedTuple):
-    """A file to be published: `file` on this disk, `path` in the repository."""
-
-    path: str
-    file: Path
-
-
-class Change(NamedTuple):
-    path: str
-    what: Literal["new", "changed", "unchanged", "gone"]
-    size: int
 
 
 class Found(NamedTuple):
@@ -135,7 +122,7 @@ class Remote:
 
         def once() -> str:
             now = self.look()
-            if now.head and all(change.what == "unchanged" for change in changes(files, gone, now)):
+            if now.head and all(change.what == "unchanged" for change in changes(files, gone, now.files)):
                 return now.head  # a commit of ours whose answer was lost, or nothing to do
             if now.head != base.head:
                 raise self._another(now.head)
@@ -217,16 +204,6 @@ class Remote:
         return f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing half-published; run the same command again"
 
 
-def changes(files: list[Local], gone: list[str], found: Found) -> list[Change]:
-    """What a commit of these would do, by path."""
-    made = []
-    for file in files:
-        there = found.files.get(file.path)
-        what: Literal["new", "changed", "unchanged"] = "new" if there is None else "unchanged" if _is(file.file, there) else "changed"
-        made.append(Change(file.path, what, file.file.stat().st_size))
-    return sorted([*made, *(Change(path, "gone", 0) for path in gone if path in found.files)])
-
-
 def status(e: BaseException) -> int | None:
     """Of an answer of the Hub; None when there was none."""
     return e.response.status_code if isinstance(e, HfHubHTTPError) and e.response is not None else None
@@ -237,10 +214,3 @@ def may_pass(e: BaseException) -> bool:
         e = e.__cause__
     code = status(e)
     return code in PASSING if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, (HfHubHTTPError, FileNotFoundError, PermissionError))
-
-
-def _is(file: Path, content_hash: str) -> bool:
-    """Whether the file has this hash, as LFS (sha256) or as git (sha1 of a blob) names its content."""
-    known = hashlib.sha256() if len(content_hash) == 64 else hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: known).hexdigest() == content_hash

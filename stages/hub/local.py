@@ -1,0 +1,43 @@
+"""Files that are to be published, and how they differ from those that a repository has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+
+class Local(NamedTuple):
+    """A file to be published: `file` on this disk, `path` in the repository. Hashed once: a model may be large."""
+
+    path: str
+    file: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str, file: Path) -> Local:
+        with file.open("rb") as content:
+            return cls(path, file, hashlib.file_digest(content, "sha256").hexdigest())
+
+    def has(self, content_hash: str) -> bool:
+        """Whether this is its content, as LFS (sha256) or, for small files, git (sha1 of a blob) name it."""
+        if len(content_hash) == 64:
+            return self.sha256 == content_hash
+        content = self.file.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == content_hash
+
+
+class Change(NamedTuple):
+    path: str
+    what: Literal["new", "changed", "unchanged", "gone"]
+    size: int
+
+
+def changes(files: list[Local], gone: list[str], there: Mapping[str, str]) -> list[Change]:
+    """What a commit of these would do, by path. `there`: path -> hash of the files that the repository has."""
+    made = []
+    for file in files:
+        known = there.get(file.path)
+        made.append(Change(file.path, "new" if known is None else "unchanged" if file.has(known) else "changed", file.file.stat().st_size))
+    return sorted([*made, *(Change(path, "gone", 0) for path in gone if path in there)])
