@@ -18,7 +18,7 @@ import polars as pl
 
 from stages.config.params import Base, Params, entry, load_params
 from stages.console.command import command
-from stages.store.run import Run
+from stages.store.run import Run, versions
 
 LOG_SCHEMA = {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64}
 
@@ -36,7 +36,10 @@ def main(model: str, root: Path = Path()) -> None:
         notes: dict[str, Any] = {"seed": params.seed}
         with run.new_model(model, parent=None, method=base.source, params=used, notes=notes) as folder, run.computing():
             log = fetch(base, folder, params, root)
-            notes["threads"] = threads()
+            if base.source == "tinyworld":
+                notes["threads"] = threads()
+            elif base.source != "random":  # what was copied is the same on every machine, so that a clone elsewhere need not run its heirs again
+                notes["versions"] = {name: version for name, version in versions().items() if name in ("transformers", "tokenizers")}
         run.write_plot(f"train_{model}", log)
 
 

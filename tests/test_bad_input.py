@@ -15,6 +15,7 @@ import pytest
 from stages.config.params import load_params
 from stages.console.errors import ModelError
 from stages.store.catalog import table_path
+from stages.store.files import md5
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS, RANKED
 from stages.trainers import checkpoint
 from tests.workspace import ENV, Workspace
@@ -111,6 +112,20 @@ def test_a_local_model_without_a_chat_template_gets_one(space):
     names = {f.name for f in (space.path / "data/models/M0").iterdir()}
     assert "chat_template.jinja" in names
     assert not {"pytorch_model.bin", "modeling_mine.py"} & names, "no pickles, no code"
+
+
+def test_a_model_that_is_copied_is_the_same_with_any_number_of_threads(space):
+    """Else a clone on another machine would run again all that was made from it."""
+    folder = space.path / "mine"
+    folder.mkdir()
+    checkpoint.random_llama(folder, seed=1, max_context=128)
+    space.set(**{"base.M0": {"source": "local", "path": "mine", "repo": None, "revision": None}})
+    hashes = []
+    for threads in ("1", "2"):
+        done = subprocess.run([sys.executable, "-m", "stages.get_model", "M0"], cwd=space.path, env={**ENV, "OMP_NUM_THREADS": threads}, check=False)
+        assert done.returncode == 0
+        hashes.append(md5(space.path / "data/models/M0"))
+    assert hashes[0] == hashes[1]
 
 
 def test_a_model_that_the_hub_does_not_give_names_repository_and_revision(tmp_path, monkeypatch):
