@@ -60,6 +60,7 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
             same = done.returncode == 0 and YAML(typ="safe").load(folder / "dvc.lock")["stages"].get(stage) == lock[stage]
         wrong += not same
         shown.add_row(stage, f"{after:.1f}", f"{kept:,}", f"{again:.0f}", "yes" if same else "NO")
+        print(f"{stage} killed after {after:.1f} s: {'as without' if same else 'NOT as without'}", flush=True)  # an hour's work is seen as it comes
         if not same:
             console.print(done.stdout[-1500:] + done.stderr[-1500:], markup=False)
     console.print(shown)
