@@ -561,17 +561,18 @@ def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeyp
     """Texts, probabilities, a full context; and number 2 alone is what it is among 0 to 2."""
     pytest.importorskip("vllm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    program = Path(sys.executable).with_name("vllm")
+    program = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny))  # `vllm serve` is broken in the CPU build
     settings = ("--dtype", "float32", "--max-model-len", "96", "--enforce-eager", "--max-logprobs", "20", "--served-model-name", "judge")
     (tmp_path / "server.json").write_text(json.dumps({"model": "judge"}))
-    with running(program, "serve", tiny, "--host", "127.0.0.1", *settings) as url:
+    with running(*program, "--host", "127.0.0.1", *settings) as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with OpenAIEngine(engine_params("openai"), hardware(), tmp_path, model="M1", seed=7) as engine:
             greedy = engine.generate(SAY, LETTER)
             whole, part = (by_id(engine.generate(SAY, SAMPLED._replace(n=n, first=first))) for n, first in ((3, 0), (1, 2)))
             full = engine.generate([Request("full", user("cat " * 300))], LETTER)
     here = local.generate(SAY, LETTER)
-    assert [c.text for c in greedy] == [c.text for c in here]
+    whole_letters = [[c.text.rstrip("\ufffd") for c in texts] for texts in (greedy, here)]
+    assert whole_letters[0] == whole_letters[1], "a server keeps back the part of a letter that a text ends with"
     known = [(a.probs, b.probs) for a, b in zip(greedy, here, strict=True) if a.probs and b.probs]
     assert len(known) > 3
     assert all(a in (0.0, pytest.approx(b, rel=1e-3)) for ours, theirs in known for a, b in zip(ours, theirs, strict=True)), "it tells the 20 likeliest"
