@@ -135,7 +135,7 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()
-    splits = {(about["config"], about["split"]): about["table"] for about in told["files"].values()}
+    splits = {(str(about.get("config")), str(about.get("split"))): str(about.get("table")) for about in told["files"].values()}
     for (config, split), path in splits.items():
         try:
             theirs = load_dataset(str(folder), config, split=split, cache_dir=str(cache))

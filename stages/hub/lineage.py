@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from stages.console.errors import HubError
@@ -63,11 +64,12 @@ def dump(lineage: Mapping[str, Any]) -> str:
 
 
 def parse(text: str | None) -> dict[str, Any] | None:
-    """A published `lineage.json`; None for what is not ours."""
+    """A published `lineage.json`; None for what is not ours, or names files outside its repository."""
     try:
         found = json.loads(text or "")
         known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
         known = known and all(isinstance(about["sha256"], str) for about in found["files"].values())
+        known = known and not any(PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in found["files"])
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     return found if known and isinstance(found, dict) else None

@@ -120,6 +120,14 @@ def test_what_is_not_ours_is_nothing():
         assert lineage.parse(junk) is None
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "data/../../x"])
+def test_files_lie_in_the_repository(path):
+    """What was downloaded must not make us read anything else."""
+    whole = lineage.document({}, {"data/x.parquet": {"sha256": "0"}}, {}, {})
+    assert lineage.parse(lineage.dump(whole)) == whole
+    assert lineage.parse(lineage.dump(whole | {"files": {path: {"sha256": "0"}}})) is None
+
+
 @pytest.mark.parametrize("broken", [{"stages": None}, {"files": {"a.parquet": "ab"}}])
 def test_a_document_of_ours_that_somebody_broke_is_not_taken_for_whole(broken):
     assert lineage.parse(json.dumps(document() | broken)) is None
