@@ -24,6 +24,7 @@ from stages.store.run import FINISHED
 from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS, VERDICTS
 from tests.workspace import ENV, ROOT, Workspace, ran
 
+pytestmark = pytest.mark.slow
 LOOP = {"get_model@M0", "split_seed", "train_sft_baseline", "judge_seed", "build_eft", "train_sft_M1", "train_dpo@M2", "train_dpo@M3"}
 
 

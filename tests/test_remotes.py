@@ -20,6 +20,7 @@ import pytest
 
 from tests.workspace import ENV, ran
 
+pytestmark = pytest.mark.slow
 GET_MODEL = "import os, pathlib as p; p.Path('model').mkdir(); p.Path('model/weights').write_text(os.environ.get('MACHINE', 'one') * 1000)"
 MAKE_DATASET = (
     "import pathlib as p; p.Path('dataset').mkdir(); "

@@ -409,6 +409,7 @@ def whole(hub: Server, repo: str, kind: str = "dataset") -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [Fault(drop=True, times=1), Fault(drop_after=True, times=1), Fault(status=500, done=True, times=1), Fault(drop=True)],
