@@ -153,6 +153,9 @@ def send(publication: Publication, console: Console, *, private: bool, tag: str 
     if changed:
         if base.head is None:
             base = remote.create(private=private)
+            if strange := sorted(set(base.files) - {".gitattributes"}):
+                raise HubError(f"{remote.name} was made by somebody else in the meantime, with {strange[0]!r}. Nothing was sent; run the same command again")
+            check(publication._replace(before=publication.before._replace(found=base)), private=private, tag=tag)
         commit = remote.commit(publication.files, publication.gone, base, f"srlm publish: the store at git {publication.lineage['code']['git'][:12]}")
         console.print(f"{remote.kind} {remote.name}: {len(changed)} file(s) changed, commit {commit}", highlight=False, markup=False)
     else:

@@ -28,7 +28,7 @@ from stages.config.params import load_params
 from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.text import for_terminal
-from stages.hub import lineage
+from stages.hub import card, lineage, plan
 from stages.hub.remote import Remote
 from stages.store import catalog
 from stages.store.files import md5
@@ -117,6 +117,8 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
         told = lineage.parse(file.read_text(encoding="utf-8") if file.is_file() else None)
         if told is None:
             raise HubError(f"{repo} has no {lineage.NAME} of ours at this revision: it was not published by srlm")
+        if not told["files"] or not told["stages"]:
+            raise HubError(f"{lineage.NAME} of {repo} names no files or no stages: it is not what srlm published")
         wrong = [path for path, about in told["files"].items() if sha256(folder / path) != about["sha256"]]
         yield Checked(f"files of {repo} by their sha256 in {lineage.NAME}", len(told["files"]), len(wrong), *wrong[:1])
         stages = locked(root)
@@ -135,6 +137,10 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()
+    readme = (folder / card.NAME).read_text(encoding="utf-8") if (folder / card.NAME).is_file() else None
+    for pattern in (pattern for entry in card.as_list(card.metadata_of(readme).get("configs")) for pattern in plan.patterns(entry)):
+        if "://" in pattern or pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+            raise HubError(f"the card names data outside its repository, {pattern!r}: it is not what srlm published, and nothing of it is read")
     splits = {(str(about.get("config")), str(about.get("split"))): str(about.get("table")) for about in told["files"].values()}
     for (config, split), path in splits.items():
         try:

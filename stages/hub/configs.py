@@ -56,7 +56,7 @@ class Shard(NamedTuple):
     file: Path
     rows: int
     in_memory: int
-    """Bytes of its rows in Arrow."""
+    """Bytes of its values."""
 
 
 def configs(trained: dict[str, str], *, raw: bool, suffix: str = "") -> tuple[Config, ...]:
@@ -99,12 +99,12 @@ def write_shards(frame: pl.DataFrame, config: Config, split: Split, folder: Path
     shards = []
     for number in range(count):
         start, stop = (len(frame) * end // count for end in (number, number + 1))
-        rows = frame.slice(start, stop - start).to_arrow().cast(schema(split.table))
+        rows = frame.slice(start, stop - start).rechunk().to_arrow().cast(schema(split.table))
         path = f"data/{config.name}/{split.name}-{number:05}-of-{count:05}.parquet"
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, file, compression="zstd")
-        shards.append(Shard(path, file, len(rows), rows.nbytes))
+        shards.append(Shard(path, file, len(rows), _size(frame.slice(start, stop - start))))
     return shards
 
 

@@ -69,6 +69,7 @@ def parse(text: str | None) -> dict[str, Any] | None:
         found = json.loads(text or "")
         known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
         known = known and all(isinstance(about["sha256"], str) for about in found["files"].values())
+        known = known and all(isinstance(found["code"].get(name, ""), str) for name in ("git", "dvc_lock")) and isinstance(found.get("card", {}), dict)
         known = known and not any(PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in found["files"])
     except (ValueError, TypeError, LookupError, RecursionError):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +92,9 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     Raises HubError where a config that is published would get another schema, unless `new_config` is a suffix for its new name.
     """
     before = look(remote, folder / "before")
+    # what we wrote last counts before what the card says, which anyone may edit; the card still has configs that are no longer written
+    told = ((before.lineage or {}).get("card", {}), card.metadata_of(before.card))
+    published = [info for metadata in told for info in card.as_list(metadata.get("dataset_info")) if isinstance(info, dict)]
     raw = raw or any(file.get("raw") for file in before.files.values())
     next_of = {step.prev: model for model, step in source.params.models.items()}
     trained = {model: next_of.get(model, "nothing yet") for model in source.params.aift}
@@ -101,7 +104,7 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     wanted, pairs, local = [], [], []
     for config in configs(trained, raw=raw):
         is_raw = config.table.name + config.name not in plain
-        config = renamed(config, card.metadata_of(before.card), new_config)
+        config = renamed(config, published, new_config)
         wanted.append((config, is_raw))
         for split in config.splits:
             frame = read(split)
@@ -182,10 +185,13 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     )
 
 
-def renamed(config: Config, published: Mapping[str, Any], suffix: str | None) -> Config:
-    """The config, under a new name if the one that is published under this name has another schema. Raises HubError without a `suffix`."""
+def renamed(config: Config, published: Sequence[Mapping[str, Any]], suffix: str | None) -> Config:
+    """The config, under a new name if the one that is `published` under this name (as `dataset_info` has it) has another schema.
+
+    Raises HubError then without a `suffix`.
+    """
     (ours,) = card.metadata_of_configs([(config, {})])["dataset_info"]
-    theirs = next((info for info in card.as_list(published.get("dataset_info")) if info.get("config_name") == config.name), None)
+    theirs = next((info for info in published if info.get("config_name") == config.name), None)
     if theirs is None or theirs.get("features") == ours["features"]:
         return config
     if suffix:
@@ -207,20 +213,25 @@ def _finished(
     section: Callable[[Mapping[str, str]], str],
     folder: Path,
 ) -> Publication:
-    """With card and lineage. Where nothing but our code's revision differs from what is published, the old revision stays: it made the same."""
+    """With card and lineage. Where nothing but our code's revision would differ from what is published, the old revision stays: it made the same."""
     graph |= {"card": metadata}
-    if before.lineage and lineage.same_but_for_code(before.lineage, graph):
-        graph["code"] = before.lineage["code"]
-    text = card.merge(remote.kind, before.card, section(graph["code"]), metadata, (before.lineage or {}).get("card", {}))
+
+    def merged(code: Mapping[str, str]) -> str:
+        return card.merge(remote.kind, before.card, section(code), metadata, (before.lineage or {}).get("card", {}))
+
+    text = merged(graph["code"])
+    if before.lineage and lineage.same_but_for_code(before.lineage, graph) and merged(before.lineage["code"]) == before.card:
+        graph["code"], text = before.lineage["code"], before.card or ""
     for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
         (folder / name).write_bytes(content.encode())
         local.append(Local.of(name, folder / name))
-    read = [pattern for entry in card.as_list(card.metadata_of(text).get("configs")) for pattern in _patterns(entry)]
-    gone = [path for path in sorted(set(before.files) - set(graph["files"])) if not any(fnmatch(path, pattern) for pattern in read)]
+    read = [pattern for entry in card.as_list(card.metadata_of(text).get("configs")) for pattern in patterns(entry)]
+    ours = set(before.files) - {file.path for file in local}
+    gone = [path for path in sorted(ours) if not any(fnmatch(path, pattern) for pattern in read)]
     return Publication(remote, before, local, gone, text, graph)
 
 
-def _patterns(entry: Any) -> list[str]:
+def patterns(entry: Any) -> list[str]:
     """Which files a config of the card may read; any, if it does not name them."""
     if not isinstance(entry, dict) or "data_files" not in entry:
         return ["*"]

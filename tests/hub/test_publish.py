@@ -470,6 +470,48 @@ def test_another_publisher_in_between_is_not_written_over(made, hub, repo, up_to
     assert len(commits(hub, repo)) == 3
 
 
+def test_a_repository_that_somebody_makes_meanwhile_is_not_written_over(made, hub, repo, up_to_date):
+    hub.behave(Fault("POST", "/repos/create", delay=2.0, times=1))
+    hub.reset()
+    told: list[HubError] = []
+
+    def ours() -> None:
+        try:
+            publish(made, hub, repo)
+        except HubError as e:
+            told.append(e)
+
+    thread = threading.Thread(target=ours)
+    thread.start()
+    while not any("/repos/create" in asked["path"] for asked in hub.asked()):
+        time.sleep(0.02)
+    HfApi(endpoint=hub.url, token="hf_ann").create_repo(repo, repo_type="dataset")
+    put(hub, repo, "train.csv", b"theirs")
+    thread.join()
+    assert "was made by somebody else in the meantime, with 'train.csv'" in str(told[0])
+    assert len(commits(hub, repo)) == 1
+
+
+@pytest.mark.parametrize("data", ["/etc/passwd", "../x.parquet", "https://localhost/x.parquet", "data/../../x"])
+def test_verify_reads_nothing_that_a_card_names_elsewhere(made, hub, repo, up_to_date, data):
+    publish(made, hub, repo)
+    text = hub.files("dataset", repo)["README.md"].decode()
+    put(hub, repo, "README.md", text.replace("data/ift/valid-00000-of-00001.parquet", data, 1).encode())
+    with pytest.raises(HubError, match="the card names data outside its repository"):
+        verify(repo, None, hub.url, made.path)
+
+
+def test_another_evaluation_is_told_with_the_commit_that_made_it(store, hub, repo, up_to_date):
+    """The data are the same, what the card tells of them is not."""
+    publish(store, hub, repo)
+    (store.path / "data/metrics/AIFT-M1.json").write_text(json.dumps(METRICS | {"warned": []}))
+    store.commit()
+    publish(store, hub, repo)
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=store.path, capture_output=True, text=True, check=True).stdout.strip()
+    assert f"`{git}`" in hub.files("dataset", repo)["README.md"].decode()
+    assert len(commits(hub, repo)) == 2
+
+
 @pytest.mark.parametrize("path", ["/preupload/", "/objects/batch", "/_lfs/", "/commit/", "/tag/"])
 def test_killed_in_the_middle(made, hub, repo, path):
     """kill -9 while the request is on its way, then the same command; with git, DVC and the real command line."""
