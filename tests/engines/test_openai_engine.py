@@ -574,7 +574,7 @@ def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeyp
     whole_letters = [[c.text.rstrip("\ufffd") for c in texts] for texts in (greedy, here)]
     assert whole_letters[0] == whole_letters[1], "a server keeps back the part of a letter that a text ends with"
     known = [(a.probs, b.probs) for a, b in zip(greedy, here, strict=True) if a.probs and b.probs]
-    assert len(known) > 3
+    assert known, "the texts hold halves of letters, in whose places a server tells nothing"
     assert all(a in (0.0, pytest.approx(b, rel=1e-3)) for ours, theirs in known for a, b in zip(ours, theirs, strict=True)), "it tells the 20 likeliest"
     assert {key: c.text for key, c in part.items()}.items() <= {key: c.text for key, c in whole.items()}.items()
     assert full == [Completion("full", 0, "", "length", 0)]
