@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -443,27 +443,22 @@ def test_whichever_request_fails_the_second_try_ends_it(made, hub, up_to_date, f
     assert all("run the same command again" in sentence for sentence in told)
 
 
+def told_meanwhile(hub: Server, path: str, ours: Callable[[], None], theirs: Callable[[], Any]) -> str:
+    """What `ours` raises when `theirs` is done while its request to `path` is on its way."""
+    hub.behave(Fault("POST", path, delay=2.0, times=1))
+    hub.reset()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ours)
+        while not running.done() and not any(path in asked["path"] for asked in hub.asked()):
+            time.sleep(0.02)
+        theirs()
+        return str(running.exception())
+
+
 def test_another_publisher_in_between_is_not_written_over(made, hub, repo, up_to_date):
     publish(made, hub, repo)
-    api = HfApi(endpoint=hub.url, token="hf_ann")
-    theirs = CommitOperationAdd("NOTES.md", b"from another desk")
-    hub.behave(Fault("POST", "/preupload/", delay=2.0, times=1))
-    hub.reset()
-    told: list[HubError] = []
-
-    def ours() -> None:
-        try:
-            publish(made, hub, repo, raw=True)
-        except HubError as e:
-            told.append(e)
-
-    thread = threading.Thread(target=ours)
-    thread.start()
-    while not any("/preupload/" in asked["path"] for asked in hub.asked()):
-        time.sleep(0.02)
-    api.create_commit(repo, [theirs], commit_message="theirs", repo_type="dataset")
-    thread.join()
-    assert "got another commit" in str(told[0])
+    told = told_meanwhile(hub, "/preupload/", lambda: publish(made, hub, repo, raw=True), lambda: put(hub, repo, "NOTES.md", b"from another desk"))
+    assert "got another commit" in told
     assert [commit["title"] for commit in commits(hub, repo)][1:] == ["theirs"]
     publish(made, hub, repo, raw=True)
     assert hub.files("dataset", repo)["NOTES.md"] == b"from another desk"
@@ -471,24 +466,12 @@ def test_another_publisher_in_between_is_not_written_over(made, hub, repo, up_to
 
 
 def test_a_repository_that_somebody_makes_meanwhile_is_not_written_over(made, hub, repo, up_to_date):
-    hub.behave(Fault("POST", "/repos/create", delay=2.0, times=1))
-    hub.reset()
-    told: list[HubError] = []
+    def theirs() -> None:
+        HfApi(endpoint=hub.url, token="hf_ann").create_repo(repo, repo_type="dataset")
+        put(hub, repo, "train.csv", b"theirs")
 
-    def ours() -> None:
-        try:
-            publish(made, hub, repo)
-        except HubError as e:
-            told.append(e)
-
-    thread = threading.Thread(target=ours)
-    thread.start()
-    while not any("/repos/create" in asked["path"] for asked in hub.asked()):
-        time.sleep(0.02)
-    HfApi(endpoint=hub.url, token="hf_ann").create_repo(repo, repo_type="dataset")
-    put(hub, repo, "train.csv", b"theirs")
-    thread.join()
-    assert "was made by somebody else in the meantime, with 'train.csv'" in str(told[0])
+    told = told_meanwhile(hub, "/repos/create", lambda: publish(made, hub, repo), theirs)
+    assert "was made by somebody else in the meantime, with 'train.csv'" in told
     assert len(commits(hub, repo)) == 1
 
 
