@@ -149,11 +149,11 @@ class Batching(ABC):
         check_requests(requests)
         started, total, kept = time.monotonic(), len(requests) * sampling.n, self.kept
         self.asked += total
-        place = {request.id: i * sampling.n - sampling.first for i, request in enumerate(requests)}
+        place = {request.id: i * sampling.n for i, request in enumerate(requests)}
         done: dict[int, Completion] = {}
         with progress(f"{self.name} writes", total, "texts") as advance:
             for batch in self.batches(requests, sampling):
-                done.update((place[c.id] + c.n, c) for c in batch)
+                done.update((place[c.id] + sampling.numbers.index(c.n), c) for c in batch)
                 advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
                 kept = self.kept
         self.seconds += time.monotonic() - started

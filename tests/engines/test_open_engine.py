@@ -9,6 +9,7 @@ from tiny_llama import HARDWARE, engine_params
 
 from stages.console.errors import EngineError
 from stages.engines import base
+from stages.engines.base import Batching, Completion, Request, Sampling
 
 
 def try_to_open(folder: Path, name: str) -> None:
@@ -38,3 +39,16 @@ def test_completion_seeds_are_stable_and_apart():
     seeds = {base.completion_seed(s, i, n) for s in range(5) for i in ("a", "b", "a0") for n in range(12)}
     assert len(seeds) == 5 * 3 * 12
     assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_a_number_that_was_not_asked_for_takes_no_place():
+    """It would stand where the next request's text belongs."""
+
+    class Wrong(Batching):
+        name = "wrong"
+
+        def batches(self, requests, sampling):
+            yield [Completion(request.id, sampling.first + sampling.n, "x", "stop", 1) for request in requests]
+
+    with pytest.raises(ValueError, match="is not in range"):
+        Wrong().generate([Request("a", "x"), Request("b", "x")], Sampling(2, 0.0, 1.0, 4, first=1))
