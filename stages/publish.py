@@ -75,12 +75,12 @@ def publish(
 
 
 def check_names(models: list[str], params: Params) -> None:
-    known = list(dict.fromkeys([*params.base, "SFT", "M1", *params.models, *params.positive_only]))
+    known = list(dict.fromkeys([*params.given, "SFT", "M1", *params.models, *params.positive_only]))
     for model in models:
         if model not in known:
             raise HubError(f"no model {model} in params.yaml; there are {', '.join(known)}")
-        if model in params.base and params.base[model].source != "tinyworld":
-            raise HubError(f"{model} was not made here (source {params.base[model].source}): its publisher's version is the one to name")
+        if model in params.given and params.given[model].source != "tinyworld":
+            raise HubError(f"{model} was not made here (source {params.given[model].source}): its publisher's version is the one to name")
 
 
 def check_up_to_date(root: Path) -> None:

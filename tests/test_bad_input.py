@@ -80,6 +80,7 @@ def test_a_fault_in_params_is_told_before_dvc_starts(space):
 
 def test_a_name_that_is_not_in_params_is_told(space):
     assert "M9" in fails(space, "stages.get_model", "M9")
+    assert "M9" in fails(space, "stages.get_external", "M9")
     assert "M9" in fails(space, "stages.write_prompts", "M9")
     assert "M9-M1" in fails(space, "stages.head_to_head", "M9-M1")
 
@@ -95,7 +96,7 @@ def test_a_model_folder_that_lacks_something(space, lacks, said):
     checkpoint.random_llama(folder, seed=1, max_context=128)
     for file in folder.glob(lacks):
         file.unlink()
-    space.set(**{"base.M0": {"source": "local", "path": "mine", "repo": None, "revision": None}})
+    space.set(**{"base.M0": {"source": "local", "path": "mine"}})
     assert said in fails(space, "stages.get_model", "M0")
     assert not (space.path / "data/models/M0").exists()
 
@@ -106,7 +107,7 @@ def test_a_local_model_without_a_chat_template_gets_one(space):
     checkpoint.random_llama(folder, seed=1, max_context=128)
     (folder / "pytorch_model.bin").write_bytes(b"a pickle")
     (folder / "modeling_mine.py").write_text("raise SystemExit('ran')")
-    space.set(**{"base.M0": {"source": "local", "path": "mine", "repo": None, "revision": None}})
+    space.set(**{"base.M0": {"source": "local", "path": "mine"}})
     done = space.run("stages.get_model", "M0")
     assert done.returncode == 0, done.stderr
     names = {f.name for f in (space.path / "data/models/M0").iterdir()}
@@ -119,7 +120,7 @@ def test_a_model_that_is_copied_is_the_same_with_any_number_of_threads(space):
     folder = space.path / "mine"
     folder.mkdir()
     checkpoint.random_llama(folder, seed=1, max_context=128)
-    space.set(**{"base.M0": {"source": "local", "path": "mine", "repo": None, "revision": None}})
+    space.set(**{"base.M0": {"source": "local", "path": "mine"}})
     hashes = []
     for threads in ("1", "2"):
         done = subprocess.run([sys.executable, "-m", "stages.get_model", "M0"], cwd=space.path, env={**ENV, "OMP_NUM_THREADS": threads}, check=False)
@@ -234,7 +235,7 @@ def test_damaged_seed_files(space, body, said):
 
 
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(space):
-    space.set(**{"base.M0": {"source": "tinyworld", "path": "stages/tinyworld", "repo": None, "revision": None}, "tinyworld.steps": 400})
+    space.set(**{"base.M0": {"source": "tinyworld", "path": "stages/tinyworld"}, "tinyworld.steps": 400})
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.get_model", "M0"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

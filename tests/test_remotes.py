@@ -1,6 +1,6 @@
 """A DVC remote: what is pushed, what a fresh clone gets back and runs again, a push that is killed, what `dvc gc` leaves.
 
-Real git and DVC on a small project that has what matters of ours: a stage get_model whose model is not pushed, and a dataset that is made from it.
+Real git and DVC on a small project that has what matters of ours: a stage get_external whose model is not pushed, and a dataset that is made from it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import pytest
 from tests.workspace import ENV, ran
 
 pytestmark = pytest.mark.slow
-GET_MODEL = "import os, pathlib as p; p.Path('model').mkdir(); p.Path('model/weights').write_text(os.environ.get('MACHINE', 'one') * 1000)"
+GET_EXTERNAL = "import os, pathlib as p; p.Path('model').mkdir(); p.Path('model/weights').write_text(os.environ.get('MACHINE', 'one') * 1000)"
 MAKE_DATASET = (
     "import pathlib as p; p.Path('dataset').mkdir(); "
     "[p.Path(f'dataset/{i}').write_text(p.Path('model/weights').read_text() + f'${version} {i}') for i in range(40)]"
 )
 STAGES = {
-    "get_model": {"cmd": f'python -c "{GET_MODEL}"', "outs": [{"model": {"push": False}}]},
+    "get_external": {"cmd": f'python -c "{GET_EXTERNAL}"', "outs": [{"model": {"push": False}}]},
     "make_dataset": {"cmd": f'python -c "{MAKE_DATASET}"', "deps": ["model"], "outs": ["dataset"]},
 }
 FEW = 5
@@ -208,13 +208,13 @@ def test_a_fresh_clone_gets_the_dataset_back_and_runs_only_what_was_not_pushed(p
     clone.dvc("pull", "--allow-missing")
     assert clone.dataset() == pushed.dataset()
     assert not (clone.path / "model").exists()
-    assert clone.repro() == ["get_model"]
+    assert clone.repro() == ["get_external"]
 
 
 @pytest.mark.parametrize("pushed", ["folder"], indirect=True)
 def test_one_command_pulls_and_runs_the_rest(pushed, tmp_path):
     clone = pushed.clone(tmp_path / "clone")
-    assert clone.repro("--pull") == ["get_model"]
+    assert clone.repro("--pull") == ["get_external"]
     assert clone.dataset() == pushed.dataset()
 
 
@@ -237,7 +237,7 @@ def test_a_clone_is_checked_without_any_data(pushed, tmp_path):
 def test_a_model_that_comes_out_otherwise_on_another_machine_makes_everything_anew(pushed, tmp_path):
     """So only what every machine gets alike, as from the Hub, may stay out of the remote."""
     clone = pushed.clone(tmp_path / "clone")
-    assert clone.repro("--pull", MACHINE="another") == ["get_model", "make_dataset"]
+    assert clone.repro("--pull", MACHINE="another") == ["get_external", "make_dataset"]
 
 
 def test_a_push_that_was_killed_is_finished_by_the_same_command(s3, tmp_path):

@@ -12,9 +12,11 @@ CHECKER = "stages/tinyworld/oracle.py"
 
 def check_loops(params: Params) -> None:
     """Raises ValueError at the first name that is made nowhere, or twice."""
-    if "M0" not in params.base:
-        raise ValueError("base needs an entry M0")
-    seeds = {*params.base, "SFT", "M1"}
+    if twice := params.base.keys() & params.external.keys():
+        raise ValueError(f"{min(twice)} is in base and in external: one of them makes it")
+    if "M0" not in params.given:
+        raise ValueError("base, or external, needs an entry M0")
+    seeds = {*params.given, "SFT", "M1"}
     made = {*seeds, *params.models, *params.positive_only}
     for name, step in params.models.items():
         if name in seeds or name == step.prev:
@@ -86,7 +88,7 @@ def check_engines(params: Params) -> None:
 
 def check_servers(params: Params) -> None:
     """Raises ValueError where a model that only a server has is to be loaded or trained here."""
-    served = {name for name, base in params.base.items() if base.source == "server"}
+    served = {name for name, model in params.external.items() if model.source == "server"}
     engine = params.engine
     asked = [
         *((f"aift.{k}.writer", a.writer, "write_prompts.engine", params.write_prompts.engine or engine) for k, a in params.aift.items()),
@@ -96,7 +98,7 @@ def check_servers(params: Params) -> None:
         *(("evaluated", name, "engine", engine) for name in params.evaluated),
     ]
     if "M0" in served:
-        raise ValueError("base.M0 is a server's model, and M0 is trained: give it a source that has weights")
+        raise ValueError("external.M0 is a server's model, and M0 is trained: give it a source that has weights")
     for name, step in params.models.items():
         if step.prev in served:
             raise ValueError(f"models.{name} is to be trained from {step.prev}, a server's model: only weights that are here can be trained")

@@ -16,19 +16,12 @@ from ruamel.yaml.error import YAMLError
 from stages.config.explain import explain
 from stages.config.loops import check_loops
 from stages.config.machine import EngineParams, Hardware
-from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Source, Training
+from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Training
+from stages.config.sources import Base, External, Source
 from stages.console.errors import ParamsError
 
 PARAMS = "params.yaml"
 T = TypeVar("T")
-
-
-class Base(Source):
-    """A model that we do not train with the method: M0, and optionally a separate writer."""
-
-    source: Literal["tinyworld", "hub", "local", "random", "server"]
-    """`random`: a small randomly initialised Llama, to try a pipeline out. `server`: a model that an OpenAI-compatible server has; `repo` is its
-    name there. It can write or judge, never be trained."""
 
 
 class Aift(Section):
@@ -75,6 +68,8 @@ class Tinyworld(Section):
 
 class SplitSeed(Source):
     source: Literal["tinyworld", "file", "hub"]
+    path: str
+    """What DVC watches: the file; for other sources the code that makes or fetches the rows."""
     lang: str
     ift: Count
     ift_valid: Annotated[int, Field(ge=0)]
@@ -182,6 +177,7 @@ class Evaluate(Decoding):
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     base: dict[Name, Base]
+    external: dict[Name, External]
     aift: dict[Name, Aift]
     models: dict[Name, Step]
     positive_only: dict[Name, PositiveOnly]
@@ -204,6 +200,11 @@ class Params(Section):
     evaluate: Evaluate
     warn: Warnings
     publish: Publish
+
+    @property
+    def given(self) -> dict[str, Base | External]:
+        """Models that the method does not train: M0, and optionally separate writers and judges."""
+        return {**self.base, **self.external}
 
     @model_validator(mode="after")
     def _loops_hold_together(self) -> Params:

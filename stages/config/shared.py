@@ -1,10 +1,10 @@
-"""What sections of params.yaml share: strictness, the kinds of numbers, and four groups of keys."""
+"""What sections of params.yaml share: strictness, the kinds of numbers, and the groups of keys."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 MODEL_NAME = r"^[A-Za-z][A-Za-z0-9_.-]*$"
 
@@ -17,23 +17,6 @@ Name = Annotated[str, Field(pattern=MODEL_NAME)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Source(Section):
-    """Where something comes from. A Hub repository is pinned, so that a run can be repeated."""
-
-    path: str
-    """What DVC watches: the file or folder for a local source; for other sources the code that makes or fetches it."""
-    repo: str | None
-    revision: str | None
-
-    @model_validator(mode="after")
-    def _hub_is_pinned(self) -> Source:
-        if getattr(self, "source", None) == "hub" and not (self.repo and self.revision):
-            raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
-        if getattr(self, "source", None) == "server" and not self.repo:
-            raise ValueError("source server needs repo, the name that the server gives the model")
-        return self
 
 
 class Decoding(Section):

@@ -115,19 +115,21 @@ def family(lineages: Mapping[str, Mapping[str, Any]], hashes: Mapping[str, str])
 def base_in_words(params: Params) -> str:
     """What the base models are."""
     told = []
-    for name, base in params.base.items():
-        if base.source == "hub":
-            told.append(f"{name} is {base.repo} of the Hub at revision {base.revision}")
+    for name, model in params.base.items():
+        if model.source == "local":
+            told.append(f"{name} is the folder {model.path}")
         else:
-            told.append(f"{name} was pretrained here, from scratch" if base.source == "tinyworld" else f"{name} is {base.repo or base.path} ({base.source})")
+            told.append(f"{name} was pretrained here, from scratch" if model.source == "tinyworld" else f"{name} is a small Llama with random weights")
+    for name, other in params.external.items():
+        told.append(f"{name} is {other.repo} " + (f"of the Hub at revision {other.revision}" if other.source == "hub" else "on a server"))
     return "; ".join(told)
 
 
 def base_of(model: str, lineages: Mapping[str, Mapping[str, Any]], params: Params) -> str | None:
     """The Hub's name of the base model that `model` descends from, where it comes from there."""
-    while model in lineages and (parent := lineages[model].get("parent")) in {*lineages, *params.base}:
+    while model in lineages and (parent := lineages[model].get("parent")) in {*lineages, *params.given}:
         model = parent
-    base = params.base.get(model)
+    base = params.external.get(model)
     return base.repo if base and base.source == "hub" else None
 
 

@@ -1,5 +1,6 @@
 """A fault in params.yaml is told with its key, what was seen, and the nearest valid key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from stages.console.errors import ParamsError
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "stages/config/profiles"
 NAMES = ("tiny", "gpu", "paper", "scripted")
-MAPPINGS = {"base", "aift", "models", "head_to_head"}
+MAPPINGS = {"base", "external", "aift", "models", "head_to_head"}
 """Loops: their keys are names that a profile may choose."""
 
 
@@ -33,7 +34,7 @@ def changed(tmp_path, path, value=..., rename=None):
     return tmp_path
 
 
-SERVED = {"source": "server", "path": "stages/get_model.py", "repo": "gpt-5", "revision": None}
+SERVED = {"source": "server", "repo": "gpt-5", "revision": None}
 
 
 ENGINE = {"name": "transformers", "inner": "transformers", "dtype": "float32", "quantization": None, "max_context": 512, "chunk": 65536, "block": 64}
@@ -55,12 +56,20 @@ def test_what_compares_must_have_the_context_for_two_answers(tmp_path, max_conte
 def test_a_servers_model_is_not_trained_from(tmp_path):
     yaml = YAML(typ="safe", pure=True)
     data = yaml.load((PROFILES / "tiny.yaml").read_text())
-    data["base"]["gpt"], data["engine"]["name"] = SERVED, "openai"
+    data["external"]["gpt"], data["engine"]["name"] = SERVED, "openai"
     data["aift"]["gpt"] = data["aift"]["M2"] | {"judge": "gpt"}
     data["models"]["M4"] = {"prev": "gpt"}
     with (tmp_path / "params.yaml").open("w") as file:
         yaml.dump(data, file)
     with pytest.raises(ParamsError, match=r"models.M4 is to be trained from gpt, a server's model"):
+        load_params(tmp_path)
+
+
+def test_a_servers_model_is_not_where_training_begins(tmp_path):
+    changed(tmp_path, "external.M0", SERVED)
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(re.sub(r"base:\n(  .*\n)+", "base: {}\n", text))
+    with pytest.raises(ParamsError, match=r"external\.M0 is a server's model, and M0 is trained"):
         load_params(tmp_path)
 
 
@@ -73,7 +82,7 @@ def test_tensor_parallel_is_vllms(tmp_path):
 
 
 def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
-    changed(tmp_path, "base.gpt", SERVED)
+    changed(tmp_path, "external.gpt", SERVED)
     text = (tmp_path / "params.yaml").read_text()
     served = text.replace("judge: M1", "judge: gpt")
     assert served != text
@@ -114,7 +123,7 @@ def test_params_yaml_is_the_tiny_profile():
 def test_the_hub_is_pinned_by_commit():
     for name in ("gpu", "paper"):
         params = load_params(PROFILES, f"{name}.yaml")
-        for revision in [params.split_seed.revision, *(b.revision for b in params.base.values())]:
+        for revision in [params.split_seed.revision, *(b.revision for b in params.external.values())]:
             assert revision is not None
             assert len(revision) == 40, (name, revision)
 
@@ -152,13 +161,15 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("positive_only", {"M2P": {"aift": "M7"}}, "positive_only.M2P is trained on AIFT(M7): add M7 to aift"),
         ("drift", {"M2": {"since": "M7"}}, "drift.M2 compares AIFT(M7) with AIFT(M2): add M7 to aift"),
         ("aift.M1.judge", "M9", "aift.M1.judge names M9, which nothing makes"),
-        ("base.gpt", SERVED | {"repo": None}, "source server needs repo"),
-        ("base.M0", SERVED, "base.M0 is a server's model, and M0 is trained"),
+        ("external.gpt", SERVED | {"repo": None}, "source server needs repo"),
+        ("external.M0", SERVED, "M0 is in base and in external"),
+        ("base", {}, "base, or external, needs an entry M0"),
         ("engine.quantization", "fp8", "engine.quantization is fp8, which transformers does not do"),
         ("evaluate.judge_engine", ENGINE | {"name": "ray", "quantization": "awq"}, "evaluate.judge_engine.quantization is awq, which transformers does not do"),
         ("judge_candidates.engine", {"name": "vllm"}, "judge_candidates.engine.dtype: missing"),
         ("evaluated", [], "evaluated: List should have at least 1 item"),
-        ("base.M0.source", "hub", "source hub needs repo and revision"),
+        ("base.M0.source", "hub", "source hub is for models that others keep: write the entry under external"),
+        ("external.gpt", SERVED | {"source": "hub"}, "source hub needs repo and revision"),
         ("head_to_head.M3-M1.other", "../M1", "head_to_head.M3-M1.other: String should match pattern"),
     ],
 )

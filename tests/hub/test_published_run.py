@@ -1,4 +1,4 @@
-"""The real dvc.yaml, published: git and DVC asked, read cold by commit, trained on with TRL's own script."""
+"""The real dvc.yaml: pushed to a DVC remote and pulled by a clone; published: git and DVC asked, read cold by commit, trained on with TRL's own script."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,7 +15,7 @@ from hub_server import User, serving
 
 from stages.store.catalog import read
 from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, PAIRS
-from tests.workspace import ENV, ROOT, Workspace
+from tests.workspace import ENV, ROOT, Workspace, ran
 
 READ = """
 import sys
@@ -27,13 +28,18 @@ for config in ("ift", "eft", "aift_m1"):
 
 
 @pytest.mark.slow
-def test_a_run_is_published_read_and_trained_on(tmp_path):
-    space = Workspace(tmp_path / "space")
+def test_a_run_is_pushed_published_read_and_trained_on(tmp_path):
+    space = Workspace(tmp_path / "space", **{"external.large": {"source": "server", "repo": "its name there", "revision": None}})
     shorten(space)
     space.repro()
     shutil.copy(ROOT / ".dvc/.gitignore", space.path / ".dvc")
+    dvc(space.path, "remote", "add", "--default", "store", str(tmp_path / "remote"))
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "a run"]):
         subprocess.run(["git", *command], cwd=space.path, check=True)
+    dvc(space.path, "push")
+    subprocess.run(["git", "clone", "-q", space.path, tmp_path / "clone"], check=True)
+    dvc(tmp_path / "clone", "pull", "--allow-missing")
+    assert ran(dvc(tmp_path / "clone", "repro")) == ["get_external@large"], "what others keep is not pushed; M0 was made here, and is"
     with serving(tmp_path / "hub", {"hf_ann": User("ann")}) as hub:
         env = {**ENV, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_ann", "NO_PROXY": "127.0.0.1"}
         env |= {"HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(space.path)}
@@ -63,6 +69,12 @@ def test_a_run_is_published_read_and_trained_on(tmp_path):
         graph = json.loads(hub.files("model", "ann/run-M2")["lineage.json"])
         assert {"split_seed", "build_pairs@M1", "train_dpo@M2"} <= set(graph["stages"])
         assert os.fspath(space.path) not in json.dumps(graph), "no path of this machine"
+
+
+def dvc(folder: Path, *command: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def shorten(space: Workspace) -> None:

@@ -1,0 +1,39 @@
+"""get_external: bring a model that others keep: M0, a separate prompt writer or a judge.
+
+    python -m stages.get_external writer
+
+Two sources (params `external.<name>`): `hub` downloads a pinned revision and completes it (safetensors, a tokenizer with a chat template and a pad
+token; code in its repository is never run); `server` writes down the name of a model that an OpenAI-compatible server has.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages.config.params import entry, load_params
+from stages.console.command import command
+from stages.store.run import Run, versions
+
+
+def main(model: str, root: Path = Path()) -> None:
+    """Make data/models/MODEL from its entry in `external`."""
+    params = load_params(root)
+    external = entry(params.external, "external", model)
+    with Run("get_external", root, model) as run:
+        notes: dict[str, Any] = {}
+        with run.new_model(model, parent=None, method=external.source, params=external.model_dump(), notes=notes) as folder, run.computing():
+            if external.source == "server":
+                (folder / "server.json").write_text(json.dumps({"model": external.repo}, indent=2) + "\n", encoding="utf-8")
+            else:
+                from stages.trainers import checkpoint
+
+                checkpoint.download(str(external.repo), str(external.revision), folder)
+                checkpoint.complete(folder)
+            # what is copied is the same on every machine, so that a clone elsewhere need not run its heirs again
+            notes["versions"] = {name: version for name, version in versions().items() if name in ("transformers", "tokenizers")}
+
+
+if __name__ == "__main__":
+    command(main)
