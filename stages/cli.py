@@ -36,16 +36,27 @@ app = typer.Typer(
 def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None) -> None:
     """Run what is not up to date (`dvc repro`), then show the result."""
     from stages.config.params import load_params
+    from stages.forecast import show as show_disk
     from stages.results import show
     from stages.store.files import PARTIAL, remove
 
-    load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
+    params = load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
     clear_dead_lock(Path())
     for partial in Path("data").rglob(f"*{PARTIAL}"):  # left by a stage that was killed; no one else is at work here
         remove(partial)
+    show_disk(Path(), params)
     if code := run_dvc("repro", *(targets or [])):
         raise SystemExit(code if code > 0 else 128 - code)
     show(Path())
+
+
+@app.command()
+def forecast() -> None:
+    """Show how much disk a run takes, at most, and whether there is room."""
+    from stages.config.params import load_params
+    from stages.forecast import show
+
+    show(Path(), load_params(Path()))
 
 
 @app.command()

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.config.params import Tinyworld
+from stages.forecast import EMBEDDED, on_disk
 from stages.tinyworld.muon import orthogonalize
 from stages.tinyworld.pretrain import build_model, pretrain
 from stages.tinyworld.tokenizer import CONTEXT
@@ -37,6 +38,7 @@ def test_it_learns_and_says_so(m0):
 
 def test_the_folder_is_a_model_for_anyone(m0):
     out, _ = m0
+    assert on_disk(out).weights <= EMBEDDED.weights, "what the forecast of disk use takes for granted"
     config = json.loads((out / "config.json").read_text())
     assert config["use_cache"] is True
     assert config["dtype"] == "float32"

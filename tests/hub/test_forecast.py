@@ -1,0 +1,141 @@
+"""What a run takes on the disk, told before it starts: at most, from params.yaml and the models that it begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hub_server import Server
+from huggingface_hub import HfApi
+from safetensors.torch import load_file
+
+from stages import forecast
+from stages.config.disk import Model
+from stages.config.disk import forecast as forecast_of
+from stages.config.params import Params, load_params
+from stages.trainers import checkpoint
+from tests.workspace import ROOT, Workspace
+
+M0 = Model(weights=1000, bytes=2500)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "space")
+
+
+def params_of(space: Workspace, **changes: object) -> Params:
+    space.set(**changes)
+    return load_params(space.path)
+
+
+def said(space: Workspace, capsys: pytest.CaptureFixture[str]) -> str:
+    forecast.show(space.path, load_params(space.path))
+    return capsys.readouterr().err
+
+
+def test_every_text_as_long_as_it_may_get(space):
+    params = params_of(
+        space,
+        **{
+            "aift": {"M1": {"writer": "M0", "judge": "M1", "prompts": 10, "rho": None}, "M2": {"writer": "M0", "judge": "M2", "prompts": 20, "rho": None}},
+            **{"split_seed.eft_prompts": 5, "split_seed.test_prompts": 7, "split_seed.test_ranked": 3, "evaluated": ["M1", "M3"]},
+            **{"head_to_head": {"M3-M1": {"model": "M3", "other": "M1"}}, "evaluate.compare_with": "data/models/M0"},
+            **{"judge_seed.k": 2, "judge_seed.max_tokens": 100, "write_prompts.max_tokens": 40, "sample_candidates.n": 4},
+            **{"sample_candidates.max_tokens": 50, "judge_candidates.k": 3, "judge_candidates.max_tokens": 30},
+            **{"evaluate.max_tokens": 60, "evaluate.judge_k": 2, "evaluate.judge_max_tokens": 20, "evaluate.compare_max_tokens": 10},
+        },
+    )
+    seed = 5 * 4 * 2 * 100
+    aift = 30 * 40 + 30 * 4 * 50 + 30 * 4 * 3 * 30
+    evaluation = 2 * (2 * 7 * 60 + 3 * 4 * 2 * 20) + 2 * 2 * 7 * 10
+    written = seed + aift + evaluation
+    assert forecast_of(params, {"M0": M0, "writer": Model(1, 500)}) == (3000, 4 * 1000 * 4, 4 * (written + 2 * 30 * 50), 4 * written)
+
+
+def test_a_model_more_is_so_much_more(space):
+    before = forecast_of(load_params(space.path), {"M0": M0}).trained
+    assert before == 4 * 4 * M0.weights, "SFT, M1, M2, M3"
+    assert forecast_of(params_of(space, positive_only={"M2P": {"aift": "M1"}}), {"M0": M0}).trained == before + 4 * M0.weights
+
+
+def test_a_models_weights_are_counted(tmp_path, space):
+    checkpoint.random_llama(tmp_path / "mine", seed=1, max_context=128)
+    weights = sum(tensor.numel() for tensor in load_file(tmp_path / "mine/model.safetensors").values())
+    found = forecast.on_disk(tmp_path / "mine")
+    assert found == (weights, sum(file.stat().st_size for file in (tmp_path / "mine").iterdir()))
+    assert found.weights < forecast.EMBEDDED.weights
+    assert found.bytes < forecast.EMBEDDED.bytes
+    (tmp_path / "mine/model.safetensors").write_bytes(b"no weights")
+    assert forecast.on_disk(tmp_path / "mine").weights == 0
+
+
+def test_dvc_holds_a_copy_unless_it_links(space, tmp_path):
+    params, sizes = load_params(space.path), {"M0": M0}
+    most = forecast_of(params, sizes)
+    versioned = most.given + most.trained + most.tables
+    cache, data = space.path / ".dvc/cache", space.path / "data"
+    assert forecast.needed(space.path, params, most, sizes) == {data: versioned + most.finished, cache: versioned}
+    elsewhere = tmp_path / "cache"
+    with (space.path / ".dvc/config").open("a") as config:
+        config.write(f"[cache]\n    dir = {elsewhere}\n    type = hardlink,symlink\n")
+    assert forecast.needed(space.path, params, most, sizes) == {data: most.finished, elsewhere: versioned}
+
+
+def test_a_broken_config_is_left_to_dvc(space):
+    (space.path / ".dvc/config").write_text("[cache]\n    type = nothing\n")
+    params, sizes = load_params(space.path), {"M0": M0}
+    assert space.path / ".dvc/cache" in forecast.needed(space.path, params, forecast_of(params, sizes), sizes)
+
+
+def test_too_little_room_is_told_and_what_to_do(space, capsys):
+    assert "warning" not in said(space, capsys)
+    params_of(space, **{"sample_candidates.max_tokens": 10**12})
+    line = next(line for line in said(space, capsys).splitlines() if line.startswith("warning"))
+    assert f"more may be needed on the disk of {space.path / 'data'}" in line
+    assert "dvc gc --workspace" in line
+
+
+def test_what_is_there_already_is_a_part_of_it(space):
+    cache = space.path / ".dvc/cache"
+    cache.mkdir()
+    (cache / "kept").write_bytes(bytes(1000))
+    huge = 10**18
+    (line,) = forecast.too_little({cache: huge + 1000})
+    (without,) = forecast.too_little({cache / "none": huge})
+    assert line.split(" more ")[0] == without.split(" more ")[0]
+    assert not list(forecast.too_little({cache: 1000}))
+
+
+@pytest.fixture
+def hub(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    return server
+
+
+def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, capsys):
+    checkpoint.random_llama(tmp_path / "mine", seed=1, max_context=128)
+    files = {file.name: file.stat().st_size for file in (tmp_path / "mine").iterdir()}
+    (tmp_path / "mine/pytorch_model.bin").write_bytes(bytes(10_000))
+    api = HfApi(endpoint=hub.url, token="hf_ann")
+    api.create_repo("ann/base")
+    commit = api.upload_folder(repo_id="ann/base", folder_path=tmp_path / "mine").oid
+    params = params_of(space, base={}, external={"M0": {"source": "hub", "repo": "ann/base", "revision": commit}})
+    found = forecast.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
+    assert found.bytes == sum(files.values()), "what would not be downloaded takes no room"
+    assert found.weights == found.bytes // 2, "this Hub counts no weights; most models are kept in half precision"
+    params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
+    assert "to this comes what M0 and models trained from there take: the Hub did not tell their size" in said(space, capsys)
+    checkpoint.random_llama(space.path / "data/models/M0", seed=1, max_context=128)
+    assert "the Hub" not in said(space, capsys), "it is here now"
+
+
+def test_a_servers_model_takes_no_room(space):
+    params = params_of(space, **{"external.large": {"source": "server", "repo": "its name", "revision": None}})
+    assert forecast.size_of(params.external["large"], space.path / "data/models/large", space.path) == (0, 0)
+
+
+def test_readme_shows_what_the_default_run_is_told(tmp_path, capsys):
+    line = said(Workspace(tmp_path / "default", "tiny"), capsys).strip()
+    assert line.startswith("disk: ")
+    assert f"```\n{line}\n```" in (ROOT / "README.md").read_text()
