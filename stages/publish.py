@@ -12,15 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Grid
-from ruamel.yaml import YAML
 
 from stages.config.params import PARAMS, Params, load_params
 from stages.console.command import own_path
 from stages.console.errors import HubError
+from stages.console.progress import err
 from stages.hub import lineage, plan
 from stages.hub.plan import Publication, Source
 from stages.hub.remote import Remote
@@ -56,7 +55,12 @@ def publish(
     others = {model: Remote(f"{repo}-{model}", "model", endpoint=endpoint, token=token) for model in models}
     check_up_to_date(root)
     if token:
-        data.check_rights()
+        try:
+            data.check_rights()
+        except HubError as e:
+            if not dry_run:
+                raise
+            err.print(f"warning: {e}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     with TemporaryDirectory(prefix="srlm-") as name:
         folders = {what: Path(name) / what for what in ("datasets", *models)}
         for folder in folders.values():
@@ -106,9 +110,8 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def read_source(root: Path, params: Params) -> Source:
-    lock: dict[str, Any] = YAML(typ="safe").load((root / LOCK).read_text(encoding="utf-8"))
     metrics = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((root / "data/metrics").glob("*.json"))}
-    stages = lineage.stages(lock)
+    stages = lineage.locked(root / LOCK)
     made = [path.removeprefix("data/models/") for stage in stages.values() for path in stage["outs"] if path.startswith("data/models/")]
     lineages = {}
     for model in made:

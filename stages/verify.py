@@ -8,7 +8,6 @@ Reads only. Exit code 1 when something differs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
@@ -22,13 +21,13 @@ from pathspec import GitIgnoreSpec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
-from ruamel.yaml import YAML
 
 from stages.config.params import load_params
 from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.text import for_terminal
-from stages.hub import card, lineage, plan
+from stages.hub import card, lineage
+from stages.hub.local import sha256
 from stages.hub.remote import Remote
 from stages.store import catalog
 from stages.store.files import md5
@@ -66,7 +65,7 @@ def verify(repo: str | None = None, revision: str | None = None, endpoint: str |
 
 def here(root: Path) -> Iterator[Checked]:
     """The store against dvc.lock, the lineages of its models against both, and its rows against each other."""
-    stages, hash_of = locked(root), hasher(root)
+    stages, hash_of = lineage.locked(root / "dvc.lock"), hasher(root)
     outs = {path: md5_of for stage in stages.values() for path, md5_of in stage["outs"].items()}
     wrong = [f"{path}: {'is gone' if not (root / path).exists() else 'changed'}" for path, known in outs.items() if hash_of(path) != known]
     yield Checked("files and folders that stages made, by their md5 in dvc.lock", len(outs), len(wrong), *wrong[:1])
@@ -83,13 +82,6 @@ def here(root: Path) -> Iterator[Checked]:
     yield Checked("what models were made from, by their lineage.json", trained, len(wrong), *wrong[:1])
     for followed in follow(root, list(load_params(root).aift)):
         yield Checked(followed.what, followed.rows, followed.wrong, followed.first)
-
-
-def locked(root: Path) -> dict[str, lineage.Stage]:
-    try:
-        return lineage.stages(YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8")) or {})
-    except FileNotFoundError:
-        raise HubError(f"no dvc.lock in {root.resolve()}: nothing was made here yet. Run: srlm repro") from None
 
 
 def hasher(root: Path) -> Callable[[str], str | None]:
@@ -119,17 +111,23 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
             raise HubError(f"{repo} has no {lineage.NAME} of ours at this revision: it was not published by srlm")
         if not told["files"] or not told["stages"]:
             raise HubError(f"{lineage.NAME} of {repo} names no files or no stages: it is not what srlm published")
-        wrong = [path for path, about in told["files"].items() if sha256(folder / path) != about["sha256"]]
-        yield Checked(f"files of {repo} by their sha256 in {lineage.NAME}", len(told["files"]), len(wrong), *wrong[:1])
-        stages = locked(root)
+        held = {**told.get("kept", {}), **told["files"]}
+        wrong = differing(folder, held)
+        yield Checked(f"files of {repo} by their sha256 in {lineage.NAME}", len(held), len(wrong), *wrong[:1])
+        stages = lineage.locked(root / "dvc.lock")
         differ = [name for name, stage in told["stages"].items() if stages.get(name) != stage]
         yield Checked("stages that made them: command, parameters, what was read and made", len(told["stages"]), len(differ), *differ[:1])
         if remote.kind == "dataset":
             yield from rows(root, folder, told, Path(name) / "cache")
         else:
             model = max((model for model in told["models"] if repo.endswith(f"-{model}")), key=len, default="")
-            wrong = [path for path, about in told["files"].items() if sha256(catalog.model_dir(root, model) / path) != about["sha256"]]
+            wrong = differing(catalog.model_dir(root, model), told["files"])
             yield Checked(f"files of {model}", len(told["files"]), len(wrong), *wrong[:1])
+
+
+def differing(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
+    """Those that are not there, or are others."""
+    return [path for path, about in files.items() if not (folder / path).is_file() or sha256(folder / path) != about["sha256"]]
 
 
 def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterator[Checked]:
@@ -138,7 +136,7 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
 
     disable_progress_bars()
     readme = (folder / card.NAME).read_text(encoding="utf-8") if (folder / card.NAME).is_file() else None
-    for pattern in (pattern for entry in card.as_list(card.metadata_of(readme).get("configs")) for pattern in plan.patterns(entry)):
+    for pattern in card.files_read(readme or ""):
         if "://" in pattern or pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
             raise HubError(f"the card names data outside its repository, {pattern!r}: it is not what srlm published, and nothing of it is read")
     splits = {(str(about.get("config")), str(about.get("split"))): str(about.get("table")) for about in told["files"].values()}
@@ -178,10 +176,3 @@ def compare(what: str, ours: pl.DataFrame, theirs: pl.DataFrame, table: Table) -
     wrong = pl.concat([ours, theirs.rename(lambda column: f"{column} there")], how="horizontal").filter(differ)
     first = "" if wrong.is_empty() else " ".join(f"{key}={wrong[key][0]}" for key in table.key)
     return Checked(what, len(ours), len(wrong), first)
-
-
-def sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

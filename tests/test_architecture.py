@@ -18,7 +18,7 @@ LIBRARIES = {
     "store": {"polars", "psutil", "datasets", "duckdb", "dvc", "dvc_data", "pyarrow"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
-    "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "prov", "pyarrow", "tenacity", "yaml"},
+    "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "prov", "pyarrow", "ruamel", "tenacity", "yaml"},
     "console": {"psutil", "rich", "typer"},
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},
 }

@@ -6,7 +6,7 @@ Text of models and data is untrusted: every string that a template prints is esc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,19 +61,21 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
     """The card with our `section` and `metadata` in it. `existing`: the card that is there; `before`: the metadata that we wrote last.
 
     Body: what stands between our two lines is replaced, all else stays; a card that has not got them gets the section at its end. Metadata: what people
-    changed or added stays (comments in it do not), and so do configs of other names, those that we published once too: somebody reads them.
+    changed, added or took away stays so (comments do not), and so do configs of other names, those that we published once too: somebody reads them.
     Raises HubError for a card whose metadata are no YAML, or whose lines are broken.
     """
     card = _parsed(kind, existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
     order = list(card._original_order or ())
+    before = before if existing is not None else {}
     for key in dict.fromkeys([*metadata, *before]):
         there, value = card.data.get(key), metadata.get(key)
         if key in ALWAYS_OURS:
             ours = {entry["config_name"] for entry in value or ()}
             card.data[key] = [*(entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours), *(value or ())]
         elif key == "tags":
-            card.data[key] = list(dict.fromkeys([*map(str, as_list(there)), *(value or ())]))
-        elif there is None or there == before.get(key):
+            taken_away = set(before.get(key, ())) - set(map(str, as_list(there)))
+            card.data[key] = list(dict.fromkeys([*map(str, as_list(there)), *(tag for tag in value or () if tag not in taken_away)]))
+        elif there == before.get(key):
             card.data[key] = value  # None takes away what we wrote once
     # not str(card): it takes the line ends of the header from those of the whole text, which would change from one time to the next
     order += [key for key in metadata if key not in order]
@@ -86,6 +88,45 @@ def metadata_of(existing: str | None) -> dict[str, Any]:
         return dict(_parsed("dataset", existing).data.to_dict()) if existing else {}
     except HubError:
         return {}
+
+
+def files_read(text: str) -> list[str]:
+    """Patterns of the files that the configs of a card read; any, for one that names none. Some are said within a folder: that is read either way."""
+    found = []
+    for entry in as_list(metadata_of(text).get("configs")):
+        todo = [entry["data_files"]] if isinstance(entry, dict) and "data_files" in entry else ["*"]
+        folder = entry.get("data_dir") if isinstance(entry, dict) else None
+        while todo:
+            named = todo.pop()
+            if isinstance(named, str):
+                found += [named, f"{folder}/{named}"] if isinstance(folder, str) else [named]
+            else:
+                todo += named.values() if isinstance(named, dict) else as_list(named)
+    return found
+
+
+def renamed(config: Config, published: Sequence[Mapping[str, Any]], suffix: str | None, taken: Container[str] = ()) -> Config:
+    """The config, under a new name if the one that is `published` under this name (as `dataset_info` has it) has another schema: the one with `suffix`,
+    or that which it got before. `taken`: names of configs that are others.
+
+    Raises HubError where there is neither.
+    """
+    (ours,) = metadata_of_configs([(config, {})])["dataset_info"]
+    schemas: dict[str, Any] = {str(info.get("config_name")): info.get("features") for info in published}
+    names = [name for name in (config.name, *reversed(schemas)) if name == config.name or (name.startswith(f"{config.name}_") and name not in taken)]
+    if name := next((name for name in names if schemas.get(name) == ours["features"]), ""):
+        return config._replace(name=name)
+    if config.name not in schemas:
+        return config
+    if suffix and (name := f"{config.name}_{suffix}") not in {*schemas}:
+        return config._replace(name=name)
+    theirs = next(info for info in published if info.get("config_name") == config.name)
+    seen, wanted = ([f"{feature['name']} {feature.get('dtype') or 'list'}" for feature in info.get("features", ())] for info in (theirs, ours))
+    differs = ", ".join(sorted(set(seen) ^ set(wanted))) or "their order"
+    raise HubError(
+        f"config {config.name} is published with other columns ({differs}), and those who read it would break. Publish it under a new name beside the old "
+        f"one: --new-config {'a name that is not there yet' if suffix else 'v2'}"
+    )
 
 
 def as_list(value: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from stages.config.params import Params
+from stages.console.errors import HubError
 from stages.hub.configs import Config
 
 Metrics = Mapping[str, Any]
@@ -72,14 +73,18 @@ def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, s
 
 
 def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
-    """Counts, fates, scores and warnings by AIFT, and how the models judge and write."""
+    """Counts, fates, scores and warnings by AIFT, and how the models judge and write. Raises HubError where fates do not add up to the candidates."""
     aift = [{"model": model, "metrics": metrics[f"AIFT-{model}"]} for model in params.aift if f"AIFT-{model}" in metrics]
     for made in aift:
+        if (fates := sum(made["metrics"]["fates"].values())) != made["metrics"]["candidates"]:
+            raise HubError(f"data/metrics/AIFT-{made['model']}.json: {made['metrics']['candidates']} candidates have {fates} fates. Run: srlm repro")
         made["unreadable"] = made["metrics"]["judgements"] - sum(made["metrics"]["score_histogram"].values())
+        made["unreadable_share"] = made["unreadable"] / made["metrics"]["judgements"] if made["metrics"]["judgements"] else None
         made["tie_share"] = made["metrics"]["ties"] / made["metrics"]["prompts"] if made["metrics"]["prompts"] else None
     judges = [{"model": model, **metrics[model]} for model in params.evaluated if model in metrics]
     reported: list[dict[str, Any]] = [made["metrics"] for made in aift]
-    warnings = [{"dataset": name, "text": text} for name, found in metrics.items() for text in found.get("warned", ())]
+    files = {*(f"AIFT-{model}" for model in params.aift), *(f"drift-{model}" for model in params.drift)}  # others are of models that are no longer made
+    warnings = [{"dataset": name, "text": text} for name, found in metrics.items() if name in files for text in found.get("warned", ())]
     return {
         "aift": aift,
         "reasons": _all(found["dropped"] for found in reported),

@@ -1,22 +1,35 @@
 """Where what is published comes from, from models and datasets back to the seed rows: the part of dvc.lock that made it, as a graph of stages.
 
 `lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`) and made (`outs`), as DVC computes
-them; under `files`, each published file's sha256 and which table of the store it is; under `models`, the `lineage.json` that training left beside each.
+them; under `files`, each published file's sha256 and which table of the store it is; under `kept`, the same of files that an earlier publication made and
+that the card still names; under `models`, the `lineage.json` that training left beside each.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.console.errors import HubError
+from ruamel.yaml import YAML
 
-FORMAT = "self-rewarding-lm lineage 1"
+from stages.console.errors import HubError
+from stages.console.text import for_terminal
+
+OURS = "self-rewarding-lm lineage"
+FORMAT = f"{OURS} 1"
 NAME = "lineage.json"
 Stage = dict[str, Any]
 """`cmd`, `params`, `deps` and `outs`; the last two map a path to its md5."""
+
+
+def locked(file: Path) -> dict[str, Stage]:
+    """The stages of a dvc.lock. Raises HubError when there is none, and as `stages` does."""
+    try:
+        return stages(YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {})
+    except FileNotFoundError:
+        raise HubError(f"no {file.name} in {file.parent.resolve()}: nothing was made here yet. Run: srlm repro") from None
 
 
 def stages(lock: Mapping[str, Any]) -> dict[str, Stage]:
@@ -64,13 +77,20 @@ def dump(lineage: Mapping[str, Any]) -> str:
 
 
 def parse(text: str | None) -> dict[str, Any] | None:
-    """A published `lineage.json`; None for what is not ours, or names files outside its repository."""
+    """A published `lineage.json`; None for what is not ours, or names files outside its repository.
+
+    Raises HubError for one of another version of srlm: it is neither a stranger's nor to be written over by this one.
+    """
     try:
         found = json.loads(text or "")
+        other = found["format"] if str(found["format"]).startswith(f"{OURS} ") and found["format"] != FORMAT else None
+        if other:
+            raise HubError(f"{NAME} there is of another version of srlm ({for_terminal(other)}; this one writes {FORMAT}). Use that version")
         known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
-        known = known and all(isinstance(about["sha256"], str) for about in found["files"].values())
+        held = {**found["files"], **found.get("kept", {})}
+        known = known and all(isinstance(about["sha256"], str) for about in held.values())
         known = known and all(isinstance(found["code"].get(name, ""), str) for name in ("git", "dvc_lock")) and isinstance(found.get("card", {}), dict)
-        known = known and not any(PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in found["files"])
+        known = known and not any(PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in held)
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     return found if known and isinstance(found, dict) else None

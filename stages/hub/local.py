@@ -17,8 +17,7 @@ class Local(NamedTuple):
 
     @classmethod
     def of(cls, path: str, file: Path) -> Local:
-        with file.open("rb") as content:
-            return cls(path, file, hashlib.file_digest(content, "sha256").hexdigest())
+        return cls(path, file, sha256(file))
 
     def has(self, content_hash: str) -> bool:
         """Whether this is its content, as LFS (sha256) or, for small files, git (sha1 of a blob) name it."""
@@ -26,6 +25,11 @@ class Local(NamedTuple):
             return self.sha256 == content_hash
         content = self.file.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == content_hash
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class Change(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import polars as pl
 from stages.config.params import Params
 from stages.console.errors import HubError, ModelError
 from stages.hub import card, facts, lineage, prov
-from stages.hub.configs import Config, Split, configs, write_shards
+from stages.hub.configs import Split, configs, write_shards
 from stages.hub.local import Change, Local, changes
 from stages.hub.remote import Found, Remote
 
@@ -56,8 +56,8 @@ class Before(NamedTuple):
 
     @property
     def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """Ours."""
-        return (self.lineage or {}).get("files", {})
+        """Ours, those of earlier publications too that the card still names."""
+        return {**(self.lineage or {}).get("kept", {}), **(self.lineage or {}).get("files", {})}
 
 
 class Publication(NamedTuple):
@@ -98,13 +98,14 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     raw = raw or any(file.get("raw") for file in before.files.values())
     next_of = {step.prev: model for model, step in source.params.models.items()}
     trained = {model: next_of.get(model, "nothing yet") for model in source.params.aift}
+    names = {config.name for config in configs(trained, raw=True)}
     plain = {config.table.name + config.name for config in configs(trained, raw=False)}
     files: dict[str, dict[str, Any]] = {}
     splits: dict[tuple[str, str], dict[str, Any]] = {}
     wanted, pairs, local = [], [], []
     for config in configs(trained, raw=raw):
         is_raw = config.table.name + config.name not in plain
-        config = renamed(config, published, new_config)
+        config = card.renamed(config, published, new_config, names)
         wanted.append((config, is_raw))
         for split in config.splits:
             frame = read(split)
@@ -146,7 +147,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
 
     Raises ModelError when the folder lacks what is needed to load it.
     """
-    names = sorted(file.name for file in path.iterdir()) if path.is_dir() else []
+    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     for needed in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", lineage.NAME):
         if needed not in names:
             raise ModelError(f"{path} holds no {needed}, so it cannot be published. Run: srlm repro")
@@ -164,7 +165,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
         return card.render(
             "model",
             repo=remote.name,
-            dataset=data.remote.name,
+            dataset_url=data.remote.url,
             trained_on=list(dict.fromkeys(config_of[table] for table in known["data"] if table in config_of)),
             model=known,
             md5=source.md5(f"data/models/{name}"),
@@ -185,25 +186,6 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     )
 
 
-def renamed(config: Config, published: Sequence[Mapping[str, Any]], suffix: str | None) -> Config:
-    """The config, under a new name if the one that is `published` under this name (as `dataset_info` has it) has another schema.
-
-    Raises HubError then without a `suffix`.
-    """
-    (ours,) = card.metadata_of_configs([(config, {})])["dataset_info"]
-    theirs = next((info for info in published if info.get("config_name") == config.name), None)
-    if theirs is None or theirs.get("features") == ours["features"]:
-        return config
-    if suffix:
-        return renamed(config._replace(name=f"{config.name}_{suffix}"), published, None)
-    seen, wanted = ([f"{feature['name']} {feature.get('dtype') or 'list'}" for feature in info.get("features", ())] for info in (theirs, ours))
-    differs = ", ".join(sorted(set(seen) ^ set(wanted))) or "their order"
-    raise HubError(
-        f"config {config.name} is published with other columns ({differs}), and those who read it would break. "
-        "Publish it under a new name beside the old one: --new-config v2"
-    )
-
-
 def _finished(
     remote: Remote,
     before: Before,
@@ -220,29 +202,15 @@ def _finished(
         return card.merge(remote.kind, before.card, section(code), metadata, (before.lineage or {}).get("card", {}))
 
     text = merged(graph["code"])
+    read, ours = card.files_read(text), set(before.files) - {file.path for file in local}
+    gone = [path for path in sorted(ours) if not any(fnmatch(path, pattern) for pattern in read)]
+    graph["kept"] = {path: before.files[path] for path in sorted(ours - set(gone)) if path in before.found.files}
     if before.lineage and lineage.same_but_for_code(before.lineage, graph) and merged(before.lineage["code"]) == before.card:
         graph["code"], text = before.lineage["code"], before.card or ""
     for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
         (folder / name).write_bytes(content.encode())
         local.append(Local.of(name, folder / name))
-    read = [pattern for entry in card.as_list(card.metadata_of(text).get("configs")) for pattern in patterns(entry)]
-    ours = set(before.files) - {file.path for file in local}
-    gone = [path for path in sorted(ours) if not any(fnmatch(path, pattern) for pattern in read)]
     return Publication(remote, before, local, gone, text, graph)
-
-
-def patterns(entry: Any) -> list[str]:
-    """Which files a config of the card may read; any, if it does not name them."""
-    if not isinstance(entry, dict) or "data_files" not in entry:
-        return ["*"]
-    todo, found = [entry["data_files"]], []
-    while todo:
-        named = todo.pop()
-        if isinstance(named, str):
-            found.append(named)
-        else:
-            todo += named.values() if isinstance(named, dict) else named
-    return found
 
 
 def _content(file: Local) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from prov.model import PROV_LABEL, ProvDocument
 
@@ -21,7 +22,7 @@ def document(lineage: Mapping[str, Any]) -> str:
     seen: set[str] = set()
 
     def entity(kind: str, content_hash: str, path: str) -> str:
-        name = f"srlm:{kind}.{content_hash}.{path}".replace("/", ".")
+        name = f"srlm:{kind}.{content_hash}.{quote(path, safe='')}"
         if name not in seen:
             seen.add(name)
             made.entity(name, {PROV_LABEL: path, f"srlm:{kind}": content_hash})

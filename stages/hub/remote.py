@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from errno import EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOENT, ENOSPC, EROFS
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -76,11 +77,13 @@ class Remote:
     def check_rights(self) -> str:
         """The user's name. Raises HubError when the token is none, or may not write here."""
         me = self._asked(self.api.whoami)
-        namespace = self.name.split("/")[0]
+        namespace, token_role = self.name.split("/")[0], (me.get("auth") or {}).get("accessToken", {}).get("role")
         roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs", ())}
-        if (me.get("auth") or {}).get("accessToken", {}).get("role") == "read":
+        names = {name.lower(): name for name in (me["name"], *roles)}
+        if token_role == "read":
             raise HubError(f"the token of {me['name']} may only read. Make one that may write at {self.api.endpoint}/settings/tokens, then: hf auth login")
-        if namespace != me["name"] and roles.get(namespace) in (None, "read"):
+        stranger = namespace.lower() not in names and token_role != "fineGrained"  # such a token may not tell of all its organisations
+        if stranger or roles.get(names.get(namespace.lower(), "")) == "read":
             there = ", ".join([me["name"], *(org for org, role in roles.items() if role != "read")])
             raise HubError(f"{me['name']} may not write to {namespace}. With this token you may write to: {there}")
         return str(me["name"])
@@ -188,6 +191,8 @@ class Remote:
             e = e.__cause__  # an upload's error, wrapped
         said = str(e).replace(self.token, "***") if self.token else str(e)
         said = " ".join(said.split())[:300]
+        if of_this_disk(e):
+            return f"this computer's disk, not the Hub: {said}. Readers see nothing half-published; mend it, then run the same command again"
         match status(e):
             case 401:
                 return f"the Hub does not take this token ({said}). Log in again: hf auth login"
@@ -209,8 +214,15 @@ def status(e: BaseException) -> int | None:
     return e.response.status_code if isinstance(e, HfHubHTTPError) and e.response is not None else None
 
 
+def of_this_disk(e: BaseException) -> bool:
+    """A full disk, a file that is gone or may not be read: nothing that the Hub could have said."""
+    return isinstance(e, OSError) and not isinstance(e, HTTPError) and e.errno in (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
+
+
 def may_pass(e: BaseException) -> bool:
     while isinstance(e, RuntimeError) and e.__cause__:
         e = e.__cause__
+    if of_this_disk(e):
+        return False
     code = status(e)
-    return code in PASSING if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, (HfHubHTTPError, FileNotFoundError, PermissionError))
+    return code in PASSING if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, HfHubHTTPError)

@@ -16,6 +16,7 @@ USERS = {
     "hf_ann": User("ann", {"lab": "write", "club": "read"}),
     "hf_bob": User("bob", {"lab": "read"}),
     "hf_reader": User("ann", token_role="read"),
+    "hf_fine": User("ann", token_role="fineGrained"),
 }
 
 

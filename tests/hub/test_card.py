@@ -87,6 +87,50 @@ def test_metadata_that_people_changed_stay():
     assert metadata(merged("---\ntags: [rlaif, x]\n---\n"))["tags"] == ["rlaif", "x", "dpo"]
 
 
+def test_what_people_took_away_does_not_come_back():
+    before = OURS | {"language": ["en"]}
+    theirs = merged(None, metadata=before).replace("- dpo\n", "").replace("language:\n- en\n", "")
+    told = metadata(merged(theirs, metadata=before | {"tags": ["dpo", "rlaif", "new"]}, before=before))
+    assert (told["tags"], told.get("language"), told["license"]) == (["rlaif", "new"], None, "mit")
+    assert metadata(merged(None, metadata=before, before=before)) == before, "a card that is gone is made anew"
+
+
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        ({"config_name": "a"}, ["*"]),
+        ({"data_files": "a.csv"}, ["a.csv"]),
+        ({"data_files": ["a.csv", "b.csv"]}, ["b.csv", "a.csv"]),
+        ({"data_files": [{"split": "train", "path": ["a.csv"]}]}, ["train", "a.csv"]),
+        ({"data_dir": "data/old", "data_files": "*.parquet"}, ["*.parquet", "data/old/*.parquet"]),
+    ],
+)
+def test_files_that_a_config_reads(config, files):
+    assert card.files_read("---\n" + yaml.safe_dump({"configs": [config]}) + "---\n") == files
+
+
+def schema_of(name, *columns):
+    return {"config_name": name, "features": [{"name": column, "dtype": "string"} for column in columns]}
+
+
+def test_a_config_has_the_name_under_which_its_columns_are_published():
+    (ift,) = (config for config in configs({}, raw=False) if config.name == "ift")
+    (ours,) = card.metadata_of_configs([(ift, {})])["dataset_info"]
+    old = schema_of("ift", "a")
+
+    def name(published, suffix=None):
+        return card.renamed(ift, published, suffix, taken={"ift_raw"}).name
+
+    assert name([]) == name([ours]) == name([ours], "v2") == "ift"
+    assert name([old], "v2") == name([old, ours | {"config_name": "ift_v2"}]) == name([ours | {"config_name": "ift_v2"}]) == "ift_v2"
+    assert name([old, schema_of("ift_v2", "b")], "v3") == "ift_v3"
+    assert name([ours, schema_of("ift_v2", "b")]) == "ift", "columns that come back have their name back"
+    with pytest.raises(HubError, match="--new-config v2"):
+        name([old, ours | {"config_name": "ift_raw"}])
+    with pytest.raises(HubError, match="--new-config a name that is not there yet"):
+        name([old, schema_of("ift_v2", "b")], "v2")
+
+
 def test_configs_of_other_names_stay_and_ours_are_replaced():
     theirs = [{"config_name": "ann", "data_files": "ann.csv"}, {"data_files": "unnamed.csv"}, {"config_name": "ift_old", "data_files": "once ours"}]
     text = "---\n" + yaml.safe_dump({"configs": [{"config_name": "ift", "data_files": "old"}, *theirs]}) + "---\n"
@@ -260,3 +304,23 @@ def test_the_metadata_have_the_features_that_datasets_reads(table):
     assert (info["splits"][0], info["download_size"], info["dataset_size"]) == ({"name": "train", "num_bytes": 30, "num_examples": 3}, 4, 40)
     paths = [{"split": name, "path": [f"{name}.parquet"]} for name in ("train", "valid")]
     assert made["configs"] == [{"config_name": "x", "data_files": paths}]
+
+
+def test_fates_that_do_not_add_up_are_not_published():
+    with pytest.raises(HubError, match=r"AIFT-M1\.json: 29 candidates have 28 fates"):
+        rendered(METRICS | {"AIFT-M1": M1 | {"candidates": 29}})
+
+
+def test_what_was_warned_of_models_that_are_no_longer_made_is_not_told():
+    assert "once" not in rendered(METRICS | {"AIFT-M9": M1 | {"warned": ["once"]}, "drift-M9": {"warned": ["once"]}})
+    assert "Warned of while it was made: drift\\-M2: now" in rendered(METRICS | {"drift-M2": {"warned": ["now"]}})
+
+
+def test_two_kinds_of_score_can_be_missing():
+    expected = PARAMS.model_copy(update={"judge_candidates": PARAMS.judge_candidates.model_copy(update={"score": "expected"})})
+    of_m1 = METRICS | {"AIFT-M1": M1 | {"unreadable_share": 0.5}}
+    for params, told in ((PARAMS, False), (expected, True)):
+        text = rendered(of_m1, params=params)
+        rows = {row[0]: row[1:] for row in Seen(text).rows if row}
+        assert rows["judgements without a score, %"][0] == "6.7", "as many as the row of the unreadable ones says"
+        assert rows.get("judgements without an expected score, %", [None])[0] == ("50.0" if told else None)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.console.errors import HubError
-from stages.hub import lineage
+from stages.hub import lineage, prov
 
 
 def entry(*deps, outs=(), **more):
@@ -114,7 +114,7 @@ def test_equal_lineages_are_equal_bytes():
 def test_what_is_not_ours_is_nothing():
     ours = document()
     assert lineage.parse(None) is lineage.parse("") is None
-    for junk in ([], "text", 1, None, {}, ours | {"format": "another"}, ours | {"files": []}, {"files": {}}):
+    for junk in ([], "text", 1, None, {}, ours | {"format": "another"}, ours | {"format": [1]}, ours | {"files": []}, ours | {"kept": 1}, {"files": {}}):
         assert lineage.parse(json.dumps(junk)) is None
     for junk in ("{", lineage.dump(ours)[:-3], "<html>", "\x00"):
         assert lineage.parse(junk) is None
@@ -125,7 +125,8 @@ def test_files_lie_in_the_repository(path):
     """What was downloaded must not make us read anything else."""
     whole = lineage.document({}, {"data/x.parquet": {"sha256": "0"}}, {}, {})
     assert lineage.parse(lineage.dump(whole)) == whole
-    assert lineage.parse(lineage.dump(whole | {"files": {path: {"sha256": "0"}}})) is None
+    for part in ("files", "kept"):
+        assert lineage.parse(lineage.dump(whole | {part: {path: {"sha256": "0"}}})) is None
 
 
 @pytest.mark.parametrize("broken", [{"stages": None}, {"files": {"a.parquet": "ab"}}])
@@ -141,3 +142,10 @@ def test_another_commit_alone_is_the_same_data():
     for changed in ({"files": {}}, {"models": {}}, {"made_by": {}}):
         assert not lineage.same_but_for_code(published, document(**changed))
     assert not lineage.same_but_for_code(published, document() | {"card": {"license": "mit"}})
+
+
+def test_two_paths_are_two_entities():
+    """Whatever letters they are written with."""
+    same = dict.fromkeys(("data/x", "data.x", "data%2Fx"), "ab")
+    graph = json.loads(prov.document(lineage.document({"make": {"cmd": "x", "params": {}, "deps": {}, "outs": same}}, {}, {}, {})))
+    assert {entity["prov:label"] for entity in graph["entity"].values()} == set(same)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from stages import publish as publishing
 from stages.console.errors import HubError, TableError
 from stages.hub import card, configs, remote
 from stages.hub.card import BEGIN, END
-from stages.store.tables import IFT_TRAIN, PAIRS
+from stages.store.tables import IFT_TRAIN, PAIRS, TABLES
 from stages.verify import verify
 
 COUNT = itertools.count()
@@ -252,7 +253,31 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     read = read_cold(hub, repo, commits(hub, repo)[-1]["oid"], tmp_path)
     assert "rejected_id" in read["aift_m1", "train"][0]
     assert "rejected_id" not in read["aift_m1_v2", "train"][0]
-    publish(store, hub, repo, new_config="v2")
+    publish(store, hub, repo)
+    assert len(commits(hub, repo)) == 2, "the new name is remembered"
+    told = json.loads(hub.files("dataset", repo)["lineage.json"])
+    assert set(told["kept"]) == {old}
+    assert {about["config"] for about in told["files"].values()} == {"ift", "eft", "aift_m1_v2"}
+    monkeypatch.setattr("stages.verify.TABLES", tuple(fewer if table.name == "pairs" else table for table in TABLES))
+    verify(repo, None, hub.url, store.path)
+    put(hub, repo, old, b"no rows")
+    with pytest.raises(HubError, match=r"1 difference"):
+        verify(repo, None, hub.url, store.path)
+    text = DatasetCard(hub.files("dataset", repo)["README.md"].decode())
+    for key in ("configs", "dataset_info"):
+        text.data[key] = [entry for entry in text.data[key] if entry["config_name"] != "aift_m1"]
+    put(hub, repo, "README.md", str(text).encode())
+    publish(store, hub, repo)
+    assert old not in hub.files("dataset", repo), "it goes when nobody names it any more"
+
+
+def test_what_another_version_of_srlm_published_is_not_touched(made, hub, repo, up_to_date):
+    publish(made, hub, repo)
+    told = json.loads(hub.files("dataset", repo)["lineage.json"])
+    put(hub, repo, "lineage.json", json.dumps(told | {"format": "self-rewarding-lm lineage 99"}).encode())
+    for ask in (lambda: publish(made, hub, repo), lambda: verify(repo, None, hub.url, made.path)):
+        with pytest.raises(HubError, match=r"of another version of srlm \(self-rewarding-lm lineage 99; this one writes"):
+            ask()
     assert len(commits(hub, repo)) == 2
 
 
@@ -331,6 +356,7 @@ def test_a_table_over_the_limit(made, hub, repo, up_to_date, monkeypatch):
         ("club/rows", "hf_ann", "ann may not write to club. With this token you may write to: ann, lab"),
         ("other/rows", "hf_ann", "ann may not write to other"),
         ("ann/rows", "hf_reader", "the token of ann may only read"),
+        ("other/rows", "hf_fine", r"this token may not do that to other/rows"),
         ("ann/rows", "hf_wrong", "the Hub does not take this token"),
     ],
 )
@@ -339,7 +365,33 @@ def test_names_and_rights(made, hub, up_to_date, monkeypatch, name, token, said)
     with pytest.raises(HubError, match=said) as told:
         publish(made, hub, name)
     assert token not in str(told.value)
-    assert refused(hub)
+    assert refused(hub) or token == "hf_fine", "what such a token may do only the Hub knows"
+
+
+def test_a_dry_run_may_be_made_with_a_token_that_may_only_read(made, hub, up_to_date, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    publish(made, hub, "ann/rows", dry_run=True)
+    said = capsys.readouterr()
+    assert "would be made" in said.out
+    assert "warning: the token of ann may only read" in said.err
+
+
+def test_names_are_one_in_capitals_and_small_letters(made, hub, up_to_date):
+    publish(made, hub, "LAB/Rows", dry_run=True)
+    remote.Remote("LAB/Rows", "dataset", endpoint=hub.url, token="hf_ann").check_rights()
+
+
+def test_a_disk_without_room_is_not_the_hubs_fault(made, hub, repo, up_to_date):
+    publish(made, hub, repo)
+    hub.reset()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # the published card is longer
+    try:
+        with pytest.raises(HubError, match=r"this computer's disk, not the Hub: .*File too large"):
+            publish(made, hub, repo)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len([asked for asked in hub.asked() if "README.md" in asked["path"] and asked["method"] == "GET"]) == 1, "it is not tried again"
 
 
 def test_models_that_are_not_here(store, hub, repo, up_to_date):
@@ -349,6 +401,16 @@ def test_models_that_are_not_here(store, hub, repo, up_to_date):
     with pytest.raises(publishing.plan.ModelError, match=r"holds no .*safetensors; pickled weights are not published"):
         publish(store, hub, repo, "M2")
     assert refused(hub)
+
+
+def test_a_folder_in_a_models_folder_is_published_too(store, hub, repo, up_to_date):
+    """As an adapter is."""
+    adapter = store.path / "data/models/M2/adapter/adapter_config.json"
+    adapter.parent.mkdir()
+    adapter.write_text("{}")
+    publish(store, hub, repo, "M2")
+    assert hub.files("model", f"{repo}-M2")["adapter/adapter_config.json"] == b"{}"
+    verify(f"{repo}-M2", None, hub.url, store.path)
 
 
 def test_a_repository_that_holds_something_else(made, hub, repo, up_to_date):
@@ -554,4 +616,4 @@ def test_the_card_tells_what_the_store_holds(made, hub, repo, up_to_date):
     assert f"`{lineage['code']['git']}`" in found.text
     assert "data/IFT/train.parquet" in lineage["stages"]["make"]["outs"]
     model = hub.files("model", f"{repo}-M2")["README.md"].decode()
-    assert f"[`aift_m1`](https://huggingface.co/datasets/{repo})" in model
+    assert f"[`aift_m1`](<{hub.url}/datasets/{repo}>)" in model, "on the Hub that it was published to"
