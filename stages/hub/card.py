@@ -13,11 +13,13 @@ from typing import Any
 
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from stages.console.errors import HubError
 from stages.console.text import for_markdown, for_terminal
+from stages.hub import header
 from stages.hub.configs import TYPES, Config
 from stages.hub.remote import Kind
 
@@ -61,25 +63,23 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
     """The card with our `section` and `metadata` in it. `existing`: the card that is there; `before`: the metadata that we wrote last.
 
     Body: what stands between our two lines is replaced, all else stays; a card that has not got them gets the section at its end. Metadata: what people
-    changed, added or took away stays so (comments do not), and so do configs of other names, those that we published once too: somebody reads them.
+    wrote, changed or took away stays so, with its comments, and so do configs of other names, those that we published once too: somebody reads them.
     Raises HubError for a card whose metadata are no YAML, or whose lines are broken.
     """
-    card = _parsed(kind, existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
-    order = list(card._original_order or ())
     before = before if existing is not None else {}
+    head, body = _parts(kind, existing if existing is not None else f"# {metadata.get('pretty_name', '')}\n")
+    found, new = yaml.safe_load(head) or {}, dict[str, Any]()
     for key in dict.fromkeys([*metadata, *before]):
-        there, value = card.data.get(key), metadata.get(key)
+        there, value = found.get(key), metadata.get(key)
         if key in ALWAYS_OURS:
             ours = {entry["config_name"] for entry in value or ()}
-            card.data[key] = [*(entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours), *(value or ())]
+            new[key] = [*(entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours), *(value or ())]
         elif key == "tags":
             taken_away = set(before.get(key, ())) - set(map(str, as_list(there)))
-            card.data[key] = list(dict.fromkeys([*map(str, as_list(there)), *(tag for tag in value or () if tag not in taken_away)]))
+            new[key] = list(dict.fromkeys([*map(str, as_list(there)), *(tag for tag in value or () if tag not in taken_away)]))
         elif there == before.get(key):
-            card.data[key] = value  # None takes away what we wrote once
-    # not str(card): it takes the line ends of the header from those of the whole text, which would change from one time to the next
-    order += [key for key in metadata if key not in order]
-    return f"---\n{card.data.to_yaml(line_break=chr(10), original_order=order)}\n---\n{_replaced(card.text, section)}"
+            new[key] = value  # None takes away what we wrote once
+    return f"---\n{header.rewritten(head, new)}\n---\n{'' if head or existing is not None else chr(10)}{_replaced(body, section)}"
 
 
 def metadata_of(existing: str | None) -> dict[str, Any]:
@@ -139,6 +139,13 @@ def _parsed(kind: Kind, text: str) -> DatasetCard | ModelCard:
         return (DatasetCard if kind == "dataset" else ModelCard)(text.removeprefix("\ufeff"))
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as e:
         raise HubError(f"the metadata at the top of README.md are not readable ({_line(e)}). Mend them on the Hub, then run the same command again") from None
+
+
+def _parts(kind: Kind, text: str) -> tuple[str, str]:
+    """The metadata's text, and the body's. Raises HubError as `merge` does."""
+    body = _parsed(kind, text).text
+    head = REGEX_YAML_BLOCK.search(text.removeprefix("\ufeff"))
+    return re.sub("\r\n?", "\n", head.group(2)) if head else "", body
 
 
 def _replaced(body: str, section: str) -> str:
