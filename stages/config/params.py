@@ -7,7 +7,7 @@ A section is named after the stage that reads it. `engine` (what can change a te
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -109,7 +109,7 @@ class BuildEft(Section):
 
 class WritePrompts(Decoding):
     engine: EngineParams | None
-    """The writer's; null: the section `engine`."""
+    """The writer's, where it differs from the section `engine`: any of its keys."""
     template: str
     chat: bool
     """Send the rendered template as a user message instead of text to continue."""
@@ -129,7 +129,7 @@ class SampleCandidates(Decoding):
 
 class JudgeCandidates(Decoding):
     engine: EngineParams | None
-    """The judge's; null: the section `engine`."""
+    """The judge's, where it differs from the section `engine`: any of its keys."""
     k: Count
     score: Literal["sampled", "expected"]
     """`sampled`: the number that the judge wrote (the paper). `expected`: the mean of 0 to 5 under the judge's probabilities of them in its place."""
@@ -167,7 +167,7 @@ class Evaluate(Decoding):
     judge_temperature: Annotated[float, Field(ge=0)]
     judge_max_tokens: Count
     judge_engine: EngineParams | None
-    """Of the model that decides head to head; null: the section `engine`."""
+    """Of the model that decides head to head, where it differs from the section `engine`: any of its keys."""
     compare_with: str
     """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world (`stages/tinyworld/oracle.py`)."""
     compare_max_tokens: Count
@@ -205,6 +205,16 @@ class Params(Section):
     def given(self) -> dict[str, Base | External]:
         """Models that the method does not train: M0, and optionally separate writers and judges."""
         return {**self.base, **self.external}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _roles_say_what_differs(cls, data: Any) -> Any:
+        """An engine of a role holds what differs from the section `engine`."""
+        for section, key in (("write_prompts", "engine"), ("judge_candidates", "engine"), ("evaluate", "judge_engine")):
+            role, engine = data.get(section), data.get("engine")
+            if isinstance(role, dict) and isinstance(role.get(key), dict) and isinstance(engine, dict):
+                data = data | {section: role | {key: engine | role[key]}}
+        return data
 
     @model_validator(mode="after")
     def _loops_hold_together(self) -> Params:

@@ -99,6 +99,14 @@ def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
     assert params.judge_candidates.engine.name == "openai"
 
 
+@pytest.mark.parametrize(("section", "key"), [("write_prompts", "engine"), ("judge_candidates", "engine"), ("evaluate", "judge_engine")])
+def test_a_roles_engine_says_what_differs(tmp_path, section, key):
+    params = load_params(changed(tmp_path, f"{section}.{key}", {"dtype": "bfloat16", "max_context": 1024}))
+    differs = {"dtype": "bfloat16", "max_context": 1024}
+    assert getattr(getattr(params, section), key) == params.engine.model_copy(update=differs)
+    assert params.engine.dtype == "float32"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_profile_is_complete(name):
     load_params(PROFILES, f"{name}.yaml")
@@ -166,7 +174,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("base", {}, "base, or external, needs an entry M0"),
         ("engine.quantization", "fp8", "engine.quantization is fp8, which transformers does not do"),
         ("evaluate.judge_engine", ENGINE | {"name": "ray", "quantization": "awq"}, "evaluate.judge_engine.quantization is awq, which transformers does not do"),
-        ("judge_candidates.engine", {"name": "vllm"}, "judge_candidates.engine.dtype: missing"),
+        ("judge_candidates.engine", {"nam": "vllm"}, "judge_candidates.engine.nam: unknown key; did you mean judge_candidates.engine.name?"),
+        ("judge_candidates.engine", "vllm", "judge_candidates.engine: "),
         ("evaluated", [], "evaluated: List should have at least 1 item"),
         ("base.M0.source", "hub", "source hub is for models that others keep: write the entry under external"),
         ("external.gpt", SERVED | {"source": "hub"}, "source hub needs repo and revision"),
