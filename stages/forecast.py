@@ -58,9 +58,9 @@ def too_little(needs: dict[Path, int]) -> Iterator[str]:
     for disk, size in wanted.items():
         if size > (free := shutil.disk_usage(existing(where[disk])).free):
             yield (
-                f"up to {decimal(size)} more may be needed on the disk of {where[disk]}, which has {decimal(free)} left. Make room (dvc gc --workspace "
-                "forgets old versions, srlm cache --prune kept texts), let DVC link instead of copy (dvc config cache.type hardlink,symlink), or go on: "
-                "a full disk loses nothing"
+                f"up to {decimal(size)} more may be needed on the disk of {where[disk]}, which has {decimal(free)} left. Make room (srlm cache --prune forgets "
+                "kept texts, dvc gc --workspace --all-tags --all-branches what no version names), let DVC link instead of copy (dvc config cache.type "
+                "hardlink,symlink), or go on: a full disk loses nothing"
             )
 
 

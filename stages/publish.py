@@ -8,10 +8,14 @@ Everything is checked and rendered before anything is sent. The same store publi
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -23,8 +27,8 @@ from stages.console.progress import err
 from stages.hub import lineage, plan
 from stages.hub.plan import Publication, Source
 from stages.hub.remote import Remote
-from stages.store import catalog
-from stages.store.files import md5
+from stages.store import catalog, versions
+from stages.store.files import ignored_by_dvc, md5
 
 LOCK = "dvc.lock"
 
@@ -48,7 +52,7 @@ def publish(
     from huggingface_hub import get_token
 
     console, token, params = Console(soft_wrap=True), get_token(), load_params(root)
-    check_names(models, params)
+    check_names(models, params, tag, new_config)
     if not token and not dry_run:
         raise HubError("there is no token. Type: hf auth login (or set HF_TOKEN)")
     data = Remote(repo, "dataset", endpoint=endpoint, token=token)
@@ -61,11 +65,11 @@ def publish(
             if not dry_run:
                 raise
             err.print(f"warning: {e}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    with TemporaryDirectory(prefix="srlm-") as name:
+    source = read_source(root, params)
+    with disk_in_words(), TemporaryDirectory(prefix="srlm-") as name:
         folders = {what: Path(name) / what for what in ("datasets", *models)}
         for folder in folders.values():
             folder.mkdir()
-        source = read_source(root, params)
         planned = [plan.datasets(source, lambda split: catalog.read(split.table, root, split.model), data, folders["datasets"], raw=raw, new_config=new_config)]
         for model, remote in others.items():
             planned.append(plan.model(source, model, catalog.model_dir(root, model), remote, folders[model], data=planned[0]))
@@ -78,7 +82,21 @@ def publish(
                 send(publication, console, private=private, tag=tag)
 
 
-def check_names(models: list[str], params: Params) -> None:
+@contextmanager
+def disk_in_words() -> Iterator[None]:
+    """What is published is written down here first. Raises HubError when that does not go."""
+    try:
+        yield
+    except OSError as e:
+        raise HubError(f"what is to be published cannot be written to {gettempdir()}: {e}. Make room there, or name another place: export TMPDIR=") from None
+
+
+def check_names(models: list[str], params: Params, tag: str | None, new_config: str | None) -> None:
+    """Raises HubError for a name that the Hub or its readers would not take; nothing was sent then."""
+    if tag is not None and (not re.fullmatch(r"[A-Za-z0-9][\w.-]*", tag, re.ASCII) or ".." in tag or tag.endswith((".", ".lock"))):
+        raise HubError(f"{tag!r} cannot be a tag: write letters, digits, - and _, and single dots within, as in v1.0")
+    if new_config is not None and not re.fullmatch(r"\w[\w.-]*", new_config, re.ASCII):
+        raise HubError(f"{new_config!r} cannot end a config's name: write letters, digits, -, _ and dots, as in v2")
     known = list(dict.fromkeys([*params.given, "SFT", "M1", *params.models, *params.positive_only]))
     for model in models:
         if model not in known:
@@ -110,16 +128,26 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def read_source(root: Path, params: Params) -> Source:
-    metrics = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((root / "data/metrics").glob("*.json"))}
-    stages = lineage.locked(root / LOCK)
+    metrics = {file.stem: read_json(file) for file in sorted((root / "data/metrics").glob("*.json"))}
+    stages = lineage.locked(root / LOCK, versions.stages_now(root))
     made = [path.removeprefix("data/models/") for stage in stages.values() for path in stage["outs"] if path.startswith("data/models/")]
     lineages = {}
     for model in made:
         file = catalog.model_dir(root, model) / lineage.NAME
         if file.is_file():  # a model that a server has leaves none
-            lineages[model] = json.loads(file.read_text(encoding="utf-8"))
+            lineages[model] = read_json(file)
     code = {"git": git(root, "rev-parse", "HEAD").strip(), "dvc_lock": md5(root / LOCK)}
-    return Source(params, (root / PARAMS).read_text(encoding="utf-8"), stages, metrics, lineages, code)
+    return Source(params, (root / PARAMS).read_text(encoding="utf-8"), stages, metrics, lineages, code, ignored_by_dvc(root))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}")
+    except ValueError as e:
+        raise HubError(f"{file} cannot be read ({e}). Run: dvc checkout, or srlm repro; or delete it if no stage makes it") from None
+    return found
 
 
 def check(publication: Publication, *, private: bool, tag: str | None) -> None:

@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import polars as pl
-from pathspec import GitIgnoreSpec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
@@ -30,9 +29,10 @@ from stages.hub import card, lineage
 from stages.hub.local import sha256
 from stages.hub.remote import Remote
 from stages.store import catalog
-from stages.store.files import md5
+from stages.store.files import ignored_by_dvc, md5
 from stages.store.references import follow
 from stages.store.tables import TABLES, Table
+from stages.store.versions import stages_now
 
 
 class Checked(NamedTuple):
@@ -65,7 +65,7 @@ def verify(repo: str | None = None, revision: str | None = None, endpoint: str |
 
 def here(root: Path) -> Iterator[Checked]:
     """The store against dvc.lock, the lineages of its models against both, and its rows against each other."""
-    stages, hash_of = lineage.locked(root / "dvc.lock"), hasher(root)
+    stages, hash_of = lineage.locked(root / "dvc.lock", stages_now(root)), hasher(root)
     outs = {path: md5_of for stage in stages.values() for path, md5_of in stage["outs"].items()}
     wrong = [f"{path}: {'is gone' if not (root / path).exists() else 'changed'}" for path, known in outs.items() if hash_of(path) != known]
     yield Checked("files and folders that stages made, by their md5 in dvc.lock", len(outs), len(wrong), *wrong[:1])
@@ -86,9 +86,8 @@ def here(root: Path) -> Iterator[Checked]:
 
 def hasher(root: Path) -> Callable[[str], str | None]:
     """The md5 of what is at a path, None for nothing; as DVC does, it leaves out what .dvcignore names."""
-    file = root / ".dvcignore"
-    ignored = GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines() if file.is_file() else [])
-    return lambda path: md5(root / path, lambda inside: ignored.match_file(inside.relative_to(root))) if (root / path).exists() else None
+    ignored = ignored_by_dvc(root)
+    return lambda path: md5(root / path, ignored) if (root / path).exists() else None
 
 
 # On the Hub
@@ -114,7 +113,7 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
         held = {**told.get("kept", {}), **told["files"]}
         wrong = differing(folder, held)
         yield Checked(f"files of {repo} by their sha256 in {lineage.NAME}", len(held), len(wrong), *wrong[:1])
-        stages = lineage.locked(root / "dvc.lock")
+        stages = lineage.locked(root / "dvc.lock", stages_now(root))
         differ = [name for name, stage in told["stages"].items() if stages.get(name) != stage]
         yield Checked("stages that made them: command, parameters, what was read and made", len(told["stages"]), len(differ), *differ[:1])
         if remote.kind == "dataset":

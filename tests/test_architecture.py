@@ -15,7 +15,7 @@ LIBRARIES = {
     "method": {"polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
     "engines": {"torch", "transformers", "numpy", "polars", "jinja2", "vllm", "ray", "openai", "anyio", "tenacity", "peft"},
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
-    "store": {"polars", "psutil", "datasets", "duckdb", "dvc", "dvc_data", "pyarrow"},
+    "store": {"polars", "psutil", "datasets", "duckdb", "dvc", "dvc_data", "pathspec", "pyarrow"},
     "config": {"pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
     "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "prov", "pyarrow", "ruamel", "tenacity", "yaml"},

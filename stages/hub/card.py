@@ -67,19 +67,19 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
     Raises HubError for a card whose metadata are no YAML, or whose lines are broken.
     """
     before = before if existing is not None else {}
-    head, body = _parts(kind, existing if existing is not None else f"# {metadata.get('pretty_name', '')}\n")
+    head, body = _parts(kind, existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
     found, new = yaml.safe_load(head) or {}, dict[str, Any]()
     for key in dict.fromkeys([*metadata, *before]):
         there, value = found.get(key), metadata.get(key)
         if key in ALWAYS_OURS:
-            ours = {entry["config_name"] for entry in value or ()}
+            ours = [entry["config_name"] for entry in value or ()]
             new[key] = [*(entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours), *(value or ())]
         elif key == "tags":
-            taken_away = set(before.get(key, ())) - set(map(str, as_list(there)))
+            taken_away = set(map(str, as_list(before.get(key)))) - set(map(str, as_list(there)))
             new[key] = list(dict.fromkeys([*map(str, as_list(there)), *(tag for tag in value or () if tag not in taken_away)]))
         elif there == before.get(key):
             new[key] = value  # None takes away what we wrote once
-    return f"---\n{header.rewritten(head, new)}\n---\n{'' if head or existing is not None else chr(10)}{_replaced(body, section)}"
+    return f"---\n{header.rewritten(head, new)}\n---\n{_replaced(body, section)}"
 
 
 def metadata_of(existing: str | None) -> dict[str, Any]:
@@ -112,16 +112,18 @@ def renamed(config: Config, published: Sequence[Mapping[str, Any]], suffix: str 
     Raises HubError where there is neither.
     """
     (ours,) = metadata_of_configs([(config, {})])["dataset_info"]
-    schemas: dict[str, Any] = {str(info.get("config_name")): info.get("features") for info in published}
-    names = [name for name in (config.name, *reversed(schemas)) if name == config.name or (name.startswith(f"{config.name}_") and name not in taken)]
+    schemas: dict[str, Any] = {str(info.get("config_name")): info.get("features") for info in reversed(published)}  # the first that tells counts
+    names = [name for name in (config.name, *schemas) if name == config.name or (name.startswith(f"{config.name}_") and name not in taken)]
     if name := next((name for name in names if schemas.get(name) == ours["features"]), ""):
         return config._replace(name=name)
     if config.name not in schemas:
         return config
-    if suffix and (name := f"{config.name}_{suffix}") not in {*schemas}:
+    if suffix and (name := f"{config.name}_{suffix}") not in schemas and name not in taken:
         return config._replace(name=name)
-    theirs = next(info for info in published if info.get("config_name") == config.name)
-    seen, wanted = ([f"{feature['name']} {feature.get('dtype') or 'list'}" for feature in info.get("features", ())] for info in (theirs, ours))
+    seen, wanted = (
+        [f"{feature.get('name')} {feature.get('dtype') or 'list'}" for feature in as_list(features) if isinstance(feature, dict)]
+        for features in (schemas[config.name], ours["features"])
+    )
     differs = ", ".join(sorted(set(seen) ^ set(wanted))) or "their order"
     raise HubError(
         f"config {config.name} is published with other columns ({differs}), and those who read it would break. Publish it under a new name beside the old "

@@ -8,7 +8,8 @@ that the card still names; under `models`, the `lineage.json` that training left
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,12 +25,16 @@ Stage = dict[str, Any]
 """`cmd`, `params`, `deps` and `outs`; the last two map a path to its md5."""
 
 
-def locked(file: Path) -> dict[str, Stage]:
-    """The stages of a dvc.lock. Raises HubError when there is none, and as `stages` does."""
+def locked(file: Path, now: Container[str]) -> dict[str, Stage]:
+    """The stages of a dvc.lock, of those that there are `now`: DVC leaves in it what a stage did that is gone.
+
+    Raises HubError when there is no such file, and as `stages` does.
+    """
     try:
-        return stages(YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {})
+        known = stages(YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {})
     except FileNotFoundError:
         raise HubError(f"no {file.name} in {file.parent.resolve()}: nothing was made here yet. Run: srlm repro") from None
+    return {name: stage for name, stage in known.items() if name in now}
 
 
 def stages(lock: Mapping[str, Any]) -> dict[str, Stage]:
@@ -89,7 +94,7 @@ def parse(text: str | None) -> dict[str, Any] | None:
         known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
         held = {**found["files"], **found.get("kept", {})}
         known = known and all(isinstance(about["sha256"], str) for about in held.values())
-        known = known and all(isinstance(found["code"].get(name, ""), str) for name in ("git", "dvc_lock")) and isinstance(found.get("card", {}), dict)
+        known = known and all(re.fullmatch("[0-9a-f]+", found["code"][name]) for name in ("git", "dvc_lock")) and isinstance(found.get("card", {}), dict)
         known = known and not any(PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in held)
     except (ValueError, TypeError, LookupError, RecursionError):
         return None

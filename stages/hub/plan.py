@@ -31,6 +31,8 @@ class Source(NamedTuple):
     """Model -> its lineage.json."""
     code: Mapping[str, str]
     """`git`, the commit, and `dvc_lock`, the md5."""
+    ignored: Callable[[Path], bool]
+    """Whether DVC leaves a file out of what it hashes."""
 
     def md5(self, path: str) -> str:
         """As dvc.lock has it. Raises HubError when no stage makes it."""
@@ -96,8 +98,8 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     told = ((before.lineage or {}).get("card", {}), card.metadata_of(before.card))
     published = [info for metadata in told for info in card.as_list(metadata.get("dataset_info")) if isinstance(info, dict)]
     raw = raw or any(file.get("raw") for file in before.files.values())
-    next_of = {step.prev: model for model, step in source.params.models.items()}
-    trained = {model: next_of.get(model, "nothing yet") for model in source.params.aift}
+    steps = source.params.models
+    trained = {made: " and ".join(model for model, step in steps.items() if step.prev == made) or "nothing yet" for made in source.params.aift}
     names = {config.name for config in configs(trained, raw=True)}
     plain = {config.table.name + config.name for config in configs(trained, raw=False)}
     files: dict[str, dict[str, Any]] = {}
@@ -147,7 +149,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
 
     Raises ModelError when the folder lacks what is needed to load it.
     """
-    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and not source.ignored(file))
     for needed in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", lineage.NAME):
         if needed not in names:
             raise ModelError(f"{path} holds no {needed}, so it cannot be published. Run: srlm repro")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from errno import EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOENT, ENOSPC, EROFS
 from functools import cached_property
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -76,7 +77,7 @@ class Remote:
 
     def check_rights(self) -> str:
         """The user's name. Raises HubError when the token is none, or may not write here."""
-        me = self._asked(self.api.whoami)
+        me = self._asked(lambda: (found := self.api.whoami()) and {**found, "name": found["name"]})
         namespace, token_role = self.name.split("/")[0], (me.get("auth") or {}).get("accessToken", {}).get("role")
         roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs", ())}
         names = {name.lower(): name for name in (me["name"], *roles)}
@@ -138,6 +139,10 @@ class Remote:
                 if status(e) in (409, 412):
                     raise self._another(None) from None
                 raise
+            except JSONDecodeError:
+                raise
+            except ValueError as e:  # the client has the card checked before it sends it
+                raise HubError(f"the Hub does not take the card of {self.name}: {self._said(e)}") from None
             return str(made.oid)
 
         return self._asked(once)
@@ -182,15 +187,18 @@ class Remote:
                 raise
             raise HubError(f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it") from None
         except Exception as e:
-            if not isinstance(e, (HTTPError, OSError, RuntimeError, ValueError)):
+            if not isinstance(e, (HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)):  # the last three: not a Hub's answer
                 raise
             raise HubError(self._words(e)) from None
+
+    def _said(self, e: Exception) -> str:
+        said = str(e).replace(self.token, "***") if self.token else str(e)
+        return " ".join(said.split())[:300]
 
     def _words(self, e: Exception) -> str:
         while isinstance(e, RuntimeError) and isinstance(e.__cause__, Exception):
             e = e.__cause__  # an upload's error, wrapped
-        said = str(e).replace(self.token, "***") if self.token else str(e)
-        said = " ".join(said.split())[:300]
+        said = self._said(e)
         if of_this_disk(e):
             return f"this computer's disk, not the Hub: {said}. Readers see nothing half-published; mend it, then run the same command again"
         match status(e):
@@ -204,8 +212,6 @@ class Remote:
                 return f"the Hub refuses ({code}: {said})"
         if isinstance(e, (RevisionNotFoundError, EntryNotFoundError)) and not isinstance(e, LocalEntryNotFoundError):
             return f"{self.name} has no such revision or file: {said}"
-        if isinstance(e, ValueError):
-            return f"the Hub does not take the card of {self.name}: {said}"
         return f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing half-published; run the same command again"
 
 

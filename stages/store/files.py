@@ -87,6 +87,15 @@ def md5(path: Path, ignored: Callable[[Path], bool] = lambda file: "__pycache__"
         return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def ignored_by_dvc(root: Path) -> Callable[[Path], bool]:
+    """Whether `.dvcignore` of the project in `root` names a file in it, so that DVC does not hash it."""
+    from pathspec import GitIgnoreSpec
+
+    file = root / ".dvcignore"
+    spec = GitIgnoreSpec.from_lines(file.read_text(encoding="utf-8").splitlines() if file.is_file() else [])
+    return lambda inside: spec.match_file(inside.relative_to(root))
+
+
 def signature(path: Path) -> list[tuple[str, int, int]]:
     """Names, sizes and times of a file or folder: equal signatures spare a second hashing of a large model."""
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path] if path.exists() else []

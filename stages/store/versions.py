@@ -14,6 +14,22 @@ ALWAYS = ("data/metrics/*.json", "params.yaml", "dvc.lock")
 LINEAGE = "data/models/*/lineage.json"
 
 
+def stages_now(root: Path) -> list[str]:
+    """Names of the stages that dvc.yaml has with the params.yaml at hand; dvc.lock keeps those that it had once, too.
+
+    Raises RevisionError where DVC cannot read them.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+    try:
+        with Repo(str(root)) as repo:
+            return [stage.name for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    except DvcException as e:
+        raise RevisionError(f"DVC cannot read the stages in {root.resolve()}: {e}") from None
+
+
 @contextmanager
 def at(root: Path, revision: str | None, tables: Collection[str] | None = None) -> Iterator[Path]:
     """A folder with the store of `revision`: `root` itself for None, else a temporary copy, of these `tables` and the metrics alone if they are named.

@@ -93,7 +93,7 @@ def test_too_little_room_is_told_and_what_to_do(space, capsys):
     params_of(space, **{"sample_candidates.max_tokens": 10**12})
     line = next(line for line in said(space, capsys).splitlines() if line.startswith("warning"))
     assert f"more may be needed on the disk of {space.path / 'data'}" in line
-    assert "dvc gc --workspace" in line
+    assert "dvc gc --workspace --all-tags --all-branches" in line
 
 
 def test_what_is_there_already_is_a_part_of_it(space):

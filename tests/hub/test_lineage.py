@@ -27,6 +27,7 @@ LOCK = {
     },
 }
 STAGES = lineage.stages(LOCK)
+CODE = {"git": "1", "dvc_lock": "2"}
 
 
 def test_a_stage_is_its_command_parameters_and_hashes():
@@ -95,19 +96,19 @@ def test_nothing_that_made_it_is_left_out_and_nothing_else_is_in(data):
 
 def document(**changes):
     files = {"data/ift/train.parquet": {"sha256": "ab", "table": "data/ift"}}
-    parts = {"made_by": STAGES, "files": files, "models": {"M1": {"parent": "M0", "data": {}, "text": "é\u2028 </script>"}}, "code": {"git": "1"}}
+    parts = {"made_by": STAGES, "files": files, "models": {"M1": {"parent": "M0", "data": {}, "text": "é\u2028 </script>"}}, "code": CODE}
     return lineage.document(**(parts | changes))
 
 
 def test_a_document_is_read_back():
     assert lineage.parse(lineage.dump(document())) == document()
-    assert (document()["stages"], document()["code"]) == (STAGES, {"git": "1"})
+    assert (document()["stages"], document()["code"]) == (STAGES, CODE)
 
 
 def test_equal_lineages_are_equal_bytes():
     backwards = {name: dict(reversed(stage.items())) for name, stage in reversed(STAGES.items())}
     assert lineage.dump(document(made_by=backwards)) == lineage.dump(document())
-    assert lineage.dump(document(code={"git": "2"})) != lineage.dump(document())
+    assert lineage.dump(document(code=CODE | {"git": "2"})) != lineage.dump(document())
     assert lineage.dump(document()).endswith("}\n")
 
 
@@ -123,7 +124,7 @@ def test_what_is_not_ours_is_nothing():
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "data/../../x"])
 def test_files_lie_in_the_repository(path):
     """What was downloaded must not make us read anything else."""
-    whole = lineage.document({}, {"data/x.parquet": {"sha256": "0"}}, {}, {})
+    whole = lineage.document({}, {"data/x.parquet": {"sha256": "0"}}, {}, CODE)
     assert lineage.parse(lineage.dump(whole)) == whole
     for part in ("files", "kept"):
         assert lineage.parse(lineage.dump(whole | {part: {path: {"sha256": "0"}}})) is None

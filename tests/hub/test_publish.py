@@ -12,8 +12,9 @@ import sys
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -381,17 +382,38 @@ def test_names_are_one_in_capitals_and_small_letters(made, hub, up_to_date):
     remote.Remote("LAB/Rows", "dataset", endpoint=hub.url, token="hf_ann").check_rights()
 
 
-def test_a_disk_without_room_is_not_the_hubs_fault(made, hub, repo, up_to_date):
-    publish(made, hub, repo)
-    hub.reset()
+@contextmanager
+def no_room(limit: int = 2000) -> Iterator[None]:
+    """No file may get longer than so many bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # the published card is longer
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
-        with pytest.raises(HubError, match=r"this computer's disk, not the Hub: .*File too large"):
-            publish(made, hub, repo)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_disk_without_room_is_not_the_hubs_fault(made, hub, repo, up_to_date, tmp_path):
+    publish(made, hub, repo)
+    hub.reset()
+    there = remote.Remote(repo, "dataset", endpoint=hub.url, token="hf_ann")
+    found = there.look()
+    with pytest.raises(HubError, match=r"this computer's disk, not the Hub: .*File too large"), no_room():
+        there.text("README.md", found, tmp_path)
     assert len([asked for asked in hub.asked() if "README.md" in asked["path"] and asked["method"] == "GET"]) == 1, "it is not tried again"
+
+
+def test_no_room_for_what_is_to_be_published(made, tmp_path):
+    (ift,) = (config for config in configs.configs({}, raw=False) if config.name == "ift")
+    with pytest.raises(HubError, match=r"cannot be written to .*File too large.*export TMPDIR="), publishing.disk_in_words(), no_room(100):
+        configs.write_shards(pl.DataFrame(IFT), ift, ift.splits[0], tmp_path)
+
+
+@pytest.mark.parametrize("option", [{"tag": "v 1"}, {"tag": "a..b"}, {"tag": "-x"}, {"tag": "v1.lock"}, {"new_config": "a/b"}, {"new_config": "../x"}])
+def test_names_that_nobody_takes_are_refused_first(made, hub, repo, up_to_date, option):
+    with pytest.raises(HubError, match=r"cannot be a tag|cannot end a config's name"):
+        publish(made, hub, repo, "M2", **option)
+    assert hub.asked() == []
 
 
 def test_models_that_are_not_here(store, hub, repo, up_to_date):
