@@ -28,6 +28,11 @@ DAY_S = 86_400
 def show(root: Path = Path()) -> None:
     """Print how much is kept, by model and stage."""
     path = root / FINISHED
+    if aside := damaged(path):
+        megabytes = sum(file.stat().st_size for file in aside) / 1e6
+        err.print(
+            f"{len(aside)} damaged database(s) set aside beside it, {megabytes:.1f} MB: srlm cache --prune deletes them too", markup=False, highlight=False
+        )
     if not path.is_file():
         err.print("nothing is kept yet: engines keep what they finish when a stage runs", markup=False)
         return
@@ -43,16 +48,29 @@ def show(root: Path = Path()) -> None:
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
-    """Forget completions of `model` (None: of all) that are older than `older` days (None: of any age). Raises SrlmError for a model that has none."""
-    path = root / FINISHED
+    """Forget completions of `model` (None: of all) that are older than `older` days (None: of any age), and damaged databases of that age if no model is
+    named. Raises SrlmError for a model that has none."""
+    path, before = root / FINISHED, None if older is None else time.time() - older * DAY_S
+    aside = [file for file in damaged(path) if model is None and (before is None or file.stat().st_mtime < before)]
+    for file in aside:
+        file.unlink()
+    if aside:
+        err.print(f"{len(aside)} damaged database(s) deleted", markup=False)
     if not path.is_file():
+        if aside:
+            return
         raise SrlmError(f"nothing is kept: {path} is not there")
     with Finished(path) as finished:
         known = {size.model for size in finished.sizes()}
         if model is not None and model not in known:
             raise SrlmError(f"nothing of {model} is kept; there is {', '.join(sorted(known)) or 'nothing'}")
-        gone = finished.prune(model=model, before=None if older is None else time.time() - older * DAY_S)
+        gone = finished.prune(model=model, before=before)
     err.print(f"{gone:,} completions forgotten", markup=False)
+
+
+def damaged(path: Path) -> list[Path]:
+    """Databases that were set aside; nothing of ours reads them again."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
 
 
 def day(seconds: int) -> str:

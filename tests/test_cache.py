@@ -33,6 +33,19 @@ def test_sizes_are_shown_by_model_and_stage(capsys, root):
     assert "3 completions in" in lines[3]
 
 
+def test_damaged_databases_are_told_and_deleted(capsys, root):
+    aside = root / f"{FINISHED}.damaged-1"
+    aside.write_bytes(bytes(2_000_000))
+    cache.show(root)
+    assert "1 damaged database(s) set aside beside it, 2.0 MB" in capsys.readouterr().err
+    cache.prune(model="M1", root=root)
+    cache.prune(older=1, root=root)
+    assert aside.exists(), "of no model, and not so old"
+    cache.prune(root=root)
+    assert not aside.exists()
+    assert "1 damaged database(s) deleted" in capsys.readouterr().err
+
+
 def test_an_empty_cache_is_told(capsys, tmp_path):
     cache.show(tmp_path)
     assert "nothing is kept yet" in capsys.readouterr().err

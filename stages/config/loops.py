@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stages.config.machine import EngineParams
     from stages.config.params import Params
 
 CHECKER = "stages/tinyworld/oracle.py"
@@ -74,16 +75,23 @@ def check_engines(params: Params) -> None:
         "judge_candidates.engine": params.judge_candidates.engine,
         "evaluate.judge_engine": params.evaluate.judge_engine,
     }
-    for where, engine in engines.items():
-        if engine is None:
-            continue
-        works = engine.inner if engine.name == "ray" else engine.name
-        if engine.quantization and works != "vllm":
-            raise ValueError(f"{where}.quantization is {engine.quantization}, which {works} does not do: set it to null, or use vllm")
-        if engine.name == "ray" and works != "vllm" and params.hardware.tensor_parallel > 1:
-            raise ValueError(
-                f"hardware.tensor_parallel is {params.hardware.tensor_parallel}, and {where}.inner is {works}: only vllm spreads a model over GPUs"
-            )
+    hardware, used = params.hardware, {where: engine for where, engine in engines.items() if engine}
+    if hardware.tensor_parallel > 1 and "vllm" not in map(works, used.values()):
+        raise ValueError(f"hardware.tensor_parallel is {hardware.tensor_parallel}, and no engine is vllm: only that spreads a model over GPUs")
+    if params.judge_candidates.score == "expected":
+        for where in ("engine", "judge_candidates.engine"):  # evaluate judges with the first
+            if where in used and works(used[where]) == "scripted":
+                raise ValueError(f"judge_candidates.score is expected, and {where} is scripted, which has no probabilities: use sampled, or another engine")
+    for where, engine in used.items():
+        if engine.name == "vllm" and hardware.workers > 1:
+            raise ValueError(f"hardware.workers is {hardware.workers}, and {where} is vllm, one process: set its name to ray, and inner to vllm")
+        if engine.quantization and works(engine) != "vllm":
+            raise ValueError(f"{where}.quantization is {engine.quantization}, which {works(engine)} does not do: set it to null, or use vllm")
+
+
+def works(engine: EngineParams) -> str:
+    """The engine that does the work, where another hands it out."""
+    return engine.inner if engine.name == "ray" else engine.name
 
 
 def check_servers(params: Params) -> None:

@@ -134,7 +134,7 @@ class Batching(ABC):
     kept: int = 0
     """Completions that were asked for, and those of them that were found finished."""
     prompt_tokens: int = 0
-    """Read; what completions of one prompt share counts once where it is computed once."""
+    """Read: computed, not found in a cache of prefixes."""
     generated_tokens: int = 0
     seconds: float = 0.0
     no_room: int = 0

@@ -62,7 +62,8 @@ class DurableEngine(Batching):
             "code": [hashlib.sha256((HERE / file).read_bytes()).hexdigest() for name in works for file in DECIDES[name][0]],
             "versions": {package: version(package) for name in works for package in DECIDES[name][1]},
         }
-        if engine.name == "openai":
+        self.at_a_server = engine.name == "openai"  # what one refuses for its settings, another, or the same one started anew, may take
+        if self.at_a_server:
             from stages.engines.server import server_identity
 
             run.servers[model] = decides["server"] = server_identity(model_dir, model)
@@ -101,8 +102,9 @@ class DurableEngine(Batching):
                     batch = next(written, None)
                 if batch is None:
                     break
-                self.finished.keep(by_request(batch, keys), model=self.name, stage=self.run.stage)
-                self.new += len(batch)
+                lasting = [c for c in batch if c.tokens or c.text or not self.at_a_server]
+                self.finished.keep(by_request(lasting, keys), model=self.name, stage=self.run.stage)
+                self.new += len(lasting)
                 self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
                 self.generated_tokens += sum(c.tokens for c in batch)
                 yield batch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +33,18 @@ CREATE TABLE IF NOT EXISTS finished (
     made INTEGER NOT NULL,        -- seconds since 1970
     PRIMARY KEY (key, first)
 )"""
+KEEP = """
+INSERT INTO finished VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, first) DO UPDATE SET
+texts = excluded.texts, completions = excluded.completions, digest = excluded.digest, model = excluded.model, stage = excluded.stage, made = excluded.made
+WHERE excluded.texts > finished.texts"""
+"""Where another process kept a request's texts meanwhile, more of them count."""
 AT_ONCE = 500
 """Keys asked for in one statement."""
 WAIT_S, GLANCE_S = 60.0, 0.2
 """How long to wait for another process that is writing, and how long in SQLite at a time: there Ctrl-C is not heard."""
 SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536")
+NO_ROOM = 2**20
+"""Bytes: on a disk with less, an error of reading or writing is for want of room."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -114,7 +122,7 @@ class Finished:
         def work(connection: sqlite3.Connection) -> None:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.executemany("INSERT OR IGNORE INTO finished VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany(KEEP, rows)
 
         self._do(work)
 
@@ -144,6 +152,12 @@ class Finished:
 
     def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run `work` on the database: again when another process was writing, or when the database was damaged and has been begun anew."""
+        try:
+            return self._tried(work)
+        except OSError as e:
+            raise EngineError(f"finished texts cannot be kept in {self.path}: {e.strerror}. Check the owner and mode of {self.path.parent}") from None
+
+    def _tried(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         until, set_aside = time.monotonic() + WAIT_S, 0
         while True:
             try:
@@ -155,14 +169,12 @@ class Finished:
                 elif (code in DAMAGED or isinstance(e, DamagedRow) or "no such" in str(e)) and set_aside < 3:
                     set_aside += 1
                     self._set_aside(str(e))
-                elif code == sqlite3.SQLITE_FULL:
+                elif code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self.path.parent).free < NO_ROOM):
                     raise EngineError(
                         f"no space left for finished texts in {self.path}. Those before are kept; make room, then the same command goes on"
                     ) from None
                 else:
                     raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. Check its owner, its mode and who else has it open") from None
-            except OSError as e:
-                raise EngineError(f"finished texts cannot be kept in {self.path}: {e.strerror}. Check the owner and mode of {self.path.parent}") from None
 
     def _connected(self) -> sqlite3.Connection:
         """The connection to what `path` is now: another process may have set the old file aside."""

@@ -29,6 +29,7 @@ from vllm import EngineArgs, LLMEngine, RequestOutput, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.usage.usage_lib import UsageContext
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError, SrlmError
@@ -82,7 +83,8 @@ class VllmEngine(Batching):
             **for_cpu,
         )
         try:
-            self.llm = LLMEngine.from_engine_args(arguments)
+            # as for vLLM's own LLM class: without it vLLM decodes fewer requests together than it can
+            self.llm = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except Exception as e:  # a broken file, no room on the GPU, an unknown quantization: dozens of types
             hint = " Lower hardware.gpu_memory or engine.max_context, or raise hardware.tensor_parallel" if "memory" in str(e) else ""
             raise ModelError(f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}.{hint}") from None
@@ -120,6 +122,8 @@ class VllmEngine(Batching):
                 except SrlmError:
                     raise
                 except Exception as e:  # out of memory, a dead worker of tensor parallel: dozens of types
+                    if written:
+                        yield written
                     raise EngineError(
                         f"vLLM failed after {self.generated_tokens:,} tokens: {type(e).__name__}: {e}. What came before is kept. If it was for memory, lower "
                         "hardware.gpu_memory or engine.max_context"
@@ -153,7 +157,7 @@ class VllmEngine(Batching):
 
     def _completions(self, output: RequestOutput, sampling: Sampling, room: int) -> list[Completion]:
         """Of one request, ordered by n."""
-        self.prompt_tokens += len(output.prompt_token_ids or ())
+        self.prompt_tokens += len(output.prompt_token_ids or ()) - (output.num_cached_tokens or 0)
         said = []
         for written in sorted(output.outputs, key=lambda o: o.index):
             ids, steps = list(written.token_ids), written.logprobs
@@ -161,7 +165,8 @@ class VllmEngine(Batching):
             if sampling.probe and steps:
                 one = one._replace(probs=self.prompts.probs(sampling.probe, one, ids, partial(_likely, steps)))
             said.append(one)
-        said = said if len(said) == sampling.n else [said[0]._replace(n=n) for n in sampling.numbers]
+        if sampling.temperature == 0:  # asked for once
+            said = [said[0]._replace(n=n) for n in sampling.numbers]
         self.generated_tokens += sum(one.tokens for one in said)
         return said
 

@@ -77,7 +77,7 @@ def test_tensor_parallel_is_vllms(tmp_path):
     changed(tmp_path, "engine", ENGINE | {"name": "ray"})
     text = (tmp_path / "params.yaml").read_text().replace("tensor_parallel: 1", "tensor_parallel: 4")
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(ParamsError, match=r"hardware.tensor_parallel is 4, and engine.inner is transformers"):
+    with pytest.raises(ParamsError, match=r"hardware.tensor_parallel is 4, and no engine is vllm"):
         load_params(tmp_path)
 
 
@@ -97,6 +97,33 @@ def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
     params = load_params(tmp_path)
     assert params.judge_candidates.engine is not None
     assert params.judge_candidates.engine.name == "openai"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"engine.name": "vllm", "hardware.workers": 2}, "hardware.workers is 2, and engine is vllm, one process"),
+        ({"judge_candidates.engine": {"name": "vllm"}, "hardware.workers": 2}, "hardware.workers is 2, and judge_candidates.engine is vllm, one process"),
+        ({"engine.name": "scripted", "judge_candidates.score": "expected"}, "engine is scripted, which has no probabilities"),
+        ({"engine.name": "scripted", "judge_candidates": {"engine": {"name": "vllm"}, "score": "expected"}}, "engine is scripted, which has no probabilities"),
+        ({"judge_candidates.engine": {"name": "scripted"}, "judge_candidates.score": "expected"}, "judge_candidates.engine is scripted, which has no"),
+        ({"engine.name": "ray", "engine.inner": "vllm", "hardware.workers": 2, "hardware.tensor_parallel": 2}, None),
+        ({"judge_candidates.engine": {"name": "vllm"}, "hardware.tensor_parallel": 2}, None),
+    ],
+)
+def test_engines_that_cannot_do_it_are_refused_before_anything_runs(tmp_path, changes, said):
+    yaml = YAML(typ="safe", pure=True)
+    data = yaml.load((PROFILES / "tiny.yaml").read_text())
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        data[section] |= {name: value} if name else value
+    with (tmp_path / "params.yaml").open("w") as file:
+        yaml.dump(data, file)
+    if said is None:
+        load_params(tmp_path)
+        return
+    with pytest.raises(ParamsError, match=said):
+        load_params(tmp_path)
 
 
 @pytest.mark.parametrize(("section", "key"), [("write_prompts", "engine"), ("judge_candidates", "engine"), ("evaluate", "judge_engine")])

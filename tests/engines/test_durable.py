@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, engine_params
 
+from stages.config.machine import EngineParams
 from stages.console.errors import StaleInputError
 from stages.engines.base import ENGINES, Batching, Completion, Request, Sampling, open_engine
-from stages.engines.durable import DECIDES, DurableEngine, gaps
+from stages.engines.durable import DECIDES, READS, DurableEngine, gaps
 from stages.engines.scripted import ScriptedEngine
 from tests.test_architecture import ROOT, imports
 
@@ -154,6 +155,44 @@ def test_no_change_that_decides_a_text_meets_an_old_one(durable: Open, what: str
     with durable(**how) as engine:
         said = engine.generate(requests, sampling)
         assert asked(engine) == len(said)
+
+
+@pytest.mark.parametrize("name", sorted(set(READS) - {"openai"}))
+@pytest.mark.parametrize("field", ["dtype", "quantization", "max_context", "chunk", "inner", "block"])
+def test_an_engines_own_settings_decide_and_no_others(tmp_path: Path, name: str, field: str) -> None:
+    """`dtype` moves a float; `block` is how Ray cuts, and an engine of its own does not know it."""
+
+    def key(engine: EngineParams) -> bytes:
+        durable = DurableEngine(no_engine, engine, tmp_path, model="M1", seed=7, run=Stage(tmp_path / "none.sqlite"))
+        return durable.keys(REQUESTS[:1], SAMPLED)[REQUESTS[0].id]
+
+    engine = engine_params(name)
+    other = {"dtype": "bfloat16", "quantization": "fp8", "max_context": 95, "chunk": 129, "inner": "scripted", "block": 3}
+    decides = {"ray": ("inner", "block", "dtype", "max_context", "chunk"), "vllm": ("dtype", "quantization", "max_context")}
+    decides |= {"transformers": ("dtype", "max_context", "chunk"), "scripted": ("max_context", "chunk")}
+    assert (key(engine) != key(engine.model_copy(update={field: other[field]}))) == (field in decides[name])
+    assert len({key(engine_params(other)) for other in decides}) == len(decides), "and which engine it is"
+
+
+def no_engine() -> AbstractContextManager[Batching]:
+    raise AssertionError("nothing is generated here")
+
+
+def test_a_servers_refusal_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may have more room when it is next started; a text that it did write is kept."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+
+    class Server(Batching):
+        def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+            self.asked_for = [r.id for r in requests]
+            yield [Completion(r.id, 0, "" if r.id == "long" else "Yes.", "length", 0 if r.id == "long" else 2) for r in requests]
+
+    server = Server()
+    for asked_for in (["long", "short"], ["long"]):
+        run = Stage(tmp_path / "finished.sqlite")
+        with DurableEngine(lambda: nullcontext(server), engine_params("openai"), tmp_path, model="M1", seed=7, run=run) as durable:
+            durable.generate([Request("long", "x"), Request("short", "y")], GREEDY._replace(n=1))
+        assert server.asked_for == asked_for
 
 
 def test_what_decides_an_engines_texts_is_all_its_own_code() -> None:

@@ -56,6 +56,24 @@ def test_the_first_text_of_a_key_stays(tmp_path):
         assert one.find([key(1), key(2)]) == {key(1): [[0, "first 1", "stop", 1, None]], key(2): [[0, "second 2", "stop", 2, None]]}
 
 
+def test_more_texts_of_a_key_count(tmp_path):
+    """Another process asked for four while this one asked for one."""
+    four = [Completion("r1", n, f"four {n}", "stop", n) for n in range(4)]
+    with Finished(tmp_path / "f.sqlite") as one, Finished(tmp_path / "f.sqlite") as other:
+        keep(one, 1, text="one")
+        other.keep([(key(1), four)], model="M1", stage="s")
+        keep(one, 1, text="one")
+        assert [row[1] for row in one.find([key(1)])[key(1)]] == [c.text for c in four]
+        assert sum(size.completions for size in one.sizes()) == 4
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_is_an_error_in_words(tmp_path):
+    (tmp_path / "f.sqlite").write_bytes(b"no database" * 1000)
+    (tmp_path / "f.sqlite.lock").mkdir()
+    with pytest.raises(EngineError, match=r"cannot be kept in .*Is a directory. Check the owner and mode"):
+        Finished(tmp_path / "f.sqlite")
+
+
 def in_a_process(program: str) -> subprocess.Popen[str]:
     paths = f"import sys; from pathlib import Path; sys.path[:0] = {[str(Path.cwd()), str(Path(__file__).parent)]!r}"
     return subprocess.Popen([sys.executable, "-c", f"{paths}\nfrom test_finished import Finished, keep\n{program}"], stdout=subprocess.PIPE, text=True)
