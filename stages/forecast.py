@@ -2,8 +2,8 @@
 
     srlm forecast
 
-At most: as if everything had to be made, and every text were as long as it may get. Where the models that it starts from are neither here nor known to
-the Hub, it says so and leaves out what depends on them.
+Up to about: as if everything had to be made, and every text were as long as it may get; seed tables, which are small, are left out. Where the models
+that it starts from are neither here nor known to the Hub, it says so and leaves out what depends on them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from contextlib import suppress
 from math import prod
 from pathlib import Path
 from stat import S_ISREG
+from typing import NamedTuple
 
 from rich.filesize import decimal
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.config.disk import Forecast, Model, forecast
 from stages.config.params import Params
 from stages.config.sources import Base, External
 from stages.console.progress import err
 from stages.store.catalog import model_dir
+from stages.store.run import FINISHED
 
 EMBEDDED = Model(weights=400_000, bytes=1_700_000)
 """What neither the tiny world's M0 nor the random one is larger than."""
@@ -30,31 +34,39 @@ HUB_S = 10.0
 """How long the Hub is waited for."""
 
 
+class Place(NamedTuple):
+    """A folder that grows: what it needs at most, and what of that it holds already."""
+
+    folder: Path
+    needs: int
+    holds: int
+
+
 def show(root: Path, params: Params) -> None:
     """One line, and a warning for each disk that has too little room."""
     sizes = {name: size_of(model, model_dir(root, name), root) for name, model in params.given.items()}
     known = {name: size for name, size in sizes.items() if size}
     most = forecast(params, known)
-    needs = needed(root, params, most, known)
+    found = places(root, params, most, known)
     parts = {"trained models": most.trained, "given models": most.given, "tables": most.tables, "kept texts": most.finished}
     told = ", ".join(f"{what} {decimal(size)}" for what, size in parts.items() if size is not None)
-    lines = [f"disk: a whole run takes at most {decimal(sum(needs.values()))}, copies included ({told})"]
+    lines = [f"disk: a whole run takes up to about {decimal(sum(place.needs for place in found))}, copies included ({told})"]
     if unknown := sorted(sizes.keys() - known.keys()):
         lines.append(f"disk: to this comes what {', '.join(unknown)} and models trained from there take: the Hub did not tell their size")
     for line in lines:
         err.print(line, markup=False, highlight=False, soft_wrap=True)
-    for line in too_little(needs):
+    for line in too_little(found):
         err.print(f"warning: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def too_little(needs: dict[Path, int]) -> Iterator[str]:
-    """A sentence for each disk that may get full. What the folders hold already is taken for a part of what they need."""
+def too_little(found: list[Place]) -> Iterator[str]:
+    """A sentence for each disk that may get full."""
     wanted: Counter[int] = Counter()
     where: dict[int, Path] = {}
-    for folder, size in needs.items():
-        disk = existing(folder).stat().st_dev
-        wanted[disk] += max(0, size - held(folder))
-        where.setdefault(disk, folder)
+    for place in found:
+        disk = existing(place.folder).stat().st_dev
+        wanted[disk] += max(0, place.needs - place.holds)
+        where.setdefault(disk, place.folder)
     for disk, size in wanted.items():
         if size > (free := shutil.disk_usage(existing(where[disk])).free):
             yield (
@@ -64,10 +76,11 @@ def too_little(needs: dict[Path, int]) -> Iterator[str]:
             )
 
 
-def needed(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) -> dict[Path, int]:
-    """Folder -> bytes. DVC holds a copy of what it versions, unless it links; what is downloaded stays in the Hub's own cache, too."""
+def places(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) -> list[Place]:
+    """DVC holds a copy of what it versions, unless it links; what is downloaded stays in the Hub's own cache, too."""
     from dvc.config import Config, ConfigError
     from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
 
     try:
         config = Config(str((root / ".dvc").resolve())).get("cache", {}) if (root / ".dvc").is_dir() else {}
@@ -75,9 +88,25 @@ def needed(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) 
         config = {}  # DVC will say what is wrong with it
     links = config.get("type", ["reflink"])[0] in ("hardlink", "symlink")
     versioned = most.given + (most.trained or 0) + most.tables
-    needs = {root / "data": (0 if links else versioned) + most.finished, Path(config.get("dir") or root / ".dvc/cache"): versioned}
-    downloads = sum(sizes[name].bytes for name, model in params.external.items() if model.source == "hub" and name in sizes)
-    return needs | ({Path(HF_HUB_CACHE): downloads} if downloads else {})
+    made = locked(root / "dvc.lock")
+    found = [
+        Place(root / "data", (0 if links else versioned) + most.finished, held((root / FINISHED).parent) + (0 if links else made)),
+        Place(Path(config.get("dir") or root / ".dvc/cache"), versioned, made),
+    ]
+    for name, model in params.external.items():
+        if model.source == "hub" and name in sizes:
+            folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=str(model.repo), repo_type="model")
+            found.append(Place(folder, sizes[name].bytes, held(folder)))
+    return found
+
+
+def locked(lock: Path) -> int:
+    """Bytes of what the stages of a dvc.lock made: a run that has them to make anew keeps them beside the new ones, which is not counted."""
+    try:
+        stages = (YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+        return sum(out.get("size", 0) for stage in stages.values() for out in stage.get("outs", ()))
+    except (OSError, YAMLError, AttributeError, TypeError):
+        return 0  # DVC will say what is wrong with it
 
 
 def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:

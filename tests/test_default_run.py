@@ -7,6 +7,9 @@ import json
 import polars as pl
 import pytest
 
+from stages import forecast
+from stages.config.disk import forecast as forecast_of
+from stages.config.params import load_params
 from stages.store.catalog import read
 from stages.store.files import md5
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, RANKED_VALID, TEST_PROMPTS
@@ -42,4 +45,13 @@ def test_the_default_run_made_small(tmp_path):
     metrics = {m: json.loads((tmp_path / f"data/metrics/{m}.json").read_text()) for m in ("SFT", "M1", "M2", "M3")}
     assert all(0 <= m["writer"]["greedy"]["oracle_score"]["value"] <= 5 for m in metrics.values())
     assert metrics["M1"]["judge"]["unreadable_share"]["value"] < 0.2, "M1 has learnt to judge"
+    versioned = sum(file.stat().st_size for file in (tmp_path / ".dvc/cache").rglob("*") if file.is_file())
+    cache = next(place for place in places_of(tmp_path) if place.folder.name == "cache")
+    assert 0 < versioned <= cache.needs, "the forecast of disk use is not exceeded"
     assert space.repro() == []
+
+
+def places_of(root):
+    params = load_params(root)
+    sizes = {"M0": forecast.on_disk(root / "data/models/M0")}
+    return forecast.places(root, params, forecast_of(params, sizes), sizes)

@@ -74,18 +74,22 @@ def test_dvc_holds_a_copy_unless_it_links(space, tmp_path):
     params, sizes = load_params(space.path), {"M0": M0}
     most = forecast_of(params, sizes)
     versioned = most.given + most.trained + most.tables
-    cache, data = space.path / ".dvc/cache", space.path / "data"
-    assert forecast.needed(space.path, params, most, sizes) == {data: versioned + most.finished, cache: versioned}
+    cache, data, lock = space.path / ".dvc/cache", space.path / "data", space.path / "dvc.lock"
+    assert forecast.places(space.path, params, most, sizes) == [(data, versioned + most.finished, 0), (cache, versioned, 0)]
+    lock.write_text("stages:\n  a: {outs: [{path: x, size: 70}, {path: y}]}\n  b: {outs: [{path: z, size: 7}]}\n")
     elsewhere = tmp_path / "cache"
     with (space.path / ".dvc/config").open("a") as config:
         config.write(f"[cache]\n    dir = {elsewhere}\n    type = hardlink,symlink\n")
-    assert forecast.needed(space.path, params, most, sizes) == {data: most.finished, elsewhere: versioned}
+    (space.path / "data/finished").mkdir()
+    (space.path / "data/finished/texts").write_bytes(bytes(5))
+    assert forecast.places(space.path, params, most, sizes) == [(data, most.finished, 5), (elsewhere, versioned, 77)]
 
 
 def test_a_broken_config_is_left_to_dvc(space):
     (space.path / ".dvc/config").write_text("[cache]\n    type = nothing\n")
     params, sizes = load_params(space.path), {"M0": M0}
-    assert space.path / ".dvc/cache" in forecast.needed(space.path, params, forecast_of(params, sizes), sizes)
+    (space.path / "dvc.lock").write_text("stages: [")
+    assert (space.path / ".dvc/cache") in [place.folder for place in forecast.places(space.path, params, forecast_of(params, sizes), sizes)]
 
 
 def test_too_little_room_is_told_and_what_to_do(space, capsys):
@@ -96,15 +100,12 @@ def test_too_little_room_is_told_and_what_to_do(space, capsys):
     assert "dvc gc --workspace --all-tags --all-branches" in line
 
 
-def test_what_is_there_already_is_a_part_of_it(space):
-    cache = space.path / ".dvc/cache"
-    cache.mkdir()
-    (cache / "kept").write_bytes(bytes(1000))
+def test_what_is_there_already_is_a_part_of_it(tmp_path):
     huge = 10**18
-    (line,) = forecast.too_little({cache: huge + 1000})
-    (without,) = forecast.too_little({cache / "none": huge})
+    (line,) = forecast.too_little([forecast.Place(tmp_path, huge + 1000, 1000), forecast.Place(tmp_path, 5, 700)])
+    (without,) = forecast.too_little([forecast.Place(tmp_path / "none", huge, 0)])
     assert line.split(" more ")[0] == without.split(" more ")[0]
-    assert not list(forecast.too_little({cache: 1000}))
+    assert not list(forecast.too_little([forecast.Place(tmp_path, huge, huge)]))
 
 
 @pytest.fixture
@@ -123,6 +124,8 @@ def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, cap
     params = params_of(space, base={}, external={"M0": {"source": "hub", "repo": "ann/base", "revision": commit}})
     found = forecast.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
     assert found.bytes == sum(files.values()), "what would not be downloaded takes no room"
+    (place,) = (place for place in forecast.places(space.path, params, forecast_of(params, {"M0": found}), {"M0": found}) if "ann--base" in place.folder.name)
+    assert (place.needs, place.holds) == (found.bytes, 0), "what other models take in the Hub's cache is no part of it"
     assert found.weights == found.bytes // 2, "this Hub counts no weights; most models are kept in half precision"
     params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
     assert "to this comes what M0 and models trained from there take: the Hub did not tell their size" in said(space, capsys)
