@@ -119,6 +119,8 @@ def prefix(name: str, prompts: Prompts = None, requests: Requests = 64, k: Annot
 
         def count(label: str, what: list[Request], how: Sampling) -> Callable[[], int]:
             def run() -> int:
+                if hasattr(engine, "llm"):  # vLLM would find the prompts of the round before
+                    engine.llm.reset_prefix_cache()
                 before = engine.prompt_tokens
                 total = tokens_of(engine, what, how)
                 read[label] = engine.prompt_tokens - before
@@ -128,7 +130,8 @@ def prefix(name: str, prompts: Prompts = None, requests: Requests = 64, k: Annot
 
         one, many = f"one request, n = {k}", f"{k} requests"
         side_by_side({many: count(many, apart, sampling._replace(n=1)), one: count(one, asked, sampling)})
-        print(f"prompt tokens asked for: {many} {read[many]:,}, {one} {read[one]:,} ({read[many] / read[one]:.1f} times)")
+        print(f"prompt tokens computed: {many} {read[many]:,}, {one} {read[one]:,} ({read[many] / read[one]:.1f} times)")
+        print(f"prompt tokens asked for: {sum(map(len, PromptsOf(folder).encode(asked))):,} as one request, {k} times as many apart")
 
 
 def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: Sampling) -> Callable[[], int]:

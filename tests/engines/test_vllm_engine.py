@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,9 @@ from stages.engines.base import Batching, Engine, Probe, Request, open_engine
 from stages.engines.prompts import ADAPTER
 
 pytest.importorskip("vllm")
+from vllm import EngineArgs
+from vllm.usage.usage_lib import UsageContext
+
 pytestmark = pytest.mark.vllm
 HERE = HARDWARE.model_copy(update={"workers": 1})
 FIRST = Probe(r"(?s)^(.)", 1, tuple("abcdefghijklmnopqrstuvwxyz"))
@@ -91,10 +95,55 @@ def test_a_request_that_is_broken_off_while_decoding_is_forgotten(vllm, monkeypa
     assert len(vllm.generate(REQUESTS, SAMPLED)) == 3 * len(REQUESTS)
 
 
-def test_prompts_are_counted_once_for_all_their_completions(vllm, tiny):
+def test_prompts_are_counted_where_they_are_computed(vllm):
     before = vllm.prompt_tokens
     vllm.generate(REQUESTS, SAMPLED)
-    assert vllm.prompt_tokens - before == sum(map(len, vllm.prompts.encode(REQUESTS)))
+    assert vllm.prompt_tokens - before == sum(map(len, vllm.prompts.encode(REQUESTS))), "once for all completions"
+
+
+def test_prompts_are_not_counted_where_the_cache_of_prefixes_has_them(tmp_path):
+    computed = []
+    with opened(build(tmp_path, max_position_embeddings=1024), max_context=1024) as engine:
+        for i in range(2):
+            before = engine.prompt_tokens
+            engine.generate([Request(f"long{i}", "cat " * 400)], GREEDY._replace(n=1, max_tokens=1))
+            computed.append(engine.prompt_tokens - before)
+    assert computed[0] >= 400
+    assert 0 < computed[1] < computed[0] / 2
+
+
+def test_as_many_requests_are_decoded_together_as_by_vllms_own_class(vllm, tiny):
+    """Left to itself, an engine that is not that class decodes fewer."""
+    (ours, theirs, others) = (
+        (config.max_num_seqs, config.max_num_batched_tokens)
+        for config in (vllm.llm.vllm_config.scheduler_config, *(scheduler(tiny, of) for of in (UsageContext.LLM_CLASS, UsageContext.ENGINE_CONTEXT)))
+    )
+    assert ours == theirs
+    assert ours > others
+
+
+def scheduler(folder: Path, of: UsageContext) -> Any:
+    arguments = EngineArgs(model=str(folder), max_model_len=96, enable_chunked_prefill=False, load_format="safetensors", dtype="float32")
+    return arguments.create_engine_config(of).scheduler_config
+
+
+def test_what_was_written_before_a_failure_is_kept(vllm, monkeypatch):
+    step, finished = vllm.llm.step, list[str]()
+
+    def dies_after_the_first_text() -> list[Any]:
+        if finished:
+            raise RuntimeError("a worker died")
+        outputs = step()
+        finished.extend(output.request_id for output in outputs if output.finished)
+        return outputs
+
+    monkeypatch.setattr(vllm.llm, "step", dies_after_the_first_text)
+    got: list[str] = []
+    with pytest.raises(EngineError, match=r"vLLM failed after .*a worker died.*What came before is kept"):
+        for batch in vllm.batches(REQUESTS[:4], GREEDY._replace(n=1, stop=("a", "e"))):
+            got += [c.id for c in batch]
+    assert got == finished
+    assert 0 < len(got) < 4
 
 
 def test_what_is_kept_needs_no_model(tiny, tmp_path):
