@@ -3,7 +3,7 @@
     srlm verify                                             hashes of all that stages read and made, models' lineages, every id that names another row
     srlm verify --repo ORG/NAME [--revision COMMIT]         downloads the repository into an empty folder, compares every row, or every file of a model
 
-Reads only. Exit code 1 when something differs.
+Reads only. What cannot be read differs, too, and the rest is checked nevertheless. Exit code 1 when something differs.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Container, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 from rich.table import Table as Grid
 
 from stages.config.params import load_params
 from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.text import for_terminal
-from stages.hub import card, lineage
+from stages.hub import card, lineage, prov
 from stages.hub.local import sha256
 from stages.hub.remote import Remote
 from stages.store import catalog
@@ -33,6 +35,13 @@ from stages.store.files import ignored_by_dvc, md5
 from stages.store.references import follow
 from stages.store.tables import TABLES, Table
 from stages.store.versions import stages_now
+
+BESIDE = (card.NAME, lineage.NAME, prov.NAME, ".gitattributes")
+"""Files of a repository that no lineage names: ours, and the Hub's."""
+BY_PEOPLE = ("license*", "*.md", "*.png", "*.jpg", "*.txt")
+"""Names, in small letters, of files that people put beside a model and that no library loads, ..."""
+LOADED = ("vocab.txt", "merges.txt")
+"""... but for these, which tokenizers read."""
 
 
 class Checked(NamedTuple):
@@ -45,19 +54,24 @@ class Checked(NamedTuple):
 
 
 def verify(repo: str | None = None, revision: str | None = None, endpoint: str | None = None, root: Path = Path()) -> None:
-    """Show what was checked. Raises HubError when something differs, and as reading does."""
-    checked = list(published(root, repo, revision, endpoint) if repo else here(root))
-    grid = Grid("what", "checked", "wrong", "first", box=None)
+    """Show what was checked. Raises HubError when something differs, and other SrlmErrors for what ends the checking, after what was found before."""
+    checked: list[Checked] = []
+    try:
+        for row in published(root, repo, revision, endpoint) if repo else here(root):
+            checked.append(row)
+    finally:
+        if checked:
+            show(checked)
+    if wrong := sum(row.wrong for row in checked):
+        how = "Publish anew (srlm publish), delete there what srlm did not, or go back to the version that was published: git checkout, dvc checkout"
+        raise HubError(f"{wrong:,} difference(s). {how if repo else 'Run: dvc checkout, or srlm repro'}")
+
+
+def show(checked: list[Checked]) -> None:
+    grid = Grid("what", "checked", "wrong", Column("first", overflow="fold"), box=None)
     for row in checked:
         grid.add_row(escape(row.what), f"{row.things:,}", f"{row.wrong:,}", escape(for_terminal(row.first)))
     Console(width=None if sys.stdout.isatty() else 200).print(grid)
-    if wrong := sum(row.wrong for row in checked):
-        how = (
-            "Publish anew (srlm publish), or go back to the version that was published: git checkout, dvc checkout"
-            if repo
-            else "Run: dvc checkout, or srlm repro"
-        )
-        raise HubError(f"{wrong:,} difference(s). {how}")
 
 
 # Here
@@ -67,27 +81,50 @@ def here(root: Path) -> Iterator[Checked]:
     """The store against dvc.lock, the lineages of its models against both, and its rows against each other."""
     stages, hash_of = lineage.locked(root / "dvc.lock", stages_now(root)), hasher(root)
     outs = {path: md5_of for stage in stages.values() for path, md5_of in stage["outs"].items()}
-    wrong = [f"{path}: {'is gone' if not (root / path).exists() else 'changed'}" for path, known in outs.items() if hash_of(path) != known]
+    now = {path: hash_of(path) for path in outs}
+    state = {path: "changed" if now[path] else "cannot be read" if (root / path).exists() else "is gone" for path in outs}
+    wrong = [f"{path}: {state[path]}" for path, known in outs.items() if now[path] != known]
     yield Checked("files and folders that stages made, by their md5 in dvc.lock", len(outs), len(wrong), *wrong[:1])
     read = [(name, path, known) for name, stage in stages.items() for path, known in stage["deps"].items()]
     wrong = [f"{name} read another {path}" for name, path, known in read if (outs[path] if path in outs else hash_of(path)) != known]
     yield Checked("what stages read, as it is now", len(read), len(wrong), *wrong[:1])
-    known_models = [path.removeprefix("data/models/") for path in outs if path.startswith("data/models/")]
     trained, wrong = 0, []
-    for model in known_models:
+    for model in (path.removeprefix("data/models/") for path in outs if path.startswith("data/models/")):
         file = catalog.model_dir(root, model) / lineage.NAME
-        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"data": {}}
-        trained += len(told["data"])
-        wrong += [f"{model} was made from another {path}" for path, known in told["data"].items() if outs.get(path) != known]
+        try:
+            told = trained_on(file) if file.is_file() else {}  # a model that a server has leaves none
+            trained += len(told)
+            wrong += [f"{model} was made from another {path}" for path, known in told.items() if outs.get(path) != known]
+        except ValueError as e:
+            trained += 1
+            wrong.append(f"{lineage.NAME} of {model} cannot be read: {e}")
     yield Checked("what models were made from, by their lineage.json", trained, len(wrong), *wrong[:1])
-    for followed in follow(root, list(load_params(root).aift)):
-        yield Checked(followed.what, followed.rows, followed.wrong, followed.first)
+    for reference in follow(root, list(load_params(root).aift)):
+        yield Checked(*reference)
 
 
 def hasher(root: Path) -> Callable[[str], str | None]:
-    """The md5 of what is at a path, None for nothing; as DVC does, it leaves out what .dvcignore names."""
+    """The md5 of what is at a path, None for nothing and for what cannot be read; as DVC does, it leaves out what .dvcignore names."""
     ignored = ignored_by_dvc(root)
-    return lambda path: md5(root / path, ignored) if (root / path).exists() else None
+    return lambda path: hash_or_none(lambda file: md5(file, ignored), root / path)
+
+
+def hash_or_none(of: Callable[[Path], str], path: Path) -> str | None:
+    try:
+        return of(path)
+    except (OSError, ValueError):  # the latter for names that no file can have
+        return None
+
+
+def trained_on(file: Path) -> dict[str, Any]:
+    """Path -> md5, by the `lineage.json` that training left beside a model. Raises ValueError for one that does not tell."""
+    try:
+        data = json.loads(file.read_bytes())["data"]
+    except (OSError, LookupError, TypeError, RecursionError) as e:
+        raise ValueError(f"{type(e).__name__}: {e}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"its data are a {type(data).__name__}")
+    return data
 
 
 # On the Hub
@@ -105,7 +142,7 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
     with TemporaryDirectory(prefix="srlm-") as name:
         folder = remote.snapshot(revision or head, Path(name) / "hub")
         file = folder / lineage.NAME
-        told = lineage.parse(file.read_text(encoding="utf-8") if file.is_file() else None)
+        told = lineage.parse(file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None)
         if told is None:
             raise HubError(f"{repo} has no {lineage.NAME} of ours at this revision: it was not published by srlm")
         if not told["files"] or not told["stages"]:
@@ -122,11 +159,24 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
             model = max((model for model in told["models"] if repo.endswith(f"-{model}")), key=len, default="")
             wrong = differing(catalog.model_dir(root, model), told["files"])
             yield Checked(f"files of {model}", len(told["files"]), len(wrong), *wrong[:1])
+            paths = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+            wrong = [path for path in paths if strange(path, held)]
+            yield Checked("files that srlm did not publish", len(paths), len(wrong), *wrong[:1])
 
 
 def differing(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
-    """Those that are not there, or are others."""
-    return [path for path, about in files.items() if not (folder / path).is_file() or sha256(folder / path) != about["sha256"]]
+    """Those that are not there, cannot be read, or are others."""
+    return [path for path, about in files.items() if hash_or_none(sha256, folder / path) != about["sha256"]]
+
+
+def strange(path: str, held: Container[str]) -> bool:
+    """Whether a file of a model's repository is none of those that srlm `held` there and may change what `from_pretrained` loads.
+
+    In a repository of datasets a strange file changes nothing: the card says which files each config reads, and people add configs of their own.
+    """
+    name = PurePosixPath(path).name.lower()
+    by_people = name not in LOADED and any(fnmatchcase(name, pattern) for pattern in BY_PEOPLE)
+    return path not in held and path not in BESIDE and not by_people
 
 
 def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterator[Checked]:
@@ -134,20 +184,22 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()
-    readme = (folder / card.NAME).read_text(encoding="utf-8") if (folder / card.NAME).is_file() else None
+    readme = (folder / card.NAME).read_text(encoding="utf-8", errors="replace") if (folder / card.NAME).is_file() else None
     for pattern in card.files_read(readme or ""):
         if "://" in pattern or pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
             raise HubError(f"the card names data outside its repository, {pattern!r}: it is not what srlm published, and nothing of it is read")
     splits = {(str(about.get("config")), str(about.get("split"))): str(about.get("table")) for about in told["files"].values()}
     for (config, split), path in splits.items():
         try:
-            theirs = load_dataset(str(folder), config, split=split, cache_dir=str(cache))
-        except Exception as e:  # of many kinds, for all that can be wrong with a card or a file
+            theirs = pl.DataFrame(load_dataset(str(folder), config, split=split, cache_dir=str(cache)).data.table)
+        except (Exception, pl.exceptions.PanicException) as e:  # of many kinds, for all that can be wrong with a card or a file
             yield Checked(f"{config}, {split}", 1, 1, f"does not load: {type(e).__name__}: {e}"[:200])
             continue
-        table, model = table_at(path)
-        ours = catalog.read(table, root, model)
-        yield compare(f"{config}, {split}", ours, pl.DataFrame(theirs.data.table), table)
+        try:
+            table, model = table_at(path)
+            yield compare(f"{config}, {split}", catalog.read(table, root, model), theirs, table)
+        except TableError as e:
+            yield Checked(f"{config}, {split}", 1, 1, str(e))
 
 
 def table_at(path: str) -> tuple[Table, str | None]:

@@ -40,7 +40,7 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
             check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
             table = replace(table, columns=tuple(c for c in table.columns if c.name in {*table.key, *columns}))
         frame = pl.read_parquet(path, glob=False, columns=list(table.schema) if columns is not None else None)
-    except (pl.exceptions.PolarsError, OSError) as e:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as e:  # a panic, at some damaged files, is no Exception
         raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
     return check(table, frame, str(path))
 

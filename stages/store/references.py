@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from stages.console.errors import TableError
 from stages.store import tables
 from stages.store.catalog import read, table_path
 from stages.store.tables import Table
@@ -49,11 +50,20 @@ REFERENCES = (
 
 
 def follow(root: Path, models: list[str]) -> Iterator[Followed]:
-    """Every reference of the tables that are there, by AIFT. Raises TableError for a table that cannot be read."""
+    """Every reference of the tables that are there, by AIFT, each by itself: a table that cannot be read hides nothing that is wrong with the others."""
     for reference in REFERENCES:
         for model in models if "{model}" in reference.table.path else [None]:
             if table_path(reference.table, root, model).is_file():
-                yield _follow(reference, root, model)
+                try:
+                    yield _follow(reference, root, model)
+                except TableError as e:
+                    yield Followed(_named(reference, model), 1, 1, str(e))
+
+
+def _named(reference: Reference, model: str | None) -> str:
+    where = f"{reference.table.name}{f'@{model}' if model else ''}.{reference.column}"
+    equal = f", {', '.join(column for column, _ in reference.copies)} as there" if reference.copies else ""
+    return f"{where} -> {' or '.join(f'{to.name}.{key}' for to, key in reference.to)}{equal}"
 
 
 def _follow(reference: Reference, root: Path, model: str | None) -> Followed:
@@ -70,7 +80,4 @@ def _follow(reference: Reference, root: Path, model: str | None) -> Followed:
     found = rows.join(known.with_columns(pl.lit(True).alias("found")), on="key", how="left", maintain_order="left")
     same = pl.all_horizontal(pl.col("found").fill_null(False), *(pl.col(mine).eq_missing(pl.col(f"there {mine}")) for mine in copies))
     wrong = found.filter(~same)
-    where = f"{reference.table.name}{f'@{model}' if model else ''}.{reference.column}"
-    targets = " or ".join(f"{to.name}.{key}" for to, key in reference.to)
-    equal = f", {', '.join(copies)} as there" if copies else ""
-    return Followed(f"{where} -> {targets}{equal}", len(found), len(wrong), str(wrong["key"][0]) if len(wrong) else "")
+    return Followed(_named(reference, model), len(found), len(wrong), str(wrong["key"][0]) if len(wrong) else "")

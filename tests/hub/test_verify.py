@@ -1,0 +1,409 @@
+"""`srlm verify`: each row of what it shows, with a difference that this row alone tells, and with damage that must not end it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+from hub_server import Server
+from ruamel.yaml import YAML
+from small_store import ROWS, Store
+
+from stages import publish as publishing
+from stages import verify as verifying
+from stages.console.errors import HubError, ParamsError
+from stages.store.catalog import write
+from stages.store.files import ignored_by_dvc, md5
+from stages.store.tables import IFT_TRAIN, PAIRS, TABLES, Table
+from stages.verify import verify
+
+COUNT = itertools.count()
+HERE = ("files and folders that stages made, by their md5 in dvc.lock", "what stages read, as it is now", "what models were made from, by their lineage.json")
+MADE, READ, TRAINED = HERE
+STAGES = "stages that made them: command, parameters, what was read and made"
+STRANGE = "files that srlm did not publish"
+CHOSEN = "pairs@M1.chosen_id -> candidates.candidate_id"
+CONFIGS = ("aift_m1, train", "eft, train", "ift, train", "ift, valid")
+TRAINED_ON = {"M1": "data/IFT/train.parquet", "M2": "data/AIFT/M1/pairs.parquet"}
+OUTS = len(ROWS) + 3
+"""Tables, two models, one metric."""
+
+
+@pytest.fixture(scope="module")
+def sound(made: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """`made`, and its models name the data that are there. Not to be changed: `store` is."""
+    store = made.copy(tmp_path_factory.mktemp("sound") / "store")
+    outs = {out["path"]: out["md5"] for out in YAML(typ="safe").load(store.path / "dvc.lock")["stages"]["make"]["outs"]}
+    for model, table in TRAINED_ON.items():
+        tell(store.path / "seed" / lineage_of(model), data={table: outs[table]})
+    store.repro()
+    return store
+
+
+@pytest.fixture
+def store(sound: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A copy of a test's own, which is the folder that the command runs in."""
+    store = sound.copy(tmp_path / "store")
+    monkeypatch.chdir(store.path)
+    return store
+
+
+@pytest.fixture(scope="module")
+def token(online: None) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", "hf_ann")
+        patch.setattr(publishing, "check_up_to_date", lambda root: None)  # git and DVC are not asked, which takes two seconds
+        yield
+
+
+@pytest.fixture(scope="module")
+def repo(sound: Store, server: Server, token: None) -> str:
+    """`sound` and its models, on the Hub; not to be changed there."""
+    return publish(sound, server)
+
+
+def publish(store: Store, hub: Server) -> str:
+    """The name of the repository."""
+    repo = f"lab/verified-{next(COUNT)}"
+    publishing.publish(repo, ["M1", "M2"], endpoint=hub.url, root=store.path)
+    return repo
+
+
+def lineage_of(model: str) -> str:
+    return f"data/models/{model}/lineage.json"
+
+
+def tell(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def lock(change: Callable[[dict[str, Any]], Any]) -> None:
+    """`change` is done to the stages in dvc.lock."""
+    file = Path("dvc.lock")
+    found = YAML(typ="safe").load(file)
+    change(found["stages"])
+    YAML().dump(found, file)
+
+
+def adopt(*paths: str) -> None:
+    """As if the stage had made what lies there now."""
+
+    def changed(stages: dict[str, Any]) -> None:
+        for out in stages["make"]["outs"]:
+            if out["path"] in paths:
+                out["md5"] = md5(Path(out["path"]), ignored_by_dvc(Path()))
+
+    lock(changed)
+
+
+def rewrite(table: Table, **changes: Any) -> str:
+    """The last row is another; the table's path."""
+    rows = {table.name: rows for table, rows in ROWS}[table.name]
+    model = "M1" if "{model}" in table.path else None
+    write(table, pl.DataFrame([*rows[:-1], rows[-1] | changes], schema=table.schema), Path(), model)
+    return table.path.format(model=model)
+
+
+class Shown(NamedTuple):
+    rows: list[str]
+    """What was checked."""
+    wrong: dict[str, tuple[int, int, str]]
+    """How many were checked and are wrong, and the first of these, where any is."""
+    error: str
+
+
+def shown(capsys: pytest.CaptureFixture[str], repo: str | None = None, hub: Server | None = None) -> Shown:
+    """What `srlm verify` prints in this folder, cells that take several lines put together, and the error that it ends with."""
+    capsys.readouterr()
+    error = ""
+    try:
+        verify(repo, None, hub and hub.url)
+    except HubError as e:
+        if "difference(s)" not in (error := str(e)):
+            raise
+    head, *lines = capsys.readouterr().out.splitlines()
+    starts = [head.index(name) for name in ("what", "checked", "wrong", "first")]
+    rows: list[list[str]] = []
+    for line in lines:
+        cells = [line[start:end].strip() for start, end in itertools.pairwise([*starts, len(line)])]
+        if cells[1]:
+            rows.append(cells)
+        else:
+            rows[-1] = [f"{whole} {more}".strip() for whole, more in zip(rows[-1], cells, strict=True)]
+    wrong = {what: (int(things), int(count), first) for what, things, count, first in rows if count != "0"}
+    assert all(first == "" for *_, count, first in rows if count == "0")
+    assert error == "" if not wrong else error.startswith(f"{sum(count for _, count, _ in wrong.values())} difference(s). ")
+    return Shown([what for what, *_ in rows], wrong, error)
+
+
+# Here
+
+
+def test_a_sound_store(store, capsys):
+    found = shown(capsys)
+    assert (found.wrong, found.error) == ({}, "")
+    assert found.rows[:3] == [*HERE]
+    assert {what.split(".")[0] for what in found.rows[3:]} == {
+        *("seed_judgements", "eft", "prompts@M1", "candidates@M1", "judgements@M1", "scores@M1", "pairs@M1"),
+    }
+
+
+@pytest.mark.parametrize("path", ["data/metrics/AIFT-M1.json", "data/IFT/train.parquet", "data/models/M2"])
+def test_an_out_that_changed(store, capsys, path):
+    if path.endswith("parquet"):
+        assert rewrite(IFT_TRAIN, response="other") == path
+    else:
+        (Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)).write_text("{}")
+    found = shown(capsys)
+    assert found.wrong == {MADE: (OUTS, 1, f"{path}: changed")}
+    assert found.error == "1 difference(s). Run: dvc checkout, or srlm repro"
+
+
+def test_an_out_that_is_gone(store, capsys):
+    Path("data/metrics/AIFT-M1.json").unlink()
+    assert shown(capsys).wrong == {MADE: (OUTS, 1, "data/metrics/AIFT-M1.json: is gone")}
+
+
+def test_an_out_that_the_disk_does_not_give(store, capsys, monkeypatch):
+    def failing(path: Path, *ignored: Any) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(verifying, "md5", failing)
+    found = shown(capsys).wrong
+    assert found[MADE][1:] == (OUTS, "data/AIFT/M1/candidates.parquet: cannot be read")
+    assert found[READ] == (1, 1, "make read another seed")
+
+
+def test_a_dependency_that_changed(store, capsys):
+    Path("seed/new.txt").write_text("x")
+    assert shown(capsys).wrong == {READ: (1, 1, "make read another seed")}
+
+
+def test_a_stage_that_read_what_another_makes_otherwise_now(store, capsys):
+    """As dvc.lock has it: whether the file is what the stage left is another question."""
+    stages = YAML(typ="safe").load(Path("dvc.yaml"))
+    stages["stages"]["use"] = {"cmd": "true", "deps": ["data/IFT/train.parquet"]}
+    YAML().dump(stages, Path("dvc.yaml"))
+    known = md5(Path("data/IFT/train.parquet"))
+    rewrite(IFT_TRAIN, response="other")
+    for read, wrong in ((known, {}), (md5(Path("data/IFT/train.parquet")), {READ: (2, 1, "use read another data/IFT/train.parquet")})):
+        entry = {"cmd": "true", "deps": [{"path": "data/IFT/train.parquet", "hash": "md5", "md5": read, "size": 1}]}
+        lock(lambda stages, entry=entry: stages.update(use=entry))
+        assert shown(capsys).wrong == {MADE: (OUTS, 1, "data/IFT/train.parquet: changed")} | wrong
+
+
+def test_a_model_that_was_made_from_other_data(store, capsys):
+    tell(Path(lineage_of("M2")), data={TRAINED_ON["M2"]: "0" * 32})
+    adopt("data/models/M2")
+    assert shown(capsys).wrong == {TRAINED: (2, 1, f"M2 was made from another {TRAINED_ON['M2']}")}
+
+
+def test_a_reference_that_names_no_row(store, capsys):
+    adopt(path := rewrite(PAIRS, rejected_id="c9"))
+    tell(Path(lineage_of("M2")), data={path: md5(Path(path))})
+    adopt("data/models/M2")
+    found = shown(capsys)
+    assert found.wrong == {
+        "pairs@M1.rejected_id -> candidates.candidate_id, prompt_id, rejected as there": (1, 1, "c9"),
+        "pairs@M1.rejected_id -> scores.candidate_id, rejected_score as there": (1, 1, "c9"),
+    }
+    assert found.error.startswith("2 difference(s)")
+
+
+def test_what_a_stage_did_that_is_gone_is_not_asked_for(store, capsys):
+    """DVC leaves it in dvc.lock."""
+    files = [{"path": path, "hash": "md5", "md5": "0" * 32, "size": 1} for path in ("data/old.parquet", "data/models/M9")]
+    lock(lambda stages: stages.update(old={"cmd": "true", "deps": [files[0] | {"path": "old"}], "outs": files}))
+    assert "data/models/M9" in Path("dvc.lock").read_text()
+    assert shown(capsys).wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"name": "M2", "data": {"data/AI', "Unterminated string"),
+        ("", "Expecting value"),
+        ("{}", "KeyError: 'data'"),
+        ('{"data": ["data/IFT/train.parquet"]}', "its data are a list"),
+        ('{"data": null}', "its data are a NoneType"),
+        ("[]", "TypeError"),
+        ("\xff", "codec can't decode"),
+        ("[" * 100_000, "RecursionError"),
+    ],
+)
+def test_a_damaged_lineage_is_told_and_what_comes_after_is_checked(store, capsys, text, said):
+    Path(lineage_of("M1")).write_text(text, encoding="latin-1")
+    tell(Path(lineage_of("M2")), data={TRAINED_ON["M2"]: "0" * 32})
+    found = shown(capsys)
+    assert {what: row[:2] for what, row in found.wrong.items()} == {MADE: (OUTS, 2), TRAINED: (2, 2)}
+    assert found.wrong[TRAINED][2].startswith("lineage.json of M1 cannot be read: ")
+    assert said in found.wrong[TRAINED][2]
+    assert found.rows[-1].startswith("pairs@M1.rejected_id")
+
+
+def test_a_model_that_a_server_has_leaves_no_lineage(store, capsys):
+    Path(lineage_of("M2")).unlink()
+    adopt("data/models/M2")
+    assert shown(capsys).wrong == {}
+
+
+def test_a_damaged_table_is_told_and_the_others_are_followed(store, capsys):
+    path = Path("data/AIFT/M1/candidates.parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+    rewrite(PAIRS, chosen_score=3.5)
+    found = shown(capsys)
+    assert found.wrong.pop(MADE) == (OUTS, 2, f"{path}: changed")
+    assert found.wrong.pop("pairs@M1.chosen_id -> scores.candidate_id, chosen_score as there") == (1, 1, "c0")
+    assert {what.partition(",")[0] for what in found.wrong} == {
+        *("candidates@M1.prompt_id -> prompts.prompt_id", "judgements@M1.candidate_id -> candidates.candidate_id"),
+        *("scores@M1.candidate_id -> candidates.candidate_id", CHOSEN, CHOSEN.replace("chosen", "rejected")),
+    }
+    for things, wrong, first in found.wrong.values():
+        assert (things, wrong) == (1, 1)
+        assert first.startswith(f"{path} cannot be read as parquet")
+
+
+def test_a_table_that_others_name_and_that_is_gone(store, capsys):
+    Path("data/AIFT/M1/scores.parquet").unlink()
+    found = shown(capsys)
+    assert found.wrong[MADE] == (OUTS, 1, "data/AIFT/M1/scores.parquet: is gone")
+    assert found.wrong["pairs@M1.chosen_id -> scores.candidate_id, chosen_score as there"][2].startswith(
+        "data/AIFT/M1/scores.parquet is not there: stage build_pairs@M1 makes it"
+    )
+    assert len(found.wrong) == 3
+
+
+def test_a_table_at_which_polars_panics(store, capsys, monkeypatch):
+    """It does so at some damaged files (of 3,000 that were cut or got wrong bytes, at 23), with what is no Exception."""
+    read = pl.read_parquet
+
+    def panicking(path: Path, **options: Any) -> pl.DataFrame:
+        if path.name == "scores.parquet":
+            raise pl.exceptions.PanicException("called `Option::unwrap()` on a `None` value")
+        return read(path, **options)
+
+    monkeypatch.setattr(pl, "read_parquet", panicking)
+    found = shown(capsys)
+    assert len(found.wrong) == 3
+    _, _, first = found.wrong["scores@M1.candidate_id -> candidates.candidate_id, prompt_id as there"]
+    assert first == "data/AIFT/M1/scores.parquet cannot be read as parquet: called `Option::unwrap()` on a `None` value. Delete it and run: dvc repro"
+
+
+def test_what_was_found_is_shown_even_if_something_ends_the_checking(store, capsys, monkeypatch):
+    def failing(root: Path) -> None:
+        raise ParamsError("no params")
+
+    Path("seed/new.txt").write_text("x")
+    monkeypatch.setattr(verifying, "load_params", failing)
+    with pytest.raises(ParamsError, match="no params"):
+        shown(capsys)
+    assert "make read another seed" in capsys.readouterr().out
+
+
+def test_names_of_files_are_no_markup_and_move_no_cursor(store, capsys):
+    tell(Path(lineage_of("M2")), data={"[red]\x1b[2J": "0"})
+    assert shown(capsys).wrong[TRAINED] == (2, 1, r"M2 was made from another [red]\x1b[2J")
+
+
+# On the Hub
+
+
+def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
+    assert shown(capsys, repo, hub) == Shown([f"files of {repo} by their sha256 in lineage.json", STAGES, *CONFIGS], {}, "")
+    model = f"{repo}-M1"
+    assert shown(capsys, model, hub) == Shown([f"files of {model} by their sha256 in lineage.json", STAGES, "files of M1", STRANGE], {}, "")
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_stage_that_is_not_as_it_was_published(store, hub, repo, capsys, kind):
+    lock(lambda stages: stages["make"].update(cmd="cp -r other/data ."))
+    found = shown(capsys, repo if kind == "dataset" else f"{repo}-M1", hub)
+    assert found.wrong == {STAGES: (1, 1, "make")}
+    assert found.error.startswith("1 difference(s). Publish anew (srlm publish)")
+
+
+def test_a_models_file_that_changed_here(store, hub, repo, capsys):
+    Path("data/models/M1/config.json").write_text('{"a": 1}')
+    assert shown(capsys, f"{repo}-M1", hub).wrong == {"files of M1": (5, 1, "config.json")}
+    Path("data/models/M1/model.safetensors").unlink()
+    Path("data/models/M1/model.safetensors").mkdir()
+    assert shown(capsys, f"{repo}-M1", hub).wrong == {"files of M1": (5, 2, "config.json")}
+
+
+@pytest.mark.parametrize("name", ["M1", "M2"])
+def test_each_model_is_compared_with_its_own_folder(store, hub, repo, capsys, name):
+    Path(f"data/models/{name}/model.safetensors").write_bytes(b"x")
+    assert {model: [*shown(capsys, f"{repo}-{model}", hub).wrong] for model in ("M1", "M2")} == {"M1": [], "M2": []} | {name: [f"files of {name}"]}
+
+
+def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
+    Path("data/IFT/train.parquet").write_bytes(b"PAR1")
+    Path("data/EFT/train.parquet").unlink()
+    rewrite(PAIRS, chosen="other")
+    found = shown(capsys, repo, hub)
+    assert {what: row[:2] for what, row in found.wrong.items()} == dict.fromkeys(("ift, train", "eft, train", "aift_m1, train"), (1, 1))
+    assert found.wrong["ift, train"][2].startswith("data/IFT/train.parquet cannot be read as parquet")
+    assert found.wrong["eft, train"][2].startswith("data/EFT/train.parquet is not there")
+    assert found.wrong["aift_m1, train"][2] == "prompt_id=p0"
+
+
+def test_a_table_that_this_version_does_not_know(store, hub, repo, capsys, monkeypatch):
+    monkeypatch.setattr(verifying, "TABLES", tuple(table for table in TABLES if table is not IFT_TRAIN))
+    assert shown(capsys, repo, hub).wrong == {"ift, train": (1, 1, "no table lies at data/IFT/train.parquet in this version of srlm")}
+
+
+def put(hub: Server, repo: str, kind: str, files: dict[str, bytes]) -> None:
+    """A commit past the client, which does not let every card through."""
+    lines = [{"key": "file", "value": {"path": path, "content": b64encode(content).decode()}} for path, content in files.items()]
+    body = "\n".join(json.dumps(line) for line in [{"key": "header", "value": {"summary": "theirs"}}, *lines]).encode()
+    asked = urllib.request.Request(f"{hub.url}/api/{kind}s/{repo}/commit/main", body, {"Authorization": "Bearer hf_ann"}, method="POST")
+    urllib.request.urlopen(asked).close()
+
+
+@pytest.fixture
+def changed(sound: Store, hub: Server, token: None) -> str:
+    """A repository of a test's own."""
+    return publish(sound, hub)
+
+
+def test_a_models_file_that_changed_on_the_hub(store, hub, changed, capsys):
+    model = f"{changed}-M1"
+    put(hub, model, "model", {"tokenizer.json": b'{"a": 1}'})
+    assert shown(capsys, model, hub).wrong == {f"files of {model} by their sha256 in lineage.json": (5, 1, "tokenizer.json")}
+
+
+def test_files_that_change_what_a_model_loads(store, hub, changed, capsys):
+    model = f"{changed}-M1"
+    theirs = ("LICENSE", "LICENSE.txt", "NOTES.md", "docs/USE.md", "loss.png", "Photo.JPG", "thanks.txt")
+    put(hub, model, "model", dict.fromkeys(theirs, b"x"))
+    assert shown(capsys, model, hub).wrong == {}
+    there = len(hub.files("model", model))
+    harmful = ("adapter_config.json", "LICENSE.d/modeling_x.py", "pytorch_model.bin", "sub/lineage.json", "vocab.txt")
+    for wrong, path in enumerate(sorted(harmful, reverse=True), 1):
+        put(hub, model, "model", {path: b"x"})
+        found = shown(capsys, model, hub)
+        assert found.wrong == {STRANGE: (there + wrong, wrong, path)}
+        assert "delete there what srlm did not" in found.error
+
+
+def test_people_add_files_to_datasets(store, hub, changed, capsys):
+    put(hub, changed, "dataset", {"theirs/train.csv": b"a,b\n1,2\n", "config.json": b"{}"})
+    assert shown(capsys, changed, hub).wrong == {}
+
+
+def test_cards_and_lineages_that_are_no_utf_8(store, hub, changed, capsys):
+    put(hub, changed, "dataset", {"README.md": b"---\nlicense: \xff\n---\n"})
+    found = shown(capsys, changed, hub)
+    assert list(found.wrong) == [*CONFIGS]
+    assert {row[:2] for row in found.wrong.values()} == {(1, 1)}
+    assert all(first.startswith("does not load: ") for *_, first in found.wrong.values())
+    put(hub, f"{changed}-M1", "model", {"lineage.json": b"\xff"})
+    with pytest.raises(HubError, match=r"has no lineage\.json of ours at this revision"):
+        shown(capsys, f"{changed}-M1", hub)
