@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,7 @@ from markupsafe import Markup
 from stages.config.params import Params
 from stages.console.errors import HubError
 from stages.hub.configs import Config
+from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PAIRS, PROMPTS, SCORES
 
 Metrics = Mapping[str, Any]
 """Name of a metrics file (M1, AIFT-M1, M3-M1 ...) to its content."""
@@ -49,14 +50,14 @@ def model_metadata(name: str, params: Params, dataset: str, base: str | None) ->
     }
 
 
-def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, str], int], params: Params) -> list[dict[str, Any]]:
     """The configs, each with whether it is raw, for the template; `rows` by config and split. Only the contracts' own words may hold markup."""
     return [
         {
             "name": config.name,
             "variable": re.sub(r"\W", "_", config.name),
             "raw": raw,
-            "trains": config.trains,
+            "trains": _trains(config, params),
             "splits": [
                 {
                     "name": split.name,
@@ -72,6 +73,52 @@ def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, s
     ]
 
 
+def _trains(config: Config, params: Params) -> str:
+    """Also what is trained without rejected answers, which the paper's main runs do not do."""
+    if config.table.name in (IFT_TRAIN.name, EFT.name):
+        return ", and ".join([config.trains, *params.positive_only])
+    perfect = config.table.name in (PROMPTS.name, CANDIDATES.name, SCORES.name)
+    heirs = [name for name, variant in params.positive_only.items() if perfect and variant.aift == config.splits[0].model]
+    return config.trains.replace("nothing", f"{_and(heirs)}, by the perfect answers", 1) if heirs else config.trains
+
+
+def of_the_method(params: Params) -> dict[str, Any]:
+    """Who wrote, answered and judged each AIFT, and how model came of model. Of models that do so for themselves, `writers` and `judging` say nothing."""
+    made = [{"model": model, **how.model_dump()} for model, how in params.aift.items()]
+    usual, used = params.engine.model_dump(), (params.judge_candidates.engine or params.engine).model_dump()
+    judged: dict[str, list[str]] = {}
+    for a in made:
+        judged.setdefault(a["judge"], []).append("its own answers" if a["judge"] == a["model"] else f"the answers in AIFT({a['model']})")
+    own = all(a["judge"] == a["model"] for a in made)
+    return {
+        "made": made,
+        "writers": "" if all(a["writer"] == a["model"] for a in made) else _and(a["writer"] for a in made),
+        "judging": "" if own else _and(f"{judge} judged {_and(whose)}" for judge, whose in judged.items()),
+        "judges_engine": ", ".join(f"{key} {'null' if value is None else value}" for key, value in used.items() if value != usual[key]),
+        "self_rewarding": own and params.build_pairs.signal == "judge",
+        "chains": chains(params),
+    }
+
+
+def chains(params: Params) -> list[str]:
+    """How each model came of those before it, a line for each branch."""
+    came = {"M1": "M0 → SFT on IFT + EFT → M1", "SFT": "M0 → SFT on IFT → SFT"}
+    came |= {name: f"M0 → SFT on IFT + EFT + the perfect answers of AIFT({variant.aift}) → {name}" for name, variant in params.positive_only.items()}
+    children: dict[str, list[str]] = {}
+    for name, step in params.models.items():
+        children.setdefault(step.prev, []).append(name)
+    told, todo = [], [(name, came.get(name, name)) for name in dict.fromkeys(["M1", *children, *params.positive_only]) if name not in params.models]
+    while todo:
+        name, line = todo.pop(0)
+        while name in children:
+            first, *others = children[name]
+            trained = f" → DPO on AIFT({name}) → "
+            todo += [(other, name + trained + other) for other in others]
+            name, line = first, line + trained + first
+        told.append(line)
+    return told
+
+
 def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
     """Counts, fates, scores and warnings by AIFT, and how the models judge and write. Raises HubError where fates do not add up to the candidates."""
     aift = [{"model": model, "metrics": metrics[f"AIFT-{model}"]} for model in params.aift if f"AIFT-{model}" in metrics]
@@ -83,16 +130,43 @@ def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
         made["tie_share"] = made["metrics"]["ties"] / made["metrics"]["prompts"] if made["metrics"]["prompts"] else None
     judges = [{"model": model, **metrics[model]} for model in params.evaluated if model in metrics]
     reported: list[dict[str, Any]] = [made["metrics"] for made in aift]
-    files = {*(f"AIFT-{model}" for model in params.aift), *(f"drift-{model}" for model in params.drift)}  # others are of models that are no longer made
-    warnings = [{"dataset": name, "text": text} for name, found in metrics.items() if name in files for text in found.get("warned", ())]
     return {
         "aift": aift,
         "reasons": _all(found["dropped"] for found in reported),
         "fates": _all(found["fates"] for found in reported),
         "scores": [score for score in _all(found["score_histogram"] for found in reported) if any(found["score_histogram"][score] for found in reported)],
-        "warnings": warnings,
+        "warnings": _warned(params, params.aift, metrics),
         "judges": judges,
         "oracle": any(judge["writer"]["greedy"]["oracle_score"]["value"] is not None for judge in judges),
+    }
+
+
+def _warned(params: Params, aift: Container[str], metrics: Metrics) -> list[dict[str, str]]:
+    """What was warned of these, and of their drift. Other files are of models that are no longer made."""
+    files = {f"{kind}-{model}" for kind, of in (("AIFT", params.aift), ("drift", params.drift)) for model in of if model in aift}
+    return [{"dataset": name, "text": text} for name, found in metrics.items() if name in files for text in found.get("warned", ())]
+
+
+def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Mapping[str, Mapping[str, Any]], files: Mapping[str, Any]) -> dict[str, Any]:
+    """What `name` learnt from, and what was warned of each AIFT that it or a model it comes from was trained on. `files`: of the datasets' repository."""
+    read: dict[str, list[str]] = {}
+    above: Any = name
+    while above in lineages and above not in read:
+        read[above] = [model for model in params.aift if {table.path.format(model=model) for table in (PAIRS, SCORES)} & {*lineages[above]["data"]}]
+        above = lineages[above].get("parent")
+    known, aift = lineages[name], next(iter(read[name]), None)
+    learnt = {"dpo": "pairs", "sft": "perfect"} if aift else {"sft": "EFT" if EFT.path in known["data"] else "IFT", "tinyworld": "corpus"}
+    all_read = [model for model in params.aift if any(model in models for models in read.values()) and f"AIFT-{model}" in metrics]
+    tables = [IFT_TRAIN.path, EFT.path, *(PAIRS.path.format(model=model) for model in read[name])]
+    rows = {path: sum(about["rows"] for about in files.values() if about["table"] == path) for path in tables}
+    return {
+        "learnt": learnt.get(known["method"]),
+        "aift": aift and {"model": aift, "judge": params.aift[aift].judge},
+        "all_read": all_read,
+        "warnings": _warned(params, all_read, metrics),
+        "rows": {about["config"]: rows[about["table"]] for about in files.values() if about["table"] in {*tables} & {*known["data"]}},
+        "seed_rows": {"IFT": rows[IFT_TRAIN.path], "EFT": rows[EFT.path]},
+        "self_rewarding": of_the_method(params)["self_rewarding"],
     }
 
 
@@ -163,6 +237,12 @@ def example(pairs: Sequence[tuple[str, pl.DataFrame]]) -> dict[str, Any] | None:
         if not short.is_empty():
             return {"model": model, **short.sort(margin, "prompt_id", descending=[True, False]).row(0, named=True)}
     return None
+
+
+def _and(names: Iterable[str]) -> str:
+    """Each once: `a, b and c`."""
+    *first, last = dict.fromkeys(names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _all(counts: Iterable[Mapping[str, int]]) -> list[str]:

@@ -131,13 +131,15 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
         return card.render(
             "dataset",
             repo=remote.name,
-            configs=facts.described(wanted, rows),
+            url=remote.url,
+            configs=facts.described(wanted, rows, source.params),
             models=facts.family(source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}),
             seed_data=facts.seed_in_words(source.params),
             example=facts.example(pairs),
             params_text=source.params_text,
             code_of=code,
             **source.told(),
+            **facts.of_the_method(source.params),
             **facts.of_the_loop(source.params, source.metrics),
         )
 
@@ -167,14 +169,17 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
         return card.render(
             "model",
             repo=remote.name,
+            url=remote.url,
             dataset_url=data.remote.url,
             trained_on=list(dict.fromkeys(config_of[table] for table in known["data"] if table in config_of)),
             model=known,
             md5=source.md5(f"data/models/{name}"),
             metrics=source.metrics.get(name),
             matches=facts.matches(source.params, source.metrics, name),
+            seed_data=facts.seed_in_words(source.params),
             code_of=code,
             **source.told(),
+            **facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"]),
         )
 
     return _finished(

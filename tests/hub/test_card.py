@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from stages.config.params import load_params
+from stages.config.params import Params, load_params
 from stages.console.errors import HubError
 from stages.console.text import for_terminal
 from stages.hub import card, facts
@@ -198,21 +198,60 @@ JUDGE = dict.fromkeys(("pairwise_accuracy", "tie_share", "spearman", "unreadable
 METRICS = {"AIFT-M1": M1, "AIFT-M2": M2, "M1": {"judge": JUDGE, "writer": {"greedy": {"chars": FIGURE, "oracle_score": FIGURE}}}}
 
 
-def rendered(metrics=METRICS, raw=False, pair=None, **changes):
+def rendered(metrics=METRICS, raw=False, pair=None, params=PARAMS, **changes):
     made = configs({"M1": "M2", "M2": "M3"}, raw=raw)
-    told = {"repo": "ann/rows", "params": PARAMS, "base": "M0", "seed_data": "files", "versions": "trl 1", "licences": {"data": "mit", "model": "mit"}}
-    told |= {"models": [], "params_text": "seed: 1", "code_of": {"git": "ab", "dvc_lock": "cd"}}
-    told["configs"] = facts.described([(config, False) for config in made], {(config.name, split.name): 7 for config in made for split in config.splits})
+    told = {"repo": "ann/rows", "params": params, "base": "M0", "seed_data": "files", "versions": "trl 1", "licences": {"data": "mit", "model": "mit"}}
+    told |= {"url": "https://hub/datasets/ann/rows", "models": [], "params_text": "seed: 1", "code_of": {"git": "ab", "dvc_lock": "cd"}}
+    rows = {(config.name, split.name): 7 for config in made for split in config.splits}
+    told["configs"] = facts.described([(config, False) for config in made], rows, params)
     told["example"] = pair and {"model": "M2", "chosen_score": 5.0, "rejected_score": 0.0} | pair
-    return card.render("dataset", **told | facts.of_the_loop(PARAMS, metrics) | changes)
+    return card.render("dataset", **told | facts.of_the_method(params) | facts.of_the_loop(params, metrics) | changes)
+
+
+def of_model(name, parent, method, *tables, **params):
+    data = {f"data/{table}.parquet": "ab" for table in tables} | ({f"data/models/{parent}": "cd"} if parent else {})
+    return {name: {"name": name, "parent": parent, "method": method, "data": data, "seed": 1, "params": params}}
+
+
+LINEAGES = of_model("M0", None, "tinyworld") | of_model("SFT", "M0", "sft", "IFT/train") | of_model("M1", "M0", "sft", "IFT/train", "EFT/train")
+LINEAGES |= of_model("M2", "M1", "dpo", "AIFT/M1/pairs") | of_model("M3", "M2", "dpo", "AIFT/M2/pairs")
+LINEAGES |= of_model("M2P", "M0", "sft", "IFT/train", "EFT/train", "AIFT/M1/prompts", "AIFT/M1/candidates", "AIFT/M1/scores")
+FILES = {"a": ("ift", "IFT/train", 3), "b": ("ift", "IFT/train", 2), "c": ("ift", "IFT/valid", 9), "d": ("eft", "EFT/train", 4)}
+FILES |= {f"{m}{t}": (f"aift_m{m}_{t}", f"AIFT/M{m}/{t}", 6) for m in (1, 2) for t in ("prompts", "candidates", "scores")}
+FILES |= {f"{m}": (f"aift_m{m}", f"AIFT/M{m}/pairs", m) for m in (1, 2)}
+FILES = {file: {"config": config, "table": f"data/{table}.parquet", "rows": rows} for file, (config, table, rows) in FILES.items()}
+"""What the datasets' repository holds: a config, a table of the store, and rows."""
+
+
+def model_rendered(name, params=PARAMS, metrics=METRICS, lineages=LINEAGES, **changes):
+    told = {"repo": f"ann/rows-{name}", "url": f"https://hub/ann/rows-{name}", "dataset_url": "https://hub/datasets/ann/rows", "params": params, "base": "M0"}
+    told |= {
+        "seed_data": facts.seed_in_words(params),
+        "versions": "trl 1",
+        "licences": {"data": "mit", "model": "mit"},
+        "code_of": {"git": "ab", "dvc_lock": "cd"},
+    }
+    config_of = {about["table"]: about["config"] for about in FILES.values()}
+    told |= {"model": lineages[name], "md5": "ef", "metrics": None, "matches": []}
+    told["trained_on"] = [config_of[table] for table in lineages[name]["data"] if table in config_of]
+    return card.render("model", **told | facts.of_the_model(name, params, metrics, lineages, FILES) | changes)
 
 
 def everywhere(text):
-    """A card with this text in each place that tells what is not ours: four times on lines of its own, seven times within one."""
+    """A card with this text in each place that tells what is not ours: four times on lines of its own, seven times and more within one."""
     parents = [{"name": "M2", "parent": text, "method": text, "reference": text, "md5": "ab", "tables": {}}]
     metrics = METRICS | {"AIFT-M1": M1 | {"warned": [text], "dropped": {text: 2}}}
     pair = dict.fromkeys(("prompt", "chosen", "rejected"), text)
-    return rendered(metrics, pair=pair, params_text=text, base=text, seed_data=text, models=parents, licences={"data": text, "model": "mit"})
+    made = {"made": [{"model": text, "writer": text, "judge": text, "rho": None}], "writers": text, "judging": text, "judges_engine": text, "chains": [text]}
+    return rendered(metrics, pair=pair, params_text=text, base=text, seed_data=text, models=parents, licences={"data": text, "model": "mit"}, **made)
+
+
+def everywhere_in_a_model(text):
+    """As `everywhere`, of a model that learnt from another's opinion."""
+    known = {"name": text, "parent": text, "method": text, "reference": text, "seed": text, "data": {}, "params": {text: text}}
+    told = {"model": known, "aift": {"model": text, "judge": f"{text}'s judge"}, "all_read": [text], "warnings": [], "base": text, "seed_data": text}
+    quiet = model_rendered("M2", versions=text, licences={"data": text, "model": text}, **told)
+    return quiet + model_rendered("M2", **told | {"warnings": [{"dataset": text, "text": text}]})
 
 
 HOSTILE = ["</pre><script>alert(1)</script>", "</details>", "<img src=x onerror=alert(1)>", "<http://e.vil>", "&lt;", "<!--", "-->", BEGIN, END]
@@ -229,8 +268,11 @@ def test_a_reader_sees_text_as_it_is_and_none_of_it_does_anything(parts):
     seen = Seen(section)
     assert seen.elements == Seen(everywhere("x")).elements, "it is no element, and ends none"
     assert seen.text.count("\n".join(for_terminal(line) for line in text.split("\n"))) >= 4
-    assert seen.text.count(for_terminal(text)) >= 7
-    assert not {"\x1b", "\u202e", "\r"} & set(section)
+    assert seen.text.count(for_terminal(text)) >= 7 + 9
+    model, plain = (Seen(everywhere_in_a_model(said)) for said in (text, "x"))
+    assert model.elements == plain.elements
+    assert model.text.count(for_terminal(text)) >= 2 * 12
+    assert not {"\x1b", "\u202e", "\r"} & set(section + everywhere_in_a_model(text))
     whole = merged(HEAD, section)
     assert (whole.count(BEGIN), whole.count(END), merged(whole, section, before=OURS)) == (1, 1, whole)
 
@@ -252,6 +294,18 @@ def test_what_could_end_code_is_refused(text):
 
 
 # --- What the cards tell ---
+
+
+def params_with(**sections):
+    """The scripted profile with other keys in some sections; those that map names are given whole."""
+    old = PARAMS.model_dump()
+    whole = ("external", "aift", "models", "drift", "positive_only", "head_to_head")
+    return Params.model_validate(old | {name: new if name in whole or not isinstance(new, dict) else old[name] | new for name, new in sections.items()})
+
+
+def words(markdown):
+    """As a reader reads them, on one line."""
+    return " ".join(Seen(markdown).text.split())
 
 
 def cells(section):
@@ -317,10 +371,225 @@ def test_what_was_warned_of_models_that_are_no_longer_made_is_not_told():
 
 
 def test_two_kinds_of_score_can_be_missing():
-    expected = PARAMS.model_copy(update={"judge_candidates": PARAMS.judge_candidates.model_copy(update={"score": "expected"})})
+    expected = params_with(engine={"name": "transformers"}, judge_candidates={"score": "expected"})
     of_m1 = METRICS | {"AIFT-M1": M1 | {"unreadable_share": 0.5}}
     for params, told in ((PARAMS, False), (expected, True)):
         text = rendered(of_m1, params=params)
         rows = {row[0]: row[1:] for row in Seen(text).rows if row}
         assert rows["judgements without a score, %"][0] == "6.7", "as many as the row of the unreadable ones says"
         assert rows.get("judgements without an expected score, %", [None])[0] == ("50.0" if told else None)
+
+
+# What was made how: true for every run that params.yaml can ask for
+
+
+def aift(*models, **how):
+    return {model: {"writer": "M0", "judge": model, "prompts": 9, "rho": None} | how for model in models}
+
+
+OTHERS = {"external": {"large": {"source": "hub", "repo": "lab/large", "revision": "ab"}}}
+ONE = {"aift": aift("M1"), "models": {"M2": {"prev": "M1"}}, "drift": {}, "evaluated": ["M1", "M2"], "head_to_head": {}}
+FOUR = {"aift": aift("M1", "M2", "M3", "M4"), "models": {f"M{i + 1}": {"prev": f"M{i}"} for i in (4, 2, 3, 1)}}
+SIBLINGS = {"models": {"M2": {"prev": "M1"}, "M2b": {"prev": "M1"}, "M3": {"prev": "M2"}, "S": {"prev": "SFT"}}, "aift": aift("M1", "M2", "SFT")}
+OWN, LAST = "judged its own answers 3 times each with an LLM-as-a-Judge prompt, and was trained by DPO on ", "then the next model did the same"
+BEST, CHAIN = "the best answer against the worst", "M0 → SFT on IFT + EFT → M1 → DPO on AIFT(M1) → M2"
+SELF = "Self-rewarding preference data"
+EXPECTED = {"engine": {"name": "transformers"}, "judge_candidates": {"score": "expected"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "not_told"),
+    [
+        (
+            {},
+            [f"{SELF}, with everything", "M0 wrote new prompts; a language model answered each 8 times, " + OWN + BEST, LAST],
+            ["control", "expect", "length"],
+        ),
+        ({}, [f"{CHAIN} → DPO on AIFT(M2) → M3. Load"], []),
+        ({"aift": aift("M1", writer="M1") | aift("M2", writer="M2")}, ["A language model wrote new prompts, answered each 8 times, " + OWN], ["M0 wrote"]),
+        ({"aift": aift("M1") | aift("M2", writer="M1")}, ["M0 and M1 wrote new prompts; a language model answered"], ["A language model wrote"]),
+        (
+            OTHERS | {"aift": aift("M1", "M2", writer="large", judge="large")},
+            ["large wrote new prompts", "large judged the answers in AIFT(M1) and the answers in AIFT(M2), 3 times each, with", "the model was trained by DPO"],
+            ["its own answers", SELF, "control"],
+        ),
+        ({"aift": aift("M1") | aift("M2", judge="M1")}, ["M1 judged its own answers and the answers in AIFT(M2), 3 times each, with"], [SELF]),
+        (
+            OTHERS | {"aift": aift("M1") | aift("M2", judge="large")},
+            ["M1 judged its own answers and large judged the answers in AIFT(M2), 3 times each"],
+            [SELF],
+        ),
+        (
+            {"build_pairs": {"signal": "shuffled"}},
+            ["DPO on pairs that chance picked; then", "This is a control. The judge's scores were dealt out"],
+            [BEST, SELF],
+        ),
+        ({"build_pairs": {"signal": "longest"}}, ["DPO on the longest answer against the shortest; then", "This is a control. Length took"], [BEST, SELF]),
+        (EXPECTED, [f"{SELF}, with", "prompt (a score is what the judge's probabilities of 0 to 5 expect, not the number that it wrote), and was"], []),
+        ({"aift": aift("M1") | aift("M2", rho=0.0)}, [BEST + " (with length control, where the table below says so); then"], []),
+        (ONE, [OWN + BEST + " (Self-Rewarding Language Models, Yuan et al. 2024): " + CHAIN + ". Load"], ["next model"]),
+        (FOUR, ["then each next model did the same", CHAIN + " → DPO on AIFT(M2) → M3 → DPO on AIFT(M3) → M4 → DPO on AIFT(M4) → M5. Load"], []),
+        (SIBLINGS, [CHAIN + " → DPO on AIFT(M2) → M3; M0 → SFT on IFT → SFT → DPO on AIFT(SFT) → S; M1 → DPO on AIFT(M1) → M2b. Load"], []),
+        ({"positive_only": {"P": {"aift": "M1"}}}, ["→ M3; M0 → SFT on IFT + EFT + the perfect answers of AIFT(M1) → P. Load"], []),
+        (
+            ONE | {"models": {}, "evaluated": ["M1"]},
+            ["no model was trained by DPO on the pairs (Self", "M0 → SFT on IFT + EFT → M1. Load"],
+            ["was trained by DPO on the best"],
+        ),
+        (
+            ONE | {"models": {}, "evaluated": ["M1"], "aift": {}},
+            ["Seed data of a loop, without preference data so far", "M0 → SFT on IFT + EFT → M1. Load"],
+            [SELF],
+        ),
+    ],
+)
+def test_the_opening_is_true_of_the_run(changes, told, not_told):
+    opening = words(rendered(params=params_with(**changes))).partition("from datasets")[0]
+    for sentence in told:
+        assert sentence in opening
+    for untrue in not_told:
+        assert untrue not in opening
+
+
+def test_the_limits_of_the_data_are_those_of_how_pairs_were_picked():
+    own, others = "Scores are a model's opinion of its own answers.", "Scores are the opinion of the models that judged."
+    chance, length = "was left to chance, and says nothing of how good it is", "was left to their lengths, and says nothing of how good it is"
+    judged = OTHERS | {"aift": aift("M1", "M2", judge="large")}
+    runs = (({}, own), (judged, others), ({"build_pairs": {"signal": "shuffled"}}, chance), ({"build_pairs": {"signal": "longest"}}, length))
+    for changes, told in runs:
+        limits = words(rendered(params=params_with(**changes))).partition("Limits")[2]
+        assert [said for said in (own, others, chance, length) if said in limits] == [told]
+
+
+def test_lengths_are_not_called_scores():
+    pair = dict.fromkeys(("prompt", "chosen", "rejected"), "x")
+    for signal, kind in (("judge", "score"), ("longest", "tokens")):
+        section = rendered(params=params_with(build_pairs={"signal": signal}), pair=pair)
+        assert f"chosen, {kind} 5.00" in words(section)
+        assert ("mean margin, chosen over rejected, tokens" in cells(section)) == (signal == "longest")
+
+
+def test_a_table_tells_who_made_each_aift():
+    def told(**changes):
+        rows = Seen(rendered(params=params_with(**changes))).rows
+        head = next(row for row in rows if row and row[0] == "AIFT")
+        made = [row for row in rows if row and row[0].startswith("AIFT(")]
+        assert {len(row) for row in made} == {len(head)}, "no column is lost"
+        return {row[0]: row[1:] for row in made}
+
+    number = "sampled: the number that the judge wrote"
+    assert told() == {
+        f"AIFT({m})": ["M0", f"{m} itself", "8", "0.7", f"{m} itself", "the same", "3", "0.7", number, "the judge's scores"] for m in ("M1", "M2")
+    }
+    engine = PARAMS.engine.model_dump() | {"name": "openai", "max_context": 8192}
+    judges = {"engine": engine, "k": 1, "temperature": 0.0, "score": "expected"}
+    changes = {"external": {"lar_ge": {"source": "server", "repo": "a|b", "revision": None}}, "engine": {"name": "transformers"}, "judge_candidates": judges}
+    by = told(**changes, sample_candidates={"n": 5, "temperature": 1.5}, aift=aift("M1", judge="lar_ge") | aift("M2", writer="M1", rho=0.1))
+    differs, kind = "differs: name openai, max_context 8192", "expected: by the judge's probabilities"
+    assert by["AIFT(M1)"] == ["M0", "M1 itself", "5", "1.5", "lar_ge", differs, "1", "0.0", kind, "the judge's scores"]
+    assert by["AIFT(M2)"] == ["M1", "M2 itself", "5", "1.5", "M2 itself", differs, "1", "0.0", kind, "the judge's scores, with length control, rho 0.1"]
+    for signal, picked in (("shuffled", "scores dealt out at random (shuffled), with length control, rho 0.1"), ("longest", "length in tokens (longest)")):
+        assert told(**ONE | {"aift": aift("M1", rho=0.1)}, build_pairs={"signal": signal})["AIFT(M1)"][-1] == picked
+
+
+def test_what_is_trained_without_rejected_answers_is_told_where_its_data_are():
+    trains = {row[0]: row[4] for row in Seen(rendered(raw=True, params=params_with(positive_only={"P": {"aift": "M1"}}))).rows if len(row) == 6}
+    assert (trains["eft"], trains["aift_m1"]) == ("M1, and P", "M2")
+    assert trains["aift_m1_scores"] == "P, by the perfect answers; aift_m1 is made from it"
+    assert trains["aift_m1_judgements"] == "nothing; aift_m1 is made from it"
+    assert trains["aift_m2_scores"] == "nothing; aift_m2 is made from it"
+
+
+LARGE = OTHERS | {"aift": aift("M1", "M2", judge="large")}
+SHUFFLED, LONGEST = {"build_pairs": {"signal": "shuffled"}}, {"build_pairs": {"signal": "longest"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "told", "not_told"),
+    [
+        ("M0", {}, "pretrained from scratch on the text of a tiny world, which a program wrote, and tuned on nothing.", ["It learnt", "judge", "control"]),
+        (
+            "SFT",
+            {},
+            "It learnt from the answers of the seed data only (IFT); no model of this loop wrote or judged them.",
+            ["itself", "EFT", "control", "perfect"],
+        ),
+        ("M1", {}, "to judge from EFT, judgements that the SFT baseline, a model, wrote of the seed data's ranked answers", ["itself", "perfect", "came with"]),
+        ("M1", {"judge_seed": {"source": "written"}}, "to judge from EFT, judgements that came with the seed data. No answer", ["itself", "SFT baseline"]),
+        ("M3", {}, "It learnt from answers that M2 judged itself, and that nobody read. It may be wrong or unsafe, and may like its own", ["M1", "control"]),
+        ("M3", {}, "What M2, its parent, had learnt stays in it.", []),
+        ("M3", LARGE, "It learnt from answers of M2 that large judged, and that nobody read.", ["itself", "its own style"]),
+        ("M3", SHUFFLED, "It is a control: the scores that M2 gave the answers of M2 were dealt out anew at random, so chance picked", ["itself", "style"]),
+        ("M3", LONGEST, "It is a control: it learnt to prefer the longest answer of M2 to the shortest, whatever they say.", ["itself", "judge", "style"]),
+        ("M2P", {}, "IFT and EFT) it learnt from those answers of M1 to which M1 itself gave a perfect mean score, and from no rejected ones.", ["control"]),
+        ("M2P", LARGE, "it learnt from those answers of M1 to which large gave a perfect mean score, and from no rejected ones.", ["itself", "parent"]),
+        ("M2P", SHUFFLED, "answers of M1 that got a perfect score when those that M1 gave were dealt out anew at random (a control), and from", ["mean"]),
+        ("odd", {}, "Limits It may be wrong or unsafe. Licence", []),
+    ],
+)
+def test_the_limits_of_a_model_are_those_of_what_it_learnt_from(model, changes, told, not_told):
+    lineages = LINEAGES | of_model("odd", "M0", "dpo", "IFT/train")
+    section = model_rendered(model, params_with(**changes), {}, lineages)
+    limits = words(section[section.index("## Limits") : section.index("## Cite")])
+    assert told in limits
+    for untrue in not_told:
+        assert untrue not in limits
+
+
+def test_a_model_is_of_a_self_rewarding_loop_only_where_models_judged_themselves():
+    for changes, told in (({}, True), (LARGE, False), (SHUFFLED, False)):
+        assert ("M2 of a self-rewarding loop" in words(model_rendered("M2", params_with(**changes)))) == told
+
+
+def test_a_model_names_what_it_was_trained_on_with_its_rows():
+    for model, told in (
+        ("SFT", "by sft. Trained on ift (5 rows). Load"),
+        ("M1", "Trained on ift (5 rows) and eft (4 rows). Load"),
+        ("M3", "Trained on aift_m2 (2 rows). Load"),
+        ("M2P", "Trained on ift (5 rows) and eft (4 rows), and on the answers of AIFT(M1) with a perfect mean score. Load"),
+    ):
+        assert told in words(model_rendered(model))
+    assert "made by tinyworld. Load" in words(model_rendered("M0"))
+
+
+def test_a_model_tells_what_was_warned_of_the_data_that_it_and_its_parents_saw():
+    metrics = METRICS | {f"AIFT-{m}": METRICS[f"AIFT-{m}"] | {"warned": [f"<b>{m}</b>"]} for m in ("M1", "M2")} | {"drift-M2": {"warned": ["drifts"]}}
+    metrics |= {"AIFT-M9": M1 | {"warned": ["once"]}, "drift-M1": {"warned": ["once"]}}
+    of_m1, of_m2, drift = (f"Warned of while its data were made: {told}" for told in ("AIFT-M1: <b>M1</b>", "AIFT-M2: <b>M2</b>", "drift-M2: drifts"))
+    for model, told in (("M0", []), ("SFT", []), ("M1", []), ("M2", [of_m1]), ("M2P", [of_m1]), ("M3", [of_m1, of_m2, drift])):
+        text = words(model_rendered(model, metrics=metrics))
+        assert ([said for said in (of_m1, of_m2, drift) if said in text], text.count("Warned"), "once" in text) == (told, len(told), False)
+    assert "none of the warnings" not in words(model_rendered("M3", metrics=metrics))
+    none = "made, none of the warnings of warn in params.yaml was given."
+    for model, told in (("M1", ""), ("M2", f"While AIFT(M1) was {none}"), ("M3", f"While AIFT(M1) and AIFT(M2) were {none}")):
+        text = words(model_rendered(model))
+        assert told in text
+        assert (none in text) == bool(told)
+    assert none not in words(model_rendered("M2", metrics={})), "what is not known is not told"
+
+
+def test_a_model_tells_the_source_of_the_seed_data():
+    hub = params_with(split_seed={"source": "hub", "repo": "lab/oa_st", "revision": "fdf72"})
+    for model in ("M0", "M3"):
+        assert "Seed data: lab/oa_st of the Hub at revision fdf72; 5 rows of IFT and 4 of EFT are made of them." in words(model_rendered(model, hub))
+    assert "Seed data: made by the embedded tiny world; 5 rows" in words(model_rendered("M3"))
+
+
+def test_both_cards_say_how_to_cite_what_they_are_of():
+    url = "https://hub/datasets/ann/my_rows"
+    for section, key, title, where in (
+        (rendered(repo="ann/my_rows", url=url), "ann-my_rows", r"{ann/my\_rows}", url),
+        (model_rendered("M2"), "ann-rows-M2", "{ann/rows-M2}", "https://hub/ann/rows-M2"),
+    ):
+        cited = Seen(section).text.partition("@misc")[2]
+        lines = [
+            f"{{{key},",
+            f'  title        = "{title}",',
+            f'  howpublished = "\\url{{{where}}}",',
+            '  note         = "Made by code at git revision ab"',
+            "}",
+        ]
+        assert cited.rstrip() == "\n".join(lines)
+        assert "@article{yuan2024self," in section
+    with pytest.raises(HubError, match="cannot stand in a card's code"):
+        rendered(url="https://hub/`x`")
