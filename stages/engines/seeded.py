@@ -44,7 +44,33 @@ def choose(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     p, tokens = nucleus(probs, top_p) if top_p < 1 else (probs, None)
     cdf = p.double().cumsum(-1)  # float32 loses the tail of a large vocabulary
     at = torch.searchsorted(cdf, (u * cdf[:, -1])[:, None], right=True)
+    at = at.clamp(max=cdf.shape[-1] - 1)  # NaN is beyond the last one, and on a GPU an index out of bounds ends every later call: see Finite
     return at if tokens is None else tokens.gather(-1, at)
+
+
+class Finite(LogitsProcessor):
+    """Records the largest logit of every row and step, which is NaN when one is: one reduction a step, and nothing is read before the batch is over."""
+
+    def __init__(self) -> None:
+        self.largest = list[torch.Tensor]()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.largest.append(scores.amax(-1))
+        return scores
+
+    def read(self) -> list[list[bool]]:
+        """For each row, whether each step chose among numbers."""
+        steps: list[list[bool]] = torch.stack(self.largest, -1).isfinite().tolist()
+        return steps
+
+    @staticmethod
+    def not_so(model: torch.nn.Module) -> str:
+        """What to say of a model that did not choose among numbers, behind its name: why, and what to do."""
+        weights = list(model.parameters())
+        dtype = str(weights[0].dtype).removeprefix("torch.")
+        why = "its weights are finite, its sums are not" if all(w.isfinite().all() for w in weights) else "its weights hold NaN or infinity"
+        wider = f"Set engine.dtype, which is {dtype}, to float32; if that does not help, train" if dtype != "float32" else "Train"
+        return f"gives NaN or infinity where logits should be ({why}). {wider} the model again with a smaller lr, or with dtype float32"
 
 
 class SeededSampling(LogitsProcessor):

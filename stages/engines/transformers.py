@@ -4,32 +4,27 @@ Guarantee: the random numbers of a completion depend on `(seed, request id, n)` 
 padded to, so a text can differ between batches only where two tokens are equal to the last digits; greedy and sampled texts of float32
 models were the same alone, in a batch and in reverse order in every test. Batches are cut from the requests and `engine.chunk`, never from
 the hardware: prompts of like length together, and as many as `chunk` tokens hold, so that little is padding and memory has a bound.
+
+What completions of one prompt share is computed once where the model's cache can be repeated; recurrent and hybrid models read the prompt for each.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Cache,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import AutoModelForCausalLM, Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.utils import logging
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Batching, Completion, Probe, Request, Sampling, completion_seed
 from stages.engines.prompts import ADAPTER, Prompts
-from stages.engines.seeded import SeededSampling
+from stages.engines.seeded import Finite, SeededSampling
 
 
 class _Prompt(NamedTuple):
@@ -89,11 +84,15 @@ class TransformersEngine(Batching):
         self.name, self.seed, self.chunk = model, seed, engine.chunk
         self.prompts = Prompts(model_dir)
         self.tokenizer = self.prompts.tokenizer
+        self.shares = True  # what completions of one prompt have in common; False once a cache turns out not to be repeatable
         self.model = _load(model_dir, getattr(torch, engine.dtype))
-        self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
+        with _memory(f"{model_dir} as {engine.dtype} on {self.device}", "Set engine.dtype to bfloat16, hardware.device to cpu, or use the engine vllm"):
+            self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
         self.max_context, self.end_ids = self.prompts.max_context(engine.max_context), self.prompts.end_ids
         # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
         self.model.generation_config = GenerationConfig()
+        if getattr(self.model, "_is_stateful", False):
+            self._check_states()
         self.pad_id = next(i for i in (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None)
 
     def __enter__(self) -> Self:
@@ -114,8 +113,9 @@ class TransformersEngine(Batching):
         if full:
             yield [Completion(p.id, n, "", "length", 0) for p in full for n in sampling.numbers]
         for batch in self._cut([p for p in prompts if p.room > 0], sampling):
-            written = self._decode(batch, sampling)
-            self.prompt_tokens += sum(len(p.ids) for p in batch)
+            with _memory(*self._needs(batch, sampling)):
+                written = self._decode(batch, sampling)
+            self.prompt_tokens += sum(len(p.ids) for p in batch) * (1 if self.shares else sampling.n)
             self.generated_tokens += sum(c.tokens for c in written)
             yield written
 
@@ -141,9 +141,9 @@ class TransformersEngine(Batching):
         width, steps = max(len(p.ids) for p in chunk), max(p.room for p in chunk)
         ids = torch.tensor([[self.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
         mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
-        cache = self._read_once(ids, mask, sampling.n) if sampling.n > 1 and width > 1 else None
+        cache = self._read_once(ids, mask, sampling.n) if self.shares and sampling.n > 1 and width > 1 else None
         rows = [(p, n) for p in chunk for n in sampling.numbers]
-        processors, stopping = LogitsProcessorList(), StoppingCriteriaList()
+        processors, stopping = LogitsProcessorList([finite := Finite()]), StoppingCriteriaList()
         probed = Probed(self.prompts.pieces(sampling.probe.among)) if sampling.probe else None
         if probed:
             processors.append(probed)
@@ -164,22 +164,71 @@ class TransformersEngine(Batching):
         )
         ended = out[:, width:].tolist()
         said = [self.prompts.completion(p.id, n, ids, p.room, sampling.stop) for (p, n), ids in zip(rows, ended, strict=True)]
+        if bad := [c.id for c, steps in zip(said, finite.read(), strict=True) if not all(steps[: c.tokens + 1])]:
+            raise EngineError(f"{self.prompts.folder} {finite.not_so(self.model)}, first for request {bad[0]!r}. Nothing of this batch is kept")
         if not probed or not sampling.probe:
             return said
         return [c._replace(probs=probed.read(self.prompts, sampling.probe, c, ids, row)) for row, (c, ids) in enumerate(zip(said, ended, strict=True))]
 
-    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache:
-        """Keys and values of each prompt but its last token, repeated n times: what the n completions of a prompt share is computed once."""
+    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache | None:
+        """Keys and values of each prompt but its last token, repeated n times. None when the model's cache cannot be repeated, and `shares` is then false."""
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = self.model.base_model(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True).past_key_values
+        read = self.model.base_model(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True)
+        cache: Cache | None = getattr(read, "past_key_values", None)
+        self.shares = _repeatable(cache)
+        if cache is None or not self.shares:
+            return None
         cache.batch_repeat_interleave(n)
         return cache
+
+    @torch.inference_mode()
+    def _check_states(self) -> None:
+        """Raises EngineError for a recurrent model that cannot be decoded, or takes padding for text, as two prompts show that differ in padding alone."""
+        kind, size = f"{self.prompts.folder} ({self.model.config.model_type})", self.model.get_input_embeddings().num_embeddings
+        ids = torch.tensor([[*range(8), 8, 9], [*range(10, 18), 8, 9]], device=self.device) % size
+        try:
+            one, other = self.model(ids, attention_mask=torch.tensor([[0] * 8 + [1] * 2] * 2, device=self.device)).logits[:, -1].float()
+        except Exception as e:  # dozens of types
+            raise EngineError(f"transformers cannot decode {kind}: {type(e).__name__}: {e}. Use the engine vllm") from None
+        if self.chunk > 1 and (one - other).abs().max() > 0.02 * (one.max() - one.min()):  # the last digits may depend on who is computed with whom
+            raise EngineError(
+                f"transformers takes padding for text in {kind}, so that texts would depend on their neighbours. Use the engine vllm, or set engine.chunk, "
+                f"which is {self.chunk}, to 1: then each prompt is decoded alone and none is padded"
+            )
+
+    def _needs(self, batch: list[_Prompt], sampling: Sampling) -> tuple[str, str]:
+        """What a batch needs memory for, and what to do when there is too little."""
+        longest = max(len(p.ids) + p.room for p in batch)
+        tokens = f"{len(batch) * sampling.n * longest:,} tokens ({len(batch)} prompts x {sampling.n} texts x up to {longest} tokens)"
+        lower = f"engine.chunk, which is {self.chunk}, to less than that (texts of another chunk begin anew)"
+        alone = f"engine.max_context, which is {self.max_context}, or how many texts a prompt gets: engine.chunk, which is {self.chunk}, cannot cut one prompt"
+        return f"a batch of {tokens} on {self.device}", f"What came before is kept. Lower {lower if len(batch) > 1 else alone}"
 
     def _clamp_positions(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """A finished row is padded until its chunk ends, past the last position that a model with learned positions knows."""
         if kwargs.get("position_ids") is not None:
             kwargs["position_ids"] = kwargs["position_ids"].clamp(max=self.max_context - 1)
         return args, kwargs
+
+
+def _repeatable(cache: Any) -> bool:
+    """Whether `batch_repeat_interleave` repeats all that a cache holds. A layer with states beside keys and values has a `reset` of its own; it must have
+    its own way to repeat them too, and not the one that it inherits from a layer of keys and values."""
+    repeat = "batch_repeat_interleave"
+    own = [next((k for k in type(layer).__mro__ if vars(k).keys() & {repeat, "reset"}), object) for layer in getattr(cache, "layers", ())]
+    return hasattr(cache, repeat) and all(repeat in vars(kind) for kind in own)
+
+
+@contextmanager
+def _memory(what: str, remedy: str) -> Iterator[None]:
+    """Turns out of memory into an EngineError: torch has a type for the GPU's allocator only, and words for its libraries' and the CPU's."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        said = next(iter(str(e).strip().splitlines()), type(e).__name__)
+        if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(s in str(e) for s in ("out of memory", "can't allocate memory", "ALLOC_FAILED")):
+            raise EngineError(f"there is no memory for {what}: {said}. {remedy}") from None
+        raise
 
 
 def _load(folder: Path, dtype: torch.dtype) -> Any:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_llama import HARDWARE, build, engine_params
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Probe, Request, Sampling
@@ -30,8 +31,28 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny, tmp_path / "model"))
 
 
+def random_model(folder: Path, tiny: Path, kind: str, **config) -> Path:
+    """A model of another architecture, with the tokenizer of `tiny`."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    torch.manual_seed(0)
+    shape = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "initializer_range": 0.2} | config
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def encode(e: TransformersEngine, prompt) -> list[int]:
     return e.prompts.encode([Request("x", prompt)])[0]
+
+
+def greedy_ids(e: TransformersEngine, prompt: str) -> list[int]:
+    """What the model writes, as tokens."""
+    ids = torch.tensor([encode(e, prompt)])
+    return e.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, pad_token_id=0)[0, ids.shape[1] :].tolist()
+
+
+def end_with(folder: Path, *tokens: int) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, *tokens]}))
 
 
 def test_messages_are_the_template_and_nothing_more(tiny):
@@ -65,11 +86,10 @@ def test_greedy_is_what_generate_says(tiny):
 @pytest.mark.parametrize("n", [1, 3])
 def test_every_end_token_ends_a_text_and_is_not_counted(copy, n):
     plain = engine(copy)
-    prompt = torch.tensor([encode(plain, "Question: Say cat")])
-    ids = plain.model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, pad_token_id=0)[0, prompt.shape[1] :].tolist()
+    ids = greedy_ids(plain, "Question: Say cat")
     third = ids[2]
     assert third not in ids[:2]
-    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, third]}))
+    end_with(copy, third)
     e = engine(copy)
     assert e.end_ids == {2, third}
     done = e.generate([Request("x", "Question: Say cat"), Request("y", "cat " * 20)], GREEDY._replace(n=n))[0]
@@ -94,14 +114,7 @@ def test_the_context_is_at_most_the_models(tiny):
 
 def test_finished_rows_outlive_a_table_of_learned_positions(tmp_path, tiny):
     """GPT-2 has 24 positions here; a long prompt is finished while a short one in its chunk writes on."""
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny)
-    torch.manual_seed(0)
-    shape = {"n_positions": 24, "n_embd": 16, "n_layer": 1, "n_head": 2, "bos_token_id": 1, "eos_token_id": 2}
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    e = engine(tmp_path)
+    e = engine(random_model(tmp_path, tiny, "gpt2", n_positions=24, n_embd=16, n_layer=1, n_head=2))
     short, long = e.generate([Request("short", "cat"), Request("long", "cat" + " cat" * 19)], GREEDY._replace(max_tokens=20))
     assert short.tokens > 4 >= long.tokens
 
@@ -187,3 +200,138 @@ def test_an_unknown_kind_of_model_is_named(copy):
     prompts.folder = copy
     with pytest.raises(ModelError, match="no-such-kind"):
         prompts.max_context(8)
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
+ATTENTION = SMALL | {"intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+DELTA = {"linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
+UNSHARED = {
+    "lfm2": ATTENTION | {"layer_types": ["conv", "full_attention"]},
+    "qwen3_next": ATTENTION | EXPERTS | DELTA | {"head_dim": 16, "layer_types": ["linear_attention", "full_attention"]},
+    "jamba": ATTENTION | {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_dt_rank": 4, "mamba_d_state": 4},
+    # its one kind of layer has keys, values and states, and can repeat the first two
+    "falcon_h1": ATTENTION | {"head_dim": 16, "mamba_d_ssm": 32, "mamba_n_heads": 2, "mamba_d_head": 16, "mamba_d_state": 8},
+    "mamba": SMALL | {"state_size": 4, "time_step_rank": 4},
+}
+
+
+@pytest.mark.parametrize("kind", UNSHARED)
+@pytest.mark.parametrize("sampling", [GREEDY, GREEDY._replace(temperature=1.0, top_p=0.9)], ids=["greedy", "sampled"])
+def test_models_whose_cache_cannot_be_repeated_write_n_texts(tmp_path, tiny, kind, sampling):
+    e = engine(random_model(tmp_path, tiny, kind, **UNSHARED[kind]), chunk=10**6)
+    requests = [Request("x", "Question: Say cat"), Request("y", "cat"), Request("z", "Name three fruits. apple")]
+    single = [c for n in range(3) for c in e.generate(requests, sampling._replace(first=n))]
+    read = e.prompt_tokens
+    together = e.generate(requests, sampling._replace(n=3))
+    assert sorted(together) == sorted(single)
+    assert len({c.text for c in together}) == (3 if sampling.temperature == 0 else 9)
+    assert e.prompt_tokens == 2 * read, "each text reads its prompt"
+
+
+def test_a_cache_that_can_be_repeated_is(tiny):
+    e = engine(tiny)
+    e.generate([Request("x", "Question: Say cat")], GREEDY._replace(n=3))
+    assert e.shares
+    assert e.prompt_tokens == len(encode(e, "Question: Say cat"))
+
+
+def test_a_model_that_takes_padding_for_text_is_refused_where_prompts_are_padded(tmp_path, tiny):
+    folder = random_model(tmp_path, tiny, "rwkv", **SMALL, attention_hidden_size=32, intermediate_size=32)
+    with pytest.raises(EngineError, match=r"padding for text in .*\(rwkv\).*Use the engine vllm, or set engine\.chunk, which is 128, to 1"):
+        engine(folder)
+    e = engine(folder, chunk=1)
+    x, y = Request("x", "Question: Say cat"), Request("y", "cat")
+    assert e.generate([x, y], GREEDY._replace(n=2)) == e.generate([x], GREEDY._replace(n=2)) + e.generate([y], GREEDY._replace(n=2))
+
+
+def test_a_model_that_cannot_be_decoded_is_named(tmp_path, tiny):
+    with pytest.raises(EngineError, match=r"cannot decode .*\(xlstm\): ValueError.*Use the engine vllm"):
+        engine(random_model(tmp_path, tiny, "xlstm", **SMALL, num_heads=2))
+
+
+def no_room_on_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nMore.")
+
+
+def no_room_on_cpu() -> None:
+    torch.empty(2**50, dtype=torch.uint8)
+
+
+def fail_from(e: TransformersEngine, batch: int, fail) -> None:
+    """In the middle of that batch of one text each."""
+    calls = iter(range(10**6))
+    e.model.register_forward_hook(lambda *_: fail() if next(calls) == 8 * batch + 3 else None)
+
+
+@pytest.mark.parametrize(("fail", "said"), [(no_room_on_gpu, r"CUDA out of memory. Tried to allocate 9.00 GiB\."), (no_room_on_cpu, "can't allocate memory")])
+def test_out_of_memory_says_what_needed_it_and_what_to_lower(tiny, fail, said):
+    e = engine(tiny)
+    longest = len(encode(e, "cat " * 20)) + 8
+    e.chunk = 2 * longest
+    fail_from(e, 1, fail)
+    batches = e.batches([Request(i, "cat " * (20 if i > "b" else 1)) for i in "abcd"], GREEDY)
+    assert [c.id for c in next(batches)] == ["a", "b"]
+    needed = rf"batch of {2 * longest} tokens \(2 prompts x 1 texts x up to {longest} tokens\) on cpu: .*{said}"
+    with pytest.raises(EngineError, match=rf"{needed}.*What came before is kept\. Lower engine\.chunk, which is {2 * longest}"):
+        next(batches)
+
+
+def test_out_of_memory_by_one_prompt_is_not_for_the_chunk(tiny):
+    e = engine(tiny)
+    fail_from(e, 0, no_room_on_gpu)
+    with pytest.raises(EngineError, match=r"1 prompts x 1 texts.*Lower engine\.max_context, which is 96, .*engine\.chunk, which is 128, cannot"):
+        e.generate([Request("x", "cat")], GREEDY)
+
+
+def test_weights_that_do_not_fit(tiny, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: no_room_on_gpu())
+    with pytest.raises(EngineError, match=r"no memory for .* as float32 on cpu: CUDA out of memory.*Set engine\.dtype to bfloat16"):
+        engine(tiny)
+
+
+def test_another_error_of_torch_is_no_lack_of_memory(tiny):
+    e = engine(tiny)
+    fail_from(e, 0, lambda: torch.ones(2) + torch.ones(3))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        e.generate([Request("x", "cat")], GREEDY)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, GREEDY._replace(n=2, temperature=1.0), GREEDY._replace(temperature=0.7, top_p=0.9)])
+def test_weights_that_are_no_numbers_write_nothing(tiny, sampling):
+    e = engine(tiny)
+    e.model.model.layers[0].mlp.up_proj.weight.data[3, 5] = torch.nan
+    with pytest.raises(EngineError, match=r"tiny.* gives NaN .*weights hold NaN.*\. Train the model again with a smaller lr.*first for request 'x'"):
+        e.generate([Request("x", "Question: Say cat")], sampling)
+    assert e.generated_tokens == 0
+
+
+def test_sums_that_leave_float16_say_which_dtype_to_set(tiny):
+    params = engine_params("transformers").model_copy(update={"dtype": "float16"})
+    e = TransformersEngine(params, HARDWARE, tiny, model="M1", seed=7)
+    assert e.generate([Request("x", "cat")], GREEDY)
+    e.model.model.layers[0].mlp.down_proj.weight.data[:] = 6e4
+    with pytest.raises(EngineError, match=r"weights are finite, its sums are not.*Set engine\.dtype, which is float16, to float32"):
+        e.generate([Request("x", "cat")], GREEDY)
+
+
+@pytest.mark.parametrize(("broken_from", "seen"), [(2, True), (3, False)])
+def test_only_what_a_text_was_chosen_from_must_be_numbers(copy, broken_from, seen):
+    """A text of two tokens chose three times, the last time its end; what the model says of the padding behind is nobody's. Token 0 is what
+    the largest of NaN is taken for, and an end here, as in some models: the text looks finished."""
+    end_with(copy, 0, greedy_ids(engine(copy), "Question: Say cat")[2])
+    e, requests = engine(copy), [Request("x", "Question: Say cat"), Request("y", "cat " * 20)]
+    before = e.generate(requests, GREEDY)
+    assert (before[0].tokens, before[1].tokens) == (2, 8)
+    steps = iter(range(8))
+
+    def break_x(module: object, inputs: object, output) -> None:
+        if next(steps) >= broken_from:
+            output.logits[0] = torch.nan
+
+    e.model.register_forward_hook(break_x)
+    if seen:
+        with pytest.raises(EngineError, match="first for request 'x'"):
+            e.generate(requests, GREEDY)
+    else:
+        assert e.generate(requests, GREEDY) == before
