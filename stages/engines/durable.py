@@ -96,7 +96,9 @@ class DurableEngine(Batching):
             return
         for numbers, group in gaps(requests, sampling, {(c.id, c.n) for c in kept}):
             part = sampling._replace(first=numbers.start, n=len(numbers))
-            written = self.opened().batches(group, part)
+            inner = self.opened()
+            inner.kept = self.kept  # a server that refuses all that is left has not refused everything
+            written = inner.batches(group, part)
             while True:
                 with self.run.computing():
                     batch = next(written, None)

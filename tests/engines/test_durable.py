@@ -185,14 +185,15 @@ def test_a_servers_refusal_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mo
     class Server(Batching):
         def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
             self.asked_for = [r.id for r in requests]
+            self.kept_before = self.kept
             yield [Completion(r.id, 0, "" if r.id == "long" else "Yes.", "length", 0 if r.id == "long" else 2) for r in requests]
 
     server = Server()
-    for asked_for in (["long", "short"], ["long"]):
+    for asked_for, kept in ((["long", "short"], 0), (["long"], 1)):
         run = Stage(tmp_path / "finished.sqlite")
         with DurableEngine(lambda: nullcontext(server), engine_params("openai"), tmp_path, model="M1", seed=7, run=run) as durable:
             durable.generate([Request("long", "x"), Request("short", "y")], GREEDY._replace(n=1))
-        assert server.asked_for == asked_for
+        assert (server.asked_for, server.kept_before) == (asked_for, kept)
 
 
 def test_what_decides_an_engines_texts_is_all_its_own_code() -> None:
