@@ -1,17 +1,20 @@
 """Texts from a server that speaks OpenAI's API: `vllm serve`, llama.cpp, a hosted one. Messages go to /chat/completions, strings to /completions.
 
-Its address is in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY; neither a key nor a password in the address is ever shown or kept. A busy,
-broken or silent server is asked again (`Server.attempts`), a refusal is final.
+Its address is in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY; neither a key nor a password or a query in the address is ever shown or
+kept, in messages and in log records of the HTTP client. A key is sent instead of a password, since both have the same header. A busy, broken or silent
+server is asked again (`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips), a refusal is final.
 
 Guarantee: completion n of a request is asked for with the seed of `(seed, request id)` plus n, since vLLM gives number i of one call its seed plus i.
 What a seed is worth is up to the server: vLLM draws the same random numbers for it, while floating-point sums depend on what else it is asked; others
 promise less, or nothing. Dtype and context are the server's own, too: a prompt that it has no room for gets no text (some refuse one that leaves less room
-than `max_tokens`), nor does one that a hosted filter refuses. What a resumed call asks for is asked in other company. Models that reason first and take
-no temperature or `max_tokens` are refused by their servers, and we say so.
+than `max_tokens`), nor does one that a hosted filter refuses. That is a fate of single prompts: where all that a call has would be no text at all, it
+fails. What a resumed call asks for is asked in other company. Models that reason first and take no temperature or `max_tokens` are refused by their
+servers, and we say so.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
+from anyio import fail_after
 from anyio.from_thread import start_blocking_portal
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_combine, wait_exponential_jitter
@@ -30,7 +34,7 @@ from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError
 from stages.console.text import for_terminal, plain
 from stages.engines.base import Batching, Completion, Request, Sampling, request_seed
-from stages.engines.server import BadAnswer, read_answer, server_address, server_identity, special_tokens
+from stages.engines.server import BadAnswer, Secrets, read_answer, server_address, server_identity, special_tokens
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
 """Pauses between tries double from the first to the longest, and are longer where the server says so (Retry-After)."""
@@ -38,6 +42,10 @@ LIKELY = 20
 """Tokens in one place whose probabilities a server tells, at most."""
 NO_TEXT = re.compile(r"context[ _](length|size|window)|maximum model length|too many tokens|content_(filter|policy_violation)", re.IGNORECASE)
 """A refusal that is the prompt's fate and would come again: it fills the context, or a hosted filter will not have it."""
+READ = 100_000
+"""Letters of a server's words that are looked through for secrets; far fewer are shown."""
+LOGGERS = [*(f"httpx{v}" for v in ("", "2")), *(f"httpcore{v}.{of}" for v in ("", "2") for of in ("connection", "http11", "http2", "proxy", "socks"))]
+"""Of the HTTP client, whose records hold addresses with their query, and headers."""
 
 
 class OpenAIEngine(Batching):
@@ -49,16 +57,22 @@ class OpenAIEngine(Batching):
         self.key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not (self.key.isascii() and self.key.isprintable()):
             raise EngineError("OPENAI_API_KEY holds a letter that is not ASCII, or a line break: no server can be sent it. Copy the key again and export it")
+        self.secrets = Secrets(self.key, self.address)
+        self.refusal = ""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            for name in LOGGERS:
+                logging.getLogger(name).addFilter(self.secrets)
+                stack.callback(logging.getLogger(name).removeFilter, self.secrets)
             # in a thread of its own: what Ctrl-C raises inside a callback of an event loop would be lost
             self.portal = stack.enter_context(start_blocking_portal())
             stack.callback(self.portal.call, self.portal.stop, True)
             self.client = AsyncOpenAI(
-                base_url=self.address._replace(query="", fragment="").geturl(),
+                base_url=self.address._replace(netloc=self.address.netloc.rpartition("@")[2], query="", fragment="").geturl(),
                 default_query=dict(parse_qsl(self.address.query)),
                 api_key=self.key or "none",
+                default_headers={"Authorization": f"Basic {self.secrets.login}"} if self.secrets.login and not self.key else None,
                 timeout=self.server.timeout_s,
                 max_retries=0,
             )
@@ -71,10 +85,12 @@ class OpenAIEngine(Batching):
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """What has finished since the last time, with `Server.at_once` requests on their way. Raises EngineError when the server refuses a request or
-        stays away: then no more are sent, and those on their way, which are paid for, are waited for and given first."""
+        stays away: then no more are sent, and those on their way, which are paid for, are waited for and given first. So it does when not one of several
+        prompts gets a text, because they are refused, and nothing of this call was `kept` from before."""
         waiting = iter(requests)
         under_way: set[Future[list[Completion]]] = set()
         failed: BaseException | None = None
+        some, self.refusal = bool(self.kept) or len(requests) == 1, ""
         try:
             while True:
                 if not failed:
@@ -84,6 +100,7 @@ class OpenAIEngine(Batching):
                 done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 failed = failed or next((e for future in done if (e := future.exception())), None)
                 finished = [completion for future in done if not future.exception() for completion in future.result()]
+                some = some or any(c.text or c.tokens or c.finish_reason == "stop" for c in finished)
                 if finished:
                     yield finished
         finally:
@@ -91,6 +108,11 @@ class OpenAIEngine(Batching):
                 future.cancel()
         if failed:
             raise failed
+        if self.refusal and not some:
+            raise EngineError(
+                f"{self.identity['url']} has no text for any of {len(requests):,} prompts; it refuses with {self.refusal}. If they are too long, start the "
+                "server with a greater context (vLLM: --max-model-len, llama.cpp: --ctx-size), or ask for less: shorter prompts, a lower max_tokens"
+            )
 
     def cost(self) -> str:
         """US dollars for what the server counted; nothing where a price is not known."""
@@ -115,13 +137,15 @@ class OpenAIEngine(Batching):
         )
         try:
             said: list[Completion] = await retrying(self._try, request, sampling)
-        except (APIError, BadAnswer) as e:
+        except (APIError, BadAnswer, TimeoutError) as e:
             if isinstance(e, APIStatusError) and e.status_code in (400, 413, 422) and NO_TEXT.search(f"{e.code} {e.type} {_words(e)[:300]}"):
+                self.refusal = f"{e.status_code}: {self._readable(_words(e))}"
                 return [Completion(request.id, n, "", "length", 0) for n in sampling.numbers]
             raise self._explained(e, request, sampling) from None
         return said
 
     async def _try(self, request: Request, sampling: Sampling) -> list[Completion]:
+        create: Any = self.client.completions.with_raw_response.create
         body: dict[str, Any] = {
             "model": self.identity["model"],
             "temperature": sampling.temperature,
@@ -135,24 +159,27 @@ class OpenAIEngine(Batching):
             body["stop"] = list(sampling.stop)
         if isinstance(request.prompt, str):
             body |= {"prompt": plain(request.prompt, self.special)} | ({"logprobs": LIKELY} if sampling.probe else {})
-            raw = await self.client.completions.with_raw_response.create(**body)
         else:
             body["messages"] = [{**message, "content": plain(message["content"], self.special)} for message in request.prompt]
             body |= {"logprobs": True, "top_logprobs": LIKELY} if sampling.probe else {}
-            raw = await self.client.chat.completions.with_raw_response.create(**body)
+            create = self.client.chat.completions.with_raw_response.create
+        with fail_after(self.server.timeout_s):  # the client's own limit is for each read
+            raw = await create(**body)
         answer = read_answer(raw.content, request.id, sampling)
         self.prompt_tokens += answer.prompt_tokens
         self.generated_tokens += answer.generated_tokens
         return answer.completions
 
-    def _explained(self, e: APIError | BadAnswer, request: Request, sampling: Sampling) -> EngineError:
+    def _explained(self, e: APIError | BadAnswer | TimeoutError, request: Request, sampling: Sampling) -> EngineError:
         """In words for a person: what was seen, where, what to do."""
         where = f"{self.identity['url']}, asked for {request.id!r},"
         tries = f"{self.server.attempts} times. What came before is kept: when the server is well, the same command goes on"
         if isinstance(e, BadAnswer):
             return EngineError(f"{where} gave an answer that cannot be read, {tries}. {self._readable(str(e))}")
-        if isinstance(e, APITimeoutError):
-            return EngineError(f"{where} said nothing for {self.server.timeout_s:g} s, {tries}. Else raise hardware.server.timeout_s, or lower at_once there")
+        if isinstance(e, (APITimeoutError, TimeoutError)):
+            return EngineError(
+                f"{where} gave no whole answer in {self.server.timeout_s:g} s, {tries}. Else raise hardware.server.timeout_s, or lower at_once there"
+            )
         if not isinstance(e, APIStatusError):
             return EngineError(f"{where} cannot be reached ({self._readable(str(e.__cause__ or e))}), {tries}. Does it run? Is OPENAI_BASE_URL its address?")
         said = f"{e.status_code}: {self._readable(_words(e))}"
@@ -160,6 +187,8 @@ class OpenAIEngine(Batching):
             return EngineError(f"{where} answered {said}, {tries}. Else raise hardware.server.attempts, or lower at_once there")
         if sampling.probe and "logprob" in said:
             hint = ". judge_candidates.score: expected needs a server that tells logprobs: ask another, or set it to sampled"
+        elif e.status_code in (401, 403) and self.key and self.secrets.login:
+            hint = ". It was sent OPENAI_API_KEY, not the password in OPENAI_BASE_URL. If that is what it wants, type: unset OPENAI_API_KEY"
         elif e.status_code in (401, 403):
             hint = ". Type: export OPENAI_API_KEY=, with a key that may ask for this model"
         elif e.status_code == 404:
@@ -170,9 +199,7 @@ class OpenAIEngine(Batching):
 
     def _readable(self, text: str) -> str:
         """A server's words, without the secrets that it may repeat."""
-        for secret in (self.key, self.address.password):
-            text = text.replace(secret, "[secret]") if secret else text
-        return for_terminal(text[:300]).rstrip(".")
+        return for_terminal(self.secrets.hide(text[:READ])[:300]).rstrip(".")
 
 
 def _words(e: APIStatusError) -> str:
@@ -185,7 +212,7 @@ def _may_pass(e: BaseException) -> bool:
     """Whether another try may go better. 409: something else was at work on it."""
     if isinstance(e, APIStatusError):
         return (e.status_code in (408, 409, 429) or e.status_code >= 500) and "insufficient_quota" not in (e.code, e.type)
-    return isinstance(e, (APIConnectionError, BadAnswer))
+    return isinstance(e, (APIConnectionError, BadAnswer, TimeoutError))
 
 
 def _retry_after(state: RetryCallState) -> float:

@@ -1,9 +1,12 @@
 """A server that speaks OpenAI's API, seen from outside: its address, its model, what its answers say. Answers are untrusted, and servers differ in what
-the API leaves open. The asking is in `openai.py`; this costs no client."""
+the API leaves open, and may repeat what is secret. The asking is in `openai.py`; this costs no client."""
 
 from __future__ import annotations
 
+import base64
+import html
 import json
+import logging
 import math
 import os
 import re
@@ -12,13 +15,15 @@ from itertools import accumulate
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Completion, Sampling
 from stages.engines.probing import read_probe
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
+SHORT = 4
+"""A secret of fewer letters is hidden only where it stands alone: it is a part of other words."""
 
 
 class BadAnswer(Exception):
@@ -36,6 +41,27 @@ class Step(NamedTuple):
 
     start: int
     likely: dict[str, float]
+
+
+class Secrets(logging.Filter):
+    """What must not be shown: the key, user and password of the address together (`login`, in base64), its password (its user, where it has no password)
+    and the values of its query. As a filter of a logger, it hides them in the records."""
+
+    def __init__(self, key: str, address: SplitResult) -> None:
+        super().__init__()
+        user, password = unquote(address.username or ""), unquote(address.password or "")
+        login = f"{user}:{password}".encode() if user or password else b""
+        self.login = base64.b64encode(login).decode()
+        coded = [self.login, base64.urlsafe_b64encode(login).decode()]
+        secrets = {key, password or user, *coded, *(code.rstrip("=") for code in coded), *(value for _, value in parse_qsl(address.query))} - {""}
+        self.pattern = re.compile("|".join(map(_spelt, sorted(secrets, key=len, reverse=True))) or "(?!)")
+
+    def hide(self, text: str) -> str:
+        return self.pattern.sub("[secret]", text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self.hide(record.getMessage()), ()
+        return True
 
 
 def server_address() -> SplitResult:
@@ -173,3 +199,28 @@ def _count(tokens: Any) -> int:
     if not (isinstance(tokens, int) and 0 <= tokens < 2**31):
         raise ValueError(f"{tokens!r} is no number of tokens")
     return tokens
+
+
+def _spelt(secret: str) -> str:
+    """A pattern of a secret, also as it stands in a URL, in JSON, in Python or in HTML, which differ in what is neither a letter nor a digit of ASCII."""
+    pattern = "".join(map(_spelt_piece, re.findall(r"[0-9A-Za-z]+|\\+|.", secret, re.DOTALL)))
+    return rf"(?<!\w){pattern}(?!\w)" if len(secret) < SHORT else pattern
+
+
+def _spelt_piece(c: str) -> str:
+    """Letters and digits, backslashes (together, since each may be escaped: apart, they would match in too many ways), or anything else alone."""
+    if c.isascii() and c.isalnum():
+        return c
+    if c[0] == "\\":
+        return rf"(?i:\\{{{len(c)},{4 * len(c)}}}|(?:%(?:25)?5c){{{len(c)}}})"
+    octets, units = c.encode(errors="surrogatepass"), c.encode("utf-16-be", "surrogatepass").hex()
+    ways = [
+        "".join(f"%(?:25)?{octet:02x}" for octet in octets),
+        "".join(rf"\\{{1,3}}u{units[i : i + 4]}" for i in range(0, len(units), 4)),
+        "".join(rf"\\{{1,3}}x{octet:02x}" for octet in octets),
+        f"&#(?:0*{ord(c)}|x0*{ord(c):x});",
+        rf"\\{{0,3}}{re.escape(c)}",
+        *([re.escape(html.escape(c))] if html.escape(c) != c else []),  # two ways that match the same would be tried in every combination
+        *(["[+]"] if c == " " else []),
+    ]
+    return f"(?i:{'|'.join(ways)})"

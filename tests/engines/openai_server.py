@@ -26,7 +26,7 @@ class Fault(NamedTuple):
     """How `times` requests are answered, after `skip` that are answered well."""
 
     status: int = 0
-    """Instead of the model's answer: this status, with `headers` and `text`, in which {authorization} becomes what the client sent."""
+    """Instead of the model's answer: this status, with `headers` and `text`, in which {authorization} and {path} become what the client sent."""
     headers: tuple[tuple[str, str], ...] = ()
     text: str = ""
     half: bool = False
@@ -35,6 +35,8 @@ class Fault(NamedTuple):
     """The connection drops without an answer."""
     delay: float = 0.0
     """Seconds before the answer."""
+    drip: float = 0.0
+    """Seconds between one byte of the text and the next."""
     only_one: bool = False
     """`n` is not listened to."""
     skip: int = 0
@@ -54,8 +56,12 @@ class Server(NamedTuple):
         self._call("PUT", model, json.dumps(fault._asdict()).encode())
 
     def asked(self, model: str) -> list[dict[str, Any]]:
-        """Bodies of the requests, in the order they came, each with its `path` and the time it came, `at`."""
+        """Bodies of the requests, in the order they came, each with its `path`, its `authorization` and the time it came, `at`."""
         return self._call("GET", model)["asked"]
+
+    def here(self, model: str) -> int:
+        """Requests that are there now."""
+        return self._call("GET", model)["here"]
 
     def peak(self, model: str) -> int:
         """Requests that were there at the same time."""
@@ -170,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with LOCK:
             world = WORLDS[self.path]
-            known = json.dumps({"asked": world.asked, "peak": world.peak})
+            known = json.dumps({"asked": world.asked, "here": world.here, "peak": world.peak})
         self.send(200, known.encode())
 
     def do_POST(self) -> None:
@@ -178,12 +184,12 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             world = WORLDS[f"/models/{body['model']}"]
             fault, nth = world.fault, len(world.asked)
-            world.asked.append({"path": self.path, "at": time.monotonic(), **body})
+            world.asked.append({"path": self.path, "authorization": self.headers["Authorization"], "at": time.monotonic(), **body})
             world.here += 1
             world.peak = max(world.peak, world.here)
         try:
             self.respond(body, fault if fault.skip <= nth < fault.skip + fault.times else Fault())
-        except BrokenPipeError:  # the client did not wait
+        except ConnectionError:  # the client did not wait
             self.close_connection = True
         finally:
             with LOCK:
@@ -194,8 +200,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault.drop:
             self.close_connection = True
         elif fault.status:
-            text = fault.text.replace("{authorization}", self.headers["Authorization"])
-            self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half)
+            text = fault.text.replace("{authorization}", self.headers["Authorization"]).replace("{path}", self.path)
+            self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half, drip=fault.drip)
         else:
             status, answer = self.model.answer({**body, "n": 1} if fault.only_one else body)
             self.send(status, json.dumps(answer).encode())
@@ -203,12 +209,14 @@ class Handler(BaseHTTPRequestHandler):
     def read(self) -> dict[str, Any]:
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def send(self, status: int, text: bytes, headers: dict[str, str] | None = None, half: bool = False) -> None:
+    def send(self, status: int, text: bytes, headers: dict[str, str] | None = None, half: bool = False, drip: float = 0.0) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(text[: len(text) // 2] if half else text)
+        for piece in (text[i : i + 1] for i in range(len(text))) if drip else [text[: len(text) // 2] if half else text]:
+            self.wfile.write(piece)
+            time.sleep(drip)
         self.close_connection = self.close_connection or half
 
 

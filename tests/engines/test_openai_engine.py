@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import itertools
 import json
 import logging
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,10 +21,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
 from conftest import Stage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_server import Fault, Server, serving
 from safetensors.torch import load_file, save_file
@@ -36,7 +40,7 @@ from stages.console.errors import EngineError, ModelError
 from stages.engines import openai
 from stages.engines.base import Completion, Probe, Request, Sampling, frame, open_engine, request_seed
 from stages.engines.openai import OpenAIEngine
-from stages.engines.server import read_answer, server_identity, share_out
+from stages.engines.server import Secrets, read_answer, server_identity, share_out
 from stages.engines.transformers import TransformersEngine
 
 ONE, SOME = [Request("one", user("Say cat"))], REQUESTS[:5]
@@ -277,8 +281,46 @@ def test_silence_is_a_fault(client, server):
     engine = client(said("late", delay=3.0, times=1), timeout_s=1.5)
     assert engine.generate(ONE, GREEDY)
     assert len(server.asked(engine.name)) == 2
-    with pytest.raises(EngineError, match=r"nothing for 0\.2 s.*timeout_s"):
+    with pytest.raises(EngineError, match=r"no whole answer in 0\.2 s.*timeout_s"):
         client(said("late", delay=0.5), timeout_s=0.2, attempts=2).generate(ONE, GREEDY)
+
+
+def gone(server: Server, engine: OpenAIEngine) -> bool:
+    """Whether the server meets nobody there any more, soon."""
+    until = time.monotonic() + 2
+    while there := server.here(engine.name):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.02)
+    return not there
+
+
+@pytest.mark.parametrize("fault", [said("drop by drop", drip=0.1), refused(400, "drop by drop")._replace(drip=0.1)], ids=["answer", "refusal"])
+def test_an_answer_that_drips_is_silence(client, server, fault):
+    """No read takes long, the whole would take more than 3 s."""
+    engine = client(fault._replace(times=1), timeout_s=1.5)
+    assert engine.generate(ONE, GREEDY)[0].text
+    assert len(server.asked(engine.name)) == 2
+    assert gone(server, engine), "the connection of the try that was given up is closed"
+    engine, started = client(fault, timeout_s=0.3, attempts=2), time.monotonic()
+    with pytest.raises(EngineError, match=r"no whole answer in 0\.3 s, 2 times.*timeout_s"):
+        engine.generate(ONE, GREEDY)
+    assert time.monotonic() - started < 3
+    assert len(server.asked(engine.name)) == 2
+    assert gone(server, engine)
+
+
+def test_an_engine_is_left_while_an_answer_drips(client, server, tmp_path):
+    name = next(names)
+    server.behave(name, said("drop by drop" * 10, drip=0.1, skip=1))
+    with open_engine(engine_params("openai"), hardware(at_once=3), tmp_path, model=name, seed=7) as engine:
+        next(engine.batches(MANY, SAMPLED))
+        until = time.monotonic() + 5
+        while not server.here(name) and time.monotonic() < until:
+            time.sleep(0.02)
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+    assert gone(server, engine)
 
 
 REFUSALS = {
@@ -337,6 +379,46 @@ def test_a_prompt_that_is_too_long_is_counted_beside_those_that_fit(client):
     assert done["full", 2] == Completion("full", 2, "", "length", 0)
     assert done["one", 2].tokens
     assert engine.no_room == 1
+
+
+REFUSED = refused(400, f"This model's maximum context length is 16 tokens, said to {{authorization}} {'x' * 400}")
+
+
+@pytest.mark.parametrize("sampling", [SAMPLED, GREEDY])
+def test_a_call_that_would_end_with_no_text_fails(client, server, monkeypatch, sampling):
+    """The server's settings are the cause, most likely: what it said, and what to do."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    engine, given = client(REFUSED), []
+    with pytest.raises(EngineError, match=r"any of 12 prompts.*400: This model's maximum context length is 16 tokens.*--max-model-len.*shorter") as caught:
+        for batch in engine.batches(MANY, sampling):
+            given += batch
+    assert sorted(given) == sorted(Completion(r.id, n, "", "length", 0) for r in MANY for n in sampling.numbers), "each is a fate all the same"
+    assert len(server.asked(engine.name)) == len(MANY)
+    assert KEY[:12] not in str(caught.value)
+    with pytest.raises(EngineError, match="any of 2 prompts"):
+        engine.generate(MANY[:2], sampling)
+
+
+@pytest.mark.parametrize("fault", [REFUSED._replace(skip=1), REFUSED._replace(times=11)], ids=["first", "last"])
+def test_one_text_is_enough(client, fault):
+    engine = client(fault, at_once=1)
+    assert sum(bool(c.text) for c in engine.generate(MANY, SAMPLED)) == SAMPLED.n
+    assert engine.no_room == len(MANY) - 1
+
+
+def test_what_is_left_of_a_call_may_all_be_refused(client):
+    """The others were `kept` from before: else a stage with two prompts that are too long could not be resumed."""
+    engine = client(REFUSED)
+    engine.kept = 10
+    assert not any(c.text for c in engine.generate(MANY[:2], SAMPLED))
+
+
+def test_empty_texts_are_no_refusals(client, server):
+    engine = client(REFUSED)
+    with pytest.raises(EngineError):
+        engine.generate(MANY, GREEDY)
+    server.behave(engine.name, said(None, tokens=0, finish="length"))
+    assert not any(c.text for c in engine.generate(MANY, GREEDY)), "no refusal of the call before counts"
 
 
 def test_no_server(client, monkeypatch):
@@ -485,15 +567,114 @@ def test_the_key_is_sent_and_never_seen(client, server, tmp_path, monkeypatch, c
     assert KEY[:12] not in captured.out + captured.err + caplog.text
 
 
+LOGIN = base64.b64encode(b"anna:hunter22").decode()
+
+
 def test_an_address_may_hold_a_password_and_a_query(client, server, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url.replace('//', '//anna:hunter22@')}/?tenant=blue42")
-    engine = client(refused(401, "{authorization} hunter22"))
+    engine = client(refused(401, "anna: {authorization} hunter22 {path}"))
     assert engine.identity == {"url": server.url, "model": engine.name} == server_identity(tmp_path, engine.name)
-    with pytest.raises(EngineError, match="Basic YW5uYTpodW50ZXIyMg==") as caught:
+    with pytest.raises(EngineError) as caught:
         engine.generate(ONE, GREEDY)
-    assert "hunter22" not in str(caught.value)
-    assert "blue42" not in str(caught.value)
-    assert server.asked(engine.name)[0]["path"] == "/v1/chat/completions?tenant=blue42"
+    assert "401: anna: Basic [secret] [secret] /v1/chat/completions?tenant=[secret]. " in str(caught.value)
+    (asked,) = server.asked(engine.name)
+    assert (asked["path"], asked["authorization"]) == ("/v1/chat/completions?tenant=blue42", f"Basic {LOGIN}")
+
+
+def test_a_key_goes_before_a_password(client, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", "//anna:hunter22@"))
+    engine = client(refused(401, f"{{authorization}} {LOGIN}"))
+    with pytest.raises(EngineError, match=r"401: Bearer \[secret\] \[secret\].*unset OPENAI_API_KEY$"):
+        engine.generate(ONE, GREEDY)
+    assert server.asked(engine.name)[0]["authorization"] == f"Bearer {KEY}"
+
+
+PASSWORD, VALUE = "p@ss w/ö:'\"<%25>", "Äpfel+&=/42"
+"""Each is spelt differently in an address, in JSON, in Python and in HTML."""
+SPELLINGS = {
+    "as it is": str,
+    "address": lambda text: quote(text, safe=""),
+    "small": lambda text: re.sub("%..", lambda coded: coded[0].lower(), quote(text, safe="")),
+    "form": quote_plus,
+    "path": quote,
+    "twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "json": lambda text: json.dumps(text)[1:-1],
+    "json in json": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
+    "json of letters": lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("/", r"\/"),
+    "python": lambda text: repr(text)[1:-1],
+    "bytes": lambda text: repr(text.encode())[2:-1],
+    "html": html.escape,
+}
+
+
+def address_with_secrets(server: Server, version: int) -> str:
+    login = f"anna:{quote(PASSWORD, safe='')}"
+    return f"{server.url.replace('//', f'//{login}@')}?version={version}&api-key={quote(VALUE, safe='')}"
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+def test_a_secret_is_known_in_every_spelling(client, server, monkeypatch, spelling):
+    monkeypatch.setenv("OPENAI_BASE_URL", address_with_secrets(server, version=1))
+    login = base64.b64encode(f"anna:{PASSWORD}".encode()).decode()
+    echoed = f"1 of 21: <{spelling(PASSWORD)}|{spelling(VALUE)}|{spelling(login)}|{login.rstrip('=')}|{{authorization}}|{{path}}>"
+    hidden = "of 21: <[secret]|[secret]|[secret]|[secret]|Basic [secret]|/v1/chat/completions?version=[secret]&api-key=[secret]>"
+    for fault in (refused(401, echoed), Fault(status=503, text=echoed), Fault(status=200, text=echoed)):
+        engine = client(fault, attempts=1)
+        with pytest.raises(EngineError) as caught:
+            engine.generate(ONE, GREEDY)
+        assert hidden in str(caught.value)
+        assert "[secret] of 21" in str(caught.value)
+    assert server.asked(engine.name)[0]["authorization"] == f"Basic {login}"
+
+
+@settings(deadline=None)
+@given(st.text(st.characters().filter(str.isprintable), min_size=4), st.sampled_from(sorted(SPELLINGS)))
+def test_any_password_is_hidden(password, spelling):
+    secrets = Secrets("", urlsplit(f"http://u:{quote(password, safe='')}@h"))
+    assert secrets.hide(f"\0{SPELLINGS[spelling](password)}\0{secrets.login}\0") == "\0[secret]\0[secret]\0"
+
+
+def test_a_hostile_answer_is_soon_read():
+    """Patterns of what repeats itself must not match in very many ways."""
+    secrets = Secrets("a_-" * 300, urlsplit(f"http://u:{quote(chr(92) * 20 + 'x', safe='')}@h?a={quote('%25%25& ' * 9 + 'x', safe='')}"))
+    started = time.monotonic()
+    for text in ("\\", "a_-", "%5C", "%25", "%2525", "&amp;+", "&", " ", "\\u00"):
+        secrets.hide((text * openai.READ)[: openai.READ])
+    assert time.monotonic() - started < 30
+
+
+def test_a_user_without_a_password_is_the_secret():
+    secrets = Secrets("", urlsplit("http://tok-en:@h/v1"))
+    assert secrets.hide("no tok-en, no EMPTY") == "no [secret], no EMPTY"
+    assert Secrets("EMPTY", urlsplit("http://h/v1")).hide("EMPTY: empty is no key") == "[secret]: empty is no key"
+    assert Secrets("", urlsplit("http://h/v1")).hide("as it is") == "as it is"
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+def test_logs_hold_no_secret(client, server, tmp_path, monkeypatch, caplog, level):
+    """Our HTTP client logs whole addresses."""
+    monkeypatch.setenv("OPENAI_BASE_URL", address_with_secrets(server, version=2))
+    caplog.set_level(level)
+    name = next(names)
+    server.behave(
+        name, Fault(status=400, headers=(("X-You-Sent", "{path}"), ("X-Key", "hunter"), ("X-Api-Key", quote(VALUE, safe=""))), text="{authorization} {path}")
+    )
+    with pytest.raises(EngineError), open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7) as engine:
+        engine.generate(ONE, GREEDY)
+    assert f'HTTP Request: POST {server.url}/chat/completions?version=[secret]&api-key=[secret] "HTTP/1.1 400' in caplog.text
+    seen = caplog.text + "".join(map(repr, caplog.records))
+    for secret in ("p@ss", "p%40ss", "fel", base64.b64encode(b"anna:p@ss").decode()[:10]):
+        assert secret not in seen
+    assert not any(logging.getLogger(logger).filters for logger in openai.LOGGERS), "nobody else's records are touched"
+    assert ("X-Api-Key" in caplog.text) == (level == logging.DEBUG)
+
+
+def test_what_is_logged_there_are_records_of():
+    """Another name, and secrets would be seen."""
+    ours = {name for name in logging.root.manager.loggerDict if name in ("httpx", "httpx2") or name.startswith(("httpcore.", "httpcore2."))}
+    assert "httpx2" in ours
+    assert ours <= set(openai.LOGGERS)
 
 
 @pytest.mark.parametrize("url", [None, "", "localhost:8000/v1", "http://", "ftp://x/v1", "http://x:port/v1", "http://x y/v1", "http://[::1/v1"])
