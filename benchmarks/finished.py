@@ -1,6 +1,6 @@
 """Durable work: what keeping a million completions costs, and how long it takes to find that everything is done.
 
-    python -m benchmarks.finished [--completions 1000000] [--folder DIR]
+    python -m benchmarks.finished [--completions 1000000] [--n 4] [--folder DIR]
 
 The texts are those of the scripted engine. The last figure is the share that keeping would take of a run that generates 10,000 tokens a second.
 """
@@ -24,7 +24,6 @@ from stages.config.params import load_params
 from stages.engines.base import Request, Sampling, open_engine
 from stages.engines.finished import Finished
 
-N = 4
 TOKENS_PER_S = 10_000
 PARAMS = load_params(Path(__file__).parents[1] / "stages/config/profiles", "scripted.yaml")
 
@@ -49,17 +48,19 @@ class Stage:
 
 
 def main(
-    completions: Annotated[int, typer.Option()] = 1_000_000, folder: Annotated[Path | None, typer.Option(help="on the disk to be measured")] = None
+    completions: Annotated[int, typer.Option()] = 1_000_000,
+    n: Annotated[int, typer.Option(help="completions of a request, which are one row")] = 4,
+    folder: Annotated[Path | None, typer.Option(help="on the disk to be measured")] = None,
 ) -> None:
     """Generate and keep, ask again in another process, read with the database alone."""
     place: AbstractContextManager[str] = nullcontext(str(folder)) if folder else TemporaryDirectory()
     with place as name:
         stage = Stage(Path(name))
-        first, tokens = timed(lambda: generate(stage, completions))
+        first, tokens = timed(lambda: generate(stage, completions, n))
         keeping, generating = first - stage.generating, stage.generating
         with get_context("spawn").Pool(1) as another:  # as a stage is that goes on: a process of its own
             another.apply(len, ([],))
-            again, _ = timed(lambda: another.apply(generate, (Stage(Path(name)), completions)))
+            again, _ = timed(lambda: another.apply(generate, (Stage(Path(name)), completions, n)))
         with Finished(stage.finished) as finished:
             keys = [key for (key,) in finished.connection.execute("SELECT key FROM finished")] if finished.connection else []
             reading, found = timed(lambda: len(finished.find(keys)))
@@ -75,15 +76,17 @@ def main(
     console = Console()
     console.print(shown)
     share = keeping / (tokens / TOKENS_PER_S)
-    console.print(f"{found:,} completions, {tokens:,} tokens, {size / 1e6:.0f} MB; at {TOKENS_PER_S:,} tokens/s keeping would take {share:.2%} of the time")
+    console.print(
+        f"{completions:,} completions in {found:,} rows, {tokens:,} tokens, {size / 1e6:.0f} MB; at {TOKENS_PER_S:,} tokens/s keeping would take {share:.2%} of the time"
+    )
     console.print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB")
 
 
-def generate(stage: Stage, completions: int) -> int:
+def generate(stage: Stage, completions: int, n: int) -> int:
     """Tokens of all texts, kept or not."""
-    requests = [Request(f"r{i}", [{"role": "user", "content": f"What is {i} good for? Answer in some sentences, please."}]) for i in range(completions // N)]
+    requests = [Request(f"r{i}", [{"role": "user", "content": f"What is {i} good for? Answer in some sentences, please."}]) for i in range(completions // n)]
     with open_engine(PARAMS.engine, PARAMS.hardware, Path(), model="M1", seed=1, run=stage) as engine:
-        return sum(c.tokens for c in engine.generate(requests, Sampling(N, 0.7, 0.9, 200)))
+        return sum(c.tokens for c in engine.generate(requests, Sampling(n, 0.7, 0.9, 200)))
 
 
 def timed(work: Callable[[], int]) -> tuple[float, int]:

@@ -30,6 +30,7 @@ class Server(Section):
     at_once: Count
     """Requests on their way at a time."""
     timeout_s: Positive
+    """Longest wait for a whole answer."""
     attempts: Count
     """Tries of one request when the server is busy, broken or silent, with growing pauses between them."""
     usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None

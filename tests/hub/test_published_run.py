@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,10 @@ for config in ("ift", "eft", "aift_m1"):
     for split, rows in load_dataset(repo, config, revision=revision).items():
         rows.to_parquet(f"{folder}/{config}.{split}.parquet")
 """
+
+
+TRY = 'messages = to_messages(aift_m1["train"][0])'
+SHOW = 'print(messages, ift.rename_columns({"instruction": "prompt", "response": "completion"})["train"][0])'
 
 
 @pytest.mark.slow
@@ -59,6 +64,9 @@ def test_a_run_is_pushed_published_read_and_trained_on(tmp_path):
         for table, model, name in ((IFT_TRAIN, None, "ift.train"), (IFT_VALID, None, "ift.valid"), (EFT, None, "eft.train"), (PAIRS, "M1", "aift_m1.train")):
             assert pl.read_parquet(tmp_path / f"{name}.parquet").equals(read(table, space.path, model)), name
         srlm("verify")
+        for repo, lines in (("ann/run", (TRY, SHOW)), ("ann/run-M2", ())):
+            text = hub.files("dataset" if lines else "model", repo)["README.md"].decode()
+            assert run("-c", "\n".join([*re.findall(r"```python\n(.*?)```", text, re.DOTALL), *lines])).strip(), "the code of the card works"
         for repo in ("ann/run", "ann/run-M1", "ann/run-M2"):
             assert " 0 " in srlm("verify", "--repo", repo, "--revision", "v1" if repo != "ann/run" else commit["oid"])
         trained = tmp_path / "trained"
