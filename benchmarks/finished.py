@@ -76,9 +76,8 @@ def main(
     console = Console()
     console.print(shown)
     share = keeping / (tokens / TOKENS_PER_S)
-    console.print(
-        f"{completions:,} completions in {found:,} rows, {tokens:,} tokens, {size / 1e6:.0f} MB; at {TOKENS_PER_S:,} tokens/s keeping would take {share:.2%} of the time"
-    )
+    sizes = f"{completions:,} completions in {found:,} rows, {tokens:,} tokens, {size / 1e6:.0f} MB"
+    console.print(f"{sizes}; at {TOKENS_PER_S:,} tokens/s keeping would take {share:.2%} of the time")
     console.print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB")
 
 
