@@ -44,4 +44,7 @@ def _kept(text: str, changed: Mapping[str, Any]) -> list[str]:
 
 
 def _dumped(values: Mapping[str, Any]) -> list[str]:
-    return yaml_dump(dict(values), sort_keys=False, line_break="\n").strip().split("\n") if values else []
+    text = yaml_dump(dict(values), sort_keys=False, line_break="\n").strip()
+    if yaml.safe_load(text) != values:  # PyYAML writes U+0085 and its like as they are, and reads spaces
+        text = yaml.safe_dump(dict(values), sort_keys=False).strip()
+    return text.split("\n") if values else []
