@@ -52,7 +52,7 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g.
 
 @app.command()
 def forecast() -> None:
-    """Show how much disk a run takes, at most, and whether there is room."""
+    """Show about how much disk a whole run takes, and whether there is room."""
     from stages.config.params import load_params
     from stages.forecast import show
 

@@ -88,7 +88,7 @@ def places(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) 
         config = {}  # DVC will say what is wrong with it
     links = config.get("type", ["reflink"])[0] in ("hardlink", "symlink")
     versioned = most.given + (most.trained or 0) + most.tables
-    made = locked(root / "dvc.lock")
+    made = made_before(root / "dvc.lock")
     found = [
         Place(root / "data", (0 if links else versioned) + most.finished, held((root / FINISHED).parent) + (0 if links else made)),
         Place(Path(config.get("dir") or root / ".dvc/cache"), versioned, made),
@@ -100,7 +100,7 @@ def places(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) 
     return found
 
 
-def locked(lock: Path) -> int:
+def made_before(lock: Path) -> int:
     """Bytes of what the stages of a dvc.lock made: a run that has them to make anew keeps them beside the new ones, which is not counted."""
     try:
         stages = (YAML(typ="safe").load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})

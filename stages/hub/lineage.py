@@ -88,9 +88,8 @@ def parse(text: str | None) -> dict[str, Any] | None:
     """
     try:
         found = json.loads(text or "")
-        other = found["format"] if str(found["format"]).startswith(f"{OURS} ") and found["format"] != FORMAT else None
-        if other:
-            raise HubError(f"{NAME} there is of another version of srlm ({for_terminal(other)}; this one writes {FORMAT}). Use that version")
+        if found["format"] != FORMAT and str(found["format"]).startswith(f"{OURS} "):
+            raise HubError(f"{NAME} there is of another version of srlm ({for_terminal(found['format'])}; this one writes {FORMAT}). Use that version")
         known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
         held = {**found["files"], **found.get("kept", {})}
         known = known and all(isinstance(about["sha256"], str) for about in held.values())
