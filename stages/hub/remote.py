@@ -77,7 +77,9 @@ class Remote:
 
     def check_rights(self) -> str:
         """The user's name. Raises HubError when the token is none, or may not write here."""
-        me = self._asked(lambda: (found := self.api.whoami()) and {**found, "name": found["name"]})
+        me = self._asked(self.api.whoami)
+        if not isinstance(me, dict) or not isinstance(me.get("name"), str):
+            raise HubError(f"{self.api.endpoint} does not say whose token this is: is it a Hub?")
         namespace, token_role = self.name.split("/")[0], (me.get("auth") or {}).get("accessToken", {}).get("role")
         roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs", ())}
         names = {name.lower(): name for name in (me["name"], *roles)}
