@@ -42,8 +42,9 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
     lock = YAML(typ="safe").load(run / "dvc.lock")["stages"]
     log = [json.loads(line) for line in (run / "data/logs/runs.jsonl").read_text().splitlines()]
     seconds = [entry["seconds"] for entry in log if entry["outcome"] == "done"]
-    if len(seconds) != len(lock):
-        raise SystemExit(f"{run}: {len(lock)} stages in dvc.lock and {len(seconds)} in the log: not one run from nothing to the end")
+    ran = [entry["stage"].partition("@")[0] for entry in log if entry["outcome"] == "done"]
+    if len(ran) != len(lock) or not all(map(str.startswith, lock, ran)):
+        raise SystemExit(f"{run}: {len(lock)} stages in dvc.lock, and not the same ones in data/logs/runs.jsonl: not one run from nothing to the end")
     rng, console = random.Random(seed), Console()
     shown = Table("stage", "killed after s", "texts kept", "again s", "as without", box=None)
     wrong = 0

@@ -22,10 +22,12 @@ class EngineParams(Section):
     """Tokens that are decoded together, prompts and the room for their answers. Floating-point sums depend on it, so it is tracked, not under `hardware`."""
     block: Count
     """Requests that are handed to a Ray worker at a time."""
+    env_prefix: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
+    """Of the variables that hold a server's address and key: OPENAI says OPENAI_BASE_URL and OPENAI_API_KEY. For the name `openai` only."""
 
 
 class Server(Section):
-    """How an OpenAI-compatible server is asked. Its address and key are in OPENAI_BASE_URL and OPENAI_API_KEY."""
+    """How an OpenAI-compatible server is asked. Its address and key are in the environment (`engine.env_prefix`)."""
 
     at_once: Count
     """Requests on their way at a time."""

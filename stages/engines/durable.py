@@ -64,9 +64,9 @@ class DurableEngine(Batching):
         }
         self.at_a_server = engine.name == "openai"  # what one refuses for its settings, another, or the same one started anew, may take
         if self.at_a_server:
-            from stages.engines.server import server_identity
+            from stages.engines.server import server_address, server_identity
 
-            run.servers[model] = decides["server"] = server_identity(model_dir, model)
+            run.servers[model] = decides["server"] = server_identity(server_address(f"{engine.env_prefix}_BASE_URL"), model_dir, model)
         self.identity = json.dumps(decides, sort_keys=True).encode()
         self.new = 0
         self.stack = ExitStack()
@@ -97,7 +97,7 @@ class DurableEngine(Batching):
         for numbers, group in gaps(requests, sampling, {(c.id, c.n) for c in kept}):
             part = sampling._replace(first=numbers.start, n=len(numbers))
             inner = self.opened()
-            inner.kept = self.kept  # a server that refuses all that is left has not refused everything
+            inner.kept = len(kept)  # a server that refuses all that is left has not refused everything
             written = inner.batches(group, part)
             while True:
                 with self.run.computing():

@@ -12,7 +12,7 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -38,8 +38,10 @@ INSERT INTO finished VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, first) DO
 texts = excluded.texts, completions = excluded.completions, digest = excluded.digest, model = excluded.model, stage = excluded.stage, made = excluded.made
 WHERE excluded.texts > finished.texts"""
 """Where another process kept a request's texts meanwhile, more of them count."""
-AT_ONCE = 500
+AT_ONCE = 1_000
 """Keys asked for in one statement."""
+SCAN = 6
+"""To look a row up takes as long as to read so many, one after another."""
 WAIT_S, GLANCE_S = 60.0, 0.2
 """How long to wait for another process that is writing, and how long in SQLite at a time: there Ctrl-C is not heard."""
 SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536")
@@ -98,16 +100,13 @@ class Finished:
 
         def work(connection: sqlite3.Connection) -> dict[bytes, list[Row]]:
             found: dict[bytes, list[Row]] = {}
-            for start in range(0, len(keys), AT_ONCE):
-                some = keys[start : start + AT_ONCE]
-                marks = ",".join("?" * len(some))
-                sql = f"SELECT key, completions, digest FROM finished WHERE key IN ({marks})"  # noqa: S608  # marks only
-                rows = connection.execute(sql, some).fetchall()
+            for rows in _rows(connection, keys):
                 if any(digest != _digest(key, completions) for key, completions, digest in rows):
                     raise DamagedRow("a row does not fit its digest")
                 together = b",".join(completions for _, completions, _ in rows)  # parsed at once: a million small calls take longer than what they do
                 for (key, _, _), said in zip(rows, json.loads(b"[" + together + b"]"), strict=True):
-                    found[key] = list({row[0]: row for row in (*found[key], *said)}.values()) if key in found else said
+                    # of a number that two processes kept, always the same text
+                    found[key] = list({row[0]: row for row in sorted((*found[key], *said), key=repr)}.values()) if key in found else said
             return found
 
         return self._do(work)
@@ -208,6 +207,19 @@ class Finished:
             aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
             self.path.replace(aside)
         err.print(f"warning: {self.path} is damaged ({why}): set aside as {aside.name}; what it held is generated again", style="yellow", markup=False)
+
+
+def _rows(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+    """Key, completions and digest of the rows that have one of `keys`, some at a time: looked up, or all read where many of all are wanted."""
+    columns = "SELECT key, completions, digest FROM finished"
+    if len(keys) * SCAN > (connection.execute("SELECT max(rowid) FROM finished").fetchone()[0] or 0):
+        wanted, read = set(keys), connection.execute(columns)
+        while rows := read.fetchmany(AT_ONCE):
+            yield [row for row in rows if row[0] in wanted]
+    else:
+        for start in range(0, len(keys), AT_ONCE):
+            some = keys[start : start + AT_ONCE]
+            yield connection.execute(f"{columns} WHERE key IN ({','.join('?' * len(some))})", some).fetchall()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

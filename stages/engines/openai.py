@@ -1,6 +1,7 @@
 """Texts from a server that speaks OpenAI's API: `vllm serve`, llama.cpp, a hosted one. Messages go to /chat/completions, strings to /completions.
 
-Its address is in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY; neither a key nor a password or a query in the address is ever shown or
+Its address is in the environment, in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY (`engine.env_prefix` in place of OPENAI, so that
+roles may have servers of their own); neither a key nor a password or a query in the address is ever shown or
 kept, in messages and in log records of the HTTP client. A key is sent instead of a password, since both have the same header. A busy, broken or silent
 server is asked again (`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips), a refusal is final.
 
@@ -53,10 +54,12 @@ class OpenAIEngine(Batching):
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
         self.name, self.seed, self.server = model, seed, hardware.server
-        self.address, self.identity, self.special = server_address(), server_identity(model_dir, model), special_tokens(model_dir)
-        self.key = os.environ.get("OPENAI_API_KEY", "").strip()
+        self.url_variable, self.key_variable = f"{engine.env_prefix}_BASE_URL", f"{engine.env_prefix}_API_KEY"
+        self.address = server_address(self.url_variable)
+        self.identity, self.special = server_identity(self.address, model_dir, model), special_tokens(model_dir)
+        self.key = os.environ.get(self.key_variable, "").strip()
         if not (self.key.isascii() and self.key.isprintable()):
-            raise EngineError("OPENAI_API_KEY holds a letter that is not ASCII, or a line break: no server can be sent it. Copy the key again and export it")
+            raise EngineError(f"{self.key_variable} holds a letter that is not ASCII, or a line break: no server can be sent it. Copy it again and export it")
         self.secrets = Secrets(self.key, self.address)
         self.refusal = ""
 
@@ -181,18 +184,19 @@ class OpenAIEngine(Batching):
                 f"{where} gave no whole answer in {self.server.timeout_s:g} s, {tries}. Else raise hardware.server.timeout_s, or lower at_once there"
             )
         if not isinstance(e, APIStatusError):
-            return EngineError(f"{where} cannot be reached ({self._readable(str(e.__cause__ or e))}), {tries}. Does it run? Is OPENAI_BASE_URL its address?")
+            why = self._readable(str(e.__cause__ or e))
+            return EngineError(f"{where} cannot be reached ({why}), {tries}. Does it run? Is {self.url_variable} its address?")
         said = f"{e.status_code}: {self._readable(_words(e))}"
         if _may_pass(e):
             return EngineError(f"{where} answered {said}, {tries}. Else raise hardware.server.attempts, or lower at_once there")
         if sampling.probe and "logprob" in said:
             hint = ". judge_candidates.score: expected needs a server that tells logprobs: ask another, or set it to sampled"
         elif e.status_code in (401, 403) and self.key and self.secrets.login:
-            hint = ". It was sent OPENAI_API_KEY, not the password in OPENAI_BASE_URL. If that is what it wants, type: unset OPENAI_API_KEY"
+            hint = f". It was sent {self.key_variable}, not the password in {self.url_variable}. If that is what it wants, type: unset {self.key_variable}"
         elif e.status_code in (401, 403):
-            hint = ". Type: export OPENAI_API_KEY=, with a key that may ask for this model"
+            hint = f". Type: export {self.key_variable}=, with a key that may ask for this model"
         elif e.status_code == 404:
-            hint = f". Does it serve a model {self.identity['model']!r}? Does OPENAI_BASE_URL end as it should, mostly in /v1?"
+            hint = f". Does it serve a model {self.identity['model']!r}? Does {self.url_variable} end as it should, mostly in /v1?"
         else:
             hint = ""
         return EngineError(f"{where} refuses with {said}{hint}")

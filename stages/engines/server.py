@@ -10,18 +10,33 @@ import logging
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from stages.console.errors import EngineError, ModelError
 from stages.engines.base import Completion, Sampling
 from stages.engines.probing import read_probe
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    quote,
+    partial(quote, safe=""),
+    quote_plus,
+    lambda text: re.sub("%..", lambda octet: octet[0].lower(), quote(text, safe="")),
+    html.escape,
+    lambda text: html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("/", r"\/"),
+    lambda text: repr(text)[1:-1],
+    lambda text: repr(text.encode())[2:-1],
+)
+"""How others write a text that is not only ASCII's letters and digits."""
 SHORT = 4
 """A secret of fewer letters is hidden only where it stands alone: it is a part of other words."""
 
@@ -64,9 +79,9 @@ class Secrets(logging.Filter):
         return True
 
 
-def server_address() -> SplitResult:
-    """OPENAI_BASE_URL. Raises EngineError when it is not set, or not the address of a server; nobody is asked by default."""
-    url = os.environ.get("OPENAI_BASE_URL", "").strip()
+def server_address(variable: str) -> SplitResult:
+    """What the environment `variable` holds. Raises EngineError when it is not set, or not the address of a server; nobody is asked by default."""
+    url = os.environ.get(variable, "").strip()
     try:
         address = urlsplit(url)
         usable = address.scheme in ("http", "https") and address.hostname and address.port != 0 and re.fullmatch("[!-~]+", url)
@@ -74,16 +89,16 @@ def server_address() -> SplitResult:
         usable = False
     if not usable:
         seen = "is not the address of a server" if url else "is not set, and the engine openai asks the server there"
-        raise EngineError(f"OPENAI_BASE_URL {seen}. Type: export OPENAI_BASE_URL=http://localhost:8000/v1 (or https://api.openai.com/v1)")
+        raise EngineError(f"{variable} {seen}. Type: export {variable}=http://localhost:8000/v1 (or https://api.openai.com/v1)")
     return address
 
 
-def server_identity(model_dir: Path, model: str) -> dict[str, str]:
+def server_identity(address: SplitResult, model_dir: Path, model: str) -> dict[str, str]:
     """Whose texts they are: `url`, without password and query, and `model`, its name at the server: what server.json in `model_dir` says, else `model`.
 
-    Raises EngineError as `server_address`, ModelError for a broken server.json.
+    Raises ModelError for a broken server.json.
     """
-    address, path = server_address(), model_dir / "server.json"
+    path = model_dir / "server.json"
     url = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
     if not path.is_file():
         return {"url": url, "model": model}
@@ -202,25 +217,8 @@ def _count(tokens: Any) -> int:
 
 
 def _spelt(secret: str) -> str:
-    """A pattern of a secret, also as it stands in a URL, in JSON, in Python or in HTML, which differ in what is neither a letter nor a digit of ASCII."""
-    pattern = "".join(map(_spelt_piece, re.findall(r"[0-9A-Za-z]+|\\+|.", secret, re.DOTALL)))
-    return rf"(?<!\w){pattern}(?!\w)" if len(secret) < SHORT else pattern
-
-
-def _spelt_piece(c: str) -> str:
-    """Letters and digits, backslashes (together, since each may be escaped: apart, they would match in too many ways), or anything else alone."""
-    if c.isascii() and c.isalnum():
-        return c
-    if c[0] == "\\":
-        return rf"(?i:\\{{{len(c)},{4 * len(c)}}}|(?:%(?:25)?5c){{{len(c)}}})"
-    octets, units = c.encode(errors="surrogatepass"), c.encode("utf-16-be", "surrogatepass").hex()
-    ways = [
-        "".join(f"%(?:25)?{octet:02x}" for octet in octets),
-        "".join(rf"\\{{1,3}}u{units[i : i + 4]}" for i in range(0, len(units), 4)),
-        "".join(rf"\\{{1,3}}x{octet:02x}" for octet in octets),
-        f"&#(?:0*{ord(c)}|x0*{ord(c):x});",
-        rf"\\{{0,3}}{re.escape(c)}",
-        *([re.escape(html.escape(c))] if html.escape(c) != c else []),  # two ways that match the same would be tried in every combination
-        *(["[+]"] if c == " " else []),
-    ]
-    return f"(?i:{'|'.join(ways)})"
+    """A pattern of a secret as it stands, or as URLs, JSON, Python and HTML spell it, one in another too (JSON in JSON)."""
+    once = {secret, *(way(secret) for way in SPELLINGS)}
+    twice = once | {way(text) for text in once for way in SPELLINGS}
+    pattern = "|".join(map(re.escape, sorted(twice, key=len, reverse=True)))
+    return rf"(?<!\w)(?:{pattern})(?!\w)" if len(secret) < SHORT else pattern

@@ -36,8 +36,9 @@ def dataset_metadata(name: str, params: Params, rows: int) -> dict[str, Any]:
     }
 
 
-def model_metadata(name: str, params: Params, dataset: str, base: str | None) -> dict[str, Any]:
-    """Of a model's card. `base`: the Hub's name of the base model, where it has one."""
+def model_metadata(name: str, params: Params, dataset: str, base: str | None, method: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a model's card. `base`: the Hub's name of the base model, where it has one. `about`: as `of_the_model`, so that what a tag says is true of it."""
+    judges = [*(["self-rewarding"] if about["self_rewarding"] else []), "llm-as-a-judge"] if about["learnt"] in ("EFT", "perfect", "pairs") else []
     return {
         "pretty_name": name.split("/")[1],
         "license": params.publish.model_license,
@@ -46,7 +47,7 @@ def model_metadata(name: str, params: Params, dataset: str, base: str | None) ->
         "pipeline_tag": "text-generation",
         "datasets": [dataset],
         **({"base_model": base} if base else {}),
-        "tags": ["self-rewarding", "dpo", "trl", "llm-as-a-judge", "arxiv:2401.10020"],
+        "tags": [*judges, *([method, "trl"] if method in ("sft", "dpo") else []), "arxiv:2401.10020"],
     }
 
 
@@ -233,8 +234,7 @@ def example(pairs: Sequence[tuple[str, pl.DataFrame]]) -> dict[str, Any] | None:
     """The pair of the last AIFT with the widest margin among short ones."""
     for model, frame in reversed(pairs):
         margin = pl.col("chosen_score") - pl.col("rejected_score")
-        short = frame.filter(pl.sum_horizontal(pl.col("prompt", "chosen", "rejected").str.len_chars()) < 4000)
-        if not short.is_empty():
+        if (short := frame.filter(pl.sum_horizontal(pl.col("prompt", "chosen", "rejected").str.len_chars()) < 4000)).height:
             return {"model": model, **short.sort(margin, "prompt_id", descending=[True, False]).row(0, named=True)}
     return None
 

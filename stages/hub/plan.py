@@ -163,7 +163,9 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
     graph = lineage.document(made_by, {file.path: _content(file) for file in local}, family, source.code)
     known = source.lineages[name]
-    config_of = {about["table"]: about["config"] for about in data.lineage["files"].values()}
+    config_of = {file["table"]: file["config"] for file in data.lineage["files"].values()}
+    about = facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"])
+    base = facts.base_of(name, source.lineages, source.params)
 
     def section(code: Mapping[str, str]) -> str:
         return card.render(
@@ -179,18 +181,11 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
             seed_data=facts.seed_in_words(source.params),
             code_of=code,
             **source.told(),
-            **facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"]),
+            **about,
         )
 
-    return _finished(
-        remote,
-        before,
-        local,
-        graph,
-        facts.model_metadata(remote.name, source.params, data.remote.name, facts.base_of(name, source.lineages, source.params)),
-        section,
-        folder,
-    )
+    metadata = facts.model_metadata(remote.name, source.params, data.remote.name, base, known["method"], about)
+    return _finished(remote, before, local, graph, metadata, section, folder)
 
 
 def _finished(

@@ -38,6 +38,7 @@ SERVED = {"source": "server", "repo": "gpt-5", "revision": None}
 
 
 ENGINE = {"name": "transformers", "inner": "transformers", "dtype": "float32", "quantization": None, "max_context": 512, "chunk": 65536, "block": 64}
+ENGINE |= {"env_prefix": "OPENAI"}
 
 
 @pytest.mark.parametrize(("max_context", "fits"), [(64, False), (8192, True)])

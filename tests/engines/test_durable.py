@@ -167,7 +167,7 @@ def test_an_engines_own_settings_decide_and_no_others(tmp_path: Path, name: str,
         return durable.keys(REQUESTS[:1], SAMPLED)[REQUESTS[0].id]
 
     engine = engine_params(name)
-    other = {"dtype": "bfloat16", "quantization": "fp8", "max_context": 95, "chunk": 129, "inner": "scripted", "block": 3}
+    other = {"dtype": "bfloat16", "quantization": "fp8", "max_context": 95, "chunk": 129, "inner": "scripted", "block": 3, "env_prefix": "JUDGE"}
     decides = {"ray": ("inner", "block", "dtype", "max_context", "chunk"), "vllm": ("dtype", "quantization", "max_context")}
     decides |= {"transformers": ("dtype", "max_context", "chunk"), "scripted": ("max_context", "chunk")}
     assert (key(engine) != key(engine.model_copy(update={field: other[field]}))) == (field in decides[name])
@@ -193,7 +193,9 @@ def test_a_servers_refusal_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mo
         run = Stage(tmp_path / "finished.sqlite")
         with DurableEngine(lambda: nullcontext(server), engine_params("openai"), tmp_path, model="M1", seed=7, run=run) as durable:
             durable.generate([Request("long", "x"), Request("short", "y")], GREEDY._replace(n=1))
-        assert (server.asked_for, server.kept_before) == (asked_for, kept)
+            assert (server.asked_for, server.kept_before) == (asked_for, kept)
+            durable.generate([Request(f"other {kept}", "x")], GREEDY._replace(n=1))
+            assert server.kept_before == 0, "in this call, not in the one before"
 
 
 def test_what_decides_an_engines_texts_is_all_its_own_code() -> None:

@@ -41,11 +41,30 @@ def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens
         assert finished.find([key(1), key(2)]) == {key(1): [[2, text, reason, tokens, probs], [3, "", "stop", 0, None]]}
 
 
-def test_many_keys_are_asked_for(tmp_path):
+@pytest.mark.parametrize("asked_for", [4000, 1500, 400], ids=["all are read", "few are missing", "few are looked up"])
+def test_many_keys_are_asked_for(tmp_path, asked_for):
+    """Rows are looked up, or all read, whichever takes less time."""
     with Finished(tmp_path / "f.sqlite") as finished:
+        assert finished.find([key(1)]) == {}
         keep(finished, *range(3000))
-        assert len(finished.find([key(i) for i in range(1000, 5000)])) == 2000
+        finished.keep([(key(i), [Completion(f"r{i}", 1, "more", "stop", 1)]) for i in range(0, 3000, 2)], model="M1", stage="s")
+        found = finished.find([key(i) for i in range(2900 - asked_for // 2, 2900 + asked_for // 2)])
+        assert found.keys() == {key(i) for i in range(max(0, 2900 - asked_for // 2), 3000)}
+        assert found[key(2901)] == [[0, "text 2901", "stop", 2901, None]]
+        assert [row[:2] for row in found[key(2902)]] == [[0, "text 2902"], [1, "more"]]
         assert finished.find([]) == {}
+
+
+@pytest.mark.parametrize("scan", [0, 10**6], ids=["looked up", "all read"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_number_that_two_processes_kept_it_is_always_the_same_text(tmp_path, monkeypatch, scan, order):
+    """A server may have told two of them different ones."""
+    monkeypatch.setattr("stages.engines.finished.SCAN", scan)
+    rows = [[Completion("r", n, f"{text} {n}", "stop", 1) for n in numbers] for text, numbers in (("a", (0, 1)), ("b", (1, 2, 3)))]
+    with Finished(tmp_path / "f.sqlite") as finished:
+        for row in rows[::order]:
+            finished.keep([(key(1), row)], model="M1", stage="s")
+        assert [row[1] for row in finished.find([key(1)])[key(1)]] == ["a 0", "b 1", "b 2", "b 3"]
 
 
 def test_the_first_text_of_a_key_stays(tmp_path):

@@ -40,7 +40,7 @@ from stages.console.errors import EngineError, ModelError
 from stages.engines import openai
 from stages.engines.base import Completion, Probe, Request, Sampling, frame, open_engine, request_seed
 from stages.engines.openai import OpenAIEngine
-from stages.engines.server import Secrets, read_answer, server_identity, share_out
+from stages.engines.server import Secrets, read_answer, server_address, server_identity, share_out
 from stages.engines.transformers import TransformersEngine
 
 ONE, SOME = [Request("one", user("Say cat"))], REQUESTS[:5]
@@ -573,7 +573,7 @@ LOGIN = base64.b64encode(b"anna:hunter22").decode()
 def test_an_address_may_hold_a_password_and_a_query(client, server, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url.replace('//', '//anna:hunter22@')}/?tenant=blue42")
     engine = client(refused(401, "anna: {authorization} hunter22 {path}"))
-    assert engine.identity == {"url": server.url, "model": engine.name} == server_identity(tmp_path, engine.name)
+    assert engine.identity == {"url": server.url, "model": engine.name} == server_identity(server_address("OPENAI_BASE_URL"), tmp_path, engine.name)
     with pytest.raises(EngineError) as caught:
         engine.generate(ONE, GREEDY)
     assert "401: anna: Basic [secret] [secret] /v1/chat/completions?tenant=[secret]. " in str(caught.value)
@@ -678,14 +678,37 @@ def test_what_is_logged_there_are_records_of():
 
 
 @pytest.mark.parametrize("url", [None, "", "localhost:8000/v1", "http://", "ftp://x/v1", "http://x:port/v1", "http://x y/v1", "http://[::1/v1"])
-def test_no_address_no_engine(client, monkeypatch, tmp_path, url):
+def test_no_address_no_engine(client, monkeypatch, url):
     monkeypatch.delenv("OPENAI_BASE_URL")
     if url is not None:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
     with pytest.raises(EngineError, match="Type: export OPENAI_BASE_URL=http"):
         client()
     with pytest.raises(EngineError, match="Type: export OPENAI_BASE_URL=http"):
-        server_identity(tmp_path, "M1")
+        server_address("OPENAI_BASE_URL")
+
+
+def test_a_role_may_have_a_server_of_its_own(server, tmp_path, monkeypatch):
+    """The address, the key and what is said of them are those of `env_prefix`; and another server's texts are other texts."""
+    judge = engine_params("openai").model_copy(update={"env_prefix": "JUDGE"})
+    name, run = next(names), Stage(tmp_path / "f.sqlite")
+    with pytest.raises(EngineError, match=r"^JUDGE_BASE_URL is not set.*export JUDGE_BASE_URL="):
+        OpenAIEngine(judge, hardware(), tmp_path, model=name, seed=7)
+    monkeypatch.setenv("JUDGE_BASE_URL", server.url)
+    monkeypatch.setenv("JUDGE_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    with open_engine(judge, hardware(), tmp_path, model=name, seed=7, run=run) as engine:
+        written = engine.generate(ONE, GREEDY)
+    assert [a["authorization"] for a in server.asked(name)] == [f"Bearer {KEY}"]
+    assert run.servers == {name: {"url": server.url, "model": name}}
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
+        assert engine.generate(ONE, GREEDY) == written
+    assert len(server.asked(name)) == 1, "whose variables they are makes no text anew"
+    server.behave(name, refused(401))
+    with pytest.raises(EngineError, match="export JUDGE_API_KEY="), open_engine(judge, hardware(), tmp_path, model=name, seed=7) as engine:
+        engine.generate(ONE, GREEDY)
 
 
 @pytest.mark.parametrize("key", ["sk-ä", "sk-1\nsk-2"])
@@ -700,7 +723,7 @@ def test_server_json_names_the_model_at_the_server(client, server, tmp_path):
     (tmp_path / "server.json").write_text('{"model": "org/big-judge"}')
     client().generate(ONE, GREEDY)
     assert server.asked("org/big-judge")[0]["messages"] == ONE[0].prompt
-    assert server_identity(tmp_path, "J")["model"] == "org/big-judge"
+    assert server_identity(urlsplit(server.url), tmp_path, "J")["model"] == "org/big-judge"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model": 3}', '{"model": ""}', "\xff"])

@@ -20,7 +20,7 @@ TEXT = ["Name three fruits.", "Sure! apple pear plum.", "Say cat 3 times.", "cat
 
 
 def engine_params(name: str, *, inner: str = "transformers", max_context: int = 96, chunk: int = 128, block: int = 4) -> EngineParams:
-    return EngineParams(name=name, inner=inner, dtype="float32", quantization=None, max_context=max_context, chunk=chunk, block=block)
+    return EngineParams(name=name, inner=inner, dtype="float32", quantization=None, max_context=max_context, chunk=chunk, block=block, env_prefix="OPENAI")
 
 
 def build(folder: Path, *, seed: int = 0, template: str | None = TEMPLATE, vocab: int = 400, **config: int | float) -> Path:

@@ -540,6 +540,24 @@ def test_a_model_is_of_a_self_rewarding_loop_only_where_models_judged_themselves
         assert ("M2 of a self-rewarding loop" in words(model_rendered("M2", params_with(**changes)))) == told
 
 
+@pytest.mark.parametrize(
+    ("model", "changes", "tags"),
+    [
+        ("M0", {}, []),
+        ("SFT", {}, ["sft", "trl"]),
+        ("M1", {}, ["self-rewarding", "llm-as-a-judge", "sft", "trl"]),
+        ("M2P", {}, ["self-rewarding", "llm-as-a-judge", "sft", "trl"]),
+        ("M3", {}, ["self-rewarding", "llm-as-a-judge", "dpo", "trl"]),
+        ("M3", SHUFFLED, ["llm-as-a-judge", "dpo", "trl"]),
+        ("odd", {}, ["dpo", "trl"]),
+    ],
+)
+def test_a_tag_is_true_of_its_model(model, changes, tags):
+    params, lineages = params_with(**changes), LINEAGES | of_model("odd", "M0", "dpo", "IFT/train")
+    about = facts.of_the_model(model, params, METRICS, lineages, FILES)
+    assert facts.model_metadata("ann/x", params, "ann/rows", None, lineages[model]["method"], about)["tags"] == [*tags, "arxiv:2401.10020"]
+
+
 def test_a_model_names_what_it_was_trained_on_with_its_rows():
     for model, told in (
         ("SFT", "by sft. Trained on ift (5 rows). Load"),
