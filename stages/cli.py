@@ -152,6 +152,7 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="make new repositories private")] = False,
     tag: Annotated[str | None, typer.Option(help="name the version, e.g. v1; tags do not move")] = None,
     new_config: Annotated[str | None, typer.Option(help="a suffix for configs whose columns have changed since they were published")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="write over what another branch published, or somebody changed there")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show every file, what would change, and the cards; send nothing")] = False,
     base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
 ) -> None:
@@ -160,7 +161,7 @@ def publish(
 
     if bool(names) != models:
         raise SrlmError("--models wants names behind it: --models M1 M2 M3" if models else f"to publish {' '.join(names or [])} add --models before it")
-    publishing.publish(repo, names or [], raw=raw, private=private, tag=tag, new_config=new_config, dry_run=dry_run, endpoint=base_url)
+    publishing.publish(repo, names or [], raw=raw, private=private, tag=tag, new_config=new_config, replace=replace, dry_run=dry_run, endpoint=base_url)
 
 
 @app.command()

@@ -8,6 +8,7 @@ that it starts from are neither here nor known to the Hub, it says so and leaves
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def made_before(lock: Path) -> int:
 
 def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:
     """From the files in `folder`, where it was made already; else from where it comes. None when the Hub cannot be asked."""
-    if folder.is_dir():
+    if was_made(model, folder):
         return on_disk(folder)
     if isinstance(model, Base):
         return on_disk(root / model.path) if model.source == "local" else EMBEDDED
@@ -127,6 +128,14 @@ def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:
         return None
     size = sum(file.size or 0 for file in info.siblings or () if any(Path(file.rfilename).match(pattern) for pattern in ALLOWED))
     return Model(info.safetensors.total if info.safetensors else size // 2, size)
+
+
+def was_made(model: Base | External, folder: Path) -> bool:
+    """Whether what lies in `folder` came from this entry of params.yaml, and not from what stood there before."""
+    try:
+        return bool(json.loads((folder / "lineage.json").read_bytes())["params"].items() >= model.model_dump().items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def on_disk(folder: Path) -> Model:

@@ -1,8 +1,9 @@
 """publish: the store's datasets, and models, on the Hugging Face Hub, each repository in one commit, with cards and lineage.
 
-    srlm publish --repo ORG/NAME [--models M1 M2 M3] [--raw] [--private] [--tag v1] [--dry-run]
+    srlm publish --repo ORG/NAME [--models M1 M2 M3] [--raw] [--private] [--tag v1] [--replace] [--dry-run]
 
-Everything is checked and rendered before anything is sent. The same store published twice makes no commit.
+Everything is checked and rendered before anything is sent. The same store published twice makes no commit. What was published from a commit that this
+branch does not hold, and what somebody changed on the Hub, is written over with --replace only.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
+import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from stages.config.params import PARAMS, Params, load_params
 from stages.console.command import own_path
 from stages.console.errors import HubError
 from stages.console.progress import err
+from stages.console.text import for_terminal
 from stages.hub import lineage, plan
+from stages.hub.configs import Split
 from stages.hub.plan import Publication, Source
 from stages.hub.remote import Remote
 from stages.store import catalog, versions
@@ -41,6 +46,7 @@ def publish(
     private: bool = False,
     tag: str | None = None,
     new_config: str | None = None,
+    replace: bool = False,
     dry_run: bool = False,
     endpoint: str | None = None,
     root: Path = Path(),
@@ -67,19 +73,25 @@ def publish(
             err.print(f"warning: {e}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     source = read_source(root, params)
     with disk_in_words(), TemporaryDirectory(prefix="srlm-") as name:
-        folders = {what: Path(name) / what for what in ("datasets", *models)}
-        for folder in folders.values():
-            folder.mkdir()
-        planned = [plan.datasets(source, lambda split: catalog.read(split.table, root, split.model), data, folders["datasets"], raw=raw, new_config=new_config)]
+        folder = Path(name) / "datasets"
+        folder.mkdir()
+        planned = [plan.datasets(source, lambda split: read_as_locked(split, source, root), data, folder, raw=raw, new_config=new_config)]
         for model, remote in others.items():
-            planned.append(plan.model(source, model, catalog.model_dir(root, model), remote, folders[model], data=planned[0]))
+            folder = Path(name) / "models" / model
+            folder.mkdir(parents=True)
+            planned.append(plan.model(source, model, catalog.model_dir(root, model), remote, folder, data=planned[0]))
         for publication in planned:
             check(publication, private=private, tag=tag)
+            if any(change.what != "unchanged" for change in publication.changes()):
+                if not replace:
+                    check_nothing_is_lost(publication, root)
+                publication.remote.check_card(publication.card)
         for publication in planned:
+            secret = private or planned[0].before.found.private  # a model and its card tell much of the data that it learnt from
             if dry_run:
-                show(publication, console, private=private, tag=tag)
+                show(publication, console, private=secret, tag=tag)
             else:
-                send(publication, console, private=private, tag=tag)
+                send(publication, console, private=secret, tag=tag)
 
 
 @contextmanager
@@ -140,6 +152,14 @@ def read_source(root: Path, params: Params) -> Source:
     return Source(params, (root / PARAMS).read_text(encoding="utf-8"), stages, metrics, lineages, code, ignored_by_dvc(root))
 
 
+def read_as_locked(split: Split, source: Source, root: Path) -> pl.DataFrame:
+    """The rows of a table. Raises HubError when they are not those whose hash is going to be published."""
+    frame = catalog.read(split.table, root, split.model)
+    if md5(root / split.path) != source.md5(split.path):
+        raise HubError(f"{split.path} changed while it was being published. Nothing was sent. Type: srlm repro, then git add -A && git commit -m 'a run'")
+    return frame
+
+
 def read_json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -160,6 +180,24 @@ def check(publication: Publication, *, private: bool, tag: str | None) -> None:
         raise HubError(f"tag {tag} of {remote.name} stands for commit {stands_for[:12]} already, and tags do not move. Name another")
 
 
+def check_nothing_is_lost(publication: Publication, root: Path) -> None:
+    """Raises HubError where another's work on the Hub would be written over: a publication that this branch does not follow, or files changed there."""
+    remote, before = publication.remote, publication.before
+    if not before.lineage:
+        return
+    commit = before.lineage["code"]["git"]
+    if subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=root, capture_output=True, check=False).returncode:
+        raise HubError(
+            f"{remote.name} was last published from commit {commit[:12]}, which this branch does not hold: newer data may be there. Type: git pull "
+            "(a shallow clone: git fetch --unshallow), then srlm repro. Or write over them: --replace"
+        )
+    if lost := publication.overwritten():
+        raise HubError(
+            f"{len(lost)} file(s) of {remote.name} were changed on the Hub after srlm had published them, first {lost[0]!r}. "
+            f"Look at {remote.url}/commits/main; take the change over here, or write over it: --replace"
+        )
+
+
 def show(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
     """What would be sent, and the card."""
     found, remote = publication.before.found, publication.remote
@@ -167,14 +205,15 @@ def show(publication: Publication, console: Console, *, private: bool, tag: str 
     console.print(f"{remote.kind} {remote.name}: {state}", highlight=False, markup=False)
     grid = Grid("file", "bytes", "", box=None)
     for change in publication.changes():
-        grid.add_row(change.path, f"{change.size:,}", change.what)
+        grid.add_row(escape(for_terminal(change.path)), f"{change.size:,}", change.what)
     console.print(grid)
     if not any(change.what != "unchanged" for change in publication.changes()):
         console.print("nothing would change: no commit")
     if tag:
         console.print(f"tag {tag}", highlight=False, markup=False)
     console.rule(f"card of {remote.name}")
-    console.print(publication.card, highlight=False, markup=False)
+    for line in publication.card.splitlines():
+        console.print(for_terminal(line), highlight=False, markup=False)
 
 
 def send(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:

@@ -34,10 +34,10 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
         seed = [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift + [run.read(EFT)]
         rows = pl.concat([*(part.select("instruction", "response") for part in seed), perfect])
         start = run.model("M0")
-        notes = {"seed": params.seed, "rows": len(rows)}
+        notes = {"seed": params.seed}
         with run.new_model(model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes) as folder, run.computing():
             trained = train_sft(start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}")
-            notes["threads"] = trained.threads
+            notes |= {"threads": trained.threads, "rows": trained.rows, "too_long": trained.too_long}
         run.write_plot(f"train_{model}", trained.log)
         print(f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), {trained.too_long} left out as too long")
 

@@ -28,6 +28,7 @@ from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.text import for_terminal
 from stages.hub import card, lineage, prov
+from stages.hub.configs import configs
 from stages.hub.local import sha256
 from stages.hub.remote import Remote
 from stages.store import catalog
@@ -40,6 +41,8 @@ BESIDE = (card.NAME, lineage.NAME, prov.NAME, ".gitattributes")
 """Files of a repository that no lineage names: ours, and the Hub's."""
 BY_PEOPLE = ("license*", "*.md", "*.png", "*.jpg", "*.txt")
 """Names, in small letters, of files that people put beside a model and that no library loads, ..."""
+OVER_THE_CARD = (".huggingface.yaml", "dataset_infos.json")
+"""Files that `load_dataset` takes for more than the card."""
 LOADED = ("vocab.txt", "merges.txt")
 """... but for these, which tokenizers read."""
 
@@ -147,9 +150,10 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
             raise HubError(f"{repo} has no {lineage.NAME} of ours at this revision: it was not published by srlm")
         if not told["files"] or not told["stages"]:
             raise HubError(f"{lineage.NAME} of {repo} names no files or no stages: it is not what srlm published")
-        held = {**told.get("kept", {}), **told["files"]}
-        wrong = differing(folder, held)
-        yield Checked(f"files of {repo} by their sha256 in {lineage.NAME}", len(held), len(wrong), *wrong[:1])
+        for files, which in ((told["files"], "files"), (told.get("kept", {}), "files of earlier publications, which nothing here is compared with,")):
+            if files:
+                wrong = differing(folder, files)
+                yield Checked(f"{which} of {repo} by their sha256 in {lineage.NAME}", len(files), len(wrong), *wrong[:1])
         stages = lineage.locked(root / "dvc.lock", stages_now(root))
         differ = [name for name, stage in told["stages"].items() if stages.get(name) != stage]
         yield Checked("stages that made them: command, parameters, what was read and made", len(told["stages"]), len(differ), *differ[:1])
@@ -160,7 +164,7 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
             wrong = differing(catalog.model_dir(root, model), told["files"])
             yield Checked(f"files of {model}", len(told["files"]), len(wrong), *wrong[:1])
             paths = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-            wrong = [path for path in paths if strange(path, held)]
+            wrong = [path for path in paths if strange(path, told["files"])]
             yield Checked("files that srlm did not publish", len(paths), len(wrong), *wrong[:1])
 
 
@@ -172,7 +176,7 @@ def differing(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
 def strange(path: str, held: Container[str]) -> bool:
     """Whether a file of a model's repository is none of those that srlm `held` there and may change what `from_pretrained` loads.
 
-    In a repository of datasets a strange file changes nothing: the card says which files each config reads, and people add configs of their own.
+    In a repository of datasets the card says which files each config reads, and people add configs of their own.
     """
     name = PurePosixPath(path).name.lower()
     by_people = name not in LOADED and any(fnmatchcase(name, pattern) for pattern in BY_PEOPLE)
@@ -188,7 +192,14 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
     for pattern in card.files_read(readme or ""):
         if "://" in pattern or pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
             raise HubError(f"the card names data outside its repository, {pattern!r}: it is not what srlm published, and nothing of it is read")
+    if over := [name for name in OVER_THE_CARD if (folder / name).exists()]:
+        raise HubError(f"{over[0]} there says in the card's place what is read: it is not what srlm published, and nothing of it is read")
     splits = {(str(about.get("config")), str(about.get("split"))): str(about.get("table")) for about in told["files"].values()}
+    made = {path for stage in told["stages"].values() for path in stage["outs"]}
+    raw = any(about.get("raw") for about in told["files"].values())
+    wanted = [split.path for config in configs(dict.fromkeys(load_params(root).aift, "")) if raw or not config.raw for split in config.splits]
+    missing = [path for path in wanted if path in made and path not in splits.values()]
+    yield Checked("datasets that its stages made, and that it should hold", len(wanted), len(missing), *missing[:1])
     for (config, split), path in splits.items():
         try:
             theirs = pl.DataFrame(load_dataset(str(folder), config, split=split, cache_dir=str(cache)).data.table)

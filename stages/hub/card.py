@@ -63,7 +63,8 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
     """The card with our `section` and `metadata` in it. `existing`: the card that is there; `before`: the metadata that we wrote last.
 
     Body: what stands between our two lines is replaced, all else stays; a card that has not got them gets the section at its end. Metadata: what people
-    wrote, changed or took away stays so, with its comments, and so do configs of other names, those that we published once too: somebody reads them.
+    wrote, changed or took away stays so, with its comments, and so do configs of other names, those that we published once too: somebody reads them, and
+    what people add to a config of ours (`default: true`).
     Raises HubError for a card whose metadata are no YAML, or whose lines are broken.
     """
     before = before if existing is not None else {}
@@ -73,7 +74,9 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
         there, value = found.get(key), metadata.get(key)
         if key in ALWAYS_OURS:
             ours = [entry["config_name"] for entry in value or ()]
-            new[key] = [*(entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours), *(value or ())]
+            named = {str(entry.get("config_name")): entry for entry in as_list(there) if isinstance(entry, dict)}
+            others = [entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours]
+            new[key] = others + [{**named.get(entry["config_name"], {}), **entry} for entry in value or ()]
         elif key == "tags":
             taken_away = set(map(str, as_list(before.get(key)))) - set(map(str, as_list(there)))
             new[key] = list(dict.fromkeys([*map(str, as_list(there)), *(tag for tag in value or () if tag not in taken_away)]))

@@ -43,6 +43,8 @@ class Config(NamedTuple):
     splits: tuple[Split, ...]
     trains: str = ""
     """What the paper makes of it."""
+    raw: bool = False
+    """Not a dataset of the paper, but what one was made from."""
 
     @property
     def table(self) -> Table:
@@ -59,23 +61,21 @@ class Shard(NamedTuple):
     """Bytes of its values."""
 
 
-def configs(trained: dict[str, str], *, raw: bool, suffix: str = "") -> tuple[Config, ...]:
-    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`; with `raw` also all that they were made from.
+def configs(trained: dict[str, str]) -> tuple[Config, ...]:
+    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`.
 
     Raises HubError when two would have one name: configs have lower-case names.
     """
     made = [Config("ift", (Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)), "M1, and the SFT baseline")]
     made.append(Config("eft", (Split("train", tables.EFT),), "M1"))
-    if raw:
-        made.append(Config("ranked", (Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)), "nothing; eft is made from its train split"))
-        made.append(Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), "nothing; eft is made from it"))
-        made.append(Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), "nothing; writers are evaluated on it"))
+    made.append(Config("ranked", (Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)), "nothing; eft is made from its train split", raw=True))
+    made.append(Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), "nothing; eft is made from it", raw=True))
+    made.append(Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), "nothing; writers are evaluated on it", raw=True))
     for model, trains in trained.items():
         name = f"aift_{model.lower()}"
         made.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
-        if raw:
-            for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
-                made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), f"nothing; {name} is made from it"))
+        for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
+            made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), f"nothing; {name} is made from it", raw=True))
     names = [config.name for config in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise HubError(f"two datasets would both be config {twice}, in lower case. Rename the model of one in params.yaml")

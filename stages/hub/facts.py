@@ -36,8 +36,9 @@ def dataset_metadata(name: str, params: Params, rows: int) -> dict[str, Any]:
     }
 
 
-def model_metadata(name: str, params: Params, dataset: str, base: str | None, method: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a model's card. `base`: the Hub's name of the base model, where it has one. `about`: as `of_the_model`, so that what a tag says is true of it."""
+def model_metadata(name: str, params: Params, dataset: str, first: str, method: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a model's card. `first`: that of its line. `about`: as `of_the_model`, so that what a tag says is true of it."""
+    base = params.external.get(first)
     judges = [*(["self-rewarding"] if about["self_rewarding"] else []), "llm-as-a-judge"] if about["learnt"] in ("EFT", "perfect", "pairs") else []
     return {
         "pretty_name": name.split("/")[1],
@@ -46,18 +47,18 @@ def model_metadata(name: str, params: Params, dataset: str, base: str | None, me
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "datasets": [dataset],
-        **({"base_model": base} if base else {}),
+        **({"base_model": base.repo} if base and base.source == "hub" else {}),
         "tags": [*judges, *([method, "trl"] if method in ("sft", "dpo") else []), "arxiv:2401.10020"],
     }
 
 
-def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, str], int], params: Params) -> list[dict[str, Any]]:
-    """The configs, each with whether it is raw, for the template; `rows` by config and split. Only the contracts' own words may hold markup."""
+def described(configs: Iterable[Config], rows: Mapping[tuple[str, str], int], params: Params) -> list[dict[str, Any]]:
+    """The configs for the template; `rows` by config and split. Only the contracts' own words may hold markup."""
     return [
         {
             "name": config.name,
             "variable": re.sub(r"\W", "_", config.name),
-            "raw": raw,
+            "raw": config.raw,
             "trains": _trains(config, params),
             "splits": [
                 {
@@ -70,7 +71,7 @@ def described(configs: Iterable[tuple[Config, bool]], rows: Mapping[tuple[str, s
             ],
             "columns": [{"name": c.name, "type": str(c.dtype), "nullable": c.nullable, "meaning": Markup(c.meaning)} for c in config.table.columns],
         }
-        for config, raw in configs
+        for config in configs
     ]
 
 
@@ -192,25 +193,24 @@ def family(lineages: Mapping[str, Mapping[str, Any]], hashes: Mapping[str, str])
     ]
 
 
-def base_in_words(params: Params) -> str:
-    """What the base models are."""
+def base_in_words(params: Params, models: Iterable[str]) -> str:
+    """What those of `models` are that were not trained here from others."""
     told = []
-    for name, model in params.base.items():
-        if model.source == "local":
-            told.append(f"{name} is the folder {model.path}")
-        else:
-            told.append(f"{name} was pretrained here, from scratch" if model.source == "tinyworld" else f"{name} is a small Llama with random weights")
-    for name, other in params.external.items():
-        told.append(f"{name} is {other.repo} " + (f"of the Hub at revision {other.revision}" if other.source == "hub" else "on a server"))
+    for name in models:
+        if other := params.external.get(name):
+            told.append(f"{name} is {other.repo} " + (f"of the Hub at revision {other.revision}" if other.source == "hub" else "on a server"))
+        elif base := params.base.get(name):
+            made = {"tinyworld": "was pretrained here, from scratch", "random": "is a small Llama with random weights", "local": f"is the folder {base.path}"}
+            told.append(f"{name} {made[base.source]}")
     return "; ".join(told)
 
 
-def base_of(model: str, lineages: Mapping[str, Mapping[str, Any]], params: Params) -> str | None:
-    """The Hub's name of the base model that `model` descends from, where it comes from there."""
-    while model in lineages and (parent := lineages[model].get("parent")) in {*lineages, *params.given}:
-        model = parent
-    base = params.external.get(model)
-    return base.repo if base and base.source == "hub" else None
+def line_of(model: str, lineages: Mapping[str, Mapping[str, Any]], params: Params) -> list[str]:
+    """The model, its parent, and so on to the first."""
+    line = [model]
+    while line[-1] in lineages and (parent := lineages[line[-1]].get("parent")) in {*lineages, *params.given} - {*line}:
+        line.append(parent)
+    return line
 
 
 def seed_in_words(params: Params) -> str:

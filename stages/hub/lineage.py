@@ -2,7 +2,7 @@
 
 `lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`) and made (`outs`), as DVC computes
 them; under `files`, each published file's sha256 and which table of the store it is; under `kept`, the same of files that an earlier publication made and
-that the card still names; under `models`, the `lineage.json` that training left beside each.
+that the card still names, with the `commit` of the repository whose own graph leads to them; under `models`, the `lineage.json` that training left beside each.
 """
 
 from __future__ import annotations

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+IN_GIT = 10 * 2**20
+"""Bytes: the Hub keeps greater files in LFS, whatever they are."""
+
 
 class Local(NamedTuple):
-    """A file to be published: `file` on this disk, `path` in the repository. Hashed once: a model may be large."""
+    """A file to be published: `file` on this disk, `path` in the repository."""
 
     path: str
     file: Path
@@ -21,10 +24,14 @@ class Local(NamedTuple):
 
     def has(self, content_hash: str) -> bool:
         """Whether this is its content, as LFS (sha256) or, for small files, git (sha1 of a blob) name it."""
-        if len(content_hash) == 64:
-            return self.sha256 == content_hash
+        return content_hash in self.hashes().values()
+
+    def hashes(self) -> dict[str, str]:
+        """`sha256`, and `blob` of a file that is small enough for git."""
+        if self.file.stat().st_size > IN_GIT:
+            return {"sha256": self.sha256}
         content = self.file.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == content_hash
+        return {"sha256": self.sha256, "blob": hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()}
 
 
 def sha256(file: Path) -> str:

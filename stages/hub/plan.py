@@ -43,9 +43,8 @@ class Source(NamedTuple):
 
     def told(self) -> dict[str, Any]:
         """What both cards tell."""
-        base = facts.base_in_words(self.params)
         licences = {"data": self.params.publish.data_license, "model": self.params.publish.model_license}
-        return {"params": self.params, "base": base, "versions": facts.versions(self.lineages.values()), "licences": licences}
+        return {"params": self.params, "seed_data": facts.seed_in_words(self.params), "licences": licences}
 
 
 class Before(NamedTuple):
@@ -73,7 +72,14 @@ class Publication(NamedTuple):
     lineage: Mapping[str, Any]
 
     def changes(self) -> list[Change]:
+        """What the commit would change; what it leaves as it is stands there too."""
         return changes(self.files, self.gone, self.before.found.files)
+
+    def overwritten(self) -> list[str]:
+        """Files that somebody changed or deleted on the Hub after srlm had published them, and that this would write over."""
+        ours, there = self.before.files, self.before.found.files
+        changed = [change.path for change in self.changes() if change.what != "unchanged" and change.path in ours]
+        return [path for path in changed if there.get(path) not in (ours[path]["sha256"], ours[path].get("blob"))]
 
 
 def look(remote: Remote, folder: Path) -> Before:
@@ -100,15 +106,16 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     raw = raw or any(file.get("raw") for file in before.files.values())
     steps = source.params.models
     trained = {made: " and ".join(model for model, step in steps.items() if step.prev == made) or "nothing yet" for made in source.params.aift}
-    names = {config.name for config in configs(trained, raw=True)}
-    plain = {config.table.name + config.name for config in configs(trained, raw=False)}
+    every = configs(trained)
+    names = {config.name for config in every}
     files: dict[str, dict[str, Any]] = {}
     splits: dict[tuple[str, str], dict[str, Any]] = {}
     wanted, pairs, local = [], [], []
-    for config in configs(trained, raw=raw):
-        is_raw = config.table.name + config.name not in plain
+    for config in every:
+        if config.raw and not raw:
+            continue
         config = card.renamed(config, published, new_config, names)
-        wanted.append((config, is_raw))
+        wanted.append(config)
         for split in config.splits:
             frame = read(split)
             if split.table.name == "pairs" and split.model:
@@ -116,16 +123,16 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
             shards = write_shards(frame, config, split, folder)
             for shard in shards:
                 local.append(Local.of(shard.path, shard.file))
-                about = {"config": config.name, "split": split.name, "raw": is_raw, "rows": shard.rows, "table": split.path, "md5": source.md5(split.path)}
+                about = {"config": config.name, "split": split.name, "raw": config.raw, "rows": shard.rows, "table": split.path, "md5": source.md5(split.path)}
                 files[shard.path] = about | _content(local[-1])
             stored = sum(shard.file.stat().st_size for shard in shards)
             in_memory = sum(shard.in_memory for shard in shards)
             splits[config.name, split.name] = {"rows": len(frame), "bytes": in_memory, "stored": stored, "paths": [shard.path for shard in shards]}
-    here = [config for config, _ in wanted]
     rows = {key: split["rows"] for key, split in splits.items()}
     metadata = facts.dataset_metadata(remote.name, source.params, sum(rows.values()))
-    metadata |= card.metadata_of_configs((config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in here)
-    graph = lineage.document(lineage.ancestors(source.stages, (split.path for config in here for split in config.splits)), files, source.lineages, source.code)
+    metadata |= card.metadata_of_configs((config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in wanted)
+    made_by = lineage.ancestors(source.stages, (split.path for config in wanted for split in config.splits))
+    graph = lineage.document(made_by, files, source.lineages, source.code)
 
     def section(code: Mapping[str, str]) -> str:
         return card.render(
@@ -134,7 +141,8 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
             url=remote.url,
             configs=facts.described(wanted, rows, source.params),
             models=facts.family(source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}),
-            seed_data=facts.seed_in_words(source.params),
+            base=facts.base_in_words(source.params, source.params.given),
+            versions=facts.versions(source.lineages.values()),
             example=facts.example(pairs),
             params_text=source.params_text,
             code_of=code,
@@ -165,7 +173,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     known = source.lineages[name]
     config_of = {file["table"]: file["config"] for file in data.lineage["files"].values()}
     about = facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"])
-    base = facts.base_of(name, source.lineages, source.params)
+    line = facts.line_of(name, source.lineages, source.params)
 
     def section(code: Mapping[str, str]) -> str:
         return card.render(
@@ -178,13 +186,14 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
             md5=source.md5(f"data/models/{name}"),
             metrics=source.metrics.get(name),
             matches=facts.matches(source.params, source.metrics, name),
-            seed_data=facts.seed_in_words(source.params),
+            base=facts.base_in_words(source.params, line[-1:]),
+            versions=facts.versions(source.lineages[model] for model in reversed(line) if model in source.lineages),
             code_of=code,
             **source.told(),
             **about,
         )
 
-    metadata = facts.model_metadata(remote.name, source.params, data.remote.name, base, known["method"], about)
+    metadata = facts.model_metadata(remote.name, source.params, data.remote.name, line[-1], known["method"], about)
     return _finished(remote, before, local, graph, metadata, section, folder)
 
 
@@ -206,7 +215,8 @@ def _finished(
     text = merged(graph["code"])
     read, ours = card.files_read(text), set(before.files) - {file.path for file in local}
     gone = [path for path in sorted(ours) if not any(fnmatch(path, pattern) for pattern in read)]
-    graph["kept"] = {path: before.files[path] for path in sorted(ours - set(gone)) if path in before.found.files}
+    kept = sorted(path for path in ours - set(gone) if path in before.found.files)
+    graph["kept"] = {path: {"commit": before.found.head, **before.files[path]} for path in kept}  # the commit where the graph that leads to it stands
     if before.lineage and lineage.same_but_for_code(before.lineage, graph) and merged(before.lineage["code"]) == before.card:
         graph["code"], text = before.lineage["code"], before.card or ""
     for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
@@ -216,4 +226,4 @@ def _finished(
 
 
 def _content(file: Local) -> dict[str, Any]:
-    return {"sha256": file.sha256, "bytes": file.file.stat().st_size}
+    return {**file.hashes(), "bytes": file.file.stat().st_size}

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from errno import EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOENT, ENOSPC, EROFS
 from functools import cached_property
-from json import JSONDecodeError
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, get_session
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, get_session, set_client_factory
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -24,18 +22,19 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import disable_progress_bars, validate_repo_id
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils._http import default_client_factory  # the library exports the setter alone
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from stages.console.errors import HubError
 from stages.console.progress import err
+from stages.console.text import for_terminal
+from stages.hub.faults import PASSING, may_pass, of_this_disk, status
 from stages.hub.local import Local, changes
 
 TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 1.0, 20.0
 SILENCE_S = 120.0
-"""Longest wait for the next byte; the library itself would wait for ever."""
-PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Statuses that another try may not meet."""
+"""Longest wait for the next byte."""
 Kind = Literal["dataset", "model"]
 Result = TypeVar("Result")
 
@@ -67,7 +66,7 @@ class Remote:
         except HFValidationError as e:
             raise HubError(f"the Hub takes no repository of the name {name!r}: {e}") from None
         self.api = HfApi(endpoint=endpoint, token=token or False, library_name="self-rewarding-lm")
-        get_session().timeout = SILENCE_S
+        set_client_factory(patient_client)
         if not err.is_terminal:
             disable_progress_bars()
 
@@ -115,6 +114,19 @@ class Remote:
         except UnicodeDecodeError as e:
             raise HubError(f"{path} of {self.name} is not UTF-8 (byte {e.start}). Mend it on the Hub, then run the same command again") from None
 
+    def check_card(self, text: str) -> None:
+        """Raises HubError for a card whose metadata the Hub would refuse: a licence that it does not know, say."""
+
+        def once() -> None:
+            asked = {"content": text, "repoType": self.kind}
+            answer = get_session().post(f"{self.api.endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers(token=self.api.token))
+            if answer.status_code == 400:
+                errors = "; ".join(str(error["message"]) for error in answer.json()["errors"])
+                raise HubError(f"the Hub would not take the card of {self.name}: {for_terminal(errors)[:300]}. Mend params.yaml, publish, or the card there")
+            hf_raise_for_status(answer)
+
+        self._asked(once)
+
     def create(self, *, private: bool) -> Found:
         """Make the repository, and look at it."""
         self._asked(lambda: self.api.create_repo(self.name, repo_type=self.kind, private=private, exist_ok=True))
@@ -134,6 +146,8 @@ class Remote:
                 raise self._another(now.head)
             # made anew for each try: the library remembers in them what it uploaded, and would make an empty commit
             adds = [CommitOperationAdd(file.path, str(file.file)) for file in files]
+            if moved := next((file for file, add in zip(files, adds, strict=True) if add.upload_info.sha256.hex() != file.sha256), None):
+                raise HubError(f"{moved.file} changed while it was being published. Nothing of this was sent; run: srlm repro, then the same command again")
             deletes = [CommitOperationDelete(path) for path in gone if path in now.files]
             try:
                 made = self.api.create_commit(self.name, [*adds, *deletes], commit_message=message, repo_type=self.kind, parent_commit=base.head)
@@ -141,10 +155,6 @@ class Remote:
                 if status(e) in (409, 412):
                     raise self._another(None) from None
                 raise
-            except JSONDecodeError:
-                raise
-            except ValueError as e:  # the client has the card checked before it sends it
-                raise HubError(f"the Hub does not take the card of {self.name}: {self._said(e)}") from None
             return str(made.oid)
 
         return self._asked(once)
@@ -217,20 +227,8 @@ class Remote:
         return f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing half-published; run the same command again"
 
 
-def status(e: BaseException) -> int | None:
-    """Of an answer of the Hub; None when there was none."""
-    return e.response.status_code if isinstance(e, HfHubHTTPError) and e.response is not None else None
-
-
-def of_this_disk(e: BaseException) -> bool:
-    """A full disk, a file that is gone or may not be read: nothing that the Hub could have said."""
-    return isinstance(e, OSError) and not isinstance(e, HTTPError) and e.errno in (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
-
-
-def may_pass(e: BaseException) -> bool:
-    while isinstance(e, RuntimeError) and e.__cause__:
-        e = e.__cause__
-    if of_this_disk(e):
-        return False
-    code = status(e)
-    return code in PASSING if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, HfHubHTTPError)
+def patient_client() -> Any:
+    """The library's HTTP client, which alone would wait for ever; it makes another after some faults, so setting the time once is not enough."""
+    client = default_client_factory()
+    client.timeout = SILENCE_S
+    return client

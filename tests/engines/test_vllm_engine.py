@@ -146,6 +146,21 @@ def test_what_was_written_before_a_failure_is_kept(vllm, monkeypatch):
     assert 0 < len(got) < 4
 
 
+def test_a_call_that_was_killed_goes_on_to_the_same_texts(tiny, tmp_path, monkeypatch):
+    """What is left is decoded in other company; on the CPU that changes no text."""
+    monkeypatch.setattr("stages.engines.vllm.KEEP_EVERY_S", 0.0)
+    many = [Request(f"x{i}", user(f"Say cat {i}")) for i in range(40)]
+    whole, killed = Stage(tmp_path / "whole.sqlite"), Stage(tmp_path / "killed.sqlite")
+    with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=whole) as engine:
+        expected = engine.generate(many, SAMPLED)
+    with pytest.raises(KeyboardInterrupt), open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine:
+        for _ in engine.batches(many, SAMPLED):
+            raise KeyboardInterrupt
+    with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine:
+        assert engine.generate(many, SAMPLED) == expected
+        assert 0 < engine.kept < len(expected)
+
+
 def test_what_is_kept_needs_no_model(tiny, tmp_path):
     run = Stage(tmp_path / "f.sqlite")
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=run) as engine:

@@ -87,6 +87,14 @@ def test_metadata_that_people_changed_stay():
     assert metadata(merged("---\ntags: [rlaif, x]\n---\n"))["tags"] == ["rlaif", "x", "dpo"]
 
 
+def test_what_people_say_of_a_config_of_ours_stays():
+    first = merged(None, metadata=OURS)
+    theirs = first.replace("- config_name: ift", "- config_name: ift\n  default: true")
+    assert theirs != first
+    now = OURS | {"configs": [{"config_name": "ift", "data_files": "other.parquet"}]}
+    assert metadata(merged(theirs, metadata=now, before=OURS))["configs"] == [{"config_name": "ift", "default": True, "data_files": "other.parquet"}]
+
+
 def test_what_people_took_away_does_not_come_back():
     before = OURS | {"language": ["en"]}
     theirs = merged(None, metadata=before).replace("- dpo\n", "").replace("language:\n- en\n", "")
@@ -114,7 +122,7 @@ def schema_of(name, *columns):
 
 
 def test_a_config_has_the_name_under_which_its_columns_are_published():
-    (ift,) = (config for config in configs({}, raw=False) if config.name == "ift")
+    (ift,) = (config for config in configs({}) if config.name == "ift")
     (ours,) = card.metadata_of_configs([(ift, {})])["dataset_info"]
     old = schema_of("ift", "a")
 
@@ -199,11 +207,11 @@ METRICS = {"AIFT-M1": M1, "AIFT-M2": M2, "M1": {"judge": JUDGE, "writer": {"gree
 
 
 def rendered(metrics=METRICS, raw=False, pair=None, params=PARAMS, **changes):
-    made = configs({"M1": "M2", "M2": "M3"}, raw=raw)
+    made = [config for config in configs({"M1": "M2", "M2": "M3"}) if raw or not config.raw]
     told = {"repo": "ann/rows", "params": params, "base": "M0", "seed_data": "files", "versions": "trl 1", "licences": {"data": "mit", "model": "mit"}}
     told |= {"url": "https://hub/datasets/ann/rows", "models": [], "params_text": "seed: 1", "code_of": {"git": "ab", "dvc_lock": "cd"}}
     rows = {(config.name, split.name): 7 for config in made for split in config.splits}
-    told["configs"] = facts.described([(config, False) for config in made], rows, params)
+    told["configs"] = facts.described(made, rows, params)
     told["example"] = pair and {"model": "M2", "chosen_score": 5.0, "rejected_score": 0.0} | pair
     return card.render("dataset", **told | facts.of_the_method(params) | facts.of_the_loop(params, metrics) | changes)
 
@@ -340,7 +348,7 @@ def test_a_store_without_evaluation_or_without_aift_has_a_card():
 
 def test_every_column_of_every_contract_stands_in_the_card():
     rows = [tuple(row) for row in Seen(rendered(raw=True)).rows]
-    for config in configs({"M1": "M2", "M2": "M3"}, raw=True):
+    for config in configs({"M1": "M2", "M2": "M3"}):
         for c in config.table.columns:
             assert (c.name, str(c.dtype) + (", null is unknown" if c.nullable else ""), c.meaning.replace("`", "")) in rows
         for split in config.splits:
@@ -555,7 +563,7 @@ def test_a_model_is_of_a_self_rewarding_loop_only_where_models_judged_themselves
 def test_a_tag_is_true_of_its_model(model, changes, tags):
     params, lineages = params_with(**changes), LINEAGES | of_model("odd", "M0", "dpo", "IFT/train")
     about = facts.of_the_model(model, params, METRICS, lineages, FILES)
-    assert facts.model_metadata("ann/x", params, "ann/rows", None, lineages[model]["method"], about)["tags"] == [*tags, "arxiv:2401.10020"]
+    assert facts.model_metadata("ann/x", params, "ann/rows", "M0", lineages[model]["method"], about)["tags"] == [*tags, "arxiv:2401.10020"]
 
 
 def test_a_model_names_what_it_was_trained_on_with_its_rows():

@@ -40,7 +40,7 @@ def table(content):
 
 
 def test_what_trains_a_model_is_published():
-    made = configs({"M1": "M2", "M2": "M3"}, raw=False)
+    made = [config for config in configs({"M1": "M2", "M2": "M3"}) if not config.raw]
     assert [(config.name, [split.name for split in config.splits]) for config in made] == [
         ("ift", ["train", "valid"]),
         ("eft", ["train"]),
@@ -52,24 +52,21 @@ def test_what_trains_a_model_is_published():
 
 
 def test_raw_is_all_that_it_was_made_from_too():
-    plain, raw = configs({"M1": "M2"}, raw=False), configs({"M1": "M2"}, raw=True)
-    others = [config.name for config in raw if config not in plain]
+    every = configs({"M1": "M2"})
     of_m1 = [f"aift_m1_{name}" for name in ("prompts", "candidates", "judgements", "scores")]
-    assert others == ["ranked", "seed_judgements", "test_prompts", *of_m1]
-    assert set(plain) < set(raw)
-    published = {split.table for config in raw for split in config.splits}
+    assert [config.name for config in every if config.raw] == ["ranked", "seed_judgements", "test_prompts", *of_m1]
+    published = {split.table for config in every for split in config.splits}
     assert {t.name for t in TABLES if t not in published} == {"answers", "judged", "verdicts"}, "the evaluation is in the card"
 
 
-@pytest.mark.parametrize("raw", [False, True])
-def test_the_splits_of_a_config_have_one_schema(raw):
-    for config in configs({"M1": "M2"}, raw=raw):
+def test_the_splits_of_a_config_have_one_schema():
+    for config in configs({"M1": "M2"}):
         assert {schema(split.table) for split in config.splits} == {schema(config.table)}
 
 
 def test_models_whose_names_differ_in_case_alone_have_one_config():
     with pytest.raises(HubError, match="both be config aift_m1"):
-        configs({"M1": "M2", "m1": "M3"}, raw=False)
+        configs({"M1": "M2", "m1": "M3"})
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

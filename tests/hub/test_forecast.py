@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -127,10 +128,13 @@ def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, cap
     (place,) = (place for place in forecast.places(space.path, params, forecast_of(params, {"M0": found}), {"M0": found}) if "ann--base" in place.folder.name)
     assert (place.needs, place.holds) == (found.bytes, 0), "what other models take in the Hub's cache is no part of it"
     assert found.weights == found.bytes // 2, "this Hub counts no weights; most models are kept in half precision"
-    params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
-    assert "to this comes what M0 and models trained from there take: the Hub did not tell their size" in said(space, capsys)
+    params = params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
+    unknown = "to this comes what M0 and models trained from there take: the Hub did not tell their size"
+    assert unknown in said(space, capsys)
     checkpoint.random_llama(space.path / "data/models/M0", seed=1, max_context=128)
-    assert "the Hub" not in said(space, capsys), "it is here now"
+    for made_from, known in ((params.external["M0"].model_dump(), True), (params.external["M0"].model_dump() | {"repo": "ann/base"}, False), (None, False)):
+        (space.path / "data/models/M0/lineage.json").write_text(json.dumps({"params": made_from}))
+        assert (unknown not in said(space, capsys)) == known, "it is here now, if it is not the one of an earlier params.yaml"
 
 
 def test_a_servers_model_takes_no_room(space):

@@ -24,14 +24,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hub_server import Fault, Server
-from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, close_session, get_session
 from prov.model import ProvDerivation, ProvDocument, ProvEntity, ProvGeneration, ProvUsage
+from ruamel.yaml import YAML
 from small_store import METRICS, ROOT, ROWS, Store
 
 from stages import publish as publishing
 from stages.console.errors import HubError, TableError
 from stages.hub import card, configs, remote
 from stages.hub.card import BEGIN, END
+from stages.store.catalog import write
 from stages.store.tables import IFT_TRAIN, PAIRS, TABLES
 from stages.verify import verify
 
@@ -208,7 +210,7 @@ def test_what_people_wrote_on_the_hub_stays(made, hub, repo, up_to_date):
 def test_a_dry_run_shows_all_and_sends_nothing(made, hub, repo, up_to_date, capsys):
     publish(made, hub, repo, "M2", tag="v1", dry_run=True)
     shown = capsys.readouterr().out
-    assert {asked["method"] for asked in hub.asked()} == {"GET"}
+    assert {asked["path"] for asked in hub.asked() if asked["method"] != "GET"} == {"/api/validate-yaml"}, "which reads only"
     for told in (
         f"dataset {repo}: would be made",
         f"model {repo}-M2: would be made",
@@ -234,6 +236,19 @@ def test_a_dry_run_needs_no_token(made, hub, repo, up_to_date, monkeypatch, caps
         publish(made, hub, repo)
 
 
+def test_a_models_card_tells_of_those_that_it_comes_from_alone(store, hub, repo, up_to_date):
+    lineage = store.path / "data/models/M2/lineage.json"
+    lineage.write_text(lineage.read_text().replace("2.13.0+cpu", "9.9"))
+    store.set(external={"large": {"source": "hub", "repo": "org/judge", "revision": "0" * 40}})
+    publish(store, hub, repo, "M1", "M2")
+    m1, m2, rows = (
+        hub.files(kind, name)["README.md"].decode().replace("\\", "") for kind, name in (("model", f"{repo}-M1"), ("model", f"{repo}-M2"), ("dataset", repo))
+    )
+    assert "Packages: torch 2.13.0+cpu.\n" in m1
+    assert "Packages: torch 2.13.0+cpu and 9.9.\n" in m2
+    assert [("org/judge of the Hub" in text, "M0 was pretrained here" in text) for text in (m1, m2, rows)] == [(False, True), (False, True), (True, True)]
+
+
 # Columns that changed
 
 
@@ -257,7 +272,7 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     publish(store, hub, repo)
     assert len(commits(hub, repo)) == 2, "the new name is remembered"
     told = json.loads(hub.files("dataset", repo)["lineage.json"])
-    assert set(told["kept"]) == {old}
+    assert {path: about["commit"] for path, about in told["kept"].items()} == {old: commits(hub, repo)[0]["oid"]}, "whose lineage tells how it was made"
     assert {about["config"] for about in told["files"].values()} == {"ift", "eft", "aift_m1_v2"}
     monkeypatch.setattr("stages.verify.TABLES", tuple(fewer if table.name == "pairs" else table for table in TABLES))
     verify(repo, None, hub.url, store.path)
@@ -268,7 +283,9 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     for key in ("configs", "dataset_info"):
         text.data[key] = [entry for entry in text.data[key] if entry["config_name"] != "aift_m1"]
     put(hub, repo, "README.md", str(text).encode())
-    publish(store, hub, repo)
+    with pytest.raises(HubError, match=f"1 file.* changed on the Hub after srlm had published them, first '{old}'"):
+        publish(store, hub, repo)
+    publish(store, hub, repo, replace=True)
     assert old not in hub.files("dataset", repo), "it goes when nobody names it any more"
 
 
@@ -280,6 +297,115 @@ def test_what_another_version_of_srlm_published_is_not_touched(made, hub, repo, 
         with pytest.raises(HubError, match=r"of another version of srlm \(self-rewarding-lm lineage 99; this one writes"):
             ask()
     assert len(commits(hub, repo)) == 2
+
+
+# What others did there
+
+
+def amend(store: Store) -> None:
+    """Another commit in the last one's place: this branch does not hold what was published from there."""
+    store.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--amend", "--allow-empty", "-m", "another run")
+
+
+def test_what_another_branch_published_is_not_written_over(store, hub, repo, up_to_date):
+    publish(store, hub, repo, "M2")
+    amend(store)
+    publish(store, hub, repo, "M2")
+    assert len(commits(hub, repo)) == 1, "the same data are no other publication"
+    store.rewrite(IFT_TRAIN, IFT[:2])
+    before = hub.files("dataset", repo)
+    for options in ({}, {"dry_run": True}):
+        with pytest.raises(HubError, match=rf"{repo} was last published from commit [0-9a-f]{{12}}, which this branch does not hold.*git pull.*--replace"):
+            publish(store, hub, repo, "M2", **options)
+    assert hub.files("dataset", repo) == before
+    publish(store, hub, repo, "M2", replace=True)
+    assert len(commits(hub, repo)) == len(commits(hub, f"{repo}-M2", "model")) == 2
+    store.rewrite(IFT_TRAIN, IFT[:3])
+    publish(store, hub, repo)
+    assert len(commits(hub, repo)) == 3, "this branch goes on"
+
+
+@pytest.mark.parametrize("content", [b"{}\n", b"x" * (10 * 2**20 + 1), None], ids=["small", "large", "deleted"])
+def test_a_file_that_somebody_changed_there_is_not_written_over(store, hub, repo, up_to_date, content):
+    publish(store, hub, repo, "M2")
+    model, api, path = f"{repo}-M2", HfApi(endpoint=hub.url, token="hf_ann"), "generation_config.json"
+    change = CommitOperationDelete(path) if content is None else CommitOperationAdd(path, content)
+    api.create_commit(model, [change], commit_message="theirs")
+    put(hub, repo, "LICENSE", b"theirs")
+    with pytest.raises(HubError, match=rf"1 file.*{model} were changed on the Hub.*{path}.*{model}/commits/main.*--replace"):
+        publish(store, hub, repo, "M2")
+    assert hub.files("model", model).get(path) == content
+    if content == b"{}\n":
+        (store.path / f"data/models/M2/{path}").write_bytes(content)
+        publish(store, hub, repo, "M2")
+        assert hub.files("model", model)[path] == content, "what was taken over here is written over by nothing"
+    publish(store, hub, repo, "M2", replace=True)
+    assert hub.files("model", model)[path] == (store.path / f"data/models/M2/{path}").read_bytes()
+    assert hub.files("dataset", repo)["LICENSE"] == b"theirs"
+
+
+def test_models_of_private_data_are_private(store, hub, repo, up_to_date, capsys):
+    publish(store, hub, repo, private=True)
+    publish(store, hub, repo, "M2", dry_run=True)
+    assert f"model {repo}-M2: would be made, private" in capsys.readouterr().out
+    publish(store, hub, repo, "M2")
+    assert hub.repo("model", f"{repo}-M2")["private"]
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
+def test_a_card_that_the_hub_would_refuse(made, hub, repo, up_to_date, options):
+    """Which is seen before anything is sent; a Hub that only cannot answer is asked again."""
+    said = json.dumps({"errors": [{"message": '"license" must be one of [\x1b apache-2.0, mit]'}], "warnings": []})
+    hub.behave(Fault("POST", "validate-yaml", status=400, text=said))
+    with pytest.raises(HubError, match=r'would not take the card of lab/rows-\d+: "license" must be one of \[\\x1b apache-2\.0, mit\]\. Mend'):
+        publish(made, hub, repo, "M2", **options)
+    assert not (hub.folder / "datasets" / repo).exists()
+    hub.behave(Fault("POST", "validate-yaml", status=503, times=1))
+    publish(made, hub, repo, "M2", **options)
+
+
+# What changes here meanwhile
+
+
+def test_a_table_that_changes_while_it_is_published(store, hub, repo, up_to_date):
+    """Its hash in the card would be another's."""
+    write(IFT_TRAIN, pl.DataFrame(IFT[:2], schema=IFT_TRAIN.schema), store.path)
+    with pytest.raises(HubError, match=r"data/IFT/train\.parquet changed while it was being published.*srlm repro"):
+        publish(store, hub, repo)
+    assert refused(hub)
+
+
+def test_a_model_that_changes_while_it_is_published(store, hub, repo, up_to_date, monkeypatch):
+    weights = store.path / "data/models/M2/model.safetensors"
+
+    def then(*asked: Any) -> None:
+        weights.write_bytes(b"retrained")
+
+    monkeypatch.setattr(remote.Remote, "check_card", then)
+    with pytest.raises(HubError, match=rf"{weights} changed while it was being published"):
+        publish(store, hub, repo, "M2")
+    assert commits(hub, f"{repo}-M2", "model") == []
+
+
+def test_a_model_may_have_any_name(store, hub, repo, up_to_date):
+    params = YAML().load(store.path / "params.yaml")
+    store.set(models={"datasets": {**params["models"]["M2"]}}, evaluated=["M1"], head_to_head={})
+    lock = (store.path / "dvc.lock").read_text()
+    (store.path / "dvc.lock").write_text(lock.replace("data/models/M2", "data/models/datasets"))
+    text = (store.path / "dvc.yaml").read_text()
+    (store.path / "dvc.yaml").write_text(text.replace("data/models/M2", "data/models/datasets"))
+    (store.path / "data/models/M2").rename(store.path / "data/models/datasets")
+    publish(store, hub, repo, "datasets")
+    assert "data/ift/train-00000-of-00001.parquet" in hub.files("dataset", repo)
+    assert "model.safetensors" in json.loads(hub.files("model", f"{repo}-datasets")["lineage.json"])["files"]
+
+
+def test_the_client_waits_for_a_while_only(made, hub, repo):
+    """The library makes another client after a fault."""
+    remote.Remote(repo, "dataset", endpoint=hub.url, token="hf_ann")
+    for _ in range(2):
+        assert get_session().timeout.read == remote.SILENCE_S
+        close_session()
 
 
 def put(hub: Server, repo: str, path: str, content: bytes) -> None:
@@ -404,7 +530,7 @@ def test_a_disk_without_room_is_not_the_hubs_fault(made, hub, repo, up_to_date, 
 
 
 def test_no_room_for_what_is_to_be_published(made, tmp_path):
-    (ift,) = (config for config in configs.configs({}, raw=False) if config.name == "ift")
+    (ift,) = (config for config in configs.configs({}) if config.name == "ift")
     with pytest.raises(HubError, match=r"cannot be written to .*File too large.*export TMPDIR="), publishing.disk_in_words(), no_room(100):
         configs.write_shards(pl.DataFrame(IFT), ift, ift.splits[0], tmp_path)
 

@@ -7,6 +7,7 @@ import json
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ HERE = ("files and folders that stages made, by their md5 in dvc.lock", "what st
 MADE, READ, TRAINED = HERE
 STAGES = "stages that made them: command, parameters, what was read and made"
 STRANGE = "files that srlm did not publish"
+HELD = "datasets that its stages made, and that it should hold"
 CHOSEN = "pairs@M1.chosen_id -> candidates.candidate_id"
 CONFIGS = ("aift_m1, train", "eft, train", "ift, train", "ift, valid")
 TRAINED_ON = {"M1": "data/IFT/train.parquet", "M2": "data/AIFT/M1/pairs.parquet"}
@@ -316,7 +318,7 @@ def test_names_of_files_are_no_markup_and_move_no_cursor(store, capsys):
 
 
 def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
-    assert shown(capsys, repo, hub) == Shown([f"files of {repo} by their sha256 in lineage.json", STAGES, *CONFIGS], {}, "")
+    assert shown(capsys, repo, hub) == Shown([f"files of {repo} by their sha256 in lineage.json", STAGES, HELD, *CONFIGS], {}, "")
     model = f"{repo}-M1"
     assert shown(capsys, model, hub) == Shown([f"files of {model} by their sha256 in lineage.json", STAGES, "files of M1", STRANGE], {}, "")
 
@@ -391,6 +393,34 @@ def test_files_that_change_what_a_model_loads(store, hub, changed, capsys):
         found = shown(capsys, model, hub)
         assert found.wrong == {STRANGE: (there + wrong, wrong, path)}
         assert "delete there what srlm did not" in found.error
+
+
+def without(hub: Server, repo: str, kind: str, path: str) -> dict[str, Any]:
+    """Their lineage.json as one that no longer names a file of its `files`."""
+    told: dict[str, Any] = json.loads(hub.files(kind, repo)["lineage.json"])
+    del told["files"][path]
+    return told
+
+
+def test_a_lineage_that_hides_a_models_file(store, hub, changed, capsys):
+    """As one of an earlier publication it would be compared with its own sha256 alone."""
+    model, path = f"{changed}-M1", "model.safetensors"
+    told = without(hub, model, "model", path) | {"kept": {path: {"sha256": sha256(b"theirs").hexdigest()}}}
+    put(hub, model, "model", {path: b"theirs", "lineage.json": json.dumps(told).encode()})
+    assert {what: row[1:] for what, row in shown(capsys, model, hub).wrong.items()} == {STRANGE: (1, path)}
+
+
+def test_a_lineage_that_hides_a_dataset(store, hub, changed, capsys):
+    path = "data/aift_m1/train-00000-of-00001.parquet"
+    put(hub, changed, "dataset", {path: b"theirs", "lineage.json": json.dumps(without(hub, changed, "dataset", path)).encode()})
+    assert shown(capsys, changed, hub).wrong == {HELD: (4, 1, "data/AIFT/M1/pairs.parquet")}
+
+
+@pytest.mark.parametrize("name", [".huggingface.yaml", "dataset_infos.json"])
+def test_what_counts_more_than_the_card_is_not_read(store, hub, changed, capsys, name):
+    put(hub, changed, "dataset", {name: b"{}"})
+    with pytest.raises(HubError, match=f"^{name} there says in the card's place what is read"):
+        shown(capsys, changed, hub)
 
 
 def test_people_add_files_to_datasets(store, hub, changed, capsys):
