@@ -60,12 +60,21 @@ def prune(*, model: str | None = None, older: float | None = None, root: Path = 
         if aside:
             return
         raise SrlmError(f"nothing is kept: {path} is not there")
+    if model is None and before is None:
+        # needs no room on a full disk, which forgetting rows does; who has it open goes on with a new one
+        files = [file for suffix in ("-wal", "-shm", "") if (file := path.with_name(path.name + suffix)).is_file()]
+        err.print(f"everything is forgotten: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB deleted", markup=False)
+        for file in files:
+            file.unlink(missing_ok=True)
+        return
+    was = path.stat().st_size
     with Finished(path) as finished:
         known = {size.model for size in finished.sizes()}
         if model is not None and model not in known:
             raise SrlmError(f"nothing of {model} is kept; there is {', '.join(sorted(known)) or 'nothing'}")
         gone = finished.prune(model=model, before=before)
-    err.print(f"{gone:,} completions forgotten", markup=False)
+    less = f"{path} takes {(was - path.stat().st_size) / 1e6:,.1f} MB less" if path.stat().st_size < was else f"{path} is as large as before: new ones go there"
+    err.print(f"{gone:,} completions forgotten; {less}", markup=False)
 
 
 def damaged(path: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,12 +37,10 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g.
     from stages.config.params import load_params
     from stages.forecast import show as show_disk
     from stages.results import show
-    from stages.store.files import PARTIAL, remove
+    from stages.store.leftovers import put_away
 
     params = load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
-    clear_dead_lock(Path())
-    for partial in Path("data").rglob(f"*{PARTIAL}"):  # left by a stage that was killed; no one else is at work here
-        remove(partial)
+    put_away(Path())
     show_disk(Path(), params)
     if code := run_dvc("repro", *(targets or [])):
         raise SystemExit(code if code > 0 else 128 - code)
@@ -198,31 +195,6 @@ def controls(first: First = 301, count: Count = 1, jobs: Jobs = 1, threads: Thre
     from stages import variants
 
     variants.controls(list(range(first, first + count)), {"hardware.threads": threads} if threads else {}, jobs)
-
-
-def clear_dead_lock(root: Path) -> None:
-    """Remove DVC's read-write lock when every process named in it is dead: kill -9 leaves it behind.
-
-    Raises SrlmError when a living DVC holds it.
-    """
-    import psutil
-
-    lock = root / ".dvc" / "tmp" / "rwlock"
-    try:
-        held = json.loads(lock.read_text())
-        owners = [info for info in held.get("write", {}).values() if info] + [info for infos in held.get("read", {}).values() for info in infos]
-    except FileNotFoundError:
-        return
-    except (json.JSONDecodeError, AttributeError):
-        owners = []  # killed while it wrote the lock
-    for owner in owners:
-        try:
-            at_work = any("dvc" in word for word in psutil.Process(int(owner["pid"])).cmdline())
-        except psutil.Error:  # gone, or a zombie
-            at_work = False
-        if at_work:
-            raise SrlmError(f"DVC is at work here already (process {owner['pid']}: {owner['cmd']}). Wait for it, or stop it")
-    lock.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from stages import cache
@@ -56,11 +58,26 @@ def test_an_empty_cache_is_told(capsys, tmp_path):
 
 def test_old_or_one_models_completions_are_forgotten(capsys, root):
     cache.prune(older=30, root=root)
-    assert "1 completions forgotten" in capsys.readouterr().err
+    assert "1 completions forgotten; " in capsys.readouterr().err
     assert "2 completions in" in shown(capsys, root)
     cache.prune(model="M2", root=root)
     assert "1 completions in" in shown(capsys, root)
     with pytest.raises(SrlmError, match="nothing of M2 is kept; there is M1"):
         cache.prune(model="M2", root=root)
     cache.prune(root=root)
-    assert "0 completions in" in shown(capsys, root)
+    assert "everything is forgotten" in capsys.readouterr().err
+    cache.show(root)
+    assert "nothing is kept yet" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):
+    """Forgetting rows needs room: SQLite writes what it changes beside the database first."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(SrlmError, match="finished texts"):
+            cache.prune(model="M1", root=root)
+        cache.prune(root=root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((root / FINISHED).parent.glob(f"{(root / FINISHED).name}*"))

@@ -253,6 +253,20 @@ def test_two_cold_runs_have_the_same_lock(space, tmp_path):
     assert second == {name: first[name] for name in second}
 
 
+def test_a_dvc_lock_cut_off_in_mid_write_is_made_anew(space):
+    """Of what stages made nothing is made again: DVC's cache of runs has it."""
+    lock, log = space.lock(), space.path / "data/logs/runs.jsonl"
+    ran = log.read_text()
+    (space.path / "dvc.lock").write_text(lock[: len(lock) * 2 // 3])
+    assert space.run("dvc", "repro").returncode != 0, "DVC alone gives up"
+    done = space.run("stages.cli", "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "dvc.lock is damaged" in done.stderr
+    assert space.lock() == lock
+    assert log.read_text() == ran
+    next(space.path.glob("dvc.lock.damaged-*")).unlink()
+
+
 def test_a_killed_stage_leaves_nothing_and_the_same_command_finishes(space):
     lock = space.lock()
     for model in ("M2", "M3"):

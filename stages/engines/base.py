@@ -14,10 +14,10 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 import polars as pl
 
@@ -33,8 +33,6 @@ ENGINES = {
     "transformers": ("stages.engines.transformers", "TransformersEngine"),
     "vllm": ("stages.engines.vllm", "VllmEngine"),
 }
-
-
 EXTRAS = ("openai", "ray", "vllm")
 """Engines that need the extra of pyproject.toml that has their name."""
 
@@ -151,8 +149,9 @@ class Batching(ABC):
         self.asked += total
         place = {request.id: i * sampling.n for i, request in enumerate(requests)}
         done: dict[int, Completion] = {}
-        with progress(f"{self.name} writes", total, "texts") as advance:
-            for batch in self.batches(requests, sampling):
+        batches: Any = self.batches(requests, sampling)
+        with progress(f"{self.name} writes", total, "texts") as advance, closing(batches):
+            for batch in batches:
                 done.update((place[c.id] + sampling.numbers.index(c.n), c) for c in batch)
                 advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
                 kept = self.kept

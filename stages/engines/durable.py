@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -98,18 +98,19 @@ class DurableEngine(Batching):
             part = sampling._replace(first=numbers.start, n=len(numbers))
             inner = self.opened()
             inner.kept = len(kept)  # a server that refuses all that is left has not refused everything
-            written = inner.batches(group, part)
-            while True:
-                with self.run.computing():
-                    batch = next(written, None)
-                if batch is None:
-                    break
-                lasting = [c for c in batch if c.tokens or c.text or not self.at_a_server]
-                self.finished.keep(by_request(lasting, keys), model=self.name, stage=self.run.stage)
-                self.new += len(lasting)
-                self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
-                self.generated_tokens += sum(c.tokens for c in batch)
-                yield batch
+            written: Any = inner.batches(group, part)
+            with closing(written):  # before the engine, whatever happens
+                while True:
+                    with self.run.computing():
+                        batch = next(written, None)
+                    if batch is None:
+                        break
+                    lasting = [c for c in batch if c.tokens or c.finish_reason == "stop" or not self.at_a_server]
+                    self.finished.keep(by_request(lasting, keys), model=self.name, stage=self.run.stage)
+                    self.new += len(lasting)
+                    self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
+                    self.generated_tokens += sum(c.tokens for c in batch)
+                    yield batch
 
     def keys(self, requests: Sequence[Request], sampling: Sampling) -> dict[str, bytes]:
         """Of each request, by id: a hash of what decides its texts, all but their number.

@@ -88,6 +88,19 @@ class VllmEngine(Batching):
         except Exception as e:  # a broken file, no room on the GPU, an unknown quantization: dozens of types
             hint = " Lower hardware.gpu_memory or engine.max_context, or raise hardware.tensor_parallel" if "memory" in str(e) else ""
             raise ModelError(f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}.{hint}") from None
+        self._count_prompts()
+
+    def _count_prompts(self) -> None:
+        """The n completions of a prompt are as many requests within vLLM, and how much each had to read it tells with the request's first token only."""
+        core: Any = self.llm.engine_core
+        get_output = core.get_output
+
+        def counted() -> Any:
+            outputs = get_output()
+            self.prompt_tokens += sum(output.prefill_stats.num_computed_tokens for output in outputs.outputs if output.prefill_stats)
+            return outputs
+
+        core.get_output = counted
 
     def __enter__(self) -> Self:
         return self
@@ -157,7 +170,6 @@ class VllmEngine(Batching):
 
     def _completions(self, output: RequestOutput, sampling: Sampling, room: int) -> list[Completion]:
         """Of one request, ordered by n."""
-        self.prompt_tokens += len(output.prompt_token_ids or ()) - (output.num_cached_tokens or 0)
         said = []
         for written in sorted(output.outputs, key=lambda o: o.index):
             ids, steps = list(written.token_ids), written.logprobs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, engine_params
 
 from stages.config.machine import EngineParams
-from stages.console.errors import StaleInputError
+from stages.console.errors import EngineError, StaleInputError
 from stages.engines.base import ENGINES, Batching, Completion, Request, Sampling, open_engine
 from stages.engines.durable import DECIDES, READS, DurableEngine, gaps
+from stages.engines.finished import Finished
 from stages.engines.scripted import ScriptedEngine
 from tests.test_architecture import ROOT, imports
 
@@ -196,6 +197,51 @@ def test_a_servers_refusal_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mo
             assert (server.asked_for, server.kept_before) == (asked_for, kept)
             durable.generate([Request(f"other {kept}", "x")], GREEDY._replace(n=1))
             assert server.kept_before == 0, "in this call, not in the one before"
+
+
+def test_an_empty_answer_of_a_server_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model had nothing to say; it is not asked, or paid, again."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+
+    class Server(Batching):
+        def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+            yield [Completion(r.id, 0, "", "stop", 0) for r in requests]
+
+    for make in (lambda: nullcontext(Server()), no_engine):
+        with DurableEngine(make, engine_params("openai"), tmp_path, model="M1", seed=7, run=Stage(tmp_path / "finished.sqlite")) as durable:
+            assert durable.generate([Request("a", "x")], GREEDY._replace(n=1)) == [Completion("a", 0, "", "stop", 0)]
+
+
+def test_what_is_under_way_ends_before_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, or Ctrl-C: requests are taken back from an engine that is still there."""
+    happened: list[str] = []
+
+    class Inner(Batching):
+        name = "M1"
+
+        def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+            try:
+                yield [Completion(requests[0].id, 0, "a", "stop", 1)]
+                raise AssertionError("nobody asks for more")
+            finally:
+                happened.append("taken back")
+
+    @contextmanager
+    def make() -> Iterator[Batching]:
+        yield Inner()
+        happened.append("closed")
+
+    def full(*asked: Any, **more: Any) -> None:
+        raise EngineError("no space left")
+
+    monkeypatch.setattr(Finished, "keep", full)
+    with pytest.raises(EngineError, match="no space left") as caught, ExitStack() as stack:
+        run = Stage(tmp_path / "finished.sqlite")
+        durable = stack.enter_context(DurableEngine(make, engine_params("scripted"), tmp_path, model="M1", seed=7, run=run))
+        stack.push(lambda *failed: happened.append("left"))
+        durable.generate([Request("a", "x"), Request("b", "x")], GREEDY._replace(n=1))
+    assert caught.value.__traceback__, "which holds on to what was under way"
+    assert happened[:2] == ["taken back", "left"]
 
 
 def test_what_decides_an_engines_texts_is_all_its_own_code() -> None:
