@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.config.machine import EngineParams
 from stages.config.params import Params, load_params
 from stages.console.errors import ParamsError
 
@@ -250,3 +251,8 @@ def test_params_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 2
     assert isinstance(params, Params)
+
+
+def test_the_engine_in_the_docs_is_a_whole_one():
+    shown = re.search(r"^engine: \{.*\}$", (ROOT / "docs/ray.md").read_text(), re.MULTILINE)[0]
+    assert EngineParams(**YAML(typ="safe").load(shown)["engine"]).inner == "vllm"

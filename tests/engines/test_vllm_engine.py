@@ -95,21 +95,19 @@ def test_a_request_that_is_broken_off_while_decoding_is_forgotten(vllm, monkeypa
     assert len(vllm.generate(REQUESTS, SAMPLED)) == 3 * len(REQUESTS)
 
 
-def test_prompts_are_counted_where_they_are_computed(vllm):
-    before = vllm.prompt_tokens
-    vllm.generate(REQUESTS, SAMPLED)
-    assert vllm.prompt_tokens - before == sum(map(len, vllm.prompts.encode(REQUESTS))), "once for all completions"
-
-
-def test_prompts_are_not_counted_where_the_cache_of_prefixes_has_them(tmp_path):
-    computed = []
+def test_prompts_are_counted_as_often_as_they_are_computed(tmp_path):
+    """vLLM's cache of prefixes has blocks of many tokens: of a short prompt each completion reads all, of a long one only the first does."""
     with opened(build(tmp_path, max_position_embeddings=1024), max_context=1024) as engine:
-        for i in range(2):
-            before = engine.prompt_tokens
-            engine.generate([Request(f"long{i}", "cat " * 400)], GREEDY._replace(n=1, max_tokens=1))
-            computed.append(engine.prompt_tokens - before)
-    assert computed[0] >= 400
-    assert 0 < computed[1] < computed[0] / 2
+
+        def computed(prompt: str, n: int) -> float:
+            """Times."""
+            before, request = engine.prompt_tokens, Request(f"{prompt[:5]}{n}", prompt)
+            engine.generate([request], SAMPLED._replace(n=n, max_tokens=1))
+            return (engine.prompt_tokens - before) / len(engine.prompts.encode([request])[0])
+
+        assert [computed("dog cat", n) for n in (1, 3)] == [1, 3]
+        assert 1 <= computed("cat " * 400, 3) < 1.7
+        assert 0 < computed("cat " * 400, 1) < 0.4
 
 
 def test_as_many_requests_are_decoded_together_as_by_vllms_own_class(vllm, tiny):
@@ -149,15 +147,15 @@ def test_what_was_written_before_a_failure_is_kept(vllm, monkeypatch):
 def test_a_call_that_was_killed_goes_on_to_the_same_texts(tiny, tmp_path, monkeypatch):
     """What is left is decoded in other company; on the CPU that changes no text."""
     monkeypatch.setattr("stages.engines.vllm.KEEP_EVERY_S", 0.0)
-    many = [Request(f"x{i}", user(f"Say cat {i}")) for i in range(40)]
+    many, sampling = [Request(f"x{i}", user(f"Say cat {i}")) for i in range(40)], SAMPLED._replace(stop=("a", "e"))
     whole, killed = Stage(tmp_path / "whole.sqlite"), Stage(tmp_path / "killed.sqlite")
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=whole) as engine:
-        expected = engine.generate(many, SAMPLED)
+        expected = engine.generate(many, sampling)
     with pytest.raises(KeyboardInterrupt), open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine:
-        for _ in engine.batches(many, SAMPLED):
+        for _ in engine.batches(many, sampling):
             raise KeyboardInterrupt
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine:
-        assert engine.generate(many, SAMPLED) == expected
+        assert engine.generate(many, sampling) == expected
         assert 0 < engine.kept < len(expected)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -651,6 +652,36 @@ def test_whichever_request_fails_the_second_try_ends_it(made, hub, up_to_date, f
             break
     assert len(tries) > 20
     assert all("run the same command again" in sentence for sentence in told)
+
+
+@pytest.mark.slow
+def test_whichever_request_of_an_update_fails_the_second_try_ends_it(made, store, hub, up_to_date, monkeypatch):
+    """Of a publication with other rows, other weights and fewer files, over the one before."""
+    store.rewrite(IFT_TRAIN, IFT[:2])
+    (store.path / "data/models/M2/model.safetensors").write_bytes(b"others")
+    changed = "data/ift/train-00000-of-00001.parquet"
+    for k in itertools.count():
+        repo = f"lab/rows-{next(COUNT)}"
+        with monkeypatch.context() as patch:
+            patch.setattr(publishing.plan, "write_shards", partial(configs.write_shards, limit=64))
+            publish(made, hub, repo, "M2")
+        before = hub.files("dataset", repo)
+        hub.behave(Fault("P.*", drop=True, skip=k, times=1000))  # those that could change anything
+        hub.reset()
+        try:
+            publish(store, hub, repo, "M2")
+            break
+        except HubError:
+            assert hub.files("dataset", repo) == before or changed in hub.files("dataset", repo), "all of it, or nothing"
+        hub.forget()
+        publish(store, hub, repo, "M2")
+        assert len(commits(hub, repo)) == len(commits(hub, f"{repo}-M2", "model")) == 2, f"request {k}"
+        assert whole(hub, repo)
+        assert (
+            [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")] == [changed] != [path for path in before if "ift/train" in path]
+        )
+        assert hub.files("model", f"{repo}-M2")["model.safetensors"] == b"others"
+    assert k > 5
 
 
 def told_meanwhile(hub: Server, path: str, ours: Callable[[], None], theirs: Callable[[], Any]) -> str:
