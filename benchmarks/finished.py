@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context
 from pathlib import Path
@@ -56,17 +56,19 @@ def main(
     place: AbstractContextManager[str] = nullcontext(str(folder)) if folder else TemporaryDirectory()
     with place as name:
         stage = Stage(Path(name))
-        first, tokens = timed(lambda: generate(stage, completions, n))
+        tokens, making, first = generate(stage, completions, n)
         keeping, generating = first - stage.generating, stage.generating
         with get_context("spawn").Pool(1) as another:  # as a stage is that goes on: a process of its own
-            another.apply(len, ([],))
-            again, _ = timed(lambda: another.apply(generate, (Stage(Path(name)), completions, n)))
+            _, _, again = another.apply(generate, (Stage(Path(name)), completions, n))
         with Finished(stage.finished) as finished:
             keys = [key for (key,) in finished.connection.execute("SELECT key FROM finished")] if finished.connection else []
-            reading, found = timed(lambda: len(finished.find(keys)))
+            started = time.monotonic()
+            found = len(finished.find(keys))
+            reading = time.monotonic() - started
         size = stage.finished.stat().st_size
     shown = Table("what", "seconds", "microseconds a completion", box=None)
     for what, seconds in (
+        ("making the requests, which a stage does by itself", making),
         ("generating, the scripted engine alone", generating),
         ("keys, keeping, order", keeping),
         ("asking again: everything is done", again),
@@ -81,17 +83,14 @@ def main(
     console.print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB")
 
 
-def generate(stage: Stage, completions: int, n: int) -> int:
-    """Tokens of all texts, kept or not."""
-    requests = [Request(f"r{i}", [{"role": "user", "content": f"What is {i} good for? Answer in some sentences, please."}]) for i in range(completions // n)]
-    with open_engine(PARAMS.engine, PARAMS.hardware, Path(), model="M1", seed=1, run=stage) as engine:
-        return sum(c.tokens for c in engine.generate(requests, Sampling(n, 0.7, 0.9, 200)))
-
-
-def timed(work: Callable[[], int]) -> tuple[float, int]:
+def generate(stage: Stage, completions: int, n: int) -> tuple[int, float, float]:
+    """Tokens of all texts, kept or not; seconds for making the requests, and for asking the engine."""
     started = time.monotonic()
-    result = work()
-    return time.monotonic() - started, result
+    requests = [Request(f"r{i}", [{"role": "user", "content": f"What is {i} good for? Answer in some sentences, please."}]) for i in range(completions // n)]
+    made = time.monotonic()
+    with open_engine(PARAMS.engine, PARAMS.hardware, Path(), model="M1", seed=1, run=stage) as engine:
+        said = engine.generate(requests, Sampling(n, 0.7, 0.9, 200))
+    return sum(c.tokens for c in said), made - started, time.monotonic() - made
 
 
 if __name__ == "__main__":
