@@ -105,7 +105,7 @@ class DurableEngine(Batching):
                         batch = next(written, None)
                     if batch is None:
                         break
-                    lasting = [c for c in batch if c.tokens or c.finish_reason == "stop" or not self.at_a_server]
+                    lasting = [c for c in batch if c.text or c.tokens or c.finish_reason == "stop" or not self.at_a_server]
                     self.finished.keep(by_request(lasting, keys), model=self.name, stage=self.run.stage)
                     self.new += len(lasting)
                     self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
