@@ -257,7 +257,7 @@ def test_a_dvc_lock_cut_off_in_mid_write_is_made_anew(space):
     """Of what stages made nothing is made again: DVC's cache of runs has it."""
     lock, log = space.lock(), space.path / "data/logs/runs.jsonl"
     ran = log.read_text()
-    (space.path / "dvc.lock").write_text(lock[: len(lock) * 2 // 3])
+    (space.path / "dvc.lock").write_text(lock[: lock.index("hash: md5", len(lock) // 2) + len("hash: md")])
     assert space.run("dvc", "repro").returncode != 0, "DVC alone gives up"
     done = space.run("stages.cli", "repro")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -152,7 +152,7 @@ class Batching(ABC):
         batches: Any = self.batches(requests, sampling)
         with progress(f"{self.name} writes", total, "texts") as advance, closing(batches):
             for batch in batches:
-                done.update((place[c.id] + c.n - sampling.first, c) for c in batch)
+                done.update((place[c.id] + sampling.numbers.index(c.n), c) for c in batch)
                 advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
                 kept = self.kept
         self.seconds += time.monotonic() - started

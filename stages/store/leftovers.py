@@ -38,8 +38,9 @@ def release_lock(root: Path) -> None:
     except (ValueError, AttributeError):
         owners = []  # killed while it wrote the lock
     for owner in owners:
-        with suppress(psutil.Error):  # gone, or a zombie
-            if psutil.Process(int(owner["pid"])).create_time() <= written + 1:  # else its number is another's now
+        with suppress(psutil.Error):  # gone
+            process = psutil.Process(int(owner["pid"]))
+            if process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= written + 1:  # else its number is another's now
                 raise SrlmError(f"DVC is at work here already (process {owner['pid']}: {owner['cmd']}). Wait for it, or stop it")
     lock.unlink(missing_ok=True)
 

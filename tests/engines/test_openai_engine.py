@@ -770,6 +770,7 @@ def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path,
     requests = [request for request in REQUESTS if request.prompt]  # it answers 500 to an empty one
     program = Path(sys.executable).with_name("transformers")
     (tmp_path / "server.json").write_text(json.dumps({"model": str(tiny)}))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))  # asked which models it has, it looks there, and wants the folder to be
     with running(program, "serve", tiny, "--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32") as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with OpenAIEngine(engine_params("openai"), hardware(at_once=1), tmp_path, model="M1", seed=7) as engine:

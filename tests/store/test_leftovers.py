@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -49,6 +50,16 @@ def test_a_lock_whose_owner_is_dead_is_removed(tmp_path):
         assert lock.exists()
     put_away(tmp_path)
     assert not lock.exists()
+
+
+def test_a_lock_whose_owner_is_a_zombie_is_removed(tmp_path):
+    """Killed, and its parent, killed too, cannot say that it has seen it."""
+    with process(cwd=tmp_path) as pid:
+        lock = rwlock(tmp_path, pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        put_away(tmp_path)
+        assert not lock.exists()
 
 
 def test_a_number_that_another_process_has_got_since_is_no_owner(tmp_path):
