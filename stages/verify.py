@@ -41,10 +41,10 @@ BESIDE = (card.NAME, lineage.NAME, prov.NAME, ".gitattributes")
 """Files of a repository that no lineage names: ours, and the Hub's."""
 BY_PEOPLE = ("license*", "*.md", "*.png", "*.jpg", "*.txt")
 """Names, in small letters, of files that people put beside a model and that no library loads, ..."""
-OVER_THE_CARD = (".huggingface.yaml", "dataset_infos.json")
-"""Files that `load_dataset` takes for more than the card."""
 LOADED = ("vocab.txt", "merges.txt")
 """... but for these, which tokenizers read."""
+OVER_THE_CARD = (".huggingface.yaml", "dataset_infos.json")
+"""Files that count more than the card for `load_dataset`."""
 
 
 class Checked(NamedTuple):

@@ -548,6 +548,12 @@ def test_a_model_is_of_a_self_rewarding_loop_only_where_models_judged_themselves
         assert ("M2 of a self-rewarding loop" in words(model_rendered("M2", params_with(**changes)))) == told
 
 
+@pytest.mark.parametrize(("too_long", "told"), [(None, False), (0, False), (3, True)])
+def test_rows_that_were_left_out_are_told(too_long, told):
+    lineages = LINEAGES | {"M2": LINEAGES["M2"] | {"too_long": too_long, "params": {"max_length": 512}}}
+    assert ("3 of these, longer than 512 tokens, were left out" in words(model_rendered("M2", lineages=lineages))) == told
+
+
 @pytest.mark.parametrize(
     ("model", "changes", "tags"),
     [
