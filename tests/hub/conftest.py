@@ -10,6 +10,7 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 from hub_server import Server, User, serving
+from huggingface_hub.utils._http import default_client_factory
 from small_store import Store
 
 USERS = {
@@ -22,7 +23,7 @@ USERS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the client reads of its environment it read when it was imported, and the tests of other folders are offline."""
+    """What the client reads of its environment it read when it was imported, and the tests of other folders are offline; ours sets its time limit for a whole process."""
     home = tmp_path_factory.mktemp("home")
     values = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
     with pytest.MonkeyPatch.context() as patch:
@@ -30,9 +31,9 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setattr(huggingface_hub.constants, name, value)
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.delenv("HF_TOKEN", raising=False)
-        huggingface_hub.close_session()
+        huggingface_hub.set_client_factory(default_client_factory)
         yield
-    huggingface_hub.close_session()
+    huggingface_hub.set_client_factory(default_client_factory)
 
 
 @pytest.fixture(scope="module")
