@@ -61,9 +61,9 @@ def main(
         with get_context("spawn").Pool(1) as another:  # as a stage is that goes on: a process of its own
             _, _, again = another.apply(generate, (Stage(Path(name)), completions, n))
         with Finished(stage.finished) as finished:
-            keys = [key for (key,) in finished.connection.execute("SELECT key FROM finished")] if finished.connection else []
+            keys = {key.hex(): key for (key,) in finished.connection.execute("SELECT key FROM finished")} if finished.connection else {}
             started = time.monotonic()
-            found = len(finished.find(keys))
+            found = len({c.id for c in finished.find(keys, range(n))})
             reading = time.monotonic() - started
         size = stage.finished.stat().st_size
     shown = Table("what", "seconds", "microseconds a completion", box=None)

@@ -149,10 +149,11 @@ class Batching(ABC):
         self.asked += total
         place = {request.id: i * sampling.n for i, request in enumerate(requests)}
         done: dict[int, Completion] = {}
+        number = sampling.numbers.index
         batches: Any = self.batches(requests, sampling)
         with progress(f"{self.name} writes", total, "texts") as advance, closing(batches):
             for batch in batches:
-                done.update((place[c.id] + sampling.numbers.index(c.n), c) for c in batch)
+                done.update({place[c.id] + number(c.n): c for c in batch})
                 advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
                 kept = self.kept
         self.seconds += time.monotonic() - started
@@ -191,8 +192,8 @@ def request_seed(seed: int, request_id: str) -> int:
 
 def check_requests(requests: Sequence[Request]) -> None:
     """Raises EngineError when two requests share an id: their completions could not be told apart."""
-    twice = [i for i, count in Counter(r.id for r in requests).items() if count > 1]
-    if twice:
+    if len({r.id for r in requests}) < len(requests):
+        twice = [i for i, count in Counter(r.id for r in requests).items() if count > 1]
         raise EngineError(f"{len(twice)} request id(s) occur more than once, first {twice[0]!r}: completions join on the id, so make it unique per call")
 
 

@@ -87,8 +87,7 @@ class DurableEngine(Batching):
         """First what is kept, in one batch, then what is left."""
         with many_objects():
             keys, wanted = self.keys(requests, sampling), sampling.numbers
-            rows = self.finished.find(list(keys.values()))
-            kept = [Completion(i, *row) for i, key in keys.items() for row in rows.get(key, ()) if row[0] in wanted]
+            kept = self.finished.find(keys, wanted)
         self.kept += len(kept)
         if kept:
             yield kept

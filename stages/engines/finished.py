@@ -12,10 +12,11 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from stages.console.errors import EngineError
 from stages.console.progress import err
@@ -50,8 +51,6 @@ NO_ROOM = 2**20
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
-Row = tuple[int, str, Literal["stop", "length"], int, list[float] | None]
-"""A completion without its id."""
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 Result = TypeVar("Result")
 
@@ -95,18 +94,20 @@ class Finished:
             self.connection.close()
         self.connection = None
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, list[Row]]:
-        """Completions of those `keys` that have some, in any order."""
+    def find(self, keys: Mapping[str, bytes], numbers: Container[int]) -> list[Completion]:
+        """Those of the completions with `numbers` of some requests (id -> key, each its own) that are kept, each once, in any order."""
 
-        def work(connection: sqlite3.Connection) -> dict[bytes, list[Row]]:
-            found: dict[bytes, list[Row]] = {}
-            for rows in _rows(connection, keys):
+        def work(connection: sqlite3.Connection) -> list[Completion]:
+            request = {key: i for i, key in keys.items()}
+            found: list[Completion] = []
+            for rows in _rows(connection, request):
                 if any(digest != _digest(key, completions) for key, completions, digest in rows):
                     raise DamagedRow("a row does not fit its digest")
                 together = b",".join(completions for _, completions, _ in rows)  # parsed at once: a million small calls take longer than what they do
-                for (key, _, _), said in zip(rows, json.loads(b"[" + together + b"]"), strict=True):
-                    # of a number that two processes kept, always the same text
-                    found[key] = list({row[0]: row for row in sorted((*found[key], *said), key=repr)}.values()) if key in found else said
+                said = zip(rows, json.loads(b"[" + together + b"]"), strict=True)
+                found += [Completion(request[key], *row) for (key, _, _), kept in said for row in kept if row[0] in numbers]
+            if len({(c.id, c.n) for c in found}) < len(found):  # of a number that two processes kept, always the same text
+                found = list({(c.id, c.n): c for c in sorted(found, key=repr)}.values())
             return found
 
         return self._do(work)
@@ -209,16 +210,16 @@ class Finished:
         err.print(f"warning: {self.path} is damaged ({why}): set aside as {aside.name}; what it held is generated again", style="yellow", markup=False)
 
 
-def _rows(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
-    """Key, completions and digest of the rows that have one of `keys`, some at a time: looked up, or all read where many of all are wanted."""
+def _rows(connection: sqlite3.Connection, keys: Collection[bytes]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+    """Key, completions and digest of the rows that have one of `keys` (a set or dict), some at a time: looked up, or all read where many are wanted."""
     columns = "SELECT key, completions, digest FROM finished"
     if len(keys) * SCAN > (connection.execute("SELECT max(rowid) FROM finished").fetchone()[0] or 0):
-        wanted, read = set(keys), connection.execute(columns)
+        read = connection.execute(columns)
         while rows := read.fetchmany(AT_ONCE):
-            yield [row for row in rows if row[0] in wanted]
+            yield [row for row in rows if row[0] in keys]
     else:
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+        left = iter(keys)
+        while some := list(islice(left, AT_ONCE)):
             yield connection.execute(f"{columns} WHERE key IN ({','.join('?' * len(some))})", some).fetchall()
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def keep(finished: Finished, *numbers: int, model: str = "M1", stage: str = "jud
     finished.keep(rows(*numbers, text=text), model=model, stage=stage)
 
 
+def find(finished: Finished, keys: Iterable[bytes], numbers: Container[int] = range(9)) -> dict[bytes, list[list[object]]]:
+    """What is kept of each key, without the id of its request."""
+    asked, found = {k.hex(): k for k in keys}, dict[bytes, list[list[object]]]()
+    for request_id, *row in finished.find(asked, numbers):
+        found.setdefault(asked[request_id], []).append(row)
+    return found
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.text(), st.sampled_from(["stop", "length"]), st.integers(0, 10**6), st.none() | st.lists(st.floats(0, 1)))
 def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens, probs):
@@ -38,21 +47,22 @@ def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens
     with Finished(path) as finished:
         finished.keep([(key(1), [Completion("r", 2, text, reason, tokens, probs), Completion("r", 3, "", "stop", 0)])], model="M1", stage="s")
     with Finished(path) as finished:
-        assert finished.find([key(1), key(2)]) == {key(1): [[2, text, reason, tokens, probs], [3, "", "stop", 0, None]]}
+        assert find(finished, [key(1), key(2)]) == {key(1): [[2, text, reason, tokens, probs], [3, "", "stop", 0, None]]}
 
 
 @pytest.mark.parametrize("asked_for", [4000, 1500, 400], ids=["all are read", "few are missing", "few are looked up"])
 def test_many_keys_are_asked_for(tmp_path, asked_for):
     """Rows are looked up, or all read, whichever takes less time."""
     with Finished(tmp_path / "f.sqlite") as finished:
-        assert finished.find([key(1)]) == {}
+        assert find(finished, [key(1)]) == {}
         keep(finished, *range(3000))
         finished.keep([(key(i), [Completion(f"r{i}", 1, "more", "stop", 1)]) for i in range(0, 3000, 2)], model="M1", stage="s")
-        found = finished.find([key(i) for i in range(2900 - asked_for // 2, 2900 + asked_for // 2)])
+        found = find(finished, [key(i) for i in range(2900 - asked_for // 2, 2900 + asked_for // 2)])
         assert found.keys() == {key(i) for i in range(max(0, 2900 - asked_for // 2), 3000)}
         assert found[key(2901)] == [[0, "text 2901", "stop", 2901, None]]
         assert [row[:2] for row in found[key(2902)]] == [[0, "text 2902"], [1, "more"]]
-        assert finished.find([]) == {}
+        assert set(find(finished, map(key, range(asked_for)), numbers=[1])) == {key(i) for i in range(0, min(asked_for, 3000), 2)}
+        assert find(finished, []) == {}
 
 
 @pytest.mark.parametrize("scan", [0, 10**6], ids=["looked up", "all read"])
@@ -64,7 +74,7 @@ def test_of_a_number_that_two_processes_kept_it_is_always_the_same_text(tmp_path
     with Finished(tmp_path / "f.sqlite") as finished:
         for row in rows[::order]:
             finished.keep([(key(1), row)], model="M1", stage="s")
-        assert [row[1] for row in finished.find([key(1)])[key(1)]] == ["a 0", "b 1", "b 2", "b 3"]
+        assert [row[1] for row in find(finished, [key(1)])[key(1)]] == ["a 0", "b 1", "b 2", "b 3"]
 
 
 def test_the_first_text_of_a_key_stays(tmp_path):
@@ -72,7 +82,7 @@ def test_the_first_text_of_a_key_stays(tmp_path):
     with Finished(tmp_path / "f.sqlite") as one, Finished(tmp_path / "f.sqlite") as other:
         keep(one, 1, text="first")
         keep(other, 1, 2, text="second")
-        assert one.find([key(1), key(2)]) == {key(1): [[0, "first 1", "stop", 1, None]], key(2): [[0, "second 2", "stop", 2, None]]}
+        assert find(one, [key(1), key(2)]) == {key(1): [[0, "first 1", "stop", 1, None]], key(2): [[0, "second 2", "stop", 2, None]]}
 
 
 def test_more_texts_of_a_key_count(tmp_path):
@@ -82,7 +92,7 @@ def test_more_texts_of_a_key_count(tmp_path):
         keep(one, 1, text="one")
         other.keep([(key(1), four)], model="M1", stage="s")
         keep(one, 1, text="one")
-        assert [row[1] for row in one.find([key(1)])[key(1)]] == [c.text for c in four]
+        assert [row[1] for row in find(one, [key(1)])[key(1)]] == [c.text for c in four]
         assert sum(size.completions for size in one.sizes()) == 4
 
 
@@ -105,7 +115,7 @@ def test_processes_share_it(tmp_path):
     processes = [in_a_process(program.format(str(path), 1000 * t, 1000 * t + 40)) for t in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     with Finished(path) as finished:
-        assert len(finished.find([key(1000 * t + i) for t in range(3) for i in range(40)])) == 120
+        assert len(find(finished, [key(1000 * t + i) for t in range(3) for i in range(40)])) == 120
 
 
 def test_one_that_finds_old_damage_leaves_the_new_database_of_another(tmp_path):
@@ -116,14 +126,14 @@ def test_one_that_finds_old_damage_leaves_the_new_database_of_another(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE finished SET completions = '[]' WHERE key = ?", [key(7)])
     connection.close()
-    assert one.find([key(7)]) == {}, "set aside"
+    assert find(one, [key(7)]) == {}, "set aside"
     keep(one, 1, 2)
-    assert other.find([key(7)]) == {}, "not set aside again"
+    assert find(other, [key(7)]) == {}, "not set aside again"
     keep(other, 3)
     one.close()
     other.close()
     with Finished(path) as finished:
-        assert set(finished.find([key(i) for i in range(9)])) == {key(1), key(2), key(3)}
+        assert set(find(finished, [key(i) for i in range(9)])) == {key(1), key(2), key(3)}
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
 
 
@@ -134,7 +144,7 @@ def test_a_database_that_is_deleted_is_made_anew(tmp_path):
             file.unlink()
         keep(finished, 2)
     with Finished(tmp_path / "f.sqlite") as finished:
-        assert set(finished.find([key(1), key(2)])) == {key(2)}
+        assert set(find(finished, [key(1), key(2)])) == {key(2)}
 
 
 def test_ctrl_c_is_heard_while_another_process_writes(tmp_path):
@@ -160,7 +170,7 @@ def test_any_text_of_python_is_kept(tmp_path_factory, text):
     """A server's JSON can hold lone surrogates."""
     with Finished(tmp_path_factory.mktemp("kept") / "f.sqlite") as finished:
         finished.keep([(key(1), [Completion("r", 0, text + "\ud800", "stop", 1)])], model="M1", stage="s")
-        assert finished.find([key(1)]) == {key(1): [[0, text + "\ud800", "stop", 1, None]]}
+        assert find(finished, [key(1)]) == {key(1): [[0, text + "\ud800", "stop", 1, None]]}
 
 
 def test_what_was_kept_survives_kill_9(tmp_path):
@@ -174,7 +184,7 @@ def test_what_was_kept_survives_kill_9(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     with Finished(path) as finished:
-        found = finished.find([key(i) for i in range(10_000)])
+        found = find(finished, [key(i) for i in range(10_000)])
     assert len(found) >= 42
     assert len(found) % 2 == 0, "a batch is there whole or not at all"
 
@@ -205,10 +215,10 @@ def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage)
             connection.execute(change.get(damage, "ALTER TABLE finished RENAME COLUMN completions TO words"))
         connection.close()
     with Finished(path) as finished:
-        found = finished.find([key(i) for i in range(500)])
+        found = find(finished, [key(i) for i in range(500)])
         assert all(row == [[0, f"text {int.from_bytes(k, 'big')}", "stop", int.from_bytes(k, "big"), None]] for k, row in found.items())
         keep(finished, 7, 8)
-        assert finished.find([key(7), key(8)]) == {key(7): [[0, "text 7", "stop", 7, None]], key(8): [[0, "text 8", "stop", 8, None]]}
+        assert find(finished, [key(7), key(8)]) == {key(7): [[0, "text 7", "stop", 7, None]], key(8): [[0, "text 8", "stop", 8, None]]}
     assert "is damaged" in capsys.readouterr().err
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
 
@@ -221,10 +231,10 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path):
         finished.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
         with pytest.raises(EngineError, match="no space left for finished texts"):
             finished.keep([(key(i), [Completion("r", 0, "long " * 1000, "stop", 1)]) for i in range(2, 50)], model="M1", stage="s")
-        assert set(finished.find([key(i) for i in range(50)])) == {key(1)}
+        assert set(find(finished, [key(i) for i in range(50)])) == {key(1)}
         finished.connection.execute("PRAGMA max_page_count = 100000")
         keep(finished, 2)
-        assert set(finished.find([key(1), key(2)])) == {key(1), key(2)}
+        assert set(find(finished, [key(1), key(2)])) == {key(1), key(2)}
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
@@ -244,6 +254,6 @@ def test_sizes_and_pruning_by_model_and_age(tmp_path):
         assert [(s.model, s.stage, s.completions, s.bytes) for s in sizes] == [("M1", "judge_candidates@M1", 2, 56), ("M2", "sample_candidates@M2", 1, 26)]
         assert sizes[0].oldest == 100
         assert finished.prune(before=101) == 1
-        assert set(finished.find([key(i) for i in (1, 2, 3)])) == {key(2), key(3)}
+        assert set(find(finished, [key(i) for i in (1, 2, 3)])) == {key(2), key(3)}
         assert finished.prune(model="M2") == 1
-        assert set(finished.find([key(i) for i in (1, 2, 3)])) == {key(2)}
+        assert set(find(finished, [key(i) for i in (1, 2, 3)])) == {key(2)}

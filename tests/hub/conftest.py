@@ -23,7 +23,7 @@ USERS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the client reads of its environment it read when it was imported, and the tests of other folders are offline; ours sets its time limit for a whole process."""
+    """What the client reads of its environment it read when it was imported; the tests of other folders are offline, and ours may have set its time limit."""
     home = tmp_path_factory.mktemp("home")
     values = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
     with pytest.MonkeyPatch.context() as patch:
