@@ -35,8 +35,6 @@ from stages.hub.remote import Remote
 from stages.store import catalog, versions
 from stages.store.files import ignored_by_dvc, md5
 
-LOCK = "dvc.lock"
-
 
 def publish(
     repo: str,
@@ -80,14 +78,14 @@ def publish(
             folder = Path(name) / "models" / model
             folder.mkdir(parents=True)
             planned.append(plan.model(source, model, catalog.model_dir(root, model), remote, folder, data=planned[0]))
+        secret = private or planned[0].before.found.private  # a model and its card tell much of the data that it learnt from
         for publication in planned:
-            check(publication, private=private, tag=tag)
+            check(publication, private=secret, tag=tag)
             if any(change.what != "unchanged" for change in publication.changes()):
                 if not replace:
                     check_nothing_is_lost(publication, root)
                 publication.remote.check_card(publication.card)
         for publication in planned:
-            secret = private or planned[0].before.found.private  # a model and its card tell much of the data that it learnt from
             if dry_run:
                 show(publication, console, private=secret, tag=tag)
             else:
@@ -141,14 +139,14 @@ def git(root: Path, *arguments: str) -> str:
 
 def read_source(root: Path, params: Params) -> Source:
     metrics = {file.stem: read_json(file) for file in sorted((root / "data/metrics").glob("*.json"))}
-    stages = lineage.locked(root / LOCK, versions.stages_now(root))
+    stages = lineage.locked(root / lineage.LOCK, versions.stages_now(root))
     made = [path.removeprefix("data/models/") for stage in stages.values() for path in stage["outs"] if path.startswith("data/models/")]
     lineages = {}
     for model in made:
         file = catalog.model_dir(root, model) / lineage.NAME
         if file.is_file():  # a model that a server has leaves none
             lineages[model] = read_json(file)
-    code = {"git": git(root, "rev-parse", "HEAD").strip(), "dvc_lock": md5(root / LOCK)}
+    code = {"git": git(root, "rev-parse", "HEAD").strip(), "dvc_lock": md5(root / lineage.LOCK)}
     return Source(params, (root / PARAMS).read_text(encoding="utf-8"), stages, metrics, lineages, code, ignored_by_dvc(root))
 
 
@@ -174,18 +172,16 @@ def check(publication: Publication, *, private: bool, tag: str | None) -> None:
     """Raises HubError for what would be seen to be wrong only after a part was sent."""
     found, remote = publication.before.found, publication.remote
     if private and found.head and not found.private:
-        raise HubError(f"{remote.name} exists and is public, so nothing in it would be private. Name another, or make it private at {remote.url}/settings")
+        raise HubError(f"{remote.name} exists and is public, and what is to be published is private. Name another, or make it private at {remote.url}/settings")
     stands_for = found.tags.get(tag or "")
     if stands_for and (stands_for != found.head or any(change.what != "unchanged" for change in publication.changes())):
         raise HubError(f"tag {tag} of {remote.name} stands for commit {stands_for[:12]} already, and tags do not move. Name another")
 
 
 def check_nothing_is_lost(publication: Publication, root: Path) -> None:
-    """Raises HubError where another's work on the Hub would be written over: a publication that this branch does not follow, or files changed there."""
+    """Raises HubError where another's work on the Hub would be written over: a publication that this branch does not follow, or files of theirs."""
     remote, before = publication.remote, publication.before
-    if not before.lineage:
-        return
-    commit = before.lineage["code"]["git"]
+    commit = before.lineage["code"]["git"] if before.lineage else "HEAD"
     if subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=root, capture_output=True, check=False).returncode:
         raise HubError(
             f"{remote.name} was last published from commit {commit[:12]}, which this branch does not hold: newer data may be there. Type: git pull "
@@ -193,7 +189,7 @@ def check_nothing_is_lost(publication: Publication, root: Path) -> None:
         )
     if lost := publication.overwritten():
         raise HubError(
-            f"{len(lost)} file(s) of {remote.name} were changed on the Hub after srlm had published them, first {lost[0]!r}. "
+            f"{len(lost)} file(s) of {remote.name} were put, changed or deleted on the Hub by somebody else, first {lost[0]!r}. "
             f"Look at {remote.url}/commits/main; take the change over here, or write over it: --replace"
         )
 

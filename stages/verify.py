@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Container, Iterator
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -27,33 +27,14 @@ from stages.config.params import load_params
 from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.text import for_terminal
-from stages.hub import card, lineage, prov
+from stages.hub import card, lineage
+from stages.hub.audit import OVER_THE_CARD, Checked, compare, differing, hash_or_none, retold, strange, table_at
 from stages.hub.configs import configs
-from stages.hub.local import sha256
 from stages.hub.remote import Remote
 from stages.store import catalog
 from stages.store.files import ignored_by_dvc, md5
 from stages.store.references import follow
-from stages.store.tables import TABLES, Table
 from stages.store.versions import stages_now
-
-BESIDE = (card.NAME, lineage.NAME, prov.NAME, ".gitattributes")
-"""Files of a repository that no lineage names: ours, and the Hub's."""
-BY_PEOPLE = ("license*", "*.md", "*.png", "*.jpg", "*.txt")
-"""Names, in small letters, of files that people put beside a model and that no library loads, ..."""
-LOADED = ("vocab.txt", "merges.txt")
-"""... but for these, which tokenizers read."""
-OVER_THE_CARD = (".huggingface.yaml", "dataset_infos.json")
-"""Files that count more than the card for `load_dataset`."""
-
-
-class Checked(NamedTuple):
-    """`wrong` of so many `things`; `first` says what is wrong with the first of these."""
-
-    what: str
-    things: int
-    wrong: int
-    first: str = ""
 
 
 def verify(repo: str | None = None, revision: str | None = None, endpoint: str | None = None, root: Path = Path()) -> None:
@@ -82,7 +63,7 @@ def show(checked: list[Checked]) -> None:
 
 def here(root: Path) -> Iterator[Checked]:
     """The store against dvc.lock, the lineages of its models against both, and its rows against each other."""
-    stages, hash_of = lineage.locked(root / "dvc.lock", stages_now(root)), hasher(root)
+    stages, hash_of = lineage.locked(root / lineage.LOCK, stages_now(root)), hasher(root)
     outs = {path: md5_of for stage in stages.values() for path, md5_of in stage["outs"].items()}
     now = {path: hash_of(path) for path in outs}
     state = {path: "changed" if now[path] else "cannot be read" if (root / path).exists() else "is gone" for path in outs}
@@ -110,13 +91,6 @@ def hasher(root: Path) -> Callable[[str], str | None]:
     """The md5 of what is at a path, None for nothing and for what cannot be read; as DVC does, it leaves out what .dvcignore names."""
     ignored = ignored_by_dvc(root)
     return lambda path: hash_or_none(lambda file: md5(file, ignored), root / path)
-
-
-def hash_or_none(of: Callable[[Path], str], path: Path) -> str | None:
-    try:
-        return of(path)
-    except (OSError, ValueError):  # the latter for names that no file can have
-        return None
 
 
 def trained_on(file: Path) -> dict[str, Any]:
@@ -154,33 +128,22 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
             if files:
                 wrong = differing(folder, files)
                 yield Checked(f"{which} of {repo} by their sha256 in {lineage.NAME}", len(files), len(wrong), *wrong[:1])
-        stages = lineage.locked(root / "dvc.lock", stages_now(root))
+        stages = lineage.locked(root / lineage.LOCK, stages_now(root))
         differ = [name for name, stage in told["stages"].items() if stages.get(name) != stage]
         yield Checked("stages that made them: command, parameters, what was read and made", len(told["stages"]), len(differ), *differ[:1])
+        wrong = sorted(retold(told, folder, root, partial(catalog.model_dir, root)))
+        yield Checked("commit, lineages of models, and the same as PROV", len(told["models"]) + 2, len(wrong), *wrong[:1])
         if remote.kind == "dataset":
             yield from rows(root, folder, told, Path(name) / "cache")
         else:
-            model = max((model for model in told["models"] if repo.endswith(f"-{model}")), key=len, default="")
+            model = str(told.get("model"))
+            if not re.fullmatch(MODEL_NAME, model):
+                raise HubError(f"{lineage.NAME} of {repo} does not say which model it is: it is not what srlm published")
             wrong = differing(catalog.model_dir(root, model), told["files"])
             yield Checked(f"files of {model}", len(told["files"]), len(wrong), *wrong[:1])
             paths = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
             wrong = [path for path in paths if strange(path, told["files"])]
             yield Checked("files that srlm did not publish", len(paths), len(wrong), *wrong[:1])
-
-
-def differing(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
-    """Those that are not there, cannot be read, or are others."""
-    return [path for path, about in files.items() if hash_or_none(sha256, folder / path) != about["sha256"]]
-
-
-def strange(path: str, held: Container[str]) -> bool:
-    """Whether a file of a model's repository is none of those that srlm `held` there and may change what `from_pretrained` loads.
-
-    In a repository of datasets the card says which files each config reads, and people add configs of their own.
-    """
-    name = PurePosixPath(path).name.lower()
-    by_people = name not in LOADED and any(fnmatchcase(name, pattern) for pattern in BY_PEOPLE)
-    return path not in held and path not in BESIDE and not by_people
 
 
 def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterator[Checked]:
@@ -197,10 +160,17 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
     splits = {(str(about.get("config")), str(about.get("split"))): str(about.get("table")) for about in told["files"].values()}
     made = {path for stage in told["stages"].values() for path in stage["outs"]}
     raw = any(about.get("raw") for about in told["files"].values())
-    wanted = [split.path for config in configs(dict.fromkeys(load_params(root).aift, "")) if raw or not config.raw for split in config.splits]
+    every = configs(dict.fromkeys(load_params(root).aift, ""))
+    home = {split.path: (config.name, split.name) for config in every for split in config.splits}
+    wanted = [split.path for config in every if raw or not config.raw for split in config.splits]
     missing = [path for path in wanted if path in made and path not in splits.values()]
     yield Checked("datasets that its stages made, and that it should hold", len(wanted), len(missing), *missing[:1])
     for (config, split), path in splits.items():
+        name, where = home.get(path, ("", ""))
+        renamed = config.startswith(f"{name}_") and config not in {other.name for other in every}  # --new-config
+        if split != where or (config != name and not renamed):
+            yield Checked(f"{config}, {split}", 1, 1, f"is said to be {path}, which is {name or 'nothing'} {where}".rstrip())
+            continue
         try:
             theirs = pl.DataFrame(load_dataset(str(folder), config, split=split, cache_dir=str(cache)).data.table)
         except (Exception, pl.exceptions.PanicException) as e:  # of many kinds, for all that can be wrong with a card or a file
@@ -211,30 +181,3 @@ def rows(root: Path, folder: Path, told: dict[str, Any], cache: Path) -> Iterato
             yield compare(f"{config}, {split}", catalog.read(table, root, model), theirs, table)
         except TableError as e:
             yield Checked(f"{config}, {split}", 1, 1, str(e))
-
-
-def table_at(path: str) -> tuple[Table, str | None]:
-    """The table that lies at a path of the store, and its model."""
-    for table in TABLES:
-        head, middle, tail = table.path.partition("{model}")
-        if not middle and path == head:
-            return table, None
-        model = path.removeprefix(head).removesuffix(tail)
-        if middle and path == f"{head}{model}{tail}" and re.fullmatch(MODEL_NAME, model):
-            return table, model
-    raise TableError(f"no table lies at {path} in this version of srlm")
-
-
-def compare(what: str, ours: pl.DataFrame, theirs: pl.DataFrame, table: Table) -> Checked:
-    """Row by row, in order, null equal to null."""
-    if set(ours.columns) != set(theirs.columns):
-        return Checked(what, len(ours), len(ours), f"other columns: {', '.join(sorted(set(ours.columns) ^ set(theirs.columns)))}")
-    theirs = theirs.select(ours.columns)
-    if other := [f"{name} {kind}" for name, kind in theirs.schema.items() if kind != ours.schema[name]]:
-        return Checked(what, len(ours), len(ours), f"other types: {', '.join(other)}")
-    if len(ours) != len(theirs):
-        return Checked(what, len(ours), max(len(ours), len(theirs)), f"{len(theirs)} rows there")
-    differ = pl.any_horizontal(pl.col(column).ne_missing(pl.col(f"{column} there")) for column in ours.columns)
-    wrong = pl.concat([ours, theirs.rename(lambda column: f"{column} there")], how="horizontal").filter(differ)
-    first = "" if wrong.is_empty() else " ".join(f"{key}={wrong[key][0]}" for key in table.key)
-    return Checked(what, len(ours), len(wrong), first)

@@ -78,8 +78,9 @@ def merge(kind: Kind, existing: str | None, section: str, metadata: Mapping[str,
             others = [entry for entry in as_list(there) if not isinstance(entry, dict) or entry.get("config_name") not in ours]
             new[key] = others + [{**named.get(entry["config_name"], {}), **entry} for entry in value or ()]
         elif key == "tags":
-            taken_away = set(map(str, as_list(before.get(key)))) - set(map(str, as_list(there)))
-            new[key] = list(dict.fromkeys([*map(str, as_list(there)), *(tag for tag in value or () if tag not in taken_away)]))
+            tags, ours, still = (list(map(str, as_list(some))) for some in (there, before.get(key), value))
+            kept = [tag for tag in tags if tag in still or tag not in ours]  # one of ours that is true no more goes
+            new[key] = list(dict.fromkeys([*kept, *(tag for tag in still if tag in tags or tag not in ours)]))
         elif there == before.get(key):
             new[key] = value  # None takes away what we wrote once
     return f"---\n{header.rewritten(head, new)}\n---\n{_replaced(body, section)}"
@@ -108,28 +109,27 @@ def files_read(text: str) -> list[str]:
     return found
 
 
-def renamed(config: Config, published: Sequence[Mapping[str, Any]], suffix: str | None, taken: Container[str] = ()) -> Config:
-    """The config, under a new name if the one that is `published` under this name (as `dataset_info` has it) has another schema: the one with `suffix`,
-    or that which it got before. `taken`: names of configs that are others.
+def renamed(config: Config, published: Sequence[Mapping[str, Any]], ours: Container[str], suffix: str | None, taken: Container[str] = ()) -> Config:
+    """The config, under a new name if one that is `published` (as `dataset_info` has it) under this name has another schema or is not `ours`: that with
+    `suffix`, or that which it got before. `ours`: names under which we published this config; `taken`: names of configs that are others.
 
     Raises HubError where there is neither.
     """
-    (ours,) = metadata_of_configs([(config, {})])["dataset_info"]
+    (wanted,) = metadata_of_configs([(config, {})])["dataset_info"]
     schemas: dict[str, Any] = {str(info.get("config_name")): info.get("features") for info in reversed(published)}  # the first that tells counts
-    names = [name for name in (config.name, *schemas) if name == config.name or (name.startswith(f"{config.name}_") and name not in taken)]
-    if name := next((name for name in names if schemas.get(name) == ours["features"]), ""):
-        return config._replace(name=name)
-    if config.name not in schemas:
-        return config
+    names = [name for name in (config.name, *schemas) if name in ours and schemas.get(name) == wanted["features"]]
+    if names or config.name not in schemas:
+        return config._replace(name=next(iter(names), config.name))
     if suffix and (name := f"{config.name}_{suffix}") not in schemas and name not in taken:
         return config._replace(name=name)
-    seen, wanted = (
+    seen, needed = (
         [f"{feature.get('name')} {feature.get('dtype') or 'list'}" for feature in as_list(features) if isinstance(feature, dict)]
-        for features in (schemas[config.name], ours["features"])
+        for features in (schemas[config.name], wanted["features"])
     )
-    differs = ", ".join(sorted(set(seen) ^ set(wanted))) or "their order"
+    differs = ", ".join(sorted(set(seen) ^ set(needed))) or "their order"
+    why = f"with other columns ({differs})" if config.name in ours else "by somebody else"
     raise HubError(
-        f"config {config.name} is published with other columns ({differs}), and those who read it would break. Publish it under a new name beside the old "
+        f"config {config.name} is published {why}, and those who read it would break. Publish it under a new name beside the old "
         f"one: --new-config {'a name that is not there yet' if suffix else 'v2'}"
     )
 

@@ -9,13 +9,19 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from stages.config.loops import CHECKER
 from stages.config.params import Params
 from stages.console.errors import HubError
+from stages.hub import making
 from stages.hub.configs import Config
+from stages.hub.making import and_, of_the_method
 from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PAIRS, PROMPTS, SCORES
 
 Metrics = Mapping[str, Any]
 """Name of a metrics file (M1, AIFT-M1, M3-M1 ...) to its content."""
+
+LEARNT = {"EFT": ("EFT",), "perfect": ("prompts", "answers", "judgements", "EFT"), "pairs": ("prompts", "answers", "judgements")}
+"""What a model learnt from, to those parts of `making.DATA` that stand in it."""
 
 
 def size_category(rows: int) -> str:
@@ -32,14 +38,15 @@ def dataset_metadata(name: str, params: Params, rows: int) -> dict[str, Any]:
         "language": [params.split_seed.lang],
         "task_categories": ["text-generation"],
         "size_categories": [size_category(rows)],
-        "tags": ["self-rewarding", "preference", "dpo", "rlaif", "llm-as-a-judge", "arxiv:2401.10020"],
+        "tags": making.dataset_tags(params),
     }
 
 
 def model_metadata(name: str, params: Params, dataset: str, first: str, method: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """Of a model's card. `first`: that of its line. `about`: as `of_the_model`, so that what a tag says is true of it."""
     base = params.external.get(first)
-    judges = [*(["self-rewarding"] if about["self_rewarding"] else []), "llm-as-a-judge"] if about["learnt"] in ("EFT", "perfect", "pairs") else []
+    judged = {*LEARNT.get(str(about["learnt"]), ())} & {"judgements", "EFT"} - making.scripted(params)
+    judges = [*(["self-rewarding"] if about["self_rewarding"] else []), "llm-as-a-judge"] if judged else []
     return {
         "pretty_name": name.split("/")[1],
         "license": params.publish.model_license,
@@ -81,55 +88,20 @@ def _trains(config: Config, params: Params) -> str:
         return ", and ".join([config.trains, *params.positive_only])
     perfect = config.table.name in (PROMPTS.name, CANDIDATES.name, SCORES.name)
     heirs = [name for name, variant in params.positive_only.items() if perfect and variant.aift == config.splits[0].model]
-    return config.trains.replace("nothing", f"{_and(heirs)}, by the perfect answers", 1) if heirs else config.trains
-
-
-def of_the_method(params: Params) -> dict[str, Any]:
-    """Who wrote, answered and judged each AIFT, and how model came of model. Of models that do so for themselves, `writers` and `judging` say nothing."""
-    made = [{"model": model, **how.model_dump()} for model, how in params.aift.items()]
-    usual, used = params.engine.model_dump(), (params.judge_candidates.engine or params.engine).model_dump()
-    judged: dict[str, list[str]] = {}
-    for a in made:
-        judged.setdefault(a["judge"], []).append("its own answers" if a["judge"] == a["model"] else f"the answers in AIFT({a['model']})")
-    own = all(a["judge"] == a["model"] for a in made)
-    return {
-        "made": made,
-        "writers": "" if all(a["writer"] == a["model"] for a in made) else _and(a["writer"] for a in made),
-        "judging": "" if own else _and(f"{judge} judged {_and(whose)}" for judge, whose in judged.items()),
-        "judges_engine": ", ".join(f"{key} {'null' if value is None else value}" for key, value in used.items() if value != usual[key]),
-        "self_rewarding": own and params.build_pairs.signal == "judge",
-        "chains": chains(params),
-    }
-
-
-def chains(params: Params) -> list[str]:
-    """How each model came of those before it, a line for each branch."""
-    came = {"M1": "M0 → SFT on IFT + EFT → M1", "SFT": "M0 → SFT on IFT → SFT"}
-    came |= {name: f"M0 → SFT on IFT + EFT + the perfect answers of AIFT({variant.aift}) → {name}" for name, variant in params.positive_only.items()}
-    children: dict[str, list[str]] = {}
-    for name, step in params.models.items():
-        children.setdefault(step.prev, []).append(name)
-    told, todo = [], [(name, came.get(name, name)) for name in dict.fromkeys(["M1", *children, *params.positive_only]) if name not in params.models]
-    while todo:
-        name, line = todo.pop(0)
-        while name in children:
-            first, *others = children[name]
-            trained = f" → DPO on AIFT({name}) → "
-            todo += [(other, name + trained + other) for other in others]
-            name, line = first, line + trained + first
-        told.append(line)
-    return told
+    return config.trains.replace("nothing", f"{and_(heirs)}, by the perfect answers", 1) if heirs else config.trains
 
 
 def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
-    """Counts, fates, scores and warnings by AIFT, and how the models judge and write. Raises HubError where fates do not add up to the candidates."""
+    """Counts, fates, scores and warnings by AIFT, counts of EFT, and how the models judge and write. Raises HubError where counts do not add up."""
     aift = [{"model": model, "metrics": metrics[f"AIFT-{model}"]} for model in params.aift if f"AIFT-{model}" in metrics]
     for made in aift:
         if (fates := sum(made["metrics"]["fates"].values())) != made["metrics"]["candidates"]:
             raise HubError(f"data/metrics/AIFT-{made['model']}.json: {made['metrics']['candidates']} candidates have {fates} fates. Run: srlm repro")
         made["unreadable"] = made["metrics"]["judgements"] - sum(made["metrics"]["score_histogram"].values())
         made["unreadable_share"] = made["unreadable"] / made["metrics"]["judgements"] if made["metrics"]["judgements"] else None
-        made["tie_share"] = made["metrics"]["ties"] / made["metrics"]["prompts"] if made["metrics"]["prompts"] else None
+        prompts, pairs, ties = (made["metrics"][key] for key in ("prompts", "pairs", "ties"))
+        made["tie_share"] = ties / prompts if prompts else None
+        made["unusable_share"] = (prompts - pairs - ties) / prompts if prompts else None
     judges = [{"model": model, **metrics[model]} for model in params.evaluated if model in metrics]
     reported: list[dict[str, Any]] = [made["metrics"] for made in aift]
     return {
@@ -137,10 +109,20 @@ def of_the_loop(params: Params, metrics: Metrics) -> dict[str, Any]:
         "reasons": _all(found["dropped"] for found in reported),
         "fates": _all(found["fates"] for found in reported),
         "scores": [score for score in _all(found["score_histogram"] for found in reported) if any(found["score_histogram"][score] for found in reported)],
+        "fate_meaning": Markup(next(column.meaning for column in SCORES.columns if column.name == "fate")),
+        "eft": _eft(metrics["EFT"]) if "EFT" in metrics else None,
         "warnings": _warned(params, params.aift, metrics),
         "judges": judges,
         "oracle": any(judge["writer"]["greedy"]["oracle_score"]["value"] is not None for judge in judges),
     }
+
+
+def _eft(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Its counts, and how many judgements could be read and were `passed_over`. Raises HubError where the bins do not add up."""
+    passed_over = found["judgements"] - found["unparsed"] - found["agreeing"]
+    if passed_over < 0 or not found["agreeing"] - found["thinned"] == found["eft"] == sum(found["score_histogram"].values()):
+        raise HubError(f"data/metrics/EFT.json: its counts do not add up to {found['judgements']} judgements and {found['eft']} rows. Run: srlm repro")
+    return {**found, "passed_over": passed_over}
 
 
 def _warned(params: Params, aift: Container[str], metrics: Metrics) -> list[dict[str, str]]:
@@ -160,22 +142,27 @@ def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Mapping[
     learnt = {"dpo": "pairs", "sft": "perfect"} if aift else {"sft": "EFT" if EFT.path in known["data"] else "IFT", "tinyworld": "corpus"}
     all_read = [model for model in params.aift if any(model in models for models in read.values()) and f"AIFT-{model}" in metrics]
     tables = [IFT_TRAIN.path, EFT.path, *(PAIRS.path.format(model=model) for model in read[name])]
+    learnt_as = learnt.get(known["method"])
+    of_engines, rehearsed = LEARNT.get(str(learnt_as), ()), making.scripted(params)
     rows = {path: sum(about["rows"] for about in files.values() if about["table"] == path) for path in tables}
     return {
-        "learnt": learnt.get(known["method"]),
+        "learnt": learnt_as,
         "aift": aift and {"model": aift, "judge": params.aift[aift].judge},
         "all_read": all_read,
         "warnings": _warned(params, all_read, metrics),
         "rows": {about["config"]: rows[about["table"]] for about in files.values() if about["table"] in {*tables} & {*known["data"]}},
         "seed_rows": {"IFT": rows[IFT_TRAIN.path], "EFT": rows[EFT.path]},
         "self_rewarding": of_the_method(params)["self_rewarding"],
+        "scripted": and_(making.DATA[what] for what in of_engines if what in rehearsed),
+        "scripted_figures": "evaluation" in rehearsed,
+        "scripted_verdicts": "verdicts" in rehearsed,
+        "compared_by": "" if params.evaluate.compare_with == CHECKER else params.evaluate.compare_with.split("/")[-1],
     }
 
 
 def matches(params: Params, metrics: Metrics, model: str) -> list[dict[str, Any]]:
-    """Head to head, greedy, of `model` against others."""
-    found = [(f"{m.model} against {m.other}", metrics[name]["greedy"]) for name, m in params.head_to_head.items() if m.model == model and name in metrics]
-    return [{"name": name, **{verdict: shares[verdict]["value"] for verdict in ("win", "tie", "lose")}} for name, shares in found]
+    """Head to head, greedy, of `model` against each `other`: the figures `win`, `tie` and `lose`, of `n` prompts, beside those `unreadable`."""
+    return [{"other": m.other, **metrics[name]["greedy"]} for name, m in params.head_to_head.items() if m.model == model and name in metrics]
 
 
 def family(lineages: Mapping[str, Mapping[str, Any]], hashes: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -237,12 +224,6 @@ def example(pairs: Sequence[tuple[str, pl.DataFrame]]) -> dict[str, Any] | None:
         if (short := frame.filter(pl.sum_horizontal(pl.col("prompt", "chosen", "rejected").str.len_chars()) < 4000)).height:
             return {"model": model, **short.sort(margin, "prompt_id", descending=[True, False]).row(0, named=True)}
     return None
-
-
-def _and(names: Iterable[str]) -> str:
-    """Each once: `a, b and c`."""
-    *first, last = dict.fromkeys(names)
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _all(counts: Iterable[Mapping[str, int]]) -> list[str]:

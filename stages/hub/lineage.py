@@ -21,6 +21,7 @@ from stages.console.text import for_terminal
 OURS = "self-rewarding-lm lineage"
 FORMAT = f"{OURS} 1"
 NAME = "lineage.json"
+LOCK = "dvc.lock"
 Stage = dict[str, Any]
 """`cmd`, `params`, `deps` and `outs`; the last two map a path to its md5."""
 

@@ -12,12 +12,14 @@ import polars as pl
 from stages.config.params import Params
 from stages.console.errors import HubError, ModelError
 from stages.hub import card, facts, lineage, prov
-from stages.hub.configs import Split, configs, write_shards
+from stages.hub.configs import Config, Split, configs, write_shards
 from stages.hub.local import Change, Local, changes
 from stages.hub.remote import Found, Remote
 
 Read = Callable[[Split], pl.DataFrame]
 """The checked table of a split."""
+WRITTEN = (card.NAME, lineage.NAME, prov.NAME)
+"""Files that are put beside those of the store; people write in the first."""
 
 
 class Source(NamedTuple):
@@ -60,6 +62,11 @@ class Before(NamedTuple):
         """Ours, those of earlier publications too that the card still names."""
         return {**(self.lineage or {}).get("kept", {}), **(self.lineage or {}).get("files", {})}
 
+    def names_of(self, config: Config) -> set[str]:
+        """Under which this config was published."""
+        tables = {split.path for split in config.splits}
+        return {str(file["config"]) for file in self.files.values() if file.get("table") in tables or file.get("config") == config.name}
+
 
 class Publication(NamedTuple):
     """`files` to be there, and `gone`, those of ours that shall not be there any more."""
@@ -76,10 +83,14 @@ class Publication(NamedTuple):
         return changes(self.files, self.gone, self.before.found.files)
 
     def overwritten(self) -> list[str]:
-        """Files that somebody changed or deleted on the Hub after srlm had published them, and that this would write over."""
+        """What somebody put, changed or deleted on the Hub, and this would write over."""
         ours, there = self.before.files, self.before.found.files
-        changed = [change.path for change in self.changes() if change.what != "unchanged" and change.path in ours]
-        return [path for path in changed if there.get(path) not in (ours[path]["sha256"], ours[path].get("blob"))]
+        lost = []
+        for path in (change.path for change in self.changes() if change.what != "unchanged"):
+            known = [ours[path]["sha256"], ours[path].get("blob")] if path in ours else [None]
+            if path not in WRITTEN and there.get(path) not in known:
+                lost.append(path)
+        return lost
 
 
 def look(remote: Remote, folder: Path) -> Before:
@@ -114,7 +125,7 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     for config in every:
         if config.raw and not raw:
             continue
-        config = card.renamed(config, published, new_config, names)
+        config = card.renamed(config, published, before.names_of(config), new_config, names)
         wanted.append(config)
         for split in config.splits:
             frame = read(split)
@@ -169,7 +180,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     local = [Local.of(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
     made_by = lineage.ancestors(source.stages, [f"data/models/{name}"])
     family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
-    graph = lineage.document(made_by, {file.path: _content(file) for file in local}, family, source.code)
+    graph = lineage.document(made_by, {file.path: _content(file) for file in local}, family, source.code) | {"model": name}
     known = source.lineages[name]
     config_of = {file["table"]: file["config"] for file in data.lineage["files"].values()}
     about = facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"])

@@ -6,11 +6,13 @@ is looked at again: a commit whose answer was lost is recognised by what it hold
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, get_session, set_client_factory
 from huggingface_hub.errors import (
@@ -66,6 +68,7 @@ class Remote:
         except HFValidationError as e:
             raise HubError(f"the Hub takes no repository of the name {name!r}: {e}") from None
         self.api = HfApi(endpoint=endpoint, token=token or False, library_name="self-rewarding-lm")
+        check_address(self.api.endpoint)
         set_client_factory(patient_client)
         if not err.is_terminal:
             disable_progress_bars()
@@ -225,6 +228,17 @@ class Remote:
         if isinstance(e, (RevisionNotFoundError, EntryNotFoundError)) and not isinstance(e, LocalEntryNotFoundError):
             return f"{self.name} has no such revision or file: {said}"
         return f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing half-published; run the same command again"
+
+
+def check_address(url: str) -> None:
+    """Raises HubError for an endpoint that no request can be sent to."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not re.search(r"[\s\x00-\x1f]", url)
+    except ValueError:
+        known = False
+    if not known:
+        raise HubError(f"{for_terminal(url)!r} is no address of a Hub. Write --base-url https://host or https://host:port, or so in HF_ENDPOINT")
 
 
 def patient_client() -> Any:

@@ -41,12 +41,14 @@ def _c(name: str, dtype: pl.DataType, meaning: str, nullable: bool = False) -> C
     return Column(name, dtype, meaning, nullable)
 
 
+_SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
+_UNUSABLE = "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, without a score"
+_USABLE = "usable: `chosen` or `rejected`, the pair; `between`, beside it; `tied`, no pair: margin not above `build_pairs.min_margin`, or the only one"
 _IFT = (
     _c("ift_id", String, "hash of instruction and response"),
     _c("instruction", String, "first human turn"),
     _c("response", String, "its answer that people ranked best"),
-    _c("source", String, "where it came from"),
-    _c("source_id", String, "its id there"),
+    *_SOURCE,
 )
 _RANKED = (
     _c("candidate_id", String, "hash of prompt and response"),
@@ -54,8 +56,7 @@ _RANKED = (
     _c("prompt", String, "first human turn"),
     _c("response", String, "one of its answers"),
     _c("human_rank", Int32, "people's rank; 0 is best; equal ranks are possible"),
-    _c("source", String, "where it came from"),
-    _c("source_id", String, "its id there"),
+    *_SOURCE,
 )
 _JUDGEMENTS = (
     _c("candidate_id", String, "the answer that was judged"),
@@ -104,8 +105,7 @@ TEST_PROMPTS = Table(
     (
         _c("prompt_id", String, "hash of the prompt"),
         _c("prompt", String, "first human turn"),
-        _c("source", String, "where it came from"),
-        _c("source_id", String, "its id there"),
+        *_SOURCE,
     ),
 )
 PROMPTS = Table(
@@ -160,7 +160,7 @@ SCORES = Table(
         _c("score", Float64, "mean `score` (or `expected`, see params) of the judgements, not rounded; null if none could be read", nullable=True),
         _c("spread", Float64, "highest minus lowest readable score", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
-        _c("fate", String, "`chosen`, `rejected`, `between`, `tied`, `unreadable`, `cut_off` or `duplicate`"),
+        _c("fate", String, f"{_UNUSABLE}; else {_USABLE}"),
     ),
 )
 PAIRS = Table(

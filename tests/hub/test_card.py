@@ -19,7 +19,7 @@ from stages.hub import card, facts
 from stages.hub.card import BEGIN, END, merge
 from stages.hub.configs import Config, Split, configs, schema
 from stages.method.pairing import FATES
-from stages.store.tables import TABLES
+from stages.store.tables import SCORES, TABLES
 
 OURS = {"license": "mit", "tags": ["dpo", "rlaif"], "configs": [{"config_name": "ift", "data_files": "ift.parquet"}]}
 HEAD = "---\nlicense: cc0-1.0\nmine: [1, 2]\n---\n"
@@ -103,6 +103,12 @@ def test_what_people_took_away_does_not_come_back():
     assert metadata(merged(None, metadata=before, before=before)) == before, "a card that is gone is made anew"
 
 
+def test_a_tag_of_ours_that_is_true_no_more_goes_and_theirs_stays():
+    before = OURS | {"tags": ["dpo", "rlaif"]}
+    theirs = merged(None, metadata=before).replace("- rlaif\n", "- rlaif\n- german\n")
+    assert metadata(merged(theirs, metadata=OURS | {"tags": ["dpo"]}, before=before))["tags"] == ["dpo", "german"]
+
+
 @pytest.mark.parametrize(
     ("config", "files"),
     [
@@ -126,8 +132,8 @@ def test_a_config_has_the_name_under_which_its_columns_are_published():
     (ours,) = card.metadata_of_configs([(ift, {})])["dataset_info"]
     old = schema_of("ift", "a")
 
-    def name(published, suffix=None):
-        return card.renamed(ift, published, suffix, taken={"ift_raw"}).name
+    def name(published, suffix=None, ours=("ift", "ift_v2")):
+        return card.renamed(ift, published, ours, suffix, taken={"ift_raw"}).name
 
     assert name([]) == name([ours]) == name([ours], "v2") == "ift"
     assert name([old], "v2") == name([old, ours | {"config_name": "ift_v2"}]) == name([ours | {"config_name": "ift_v2"}]) == "ift_v2"
@@ -135,6 +141,8 @@ def test_a_config_has_the_name_under_which_its_columns_are_published():
     assert name([ours, schema_of("ift_v2", "b")]) == "ift", "columns that come back have their name back"
     with pytest.raises(HubError, match="--new-config v2"):
         name([old, ours | {"config_name": "ift_raw"}])
+    with pytest.raises(HubError, match="by somebody else"):
+        name([ours], ours=())
     with pytest.raises(HubError, match="--new-config a name that is not there yet"):
         name([old, schema_of("ift_v2", "b")], "v2")
 
@@ -169,17 +177,20 @@ def test_half_of_the_marks_or_twice_is_for_people_to_mend(body):
 
 
 class Seen(HTMLParser):
-    """What a reader sees: the elements, the text, and the rows of tables."""
+    """What a reader sees: the elements, the text, and the rows of all tables, and of each."""
 
     def __init__(self, markdown):
         super().__init__()
-        self.elements, self.text, self.rows, self.in_cell = Counter(), "", [], False
+        self.elements, self.text, self.rows, self.tables, self.in_cell = Counter(), "", [], [], False
         self.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown))
 
     def handle_starttag(self, tag, attrs):
         self.elements[tag, *attrs] += 1
-        if tag == "tr":
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
             self.rows.append([])
+            self.tables[-1].append(self.rows[-1])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
             self.in_cell = True
@@ -196,14 +207,17 @@ class Seen(HTMLParser):
             self.rows[-1][-1] += data
 
 
-PARAMS = load_params(Path(card.__file__).parents[1] / "config/profiles", "scripted.yaml")
+PARAMS = load_params(Path(card.__file__).parents[1] / "config/profiles", "tiny.yaml")
 COUNTS = {"prompts": 8, "dropped": {"repeat": 2}, "candidates": 28, "judgements": 60, "unparsed": 4, "ties": 2, "pairs": 3}
 COUNTS |= {"pair_yield": 0.375, "mean_score": 2.5, "mean_margin": 1.25, "unreadable_share": 1 / 15, "warned": []}
 M1 = COUNTS | {"fates": dict(zip(FATES, range(1, 8), strict=True)), "score_histogram": {"0": 6, "0.5": 0, "2.5": 10, "5": 40}}
 M2 = COUNTS | {"dropped": {"too long": 1}, "fates": dict.fromkeys(FATES, 4), "score_histogram": {"0": 0, "0.5": 0, "2.5": 56, "5": 0}}
 FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
 JUDGE = dict.fromkeys(("pairwise_accuracy", "tie_share", "spearman", "unreadable_share"), FIGURE)
-METRICS = {"AIFT-M1": M1, "AIFT-M2": M2, "M1": {"judge": JUDGE, "writer": {"greedy": {"chars": FIGURE, "oracle_score": FIGURE}}}}
+WRITER = dict.fromkeys(("oracle_score", "fully_right", "all_five", "chars", "tokens", "cut_off"), FIGURE)
+METRICS = {"AIFT-M1": M1, "AIFT-M2": M2, "M1": {"judge": JUDGE, "writer": {"greedy": WRITER}}}
+EFT = {"ranked_prompts": 9, "ranked_answers": 20, "judgements": 80, "unparsed": 3, "agreeing_prompts": 5, "agreeing": 12, "thinned": 2, "eft": 10}
+EFT |= {"score_histogram": {"0.5": 3, "4": 7}}
 
 
 def rendered(metrics=METRICS, raw=False, pair=None, params=PARAMS, **changes):
@@ -231,7 +245,7 @@ FILES = {file: {"config": config, "table": f"data/{table}.parquet", "rows": rows
 """What the datasets' repository holds: a config, a table of the store, and rows."""
 
 
-def model_rendered(name, params=PARAMS, metrics=METRICS, lineages=LINEAGES, **changes):
+def model_rendered(name, params=PARAMS, metrics=METRICS, lineages=LINEAGES, figures=None, **changes):
     told = {"repo": f"ann/rows-{name}", "url": f"https://hub/ann/rows-{name}", "dataset_url": "https://hub/datasets/ann/rows", "params": params, "base": "M0"}
     told |= {
         "seed_data": facts.seed_in_words(params),
@@ -240,9 +254,13 @@ def model_rendered(name, params=PARAMS, metrics=METRICS, lineages=LINEAGES, **ch
         "code_of": {"git": "ab", "dvc_lock": "cd"},
     }
     config_of = {about["table"]: about["config"] for about in FILES.values()}
-    told |= {"model": lineages[name], "md5": "ef", "metrics": None, "matches": []}
+    told |= {"model": lineages[name], "md5": "ef", "metrics": figures, "matches": []}
     told["trained_on"] = [config_of[table] for table in lineages[name]["data"] if table in config_of]
     return card.render("model", **told | facts.of_the_model(name, params, metrics, lineages, FILES) | changes)
+
+
+def match(other, **shares):
+    return {"other": other, "win": FIGURE, "tie": FIGURE, "lose": FIGURE, "n": 4, "unreadable": 0} | shares
 
 
 def everywhere(text):
@@ -250,7 +268,9 @@ def everywhere(text):
     parents = [{"name": "M2", "parent": text, "method": text, "reference": text, "md5": "ab", "tables": {}}]
     metrics = METRICS | {"AIFT-M1": M1 | {"warned": [text], "dropped": {text: 2}}}
     pair = dict.fromkeys(("prompt", "chosen", "rejected"), text)
-    made = {"made": [{"model": text, "writer": text, "judge": text, "rho": None}], "writers": text, "judging": text, "judges_engine": text, "chains": [text]}
+    made = {"made": [{"model": text, "writer": text, "judge": text, "rho": None}], "writers": text, "judging": text, "chains": [text]}
+    made |= {"engines": dict.fromkeys(("prompts", "answers", "judgements", "EFT"), text), "scripted": ["answers"], "scripted_in_words": text}
+    metrics |= {"EFT": EFT}
     return rendered(metrics, pair=pair, params_text=text, base=text, seed_data=text, models=parents, licences={"data": text, "model": "mit"}, **made)
 
 
@@ -258,6 +278,7 @@ def everywhere_in_a_model(text):
     """As `everywhere`, of a model that learnt from another's opinion."""
     known = {"name": text, "parent": text, "method": text, "reference": text, "seed": text, "data": {}, "params": {text: text}}
     told = {"model": known, "aift": {"model": text, "judge": f"{text}'s judge"}, "all_read": [text], "warnings": [], "base": text, "seed_data": text}
+    told |= {"scripted": text, "matches": [match(text)], "compared_by": text}
     quiet = model_rendered("M2", versions=text, licences={"data": text, "model": text}, **told)
     return quiet + model_rendered("M2", **told | {"warnings": [{"dataset": text, "text": text}]})
 
@@ -305,7 +326,7 @@ def test_what_could_end_code_is_refused(text):
 
 
 def params_with(**sections):
-    """The scripted profile with other keys in some sections; those that map names are given whole."""
+    """The tiny profile with other keys in some sections; those that map names are given whole."""
     old = PARAMS.model_dump()
     whole = ("external", "aift", "models", "drift", "positive_only", "head_to_head")
     return Params.model_validate(old | {name: new if name in whole or not isinstance(new, dict) else old[name] | new for name, new in sections.items()})
@@ -320,6 +341,10 @@ def cells(section):
     return {row[0]: row[1:] for row in Seen(section).rows}
 
 
+TIED = "prompts without one, best minus worst not above 0.5, or one usable answer only, %"
+UNUSABLE = "prompts without one, no usable answer, %"
+
+
 def test_fates_and_scores_add_up():
     told = cells(rendered())
     assert told[""] == ["AIFT(M1)", "AIFT(M2)"]
@@ -329,14 +354,14 @@ def test_fates_and_scores_add_up():
         assert [sum(map(int, column)) for column in zip(*(told[part] for part in parts), strict=True)] == [int(n) for n in told[whole]]
     assert (told["prompts dropped: repeat"], told["prompts dropped: too long"]) == (["2", "0"], ["0", "1"])
     assert told["prompts that gave a pair, %"] == ["37.5", "37.5"]
-    assert told["prompts without one, best and worst tied, %"] == ["25.0", "25.0"]
+    assert (told[TIED], told[UNUSABLE]) == (["25.0", "25.0"], ["37.5", "37.5"]), "with those that gave a pair 100 %"
 
 
 def test_unknown_is_a_dash_and_never_a_number():
     null = {"value": None, "low": None, "high": None, "n": 0}
-    m1 = {"judge": JUDGE | {"spearman": null}, "writer": {"greedy": {"chars": FIGURE, "oracle_score": null}}}
+    m1 = {"judge": JUDGE | {"spearman": null}, "writer": {"greedy": WRITER | {"oracle_score": null}}}
     told = cells(rendered({"AIFT-M1": M1 | {"mean_score": None, "pair_yield": None, "prompts": 0}, "M1": m1}))
-    assert told["mean score"] == told["prompts that gave a pair, %"] == told["prompts without one, best and worst tied, %"] == ["–"]
+    assert told["mean score"] == told["prompts that gave a pair, %"] == told[TIED] == told[UNUSABLE] == ["–"]
     assert told["M1"] == ["50.0", "50.0", "–", "50.0", "0"], "no checker, no column of its scores"
 
 
@@ -484,19 +509,137 @@ def test_a_table_tells_who_made_each_aift():
         assert {len(row) for row in rows} == {len(head)}, "no cell is lost"
         return {model: [row[i] for row in rows] for i, model in enumerate(head) if i}
 
-    number = "sampled: the number that the judge wrote"
-    assert told() == {
-        f"AIFT({m})": ["M0", f"{m} itself", "8", "0.7", f"{m} itself", "the same", "3", "0.7", number, "the judge's scores"] for m in ("M1", "M2")
-    }
+    usual, number, by_judge = "transformers", "sampled: the number that the judge wrote", "the judge's scores, margin above 0.5"
+    assert told() == {f"AIFT({m})": ["M0", usual, f"{m} itself", usual, "8", "0.7", f"{m} itself", usual, "3", "0.7", number, by_judge] for m in ("M1", "M2")}
     engine = PARAMS.engine.model_dump() | {"name": "openai", "max_context": 8192}
     judges = {"engine": engine, "k": 1, "temperature": 0.0, "score": "expected"}
-    changes = {"external": {"lar_ge": {"source": "server", "repo": "a|b", "revision": None}}, "engine": {"name": "transformers"}, "judge_candidates": judges}
+    changes = {"external": {"lar_ge": {"source": "server", "repo": "a|b", "revision": None}}, "judge_candidates": judges, "build_pairs": {"min_margin": 0}}
+    changes |= {"write_prompts": {"engine": PARAMS.engine.model_dump() | {"name": "ray", "inner": "vllm", "dtype": "bfloat16"}}}
     by = told(**changes, sample_candidates={"n": 5, "temperature": 1.5}, aift=aift("M1", judge="lar_ge") | aift("M2", writer="M1", rho=0.1))
-    differs, kind = "differs: name openai, max_context 8192", "expected: by the judge's probabilities"
-    assert by["AIFT(M1)"] == ["M0", "M1 itself", "5", "1.5", "lar_ge", differs, "1", "0.0", kind, "the judge's scores"]
-    assert by["AIFT(M2)"] == ["M1", "M2 itself", "5", "1.5", "M2 itself", differs, "1", "0.0", kind, "the judge's scores, with length control, rho 0.1"]
-    for signal, picked in (("shuffled", "scores dealt out at random (shuffled), with length control, rho 0.1"), ("longest", "length in tokens (longest)")):
+    writes, judge, kind, picked = "ray, inner vllm, dtype bfloat16", "openai, max_context 8192", "expected: by the judge's probabilities", "the judge's scores"
+    assert by["AIFT(M1)"] == ["M0", writes, "M1 itself", usual, "5", "1.5", "lar_ge", judge, "1", "0.0", kind, f"{picked}, margin above 0.0"]
+    controlled = f"{picked}, margin above 0.0, with length control, rho 0.1"
+    assert by["AIFT(M2)"] == ["M1", writes, "M2 itself", usual, "5", "1.5", "M2 itself", judge, "1", "0.0", kind, controlled]
+    for signal, picked in (
+        ("shuffled", "scores dealt out at random (shuffled), margin above 0.5, with length control, rho 0.1"),
+        ("longest", "length in tokens (longest), margin above 0.5"),
+    ):
         assert told(**ONE | {"aift": aift("M1", rho=0.1)}, build_pairs={"signal": signal})["AIFT(M1)"][-1] == picked
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({}, "best minus worst not above 0.5"),
+        ({"build_pairs": {"min_margin": 0}}, "best minus worst not above 0.0"),
+        ({"aift": aift("M1") | aift("M2", rho=0.0)}, "best minus worst (as length control picks them) not above 0.5"),
+        ({"aift": aift("M1", "M2", rho=0.1), "build_pairs": {"signal": "longest"}}, "longest minus shortest not above 0.5"),
+    ],
+)
+def test_why_prompts_gave_no_pair_is_told_as_the_rule_was(changes, rule):
+    rows = [row for row in cells(rendered(params=params_with(**changes))) if row.startswith("prompts without one")]
+    assert rows == [f"prompts without one, {rule}, or one usable answer only, %", UNUSABLE]
+
+
+def test_a_card_says_what_each_fate_is():
+    (meaning,) = (column.meaning for column in SCORES.columns if column.name == "fate")
+    assert f"A fate is {meaning}.".replace("`", "") in words(rendered())
+    assert all(f"`{fate}`" in meaning for fate in FATES)
+
+
+def test_the_bins_of_eft_add_up():
+    assert "EFT was chosen" not in rendered(), "no counts, no table"
+    section = rendered(METRICS | {"EFT": EFT}).partition("### How EFT was chosen")[2].partition("\n## ")[0]
+    told = dict(Seen(section).rows)
+    bins = ["unreadable (null, never a score)", "readable, not taken: in a try that does not agree, or after the first that does", "agreeing, thinned out"]
+    assert [told[name] for name in bins] == ["3", "65", "2"]
+    assert sum(int(told[name]) for name in [*bins, "agreeing, kept"]) == int(told["judgements of these"]) == 80
+    assert [(name, n) for name, n in told.items() if "with score" in name] == [("with score 0.5", "3"), ("with score 4", "7")]
+    assert (told["rows of EFT"], told["ranked prompts"], told["of these, with a try that agrees"], told["ranked answers"]) == ("10", "9", "5", "20")
+
+
+@pytest.mark.parametrize("wrong", [{"judgements": 14}, {"agreeing": 13}, {"thinned": 1}, {"eft": 11}, {"score_histogram": {"4": 9}}])
+def test_an_eft_whose_bins_do_not_add_up_is_not_published(wrong):
+    assert rendered({"EFT": EFT | {"judgements": 15}}), "none was passed over"
+    with pytest.raises(HubError, match=r"EFT\.json: its counts do not add up"):
+        rendered({"EFT": EFT | wrong})
+
+
+def test_the_rule_of_agreement_is_told():
+    def told(**changes):
+        return words(rendered({"EFT": EFT}, params=params_with(**changes))).partition("How EFT was chosen")[2].partition("EFT ranked")[0]
+
+    strict, weak = "always has the higher score.", "never has the lower score, and not all scores are equal."
+    model, written = "The SFT baseline (engine transformers) judged each ranked answer 4 times, at temperature 0.7;", "came with the seed data;"
+    usual, other = told(), told(build_eft={"agreement": "weak", "thin_commonest_to": 0.25}, judge_seed={"source": "written"})
+    assert [said in usual for said in (strict, weak, model, written, "thinned to 40.0 % of EFT at most")] == [True, False, True, False, True]
+    assert [said in other for said in (strict, weak, model, written, "thinned to 25.0 % of EFT at most")] == [False, True, False, True, True]
+
+
+# Where a hash took a model's place
+
+HASH = {"engine": {"name": "scripted"}}
+IN_RAY = {"engine": {"name": "ray", "inner": "scripted"}}
+MODEL = PARAMS.engine.model_dump()
+WRITER_ALONE = {"write_prompts": {"engine": MODEL | {"name": "scripted"}}}
+JUDGE_ALONE = {"judge_candidates": {"engine": MODEL | {"name": "scripted"}}}
+ANSWERS_ALONE = HASH | {"write_prompts": {"engine": MODEL}, "judge_candidates": {"engine": MODEL}, "judge_seed": {"source": "written"}}
+NO_AIFT = ONE | {"models": {}, "evaluated": ["M1"], "aift": {}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "made", "figures"),
+    [
+        ({}, None, False),
+        ({"engine": {"inner": "scripted"}}, None, False),
+        (HASH, "the new prompts, the answers, their judgements and the judgements in EFT", True),
+        (IN_RAY, "the new prompts, the answers, their judgements and the judgements in EFT", True),
+        (WRITER_ALONE, "the new prompts", False),
+        (JUDGE_ALONE, "their judgements", False),
+        (ANSWERS_ALONE, "the answers", True),
+        (HASH | NO_AIFT, "the judgements in EFT", True),
+        (HASH | NO_AIFT | {"judge_seed": {"source": "written"}}, None, True),
+    ],
+)
+def test_texts_from_a_hash_are_told_as_such(changes, made, figures):
+    section = words(rendered(params=params_with(**changes)))
+    notice, figures_told = (
+        f"This is a trial of the pipeline. The engine scripted made {made}: texts from a hash",
+        "answered and judged here in the models' place",
+    )
+    assert (notice in section, "This is a trial" in section, figures_told in section) == (made is not None, made is not None, figures)
+
+
+def test_what_a_hash_decided_is_no_opinion():
+    own, chance, none = "model's opinion of its own answers", "was left to chance", "Scores come from a hash, and are no opinion of the answers."
+    for changes, told in (({}, own), (HASH, none), (JUDGE_ALONE, none), (WRITER_ALONE, own), (HASH | SHUFFLED, chance)):
+        limits = words(rendered(params=params_with(**changes))).partition("Limits")[2]
+        assert [said for said in (own, chance, none) if said in limits] == [told]
+    assert [f"{SELF}, with" in words(rendered(params=params_with(**changes))) for changes in (WRITER_ALONE, JUDGE_ALONE, HASH)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tags"),
+    [
+        ({}, ["self-rewarding", "preference", "dpo", "rlaif", "llm-as-a-judge"]),
+        (WRITER_ALONE, ["self-rewarding", "preference", "dpo", "rlaif", "llm-as-a-judge"]),
+        (OTHERS | {"aift": aift("M1", "M2", judge="large")}, ["preference", "dpo", "rlaif", "llm-as-a-judge"]),
+        ({"build_pairs": {"signal": "shuffled"}}, ["llm-as-a-judge"]),
+        ({"build_pairs": {"signal": "longest"}}, ["llm-as-a-judge"]),
+        (NO_AIFT, ["llm-as-a-judge"]),
+        (JUDGE_ALONE, ["llm-as-a-judge"]),
+        (ANSWERS_ALONE, ["llm-as-a-judge"]),
+        (HASH, []),
+        (IN_RAY, []),
+        (HASH | NO_AIFT, []),
+        (HASH | {"judge_candidates": {"engine": MODEL}}, ["llm-as-a-judge"]),
+    ],
+)
+def test_a_tag_is_true_of_its_data(changes, tags):
+    metadata = facts.dataset_metadata("ann/rows", params_with(**changes), 9)
+    assert metadata["tags"] == [*tags, "arxiv:2401.10020"]
+    theirs = "---\ntags: [by-ann, dpo]\n---\n"
+    assert yaml.safe_load(merged(theirs, metadata=metadata).split("---\n")[1])["tags"][:2] == ["by-ann", "dpo"], "people's own stay"
 
 
 def test_what_is_trained_without_rejected_answers_is_told_where_its_data_are():
@@ -544,7 +687,7 @@ def test_the_limits_of_a_model_are_those_of_what_it_learnt_from(model, changes, 
 
 
 def test_a_model_is_of_a_self_rewarding_loop_only_where_models_judged_themselves():
-    for changes, told in (({}, True), (LARGE, False), (SHUFFLED, False)):
+    for changes, told in (({}, True), (LARGE, False), (SHUFFLED, False), (HASH, False)):
         assert ("M2 of a self-rewarding loop" in words(model_rendered("M2", params_with(**changes)))) == told
 
 
@@ -563,6 +706,11 @@ def test_rows_that_were_left_out_are_told(too_long, told):
         ("M2P", {}, ["self-rewarding", "llm-as-a-judge", "sft", "trl"]),
         ("M3", {}, ["self-rewarding", "llm-as-a-judge", "dpo", "trl"]),
         ("M3", SHUFFLED, ["llm-as-a-judge", "dpo", "trl"]),
+        ("M3", HASH, ["dpo", "trl"]),
+        ("M3", JUDGE_ALONE, ["dpo", "trl"]),
+        ("M3", WRITER_ALONE, ["self-rewarding", "llm-as-a-judge", "dpo", "trl"]),
+        ("M2P", JUDGE_ALONE, ["llm-as-a-judge", "sft", "trl"]),
+        ("M1", HASH, ["sft", "trl"]),
         ("odd", {}, ["dpo", "trl"]),
     ],
 )
@@ -570,6 +718,86 @@ def test_a_tag_is_true_of_its_model(model, changes, tags):
     params, lineages = params_with(**changes), LINEAGES | of_model("odd", "M0", "dpo", "IFT/train")
     about = facts.of_the_model(model, params, METRICS, lineages, FILES)
     assert facts.model_metadata("ann/x", params, "ann/rows", "M0", lineages[model]["method"], about)["tags"] == [*tags, "arxiv:2401.10020"]
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "made"),
+    [
+        ("M0", HASH, None),
+        ("SFT", HASH, None),
+        ("M1", HASH, "the judgements in EFT"),
+        ("M1", HASH | {"judge_seed": {"source": "written"}}, None),
+        ("M1", JUDGE_ALONE, None),
+        ("M3", HASH, "the new prompts, the answers and their judgements"),
+        ("M3", JUDGE_ALONE, "their judgements"),
+        ("M2P", HASH, "the new prompts, the answers, their judgements and the judgements in EFT"),
+        ("M3", {}, None),
+    ],
+)
+def test_a_model_that_learnt_from_a_hash_says_so(model, changes, made):
+    section = words(model_rendered(model, params_with(**changes)))
+    assert (f"The engine scripted made {made} from which this model learnt:" in section, "trial" in section) == (made is not None, made is not None)
+
+
+def card_of(model, figures, matches, params=PARAMS):
+    """What its card tells of how good it is."""
+    return model_rendered(model, params, figures=figures, matches=matches).partition("## How good is it?")[2].partition("## Limits")[0]
+
+
+def test_a_writers_figures_are_not_a_judges():
+    def figure(value):
+        return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 20}
+
+    writer = {name: figure(value) for name, value in zip(WRITER, (4.5, 0.6, 0.5, 23.4, 7.1, 0.02), strict=True)}
+    won = match("SFT", win={"value": 0.63, "low": 0.59, "high": 0.676, "n": 19}, n=19, unreadable=1)
+    null = {"value": None, "low": None, "high": None, "n": 0}
+    lost = match("M2", win=null, tie=null, lose=null, n=0, unreadable=20)
+    tables = Seen(card_of("M3", {"judge": JUDGE, "writer": {"greedy": writer}}, [won, lost])).tables
+    judge, writes, matches = tables
+    assert (judge[0][0], [row[0] for row in judge[1:]]) == (
+        "as a judge, against the ranks of held-out answers",
+        ["pairwise accuracy %", "ties %", "unreadable %", "Spearman"],
+    )
+    assert writes == [
+        ["as a writer, on 20 held-out prompts, greedy decoding", "", "95 %"],
+        ["checker's score, mean (0 to 5)", "4.50", "4.49 to 4.51"],
+        ["fully right by the checker, %", "60.0", "59.0 to 61.0"],
+        ["all five points of the checker, %", "50.0", "49.0 to 51.0"],
+        ["characters, mean", "23.4", "23.4 to 23.4"],
+        ["tokens, mean", "7.1", "7.1 to 7.1"],
+        ["cut off by the length limit, %", "2.0", "1.0 to 3.0"],
+    ]
+    half = "50.0 (25.0 to 75.0)"
+    assert matches[1:] == [["SFT", "63.0 (59.0 to 67.6)", half, half, "19", "1"], ["M2", "–", "–", "–", "0", "20"]]
+
+
+def test_where_no_checker_is_nothing_is_told_of_it():
+    null = {"value": None, "low": None, "high": None, "n": 0}
+    greedy = WRITER | dict.fromkeys(("oracle_score", "fully_right", "all_five"), null)
+    assert "checker" not in card_of("M3", {"judge": JUDGE, "writer": {"greedy": greedy}}, [])
+    assert "It was not evaluated." in card_of("M3", None, [])
+    assert "head to head" not in card_of("M3", METRICS["M1"], [])
+
+
+def test_who_decided_head_to_head_is_told():
+    compares = {"evaluate": {"compare_with": "data/models/M1"}}
+    checker, model = (
+        "The tiny world's checker decided: more points win.",
+        "M1, a model, decided, asked in both orders; where its two verdicts disagree it is a tie",
+    )
+    hashed = "; the engine scripted took its part, so they tell nothing of either"
+    by_hash = {"evaluate": compares["evaluate"] | {"judge_engine": MODEL | {"name": "scripted"}}}
+    for changes, told in (({}, checker), (compares, f"{model}."), (by_hash, model + hashed), (HASH, checker)):
+        text = words(card_of("M3", METRICS["M1"], [match("SFT")], params_with(**changes)))
+        assert told in text
+        assert (checker in text, hashed in text, "in the model's place" in text) == (told == checker, changes == by_hash, changes == HASH)
+
+
+def test_matches_are_the_models_own():
+    """And greedy; what nobody compared is not there."""
+    metrics = {"M3-SFT": {"greedy": match("")["win"] | {"n": 7}, "sampled": {"n": 8}}, "M2-M1": {"greedy": {"n": 9}}}
+    assert [(m["other"], m["n"]) for m in facts.matches(PARAMS, metrics, "M3")] == [("SFT", 7)]
+    assert facts.matches(PARAMS, metrics, "M1") == []
 
 
 def test_a_model_names_what_it_was_trained_on_with_its_rows():

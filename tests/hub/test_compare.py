@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.console.errors import TableError
+from stages.hub.audit import Checked, compare, table_at
 from stages.hub.configs import schema
 from stages.store.tables import JUDGED, JUDGEMENTS, PAIRS, PROMPTS, TABLES
-from stages.verify import Checked, compare, table_at
 
 
 def judged(**changes):

@@ -275,7 +275,7 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     told = json.loads(hub.files("dataset", repo)["lineage.json"])
     assert {path: about["commit"] for path, about in told["kept"].items()} == {old: commits(hub, repo)[0]["oid"]}, "whose lineage tells how it was made"
     assert {about["config"] for about in told["files"].values()} == {"ift", "eft", "aift_m1_v2"}
-    monkeypatch.setattr("stages.verify.TABLES", tuple(fewer if table.name == "pairs" else table for table in TABLES))
+    monkeypatch.setattr("stages.hub.audit.TABLES", tuple(fewer if table.name == "pairs" else table for table in TABLES))
     verify(repo, None, hub.url, store.path)
     put(hub, repo, old, b"no rows")
     with pytest.raises(HubError, match=r"1 difference"):
@@ -284,7 +284,7 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     for key in ("configs", "dataset_info"):
         text.data[key] = [entry for entry in text.data[key] if entry["config_name"] != "aift_m1"]
     put(hub, repo, "README.md", str(text).encode())
-    with pytest.raises(HubError, match=f"1 file.* changed on the Hub after srlm had published them, first '{old}'"):
+    with pytest.raises(HubError, match=f"1 file.* changed or deleted on the Hub by somebody else, first '{old}'"):
         publish(store, hub, repo)
     publish(store, hub, repo, replace=True)
     assert old not in hub.files("dataset", repo), "it goes when nobody names it any more"
@@ -333,7 +333,7 @@ def test_a_file_that_somebody_changed_there_is_not_written_over(store, hub, repo
     change = CommitOperationDelete(path) if content is None else CommitOperationAdd(path, content)
     api.create_commit(model, [change], commit_message="theirs")
     put(hub, repo, "LICENSE", b"theirs")
-    with pytest.raises(HubError, match=rf"1 file.*{model} were changed on the Hub.*{path}.*{model}/commits/main.*--replace"):
+    with pytest.raises(HubError, match=rf"1 file.*{model} were put, changed or deleted on the Hub.*{path}.*{model}/commits/main.*--replace"):
         publish(store, hub, repo, "M2")
     assert hub.files("model", model).get(path) == content
     if content == b"{}\n":
@@ -343,6 +343,75 @@ def test_a_file_that_somebody_changed_there_is_not_written_over(store, hub, repo
     publish(store, hub, repo, "M2", replace=True)
     assert hub.files("model", model)[path] == (store.path / f"data/models/M2/{path}").read_bytes()
     assert hub.files("dataset", repo)["LICENSE"] == b"theirs"
+
+
+def test_a_file_that_somebody_put_there_is_not_written_over(store, hub, repo, up_to_date):
+    """One that only the next publication has, too."""
+    publish(store, hub, repo, "M2")
+    put(hub, f"{repo}-M2", "chat_template.jinja", b"theirs", "model")
+    (store.path / "data/models/M2/chat_template.jinja").write_text("ours")
+    with pytest.raises(HubError, match=rf"1 file.*{repo}-M2 were put, changed or deleted on the Hub by somebody else, first 'chat_template.jinja'"):
+        publish(store, hub, repo, "M2")
+    (store.path / "data/models/M2/chat_template.jinja").write_text("theirs")
+    publish(store, hub, repo, "M2")
+    (store.path / "data/models/M2/chat_template.jinja").write_text("ours")
+    publish(store, hub, repo, "M2", replace=True)
+    assert hub.files("model", f"{repo}-M2")["chat_template.jinja"] == b"ours"
+
+
+def add_config(hub: Server, repo: str, name: str, features: list[Any]) -> None:
+    """As somebody does on the Hub."""
+    text = DatasetCard(hub.files("dataset", repo)["README.md"].decode())
+    text.data["configs"] = [*text.data["configs"], {"config_name": name, "data_files": "theirs.parquet"}]
+    text.data["dataset_info"] = [*text.data["dataset_info"], {"config_name": name, "features": features}]
+    put(hub, repo, "README.md", str(text).encode())
+
+
+@pytest.mark.parametrize("theirs", ["aift_m1_clean", "aift_m1"])
+def test_somebodys_config_is_not_taken_for_ours(store, hub, repo, up_to_date, theirs):
+    """Its name begins as ours, or is ours, and it has the same columns."""
+    publish(store, hub, repo)
+    told = json.loads(hub.files("dataset", repo)["lineage.json"])
+    (features,) = (info["features"] for info in told["card"]["dataset_info"] if info["config_name"] == "aift_m1")
+    path = "data/aift_m1/train-00000-of-00001.parquet"
+    other = f"{repo}-before"
+    publish(store, hub, other)
+    for part in ("configs", "dataset_info"):
+        told["card"][part] = [entry for entry in told["card"][part] if entry["config_name"] != "aift_m1"]
+    text = DatasetCard(hub.files("dataset", other)["README.md"].decode())
+    text.data["configs"], text.data["dataset_info"] = told["card"]["configs"], told["card"]["dataset_info"]
+    del told["files"][path]
+    HfApi(endpoint=hub.url, token="hf_ann").delete_file(path, other, repo_type="dataset")
+    put(hub, other, "lineage.json", json.dumps(told).encode())
+    put(hub, other, "README.md", str(text).encode())
+    add_config(hub, other, theirs, features)
+    if theirs == "aift_m1":
+        with pytest.raises(HubError, match=r"config aift_m1 is published by somebody else.*--new-config v2"):
+            publish(store, hub, other)
+        publish(store, hub, other, new_config="v2")
+    else:
+        publish(store, hub, other)
+    configs = {entry["config_name"]: entry["data_files"] for entry in DatasetCard(hub.files("dataset", other)["README.md"].decode()).data["configs"]}
+    ours = "aift_m1_v2" if theirs == "aift_m1" else "aift_m1"
+    assert configs[theirs] == "theirs.parquet"
+    assert configs[ours] == [{"split": "train", "path": [f"data/{ours}/train-00000-of-00001.parquet"]}]
+
+
+def test_models_of_data_that_became_private_do_not_go_to_the_public(store, hub, repo, up_to_date):
+    publish(store, hub, repo, "M2")
+    HfApi(endpoint=hub.url, token="hf_ann").update_repo_settings(repo, private=True, repo_type="dataset")
+    publish(store, hub, repo)
+    (store.path / "data/models/M2/config.json").write_text("{}")
+    with pytest.raises(HubError, match=f"{repo}-M2 exists and is public, and what is to be published is private"):
+        publish(store, hub, repo, "M2")
+    assert len(commits(hub, f"{repo}-M2", "model")) == 1
+
+
+@pytest.mark.parametrize("url", ["http://localhost:80a", "http://[::1", "localhost:9", "ftp://hub", "http://", "http://a b"])
+def test_an_address_that_is_none(made, repo, url):
+    for ask in (lambda: publishing.publish(repo, [], endpoint=url, root=made.path), lambda: verify(repo, None, url, made.path)):
+        with pytest.raises(HubError, match=r"is no address of a Hub.*--base-url https://"):
+            ask()
 
 
 def test_models_of_private_data_are_private(store, hub, repo, up_to_date, capsys):
@@ -409,11 +478,11 @@ def test_the_client_waits_for_a_while_only(made, hub, repo):
         close_session()
 
 
-def put(hub: Server, repo: str, path: str, content: bytes) -> None:
+def put(hub: Server, repo: str, path: str, content: bytes, kind: str = "dataset") -> None:
     """A commit of one file past the client, which does not let every card through."""
     lines = ({"key": "header", "value": {"summary": "theirs"}}, {"key": "file", "value": {"path": path, "content": b64encode(content).decode()}})
     body, headers = "\n".join(json.dumps(line) for line in lines).encode(), {"Authorization": "Bearer hf_ann"}
-    urllib.request.urlopen(urllib.request.Request(f"{hub.url}/api/datasets/{repo}/commit/main", body, headers, method="POST")).close()
+    urllib.request.urlopen(urllib.request.Request(f"{hub.url}/api/{kind}s/{repo}/commit/main", body, headers, method="POST")).close()
 
 
 # What is refused before anything is sent

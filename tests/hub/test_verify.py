@@ -20,6 +20,7 @@ from small_store import ROWS, Store
 from stages import publish as publishing
 from stages import verify as verifying
 from stages.console.errors import HubError, ParamsError
+from stages.hub import audit, prov
 from stages.store.catalog import write
 from stages.store.files import ignored_by_dvc, md5
 from stages.store.tables import IFT_TRAIN, PAIRS, TABLES, Table
@@ -30,6 +31,7 @@ HERE = ("files and folders that stages made, by their md5 in dvc.lock", "what st
 MADE, READ, TRAINED = HERE
 STAGES = "stages that made them: command, parameters, what was read and made"
 STRANGE = "files that srlm did not publish"
+RETOLD = "commit, lineages of models, and the same as PROV"
 HELD = "datasets that its stages made, and that it should hold"
 CHOSEN = "pairs@M1.chosen_id -> candidates.candidate_id"
 CONFIGS = ("aift_m1, train", "eft, train", "ift, train", "ift, valid")
@@ -318,9 +320,9 @@ def test_names_of_files_are_no_markup_and_move_no_cursor(store, capsys):
 
 
 def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
-    assert shown(capsys, repo, hub) == Shown([f"files of {repo} by their sha256 in lineage.json", STAGES, HELD, *CONFIGS], {}, "")
+    assert shown(capsys, repo, hub) == Shown([f"files of {repo} by their sha256 in lineage.json", STAGES, RETOLD, HELD, *CONFIGS], {}, "")
     model = f"{repo}-M1"
-    assert shown(capsys, model, hub) == Shown([f"files of {model} by their sha256 in lineage.json", STAGES, "files of M1", STRANGE], {}, "")
+    assert shown(capsys, model, hub) == Shown([f"files of {model} by their sha256 in lineage.json", STAGES, RETOLD, "files of M1", STRANGE], {}, "")
 
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])
@@ -357,7 +359,7 @@ def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
 
 
 def test_a_table_that_this_version_does_not_know(store, hub, repo, capsys, monkeypatch):
-    monkeypatch.setattr(verifying, "TABLES", tuple(table for table in TABLES if table is not IFT_TRAIN))
+    monkeypatch.setattr(audit, "TABLES", tuple(table for table in TABLES if table is not IFT_TRAIN))
     assert shown(capsys, repo, hub).wrong == {"ift, train": (1, 1, "no table lies at data/IFT/train.parquet in this version of srlm")}
 
 
@@ -406,14 +408,81 @@ def test_a_lineage_that_hides_a_models_file(store, hub, changed, capsys):
     """As one of an earlier publication it would be compared with its own sha256 alone."""
     model, path = f"{changed}-M1", "model.safetensors"
     told = without(hub, model, "model", path) | {"kept": {path: {"sha256": sha256(b"theirs").hexdigest()}}}
-    put(hub, model, "model", {path: b"theirs", "lineage.json": json.dumps(told).encode()})
+    put(hub, model, "model", {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()})
     assert {what: row[1:] for what, row in shown(capsys, model, hub).wrong.items()} == {STRANGE: (1, path)}
 
 
 def test_a_lineage_that_hides_a_dataset(store, hub, changed, capsys):
     path = "data/aift_m1/train-00000-of-00001.parquet"
-    put(hub, changed, "dataset", {path: b"theirs", "lineage.json": json.dumps(without(hub, changed, "dataset", path)).encode()})
+    told = without(hub, changed, "dataset", path)
+    put(hub, changed, "dataset", {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()})
     assert shown(capsys, changed, hub).wrong == {HELD: (4, 1, "data/AIFT/M1/pairs.parquet")}
+
+
+def retold(hub: Server, repo: str, **changes: Any) -> dict[str, bytes]:
+    """Lineage and PROV of a repository of datasets, with `changes` in the first."""
+    told = json.loads(hub.files("dataset", repo)["lineage.json"]) | changes
+    return {"lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()}
+
+
+def test_a_lineage_that_tells_of_another_training(store, hub, changed, capsys):
+    models = json.loads(hub.files("dataset", changed)["lineage.json"])["models"]
+    put(hub, changed, "dataset", retold(hub, changed, models=models | {"M2": models["M2"] | {"parent": "GPT"}}))
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, "lineage.json of M2 is another here")}
+    put(hub, changed, "dataset", retold(hub, changed, models=models | {"../seed": {}}))
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.json of ../seed is another here")}
+    Path(lineage_of("M1")).write_text("{")
+    put(hub, changed, "dataset", retold(hub, changed, models=models))
+    assert shown(capsys, changed, hub).wrong[RETOLD][2].startswith("lineage.json of M1 cannot be read here: ")
+
+
+@pytest.mark.parametrize("revision", ["0" * 40, "HEAD"])
+def test_a_lineage_of_another_commit(store, hub, changed, capsys, revision):
+    code = json.loads(hub.files("dataset", changed)["lineage.json"])["code"]
+    first = f"commit {revision[:12]} with its dvc.lock is not in this clone: git fetch, or another store's"
+    if revision == "HEAD":  # one that is here, with another dvc.lock
+        with Path("dvc.lock").open("a") as file:
+            file.write("# more\n")
+        store.commit()
+        revision = publishing.git(store.path, "rev-parse", "HEAD").strip()
+        first = f"dvc.lock of commit {revision[:12]} is another"
+    put(hub, changed, "dataset", retold(hub, changed, code=code | {"git": revision}))
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, first)}
+
+
+def test_prov_that_tells_something_else(store, hub, changed, capsys):
+    put(hub, changed, "dataset", {prov.NAME: b"{}"})
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, "lineage.prov.json tells something else than lineage.json")}
+
+
+def test_held_out_rows_that_are_shown_as_training_rows(store, hub, changed, capsys):
+    """Files, card and lineage say the same: the table of each split is another."""
+    there = hub.files("dataset", changed)
+    files = json.loads(there["lineage.json"])["files"]
+    train, valid = (f"data/ift/{split}-00000-of-00001.parquet" for split in ("train", "valid"))
+    swapped = {train: files[valid] | {"split": "train"}, valid: files[train] | {"split": "valid"}}
+    card = there["README.md"].decode().replace("num_examples: 4", "num_examples: 0").replace("num_examples: 2", "num_examples: 4")
+    body = {train: there[valid], valid: there[train], "README.md": card.replace("num_examples: 0", "num_examples: 2").encode()}
+    put(hub, changed, "dataset", body | retold(hub, changed, files=files | swapped))
+    found = shown(capsys, changed, hub).wrong
+    assert found["ift, train"] == (1, 1, "is said to be data/IFT/valid.parquet, which is ift valid")
+    assert found["ift, valid"] == (1, 1, "is said to be data/IFT/train.parquet, which is ift train")
+
+
+def test_a_config_that_stands_for_another(store, hub, changed, capsys):
+    files = json.loads(hub.files("dataset", changed)["lineage.json"])["files"]
+    path = "data/eft/train-00000-of-00001.parquet"
+    put(hub, changed, "dataset", retold(hub, changed, files=files | {path: files[path] | {"config": "ift_candidates"}}))
+    assert shown(capsys, changed, hub).wrong == {"ift_candidates, train": (1, 1, "is said to be data/EFT/train.parquet, which is eft train")}
+
+
+def test_a_models_repository_that_was_renamed(store, hub, changed, capsys):
+    files = hub.files("model", f"{changed}-M1")
+    put(hub, f"{changed}-M2", "model", files)
+    assert "files of M1" in shown(capsys, f"{changed}-M2", hub).rows
+    put(hub, f"{changed}-M2", "model", {"lineage.json": json.dumps(json.loads(files["lineage.json"]) | {"model": "../M1"}).encode()})
+    with pytest.raises(HubError, match="does not say which model it is"):
+        shown(capsys, f"{changed}-M2", hub)
 
 
 @pytest.mark.parametrize("name", [".huggingface.yaml", "dataset_infos.json"])
