@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from stages.config.loops import evaluating
 from stages.config.params import Params, load_params
 from stages.console.command import command
 from stages.engines.base import Completion, Engine, Probe, Sampling, chat_requests, frame, open_engine
@@ -25,7 +26,7 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
-        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
+        with open_engine(evaluating(params, model), params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
             answers = answer(engine, prompts, model, params)
             judged = judge(engine, ranked, template, model, params)
         run.write(ANSWERS, answers, model)

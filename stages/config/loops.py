@@ -79,7 +79,7 @@ def check_engines(params: Params) -> None:
     if hardware.tensor_parallel > 1 and "vllm" not in map(works, used.values()):
         raise ValueError(f"hardware.tensor_parallel is {hardware.tensor_parallel}, and no engine is vllm: only that spreads a model over GPUs")
     if params.judge_candidates.score == "expected":
-        for where in ("engine", "judge_candidates.engine"):  # evaluate judges with the first
+        for where in ("engine", "judge_candidates.engine"):  # evaluate judges with the first, if no server has the model
             if where in used and works(used[where]) == "scripted":
                 raise ValueError(f"judge_candidates.score is expected, and {where} is scripted, which has no probabilities: use sampled, or another engine")
     for where, engine in used.items():
@@ -87,6 +87,15 @@ def check_engines(params: Params) -> None:
             raise ValueError(f"hardware.workers is {hardware.workers}, and {where} is vllm, one process: set its name to ray, and inner to vllm")
         if engine.quantization and works(engine) != "vllm":
             raise ValueError(f"{where}.quantization is {engine.quantization}, which {works(engine)} does not do: set it to null, or use vllm")
+    if hardware.workers > 1 and "ray" not in (engine.name for engine in used.values()):
+        raise ValueError(f"hardware.workers is {hardware.workers}, and no engine is ray, which alone has them: set engine.name to ray, and inner to what was there")
+
+
+def evaluating(params: Params, name: str) -> EngineParams:
+    """The engine that asks a model for its evaluation: what only a server has is there to judge, so the judge's own reaches it."""
+    model = params.external.get(name)
+    served = model is not None and model.source == "server"
+    return (served and params.judge_candidates.engine) or params.engine
 
 
 def works(engine: EngineParams) -> str:
@@ -103,7 +112,7 @@ def check_servers(params: Params) -> None:
         *((f"aift.{k}.judge", a.judge, "judge_candidates.engine", params.judge_candidates.engine or engine) for k, a in params.aift.items()),
         ("evaluate.compare_with", params.evaluate.compare_with.removeprefix("data/models/"), "evaluate.judge_engine", params.evaluate.judge_engine or engine),
         *((f"aift.{k}", k, "engine", engine) for k in params.aift),
-        *(("evaluated", name, "engine", engine) for name in params.evaluated),
+        *(("evaluated", name, "judge_candidates.engine", evaluating(params, name)) for name in params.evaluated),
     ]
     if "M0" in served:
         raise ValueError("external.M0 is a server's model, and M0 is trained: give it a source that has weights")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from stages.console.errors import SrlmError
 from stages.console.progress import err
@@ -78,4 +80,9 @@ def is_whole(lock: Path) -> bool:
     except DvcException:
         return False
     files = [file for stage in held.get("stages", {}).values() for kind in ("deps", "outs") for file in stage.get(kind, ())]
-    return text.endswith("\n") and all(re.fullmatch(r"[0-9a-f]{32}(\.dir)?", file.get("md5", "")) for file in files)
+    return text.endswith("\n") and all(is_hashed(file) for file in files)
+
+
+def is_hashed(file: Mapping[str, Any]) -> bool:
+    """Whether an entry of dvc.lock holds a whole md5, or, of something that lies elsewhere (S3, a web server), the hash that is told there."""
+    return bool(re.fullmatch(r"[0-9a-f]{32}(\.dir)?", file["md5"]) if "md5" in file else file.get("etag") or file.get("checksum") or file.get("files"))
