@@ -28,9 +28,10 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from stages.config.machine import EngineParams
 from stages.config.params import load_params
-from stages.engines.base import Engine, Request, Sampling, open_engine
+from stages.engines.base import Engine, open_engine
 from stages.engines.durable import DurableEngine
 from stages.engines.prompts import Prompts as PromptsOf
+from stages.engines.request import Request, Sampling
 from stages.engines.transformers import _Prompt
 from stages.method.prompting import render
 from stages.method.seeds import ranked_answers
@@ -54,7 +55,9 @@ class Stage:
     """A stage with nothing but a place for what it finishes."""
 
     def __init__(self, finished: Path) -> None:
-        self.stage, self.finished, self.servers = "benchmark", finished, {}
+        self.stage, self.finished = "benchmark", finished
+        self.servers: dict[str, dict[str, str]] = {}
+        self.packages: dict[str, str] = {}
 
     def hash_of(self, path: Path) -> str:
         return str(path)

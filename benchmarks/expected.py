@@ -15,7 +15,8 @@ import polars as pl
 import typer
 
 from stages.config.params import Params, load_params
-from stages.engines.base import Probe, Sampling, chat_requests, frame, open_engine
+from stages.engines.base import chat_requests, frame, open_engine
+from stages.engines.request import Probe, Sampling
 from stages.method import evaluation, judging, pairing
 from stages.store import catalog
 from stages.store.tables import CANDIDATES, PROMPTS, RANKED_VALID

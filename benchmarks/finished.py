@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.config.params import load_params
-from stages.engines.base import Request, Sampling, open_engine
+from stages.engines.base import open_engine
 from stages.engines.finished import Finished
+from stages.engines.request import Request, Sampling
 
 TOKENS_PER_S = 10_000
 PARAMS = load_params(Path(__file__).parents[1] / "stages/config/profiles", "scripted.yaml")
@@ -32,7 +33,9 @@ class Stage:
     """A stage with nothing but a place for what it finishes, and a clock around the engine's own work."""
 
     def __init__(self, folder: Path) -> None:
-        self.stage, self.finished, self.servers, self.generating = "benchmark", folder / "completions.sqlite", {}, 0.0
+        self.stage, self.finished, self.generating = "benchmark", folder / "completions.sqlite", 0.0
+        self.servers: dict[str, dict[str, str]] = {}
+        self.packages: dict[str, str] = {}
 
     def hash_of(self, path: Path) -> str:
         return "0" * 32 + ".dir"

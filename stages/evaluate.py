@@ -15,7 +15,8 @@ import polars as pl
 from stages.config.loops import evaluating
 from stages.config.params import Params, load_params
 from stages.console.command import command
-from stages.engines.base import Completion, Engine, Probe, Sampling, chat_requests, frame, open_engine
+from stages.engines.base import Engine, chat_requests, frame, open_engine
+from stages.engines.request import Completion, Probe, Sampling
 from stages.method import evaluation, judging
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS

@@ -14,7 +14,8 @@ import polars as pl
 
 from stages.config.params import Params, entry, load_params
 from stages.console.command import command
-from stages.engines.base import Sampling, chat_requests, frame, open_engine
+from stages.engines.base import chat_requests, frame, open_engine
+from stages.engines.request import Sampling
 from stages.method import evaluation
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, TEST_PROMPTS, VERDICTS

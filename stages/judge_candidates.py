@@ -13,7 +13,8 @@ from pathlib import Path
 from stages.config.params import entry, load_params
 from stages.console.command import command
 from stages.console.errors import EngineError
-from stages.engines.base import Probe, Sampling, chat_requests, frame, open_engine
+from stages.engines.base import chat_requests, frame, open_engine
+from stages.engines.request import Probe, Sampling
 from stages.method import judging
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS

@@ -15,7 +15,8 @@ import polars as pl
 from stages.config.params import load_params
 from stages.console.command import command
 from stages.console.errors import ParamsError
-from stages.engines.base import Sampling, chat_requests, frame, open_engine
+from stages.engines.base import chat_requests, frame, open_engine
+from stages.engines.request import Sampling
 from stages.method import judging
 from stages.store.run import Run
 from stages.store.tables import RANKED, SEED_JUDGEMENTS

@@ -147,7 +147,8 @@ def read_source(root: Path, params: Params) -> Source:
         if file.is_file():  # a model that a server has leaves none
             lineages[model] = read_json(file)
     code = {"git": git(root, "rev-parse", "HEAD").strip(), "dvc_lock": md5(root / lineage.LOCK)}
-    return Source(params, (root / PARAMS).read_text(encoding="utf-8"), stages, metrics, lineages, code, ignored_by_dvc(root))
+    text, packages = (root / PARAMS).read_text(encoding="utf-8"), lambda path: catalog.packages(root / path)
+    return Source(params, text, stages, metrics, lineages, code, ignored_by_dvc(root), packages)
 
 
 def read_as_locked(split: Split, source: Source, root: Path) -> pl.DataFrame:

@@ -12,7 +12,8 @@ import polars as pl
 from stages.config.params import load_params
 from stages.console.command import command
 from stages.console.ids import content_id
-from stages.engines.base import Completion, Sampling, chat_requests, open_engine
+from stages.engines.base import chat_requests, open_engine
+from stages.engines.request import Completion, Sampling
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, PROMPTS
 

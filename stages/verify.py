@@ -131,8 +131,10 @@ def published(root: Path, repo: str, revision: str | None, endpoint: str | None)
         stages = lineage.locked(root / lineage.LOCK, stages_now(root))
         differ = [name for name, stage in told["stages"].items() if stages.get(name) != stage]
         yield Checked("stages that made them: command, parameters, what was read and made", len(told["stages"]), len(differ), *differ[:1])
-        wrong = sorted(retold(told, folder, root, partial(catalog.model_dir, root)))
-        yield Checked("commit, lineages of models, and the same as PROV", len(told["models"]) + 2, len(wrong), *wrong[:1])
+        outs = [path for name in told["stages"] for path in stages.get(name, {"outs": ()})["outs"]]
+        generated = {path: versions for path in outs if (versions := catalog.packages(root / path))}
+        wrong = sorted(retold(told, folder, root, partial(catalog.model_dir, root), generated))
+        yield Checked("commit, lineages of models, packages, and the same as PROV", len(told["models"]) + len(generated) + 2, len(wrong), *wrong[:1])
         if remote.kind == "dataset":
             yield from rows(root, folder, told, Path(name) / "cache")
         else:

@@ -14,7 +14,8 @@ import polars as pl
 from stages.config.params import Params, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.engines.base import Engine, Request, Sampling, open_engine
+from stages.engines.base import Engine, open_engine
+from stages.engines.request import Request, Sampling
 from stages.method import prompting
 from stages.store.run import Run
 from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_PROMPTS

@@ -8,8 +8,8 @@ import pytest
 
 from stages import cache
 from stages.console.errors import SrlmError
-from stages.engines.base import Completion
 from stages.engines.finished import Finished
+from stages.engines.request import Completion
 from stages.store.run import FINISHED
 
 

@@ -87,8 +87,12 @@ def check_engines(params: Params) -> None:
             raise ValueError(f"hardware.workers is {hardware.workers}, and {where} is vllm, one process: set its name to ray, and inner to vllm")
         if engine.quantization and works(engine) != "vllm":
             raise ValueError(f"{where}.quantization is {engine.quantization}, which {works(engine)} does not do: set it to null, or use vllm")
+    prefixes = {engine.env_prefix for engine in used.values() if engine.name == "openai"}
+    if unused := sorted(hardware.servers.keys() - prefixes):
+        known = ", ".join(sorted(prefixes)) or "none"
+        raise ValueError(f"hardware.servers.{unused[0]}: no engine openai has env_prefix {unused[0]}; they have: {known}")
     if hardware.workers > 1 and "ray" not in (engine.name for engine in used.values()):
-        raise ValueError(f"hardware.workers is {hardware.workers}, and no engine is ray, which alone has them: set engine.name to ray, and inner to what was there")
+        raise ValueError(f"hardware.workers is {hardware.workers}, and no engine is ray, which has them: set engine.name to ray, and inner to what it was")
 
 
 def evaluating(params: Params, name: str) -> EngineParams:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from stages.config.shared import Count, Positive, Section, Share
 
+EnvPrefix = Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
+
 
 class EngineParams(Section):
     name: Literal["transformers", "vllm", "ray", "openai", "scripted"]
@@ -22,7 +24,7 @@ class EngineParams(Section):
     """Tokens that are decoded together, prompts and the room for their answers. Floating-point sums depend on it, so it is tracked, not under `hardware`."""
     block: Count
     """Requests that are handed to a Ray worker at a time."""
-    env_prefix: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
+    env_prefix: EnvPrefix
     """Of the variables that hold a server's address and key: OPENAI says OPENAI_BASE_URL and OPENAI_API_KEY. For the name `openai` only."""
 
 
@@ -51,3 +53,10 @@ class Hardware(Section):
     workers: Count
     """Data parallel: copies of the model, each with GPUs of its own (Ray)."""
     server: Server
+    servers: dict[EnvPrefix, Server] = Field(default_factory=dict)
+    """By `engine.env_prefix`: of a role that has a server of its own, used instead of `server`. It need not be written."""
+
+    def server_of(self, engine: EngineParams) -> tuple[str, Server]:
+        """How the server of `engine` is asked, with the name of the section that says so."""
+        own = self.servers.get(engine.env_prefix)
+        return (f"hardware.servers.{engine.env_prefix}", own) if own else ("hardware.server", self.server)

@@ -8,7 +8,6 @@ another order of the requests, never changes the random numbers that a completio
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import time
 from abc import ABC, abstractmethod
@@ -17,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, Protocol
 
 import polars as pl
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError
 from stages.console.progress import err, progress
+from stages.engines.request import Completion, Request, Sampling
 
 # name -> module, class; a module is imported when it is asked for, so that this file costs no torch
 ENGINES = {
@@ -35,57 +35,6 @@ ENGINES = {
 }
 EXTRAS = ("openai", "ray", "vllm")
 """Engines that need the extra of pyproject.toml that has their name."""
-
-
-class Message(TypedDict):
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class Request(NamedTuple):
-    """One text to continue. `id` must be unique within a call: completions join on it."""
-
-    id: str
-    prompt: str | list[Message]
-    """A string is continued as it stands; messages are put through the model's chat template, with a generation prompt."""
-
-
-class Probe(NamedTuple):
-    """Asks for the model's own probabilities (at temperature 1, nothing cut off) of each of `among`, given the text before, in the place where group
-    `group` of the last match of the regular expression `pattern` begins."""
-
-    pattern: str
-    group: int
-    among: tuple[str, ...]
-
-
-class Sampling(NamedTuple):
-    """How to decode: completions number `first` to `first + n - 1` of a request. `temperature` 0 is greedy; `stop` strings end a completion and are
-    not part of its text."""
-
-    n: int
-    temperature: float
-    top_p: float
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-    first: int = 0
-    probe: Probe | None = None
-
-    @property
-    def numbers(self) -> range:
-        return range(self.first, self.first + self.n)
-
-
-class Completion(NamedTuple):
-    id: str
-    n: int
-    text: str
-    finish_reason: Literal["stop", "length"]
-    """`stop`: the model ended it (end token or stop string). `length`: cut off, by `max_tokens` or because the context was full;
-    a prompt that leaves no room at all gives an empty text with `length`."""
-    tokens: int
-    probs: list[float] | None = None
-    """What `Sampling.probe` asked for; they need not add up to 1. Null: not asked for, the pattern is not in the text, or the engine has none."""
 
 
 class Engine(Protocol):
@@ -110,6 +59,8 @@ class Stage(Protocol):
     """The database of finished completions."""
     servers: dict[str, dict[str, str]]
     """Model -> `url` and `model` there, of those that servers have: for the log."""
+    packages: dict[str, str]
+    """Versions of those that decide the texts."""
 
     def hash_of(self, path: Path) -> str:
         """Content hash of an input."""
@@ -178,16 +129,6 @@ class Batching(ABC):
         read = f", {self.prompt_tokens:,} prompt tokens read" if self.prompt_tokens else ""
         notes = f"; {note}" if (note := self.note(self.seconds)) else ""
         return f"{self.name}: {self.asked:,} texts in {self.seconds:.0f} s; {self.generated_tokens:,} tokens written{read}{notes}"
-
-
-def completion_seed(seed: int, request_id: str, n: int) -> int:
-    """63-bit seed of completion `n` of a request: stable across runs, machines and batches."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\x1f{request_id}\x1f{n}".encode()).digest()[:8], "big") >> 1
-
-
-def request_seed(seed: int, request_id: str) -> int:
-    """31-bit seed for engines that take one seed for a request's n completions; number i of them then has this seed plus i."""
-    return completion_seed(seed, request_id, 0) % 2**31
 
 
 def check_requests(requests: Sequence[Request]) -> None:

@@ -10,6 +10,7 @@ import gc
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from itertools import groupby
@@ -20,19 +21,23 @@ from stages.config.machine import EngineParams
 from stages.console.command import Interrupted
 from stages.console.errors import EngineError
 from stages.console.progress import err
-from stages.engines.base import Batching, Completion, Request, Sampling, Stage
+from stages.engines.base import Batching, Stage
 from stages.engines.finished import Finished
+from stages.engines.request import Completion, Request, Sampling
 
 HERE = Path(__file__).parent
 DECIDES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "openai": (("base.py", "openai.py", "probing.py", "server.py", "../console/text.py"), ()),
-    "ray": (("base.py", "ray.py"), ()),
-    "scripted": (("base.py", "scripted.py"), ()),
+    "openai": (("openai.py", "probing.py", "refusals.py", "request.py", "server.py", "../console/text.py"), ()),
+    "ray": (("ray.py", "request.py"), ()),
+    "scripted": (("request.py", "scripted.py"), ()),
     "transformers": (
-        ("base.py", "probing.py", "prompts.py", "seeded.py", "transformers.py", "../console/text.py"),
+        ("probing.py", "prompts.py", "request.py", "seeded.py", "transformers.py", "../console/text.py"),
         ("jinja2", "numpy", "peft", "tokenizers", "torch", "transformers"),
     ),
-    "vllm": (("base.py", "probing.py", "prompts.py", "vllm.py", "../console/text.py"), ("jinja2", "tokenizers", "torch", "transformers", "vllm")),
+    "vllm": (
+        ("probing.py", "prompts.py", "request.py", "vllm.py", "../console/text.py"),
+        ("jinja2", "tokenizers", "torch", "transformers", "vllm"),
+    ),
 }
 """Our code and the packages that decide an engine's texts besides its model: a change of either begins anew."""
 
@@ -62,6 +67,9 @@ class DurableEngine(Batching):
             "code": [hashlib.sha256((HERE / file).read_bytes()).hexdigest() for name in works for file in DECIDES[name][0]],
             "versions": {package: version(package) for name in works for package in DECIDES[name][1]},
         }
+        run.packages |= {name: number for name, number in decides["versions"].items() if number}
+        if "vllm" in works and (invariant := os.environ.get("VLLM_BATCH_INVARIANT")):
+            decides["batch_invariant"] = invariant  # other kernels, other texts
         self.at_a_server = engine.name == "openai"  # what one refuses for its settings, another, or the same one started anew, may take
         if self.at_a_server:
             from stages.engines.server import server_address, server_identity

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from stages.console.errors import EngineError
 from stages.console.progress import err
-from stages.engines.base import Completion
+from stages.engines.request import Completion
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS finished (
@@ -174,7 +174,8 @@ class Finished:
                         f"no space left for finished texts in {self.path}. Those before are kept; make room, then the same command goes on"
                     ) from None
                 else:
-                    raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. Check its owner, its mode and who else has it open") from None
+                    who = "Check its owner, its mode, your quota and who else has it open"
+                    raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. {who}") from None
 
     def _connected(self) -> sqlite3.Connection:
         """The connection to what `path` is now: another process may have set the old file aside."""

@@ -1,59 +1,89 @@
 """Texts from a server that speaks OpenAI's API: `vllm serve`, llama.cpp, a hosted one. Messages go to /chat/completions, strings to /completions.
 
 Its address is in the environment, in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY (`engine.env_prefix` in place of OPENAI, so that
-roles may have servers of their own); neither a key nor a password or a query in the address is ever shown or
-kept, in messages and in log records of the HTTP client. A key is sent instead of a password, since both have the same header. A busy, broken or silent
-server is asked again (`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips), a refusal is final.
+roles may have servers of their own); neither a key nor a password or a query in the address is ever shown or kept, in messages and in log records of the
+HTTP client. A key is sent instead of a password, since both have the same header. A busy, broken or silent server is asked again (`Server.attempts`;
+`Server.timeout_s` is for a whole try, however slowly the answer drips), a refusal is final, but for two that say what may be asked instead.
 
 Guarantee: completion n of a request is asked for with the seed of `(seed, request id)` plus n, since vLLM gives number i of one call its seed plus i.
 What a seed is worth is up to the server: vLLM draws the same random numbers for it, while floating-point sums depend on what else it is asked; others
-promise less, or nothing. Dtype and context are the server's own, too: a prompt that it has no room for gets no text (some refuse one that leaves less room
-than `max_tokens`), nor does one that a hosted filter refuses. That is a fate of single prompts: where all that a call has would be no text at all, it
-fails. What a resumed call asks for is asked in other company. Models that reason first and take no temperature or `max_tokens` are refused by their
-servers, and we say so.
+promise less, or nothing. Dtype and context are the server's own, too: a prompt that it has no room for gets no text, nor does one that a hosted filter
+refuses; one that leaves less room than `max_tokens` gets what room there is, as from engines here, where the server clamps by itself or its refusal tells
+how much. No text is a fate of single prompts: where all that a call has would be no text at all, it fails. A server that takes no `n`, or does not listen
+to it, is asked for each completion by itself. What a resumed call asks for is asked in other company. Models that reason first and take no temperature or
+`max_tokens` are refused by their servers, and we say so.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from anyio import fail_after
 from anyio.from_thread import start_blocking_portal
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_combine, wait_exponential_jitter
+from openai import APIError, APIStatusError, APITimeoutError, AsyncOpenAI
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_combine, wait_exponential_jitter
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError
 from stages.console.text import for_terminal, plain
-from stages.engines.base import Batching, Completion, Request, Sampling, request_seed
-from stages.engines.server import BadAnswer, Secrets, read_answer, server_address, server_identity, special_tokens
+from stages.engines.base import Batching
+from stages.engines.refusals import may_pass, no_text, refuses_n, retry_after, told_context, words
+from stages.engines.request import Completion, Request, Sampling, request_seed
+from stages.engines.server import LOGGERS, Answer, BadAnswer, Secrets, defused, read_answer, server_address, server_identity, special_tokens
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
-"""Pauses between tries double from the first to the longest, and are longer where the server says so (Retry-After)."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Pauses between tries double from the first to the longest, and are longer where the server says so (`retry_after`)."""
 LIKELY = 20
 """Tokens in one place whose probabilities a server tells, at most."""
-NO_TEXT = re.compile(r"context[ _](length|size|window)|maximum model length|too many tokens|content_(filter|policy_violation)", re.IGNORECASE)
-"""A refusal that is the prompt's fate and would come again: it fills the context, or a hosted filter will not have it."""
 READ = 100_000
 """Letters of a server's words that are looked through for secrets; far fewer are shown."""
-LOGGERS = [*(f"httpx{v}" for v in ("", "2")), *(f"httpcore{v}.{of}" for v in ("", "2") for of in ("connection", "http11", "http2", "proxy", "socks"))]
-"""Of the HTTP client, whose records hold addresses with their query, and headers."""
+
+Call = tuple[Request, Sampling]
+
+
+class Calls:
+    """What is `left` to ask a server for, and what came of requests that are not whole yet."""
+
+    def __init__(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.each = sampling if sampling.temperature else sampling._replace(n=1)  # greedy: one text, which some will not write twice, or ask money for
+        self.left: deque[Call] = deque((request, self.each) for request in requests)
+        self.came: dict[str, list[Completion]] = {}
+
+    def next(self, takes_n: bool) -> Call:
+        request, sampling = self.left.popleft()
+        if not takes_n:
+            self._put_back(request, sampling.numbers[1:])
+        return request, sampling if takes_n else sampling._replace(n=1)
+
+    def answered(self, call: Call, said: list[Completion]) -> list[Completion]:
+        """All completions of the request, ordered by n, when it is whole. What a server left out, since it does not listen to n, is asked for next."""
+        request, sampling = call
+        self._put_back(request, sampling.numbers[len(said) :])
+        came = sorted(self.came.pop(request.id, []) + said, key=lambda c: c.n)
+        if len(came) < self.each.n:
+            self.came[request.id] = came
+            return []
+        return came if self.sampling.temperature else [came[0]._replace(n=n) for n in self.sampling.numbers]
+
+    def _put_back(self, request: Request, numbers: range) -> None:
+        self.left.extendleft((request, self.each._replace(first=n, n=1)) for n in reversed(numbers))
 
 
 class OpenAIEngine(Batching):
     """A client of one server. `prompt_tokens` and `generated_tokens` are what the server counted."""
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
-        self.name, self.seed, self.server = model, seed, hardware.server
+        self.name, self.seed = model, seed
+        self.section, self.server = hardware.server_of(engine)
         self.url_variable, self.key_variable = f"{engine.env_prefix}_BASE_URL", f"{engine.env_prefix}_API_KEY"
         self.address = server_address(self.url_variable)
         self.identity, self.special = server_identity(self.address, model_dir, model), special_tokens(model_dir)
@@ -61,7 +91,7 @@ class OpenAIEngine(Batching):
         if not (self.key.isascii() and self.key.isprintable()):
             raise EngineError(f"{self.key_variable} holds a letter that is not ASCII, or a line break: no server can be sent it. Copy it again and export it")
         self.secrets = Secrets(self.key, self.address)
-        self.refusal = ""
+        self.refusal, self.takes_n = "", True  # n: until the server refuses it; set in the portal's thread, and only ever to false
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -87,22 +117,26 @@ class OpenAIEngine(Batching):
         self.stack.close()
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """What has finished since the last time, with `Server.at_once` requests on their way. Raises EngineError when the server refuses a request or
-        stays away: then no more are sent, and those on their way, which are paid for, are waited for and given first. So it does when not one of several
-        prompts gets a text, because they are refused, and nothing of this call was `kept` from before."""
-        waiting = iter(requests)
-        under_way: set[Future[list[Completion]]] = set()
+        """What has finished since the last time, with `Server.at_once` calls on their way. Raises EngineError when the server refuses a request or stays
+        away: then no more are sent, and those on their way, which are paid for, are waited for, and the requests that they complete are given first. So
+        it does when not one of several prompts gets a text, because they are refused, and nothing of this call was `kept` from before."""
+        calls, under_way = Calls(requests, sampling), dict[Future[Answer], Call]()
         failed: BaseException | None = None
         some, self.refusal = bool(self.kept) or len(requests) == 1, ""
         try:
             while True:
-                if not failed:
-                    under_way |= {self.portal.start_task_soon(self._complete, r, sampling) for r in islice(waiting, self.server.at_once - len(under_way))}
+                while calls.left and not failed and len(under_way) < self.server.at_once:
+                    call = calls.next(self.takes_n)
+                    under_way[self.portal.start_task_soon(self._ask, *call)] = call
                 if not under_way:
                     break
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                failed = failed or next((e for future in done if (e := future.exception())), None)
-                finished = [completion for future in done if not future.exception() for completion in future.result()]
+                finished: list[Completion] = []
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    call = under_way.pop(future)
+                    if error := future.exception():
+                        failed = failed or error
+                    else:
+                        finished += calls.answered(call, future.result().completions)
                 some = some or any(c.text or c.tokens or c.finish_reason == "stop" for c in finished)
                 if finished:
                     yield finished
@@ -122,32 +156,42 @@ class OpenAIEngine(Batching):
         of_prompts, of_texts = self.server.usd_per_million_prompt_tokens, self.server.usd_per_million_completion_tokens
         return "" if of_prompts is None or of_texts is None else f"${(self.prompt_tokens * of_prompts + self.generated_tokens * of_texts) / 1e6:,.2f}"
 
-    async def _complete(self, request: Request, sampling: Sampling) -> list[Completion]:
-        """All completions of a request. Greedy ones are one text: servers refuse to write it twice, or ask money for it."""
-        wanted = sampling if sampling.temperature else sampling._replace(n=1)
-        said = await self._ask(request, wanted)
-        while len(said) < wanted.n:  # a server that knows no n
-            said += await self._ask(request, sampling._replace(first=sampling.first + len(said), n=1))
-        return said if sampling.temperature else [said[0]._replace(n=n) for n in sampling.numbers]
+    async def _ask(self, request: Request, sampling: Sampling, fitted: bool = False) -> Answer:
+        """One call; it may bring fewer completions than it should. A prompt that is refused for what it is gets no text. `fitted`: `max_tokens` is what
+        room there is, so that no more can be done for a prompt that is too long."""
+        try:
+            return await self._tried(request, sampling)
+        except (APIError, BadAnswer, TimeoutError) as e:
+            error = e
+        if sampling.n > 1 and refuses_n(error):
+            answer = await self._ask(request, sampling._replace(n=1), fitted)
+            self.takes_n = False
+            return answer
+        if not (isinstance(error, APIStatusError) and no_text(error)):
+            raise self._explained(error, request, sampling)
+        if not fitted and (room := await self._room(error, request, sampling)):
+            return await self._ask(request, sampling._replace(max_tokens=room), fitted=True)
+        self.refusal = f"{error.status_code}: {self._readable(words(error))}"
+        return Answer(0, 0, [Completion(request.id, n, "", "length", 0) for n in sampling.numbers])
 
-    async def _ask(self, request: Request, sampling: Sampling) -> list[Completion]:
-        """One call, tried as often as it may be; it may bring fewer completions than it should. A prompt that is refused for what it is gets no text."""
+    async def _room(self, refusal: APIStatusError, request: Request, sampling: Sampling) -> int:
+        """How many of `max_tokens` a prompt leaves room for, where its refusal tells; 0: none, or it does not tell."""
+        limit, prompt = told_context(refusal)
+        if limit - prompt == sampling.max_tokens - 1 > 0:  # versions of vLLM count only until it is one too many: a text of one token tells the whole
+            prompt = (await self._ask(request, sampling._replace(n=1, max_tokens=1, probe=None), fitted=True)).prompt_tokens
+        return limit - prompt if 0 < limit - prompt < sampling.max_tokens else 0
+
+    async def _tried(self, request: Request, sampling: Sampling) -> Answer:
+        """One call, tried as often as it may be."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.server.attempts),
-            wait=wait_combine(wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S), _retry_after),
-            retry=retry_if_exception(_may_pass),
+            wait=wait_combine(wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S), retry_after),
+            retry=retry_if_exception(lambda e: may_pass(e) and not (sampling.n > 1 and refuses_n(e))),
             reraise=True,
         )
-        try:
-            said: list[Completion] = await retrying(self._try, request, sampling)
-        except (APIError, BadAnswer, TimeoutError) as e:
-            if isinstance(e, APIStatusError) and e.status_code in (400, 413, 422) and NO_TEXT.search(f"{e.code} {e.type} {_words(e)[:300]}"):
-                self.refusal = f"{e.status_code}: {self._readable(_words(e))}"
-                return [Completion(request.id, n, "", "length", 0) for n in sampling.numbers]
-            raise self._explained(e, request, sampling) from None
-        return said
+        return await retrying(self._try, request, sampling)
 
-    async def _try(self, request: Request, sampling: Sampling) -> list[Completion]:
+    async def _try(self, request: Request, sampling: Sampling) -> Answer:
         create: Any = self.client.completions.with_raw_response.create
         body: dict[str, Any] = {
             "model": self.identity["model"],
@@ -161,9 +205,9 @@ class OpenAIEngine(Batching):
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if isinstance(request.prompt, str):
-            body |= {"prompt": plain(request.prompt, self.special)} | ({"logprobs": LIKELY} if sampling.probe else {})
+            body |= {"prompt": plain(request.prompt, self.special or ())} | ({"logprobs": LIKELY} if sampling.probe else {})
         else:
-            body["messages"] = [{**message, "content": plain(message["content"], self.special)} for message in request.prompt]
+            body["messages"] = [{**message, "content": defused(message["content"], self.special)} for message in request.prompt]
             body |= {"logprobs": True, "top_logprobs": LIKELY} if sampling.probe else {}
             create = self.client.chat.completions.with_raw_response.create
         with fail_after(self.server.timeout_s):  # the client's own limit is for each read
@@ -171,7 +215,7 @@ class OpenAIEngine(Batching):
         answer = read_answer(raw.content, request.id, sampling)
         self.prompt_tokens += answer.prompt_tokens
         self.generated_tokens += answer.generated_tokens
-        return answer.completions
+        return answer
 
     def _explained(self, e: APIError | BadAnswer | TimeoutError, request: Request, sampling: Sampling) -> EngineError:
         """In words for a person: what was seen, where, what to do."""
@@ -181,14 +225,14 @@ class OpenAIEngine(Batching):
             return EngineError(f"{where} gave an answer that cannot be read, {tries}. {self._readable(str(e))}")
         if isinstance(e, (APITimeoutError, TimeoutError)):
             return EngineError(
-                f"{where} gave no whole answer in {self.server.timeout_s:g} s, {tries}. Else raise hardware.server.timeout_s, or lower at_once there"
+                f"{where} gave no whole answer in {self.server.timeout_s:g} s, {tries}. Else raise {self.section}.timeout_s, or lower at_once there"
             )
         if not isinstance(e, APIStatusError):
             why = self._readable(str(e.__cause__ or e))
             return EngineError(f"{where} cannot be reached ({why}), {tries}. Does it run? Is {self.url_variable} its address?")
-        said = f"{e.status_code}: {self._readable(_words(e))}"
-        if _may_pass(e):
-            return EngineError(f"{where} answered {said}, {tries}. Else raise hardware.server.attempts, or lower at_once there")
+        said = f"{e.status_code}: {self._readable(words(e))}"
+        if may_pass(e):
+            return EngineError(f"{where} answered {said}, {tries}. Else raise {self.section}.attempts, or lower at_once there")
         if sampling.probe and "logprob" in said:
             hint = ". judge_candidates.score: expected needs a server that tells logprobs: ask another, or set it to sampled"
         elif e.status_code in (401, 403) and self.key and self.secrets.login:
@@ -204,23 +248,3 @@ class OpenAIEngine(Batching):
     def _readable(self, text: str) -> str:
         """A server's words, without the secrets that it may repeat."""
         return for_terminal(self.secrets.hide(text[:READ])[:300]).rstrip(".")
-
-
-def _words(e: APIStatusError) -> str:
-    """What the server says, wherever it says it."""
-    body: Any = e.body
-    return str(body.get("message") or body.get("detail") or body) if isinstance(body, dict) else str(body or "nothing")
-
-
-def _may_pass(e: BaseException) -> bool:
-    """Whether another try may go better. 409: something else was at work on it."""
-    if isinstance(e, APIStatusError):
-        return (e.status_code in (408, 409, 429) or e.status_code >= 500) and "insufficient_quota" not in (e.code, e.type)
-    return isinstance(e, (APIConnectionError, BadAnswer, TimeoutError))
-
-
-def _retry_after(state: RetryCallState) -> float:
-    """Seconds that the server asks to wait, within bounds; 0 when it asks nothing."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.response.headers.get("retry-after", "") if isinstance(error, APIStatusError) else ""
-    return min(float(asked), LONGEST_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", asked) else 0.0

@@ -6,7 +6,7 @@ import bisect
 import re
 from collections.abc import Callable, Mapping
 
-from stages.engines.base import Probe
+from stages.engines.request import Probe
 
 
 def read_probe(probe: Probe, text: str, tokens: int, start_of: Callable[[int], int], likely: Callable[[int], Mapping[str, float]]) -> list[float] | None:

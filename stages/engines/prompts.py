@@ -15,8 +15,8 @@ from transformers import AutoConfig, AutoTokenizer
 
 from stages.console.errors import EngineError, ModelError
 from stages.console.text import plain
-from stages.engines.base import Completion, Probe, Request
 from stages.engines.probing import read_probe
+from stages.engines.request import Completion, Probe, Request
 
 ADAPTER = "adapter"
 """Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json, adapter_model.safetensors."""

@@ -36,7 +36,8 @@ from ray.exceptions import RayError
 from stages.config.machine import EngineParams, Hardware
 from stages.console import errors
 from stages.console.errors import EngineError, ModelError, SrlmError
-from stages.engines.base import Batching, Completion, Engine, Request, Sampling, open_engine
+from stages.engines.base import Batching, Engine, open_engine
+from stages.engines.request import Completion, Request, Sampling
 
 TRIES = 4
 """Workers that may die over one block. Ray itself would go on for ever."""

@@ -17,7 +17,8 @@ from typing import Self
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError
-from stages.engines.base import Batching, Completion, Request, Sampling, completion_seed, prompt_text
+from stages.engines.base import Batching, prompt_text
+from stages.engines.request import Completion, Request, Sampling, completion_seed
 
 DULL = "It depends, and"  # an answer that opens so gets the same score from every judge
 LEVELS = (3, 3, 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)  # as with people, one score is the commonest

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Completion, Sampling
+from stages.console.text import plain
 from stages.engines.probing import read_probe
+from stages.engines.request import Completion, Sampling
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 SPELLINGS: tuple[Callable[[str], str], ...] = (
@@ -39,6 +40,10 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (
 """How others write a text that is not only ASCII's letters and digits."""
 SHORT = 4
 """A secret of fewer letters is hidden only where it stands alone: it is a part of other words."""
+MARKERS = re.compile(r"<[|｜][^\s<>|｜]+[|｜]>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>|\[/?INST\]|<</?SYS>>")
+"""What spells a special token in the commonest chat formats: ChatML and Llama 3 (`<|...|>`), DeepSeek, Gemma, Llama 2, Mistral."""
+LOGGERS = [*(f"httpx{v}" for v in ("", "2")), *(f"httpcore{v}.{of}" for v in ("", "2") for of in ("connection", "http11", "http2", "proxy", "socks"))]
+"""Of the HTTP client, whose records hold addresses with their query, and headers."""
 
 
 class BadAnswer(Exception):
@@ -111,17 +116,21 @@ def server_identity(address: SplitResult, model_dir: Path, model: str) -> dict[s
     return {"url": url, "model": served}
 
 
-def special_tokens(model_dir: Path) -> list[str]:
-    """Special tokens of the model that is served, where its tokenizer.json is at hand: vLLM takes them for real in any text, hosted servers do not.
-
-    Raises ModelError for a tokenizer.json that cannot be read.
-    """
+def special_tokens(model_dir: Path) -> list[str] | None:
+    """Special tokens of the model that is served, None where its tokenizer.json is not at hand. Raises ModelError for one that cannot be read."""
     path = model_dir / "tokenizer.json"
+    if not path.is_file():
+        return None
     try:
-        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"] if path.is_file() else []
-        return [token["content"] for token in added if token["special"]]
+        return [token["content"] for token in json.loads(path.read_text(encoding="utf-8"))["added_tokens"] if token["special"]]
     except (OSError, ValueError, TypeError, LookupError) as e:
         raise ModelError(f"{path} cannot be read ({type(e).__name__}: {e}). Make the folder again with: dvc repro") from None
+
+
+def defused(text: str, special: list[str] | None) -> str:
+    """`text` in which nothing spells a special token (`plain`), since vLLM and others take them for real in any text; those of the commonest chat formats
+    where the model's own are not known."""
+    return plain(text, special) if special is not None else MARKERS.sub(lambda marker: plain(marker[0], [marker[0]]), text)
 
 
 def read_answer(raw: bytes, request_id: str, sampling: Sampling) -> Answer:

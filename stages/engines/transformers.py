@@ -22,8 +22,9 @@ from transformers.utils import logging
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Batching, Completion, Probe, Request, Sampling, completion_seed
+from stages.engines.base import Batching
 from stages.engines.prompts import ADAPTER, Prompts
+from stages.engines.request import Completion, Probe, Request, Sampling, completion_seed
 from stages.engines.seeded import Finite, SeededSampling
 
 
@@ -78,9 +79,7 @@ class TransformersEngine(Batching):
             torch.set_num_threads(hardware.threads)
         self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         if engine.quantization:
-            raise EngineError(
-                f"engine.quantization is {engine.quantization}, which the engine transformers does not do. Set it to null, or use the engine vllm"
-            )
+            raise EngineError(f"engine.quantization is {engine.quantization}, which the engine transformers does not do. Set it to null, or use vllm")
         self.name, self.seed, self.chunk = model, seed, engine.chunk
         self.prompts = Prompts(model_dir)
         self.tokenizer = self.prompts.tokenizer

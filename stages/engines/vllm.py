@@ -33,8 +33,9 @@ from vllm.usage.usage_lib import UsageContext
 
 from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError, ModelError, SrlmError
-from stages.engines.base import Batching, Completion, Request, Sampling, request_seed
+from stages.engines.base import Batching
 from stages.engines.prompts import ADAPTER, Prompts
+from stages.engines.request import Completion, Request, Sampling, request_seed
 
 WAITING = 2048
 """Requests in vLLM's hands at a time: more than it decodes together, so that it never idles, and a bound for memory."""
@@ -86,8 +87,7 @@ class VllmEngine(Batching):
             # as for vLLM's own LLM class: without it vLLM decodes fewer requests together than it can
             self.llm = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except Exception as e:  # a broken file, no room on the GPU, an unknown quantization: dozens of types
-            hint = " Lower hardware.gpu_memory or engine.max_context, or raise hardware.tensor_parallel" if "memory" in str(e) else ""
-            raise ModelError(f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}.{hint}") from None
+            raise ModelError(f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}.{hint(str(e), on_cpu)}") from None
         self._count_prompts()
 
     def _count_prompts(self) -> None:
@@ -186,6 +186,16 @@ class VllmEngine(Batching):
 def _likely(steps: Any, step: int) -> dict[int, float]:
     """Probabilities of the tokens that vLLM was asked for, and of the one it took."""
     return {token: math.exp(known.logprob) for token, known in steps[step].items()}
+
+
+def hint(said: str, on_cpu: bool) -> str:
+    """What helps where vLLM finds too little room: for what it keeps of a context, after the weights, or for everything."""
+    if "KV cache" in said or "cache blocks" in said:
+        more = "set VLLM_CPU_KVCACHE_SPACE (GiB; 1 here, if it is not set)" if on_cpu else "raise hardware.gpu_memory or hardware.tensor_parallel"
+        return f" Lower engine.max_context, or {more}"
+    if "memory" in said:
+        return " Lower engine.max_context" if on_cpu else " Lower hardware.gpu_memory or engine.max_context, or raise hardware.tensor_parallel"
+    return ""
 
 
 def _check_head_size(prompts: Prompts) -> None:

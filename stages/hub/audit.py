@@ -38,9 +38,10 @@ class Checked(NamedTuple):
     first: str = ""
 
 
-def retold(told: Mapping[str, Any], folder: Path, root: Path, folder_of: Callable[[str], Path]) -> Iterator[str]:
+def retold(told: Mapping[str, Any], folder: Path, root: Path, folder_of: Callable[[str], Path], generated: Mapping[str, Any]) -> Iterator[str]:
     """What a repository's lineage says wrongly beside files and stages: of the commit of `root` whose dvc.lock made them, of how models were trained
-    (`folder_of` a model has what training left), and once more as PROV, in the repository's `folder`.
+    (`folder_of` a model has what training left), of the packages that wrote texts (`generated`, by table), and once more as PROV, in the repository's
+    `folder`.
     """
     commit = told["code"]["git"]
     shown = subprocess.run(["git", "show", f"{commit}:./{lineage.LOCK}"], cwd=root, capture_output=True, check=False)
@@ -54,6 +55,9 @@ def retold(told: Mapping[str, Any], folder: Path, root: Path, folder_of: Callabl
                 yield f"{lineage.NAME} of {model} is another here"
         except (OSError, ValueError, RecursionError) as e:
             yield f"{lineage.NAME} of {model} cannot be read here: {e}"
+    for path in generated.keys() | told["packages"].keys():
+        if generated.get(path) != told["packages"].get(path):
+            yield f"{path} was written with other packages"
     try:
         same = (folder / prov.NAME).read_text(encoding="utf-8") == prov.document(told)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -208,11 +208,11 @@ def seed_in_words(params: Params) -> str:
     return "made by the embedded tiny world" if seed.source == "tinyworld" else f"{seed.path} ({seed.source})"
 
 
-def versions(lineages: Iterable[Mapping[str, Any]]) -> str:
-    """Of the packages that made the models; two where models differ."""
+def versions(lineages: Iterable[Mapping[str, Any]], generated: Iterable[Mapping[str, str]]) -> str:
+    """Of the packages that made the models, and of those that wrote texts; two where they differ."""
     found: dict[str, list[str]] = {}
-    for known in lineages:
-        for package, version in known.get("versions", {}).items():
+    for known in [*(told.get("versions", {}) for told in lineages), *generated]:
+        for package, version in known.items():
             found[package] = list(dict.fromkeys([*found.get(package, ()), version]))
     return ", ".join(f"{package} {' and '.join(numbers)}" for package, numbers in sorted(found.items()))
 

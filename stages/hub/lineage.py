@@ -2,7 +2,8 @@
 
 `lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`) and made (`outs`), as DVC computes
 them; under `files`, each published file's sha256 and which table of the store it is; under `kept`, the same of files that an earlier publication made and
-that the card still names, with the `commit` of the repository whose own graph leads to them; under `models`, the `lineage.json` that training left beside each.
+that the card still names, with the `commit` of the repository whose own graph leads to them; under `models`, the `lineage.json` that training left beside each;
+under `packages`, the versions of those that wrote the texts of a table.
 """
 
 from __future__ import annotations
@@ -72,9 +73,16 @@ def ancestors(known: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, St
     return {name: stage for name, stage in known.items() if name in seen}
 
 
-def document(made_by: Mapping[str, Stage], files: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any], code: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole `lineage.json`. `code`: the revisions of git and of dvc.lock."""
-    return {"format": FORMAT, "paper": "arXiv:2401.10020", "code": dict(code), "stages": dict(made_by), "files": dict(files), "models": dict(models)}
+def document(
+    made_by: Mapping[str, Stage],
+    files: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, Any],
+    packages: Mapping[str, Mapping[str, str]],
+    code: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The whole `lineage.json`. `packages`: table -> versions of those that wrote its texts; `code`: the revisions of git and of dvc.lock."""
+    told = {"stages": dict(made_by), "files": dict(files), "models": dict(models), "packages": dict(packages)}
+    return {"format": FORMAT, "paper": "arXiv:2401.10020", "code": dict(code), **told}
 
 
 def dump(lineage: Mapping[str, Any]) -> str:
@@ -91,7 +99,7 @@ def parse(text: str | None) -> dict[str, Any] | None:
         found = json.loads(text or "")
         if found["format"] != FORMAT and str(found["format"]).startswith(f"{OURS} "):
             raise HubError(f"{NAME} there is of another version of srlm ({for_terminal(found['format'])}; this one writes {FORMAT}). Use that version")
-        known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "stages"))
+        known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "packages", "stages"))
         held = {**found["files"], **found.get("kept", {})}
         known = known and all(isinstance(about["sha256"], str) for about in held.values())
         known = known and all(re.fullmatch("[0-9a-f]+", found["code"][name]) for name in ("git", "dvc_lock")) and isinstance(found.get("card", {}), dict)

@@ -35,6 +35,13 @@ class Source(NamedTuple):
     """`git`, the commit, and `dvc_lock`, the md5."""
     ignored: Callable[[Path], bool]
     """Whether DVC leaves a file out of what it hashes."""
+    packages: Callable[[str], Mapping[str, str]]
+    """Versions of the packages that made the texts of a table, by its path; none of other files."""
+
+    def graph(self, made_by: Mapping[str, lineage.Stage], files: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any]) -> dict[str, Any]:
+        """The lineage of what is published."""
+        known = {path: dict(self.packages(path)) for stage in made_by.values() for path in stage["outs"]}
+        return lineage.document(made_by, files, models, {path: versions for path, versions in known.items() if versions}, self.code)
 
     def md5(self, path: str) -> str:
         """As dvc.lock has it. Raises HubError when no stage makes it."""
@@ -143,7 +150,7 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
     metadata = facts.dataset_metadata(remote.name, source.params, sum(rows.values()))
     metadata |= card.metadata_of_configs((config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in wanted)
     made_by = lineage.ancestors(source.stages, (split.path for config in wanted for split in config.splits))
-    graph = lineage.document(made_by, files, source.lineages, source.code)
+    graph = source.graph(made_by, files, source.lineages)
 
     def section(code: Mapping[str, str]) -> str:
         return card.render(
@@ -153,7 +160,7 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
             configs=facts.described(wanted, rows, source.params),
             models=facts.family(source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}),
             base=facts.base_in_words(source.params, source.params.given),
-            versions=facts.versions(source.lineages.values()),
+            versions=facts.versions(source.lineages.values(), graph["packages"].values()),
             example=facts.example(pairs),
             params_text=source.params_text,
             code_of=code,
@@ -180,7 +187,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     local = [Local.of(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
     made_by = lineage.ancestors(source.stages, [f"data/models/{name}"])
     family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
-    graph = lineage.document(made_by, {file.path: _content(file) for file in local}, family, source.code) | {"model": name}
+    graph = source.graph(made_by, {file.path: _content(file) for file in local}, family) | {"model": name}
     known = source.lineages[name]
     config_of = {file["table"]: file["config"] for file in data.lineage["files"].values()}
     about = facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"])
@@ -198,7 +205,7 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
             metrics=source.metrics.get(name),
             matches=facts.matches(source.params, source.metrics, name),
             base=facts.base_in_words(source.params, line[-1:]),
-            versions=facts.versions(source.lineages[model] for model in reversed(line) if model in source.lineages),
+            versions=facts.versions((source.lineages[model] for model in reversed(line) if model in source.lineages), graph["packages"].values()),
             code_of=code,
             **source.told(),
             **about,

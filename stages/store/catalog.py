@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from stages.console.errors import TableError
 from stages.store.files import whole
 from stages.store.tables import Table
 
+PACKAGES = "self-rewarding-lm packages"
 SHOWN = 3
 """How many offending rows an error names."""
 
@@ -45,14 +48,27 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
     return check(table, frame, str(path))
 
 
-def write(table: Table, frame: pl.DataFrame, root: Path, model: str | None = None) -> None:
-    """Check, then write in one rename. Raises TableError on a broken contract or an empty frame (a stage never writes an empty table)."""
+def write(table: Table, frame: pl.DataFrame, root: Path, model: str | None = None, packages: Mapping[str, str] | None = None) -> None:
+    """Check, then write in one rename; `packages`, name -> version, made its texts, and stand in the file's own metadata.
+
+    Raises TableError on a broken contract or an empty frame (a stage never writes an empty table).
+    """
     path = table_path(table, root, model)
     frame = check(table, frame, str(path))
     if frame.is_empty():
         raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
     with whole(path) as partial:
-        frame.write_parquet(partial, compression="zstd", statistics=True)
+        metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else None
+        frame.write_parquet(partial, compression="zstd", statistics=True, metadata=metadata)
+
+
+def packages(path: Path) -> dict[str, str]:
+    """Versions of the packages that made the texts of a table; none are known of a file that is no table, or has no texts of an engine's."""
+    try:
+        found = json.loads(pl.read_parquet_metadata(path).get(PACKAGES, "{}"))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
+        return {}
+    return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
 
 
 def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:

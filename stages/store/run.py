@@ -47,6 +47,7 @@ class Run:
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.finished = root / FINISHED
         self.servers: dict[str, dict[str, str]] = {}
+        self.packages: dict[str, str] = {}
         self.compute_s = 0.0
 
     def __enter__(self) -> Run:
@@ -118,7 +119,7 @@ class Run:
 
     def write(self, table: Table, frame: pl.DataFrame, model: str | None = None) -> None:
         self.check_inputs()
-        catalog.write(table, frame, self.root, model)
+        catalog.write(table, frame, self.root, model, self.packages)
 
     def write_metrics(self, name: str, data: dict[str, Any]) -> None:
         write_json(self.root / "data" / "metrics" / f"{name}.json", data)

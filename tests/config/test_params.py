@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.config.machine import EngineParams
+from stages.config.loops import evaluating
+from stages.config.machine import EngineParams, Server
 from stages.config.params import Params, load_params
 from stages.console.errors import ParamsError
 
@@ -101,6 +102,21 @@ def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
     assert params.judge_candidates.engine.name == "openai"
 
 
+def test_a_servers_model_is_evaluated_through_its_judges_engine(tmp_path):
+    """Else nobody could measure a judge that only a server has; models that are here are evaluated as always."""
+    changed(tmp_path, "external.gpt", SERVED)
+    data = YAML(typ="safe").load(tmp_path / "params.yaml")
+    data["evaluated"].append("gpt")
+    file = tmp_path / "params.yaml"
+    YAML().dump(data, file)
+    with pytest.raises(ParamsError, match=r"evaluated is gpt, a server's model, and judge_candidates.engine is transformers: only the engine openai"):
+        load_params(tmp_path)
+    data["judge_candidates"]["engine"] = {"name": "openai", "env_prefix": "JUDGE"}
+    YAML().dump(data, file)
+    params = load_params(tmp_path)
+    assert [evaluating(params, name) for name in ("gpt", "M1")] == [params.judge_candidates.engine, params.engine]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -109,6 +125,8 @@ def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
         ({"engine.name": "scripted", "judge_candidates.score": "expected"}, "engine is scripted, which has no probabilities"),
         ({"engine.name": "scripted", "judge_candidates": {"engine": {"name": "vllm"}, "score": "expected"}}, "engine is scripted, which has no probabilities"),
         ({"judge_candidates.engine": {"name": "scripted"}, "judge_candidates.score": "expected"}, "judge_candidates.engine is scripted, which has no"),
+        ({"hardware.workers": 2}, "hardware.workers is 2, and no engine is ray"),
+        ({"judge_candidates.engine": {"name": "ray"}, "hardware.workers": 2}, None),
         ({"engine.name": "ray", "engine.inner": "vllm", "hardware.workers": 2, "hardware.tensor_parallel": 2}, None),
         ({"judge_candidates.engine": {"name": "vllm"}, "hardware.tensor_parallel": 2}, None),
     ],
@@ -134,6 +152,39 @@ def test_a_roles_engine_says_what_differs(tmp_path, section, key):
     differs = {"dtype": "bfloat16", "max_context": 1024}
     assert getattr(getattr(params, section), key) == params.engine.model_copy(update=differs)
     assert params.engine.dtype == "float32"
+
+
+SERVER = {"at_once": 2, "timeout_s": 60, "attempts": 3, "usd_per_million_prompt_tokens": 0.5, "usd_per_million_completion_tokens": 1.5}
+
+
+def test_a_server_of_a_role_may_be_asked_otherwise(tmp_path):
+    changed(tmp_path, "hardware.servers", {"JUDGE": SERVER})
+    with pytest.raises(ParamsError, match=r"hardware.servers.JUDGE: no engine openai has env_prefix JUDGE; they have: none"):
+        load_params(tmp_path)
+    data = YAML(typ="safe").load(tmp_path / "params.yaml")
+    data["judge_candidates"]["engine"] = {"name": "openai", "env_prefix": "JUDGE"}
+    YAML().dump(data, tmp_path / "params.yaml")
+    hardware = load_params(tmp_path).hardware
+    judge = EngineParams(**ENGINE | {"env_prefix": "JUDGE"})
+    assert hardware.server_of(judge) == ("hardware.servers.JUDGE", Server(**SERVER))
+    assert hardware.server_of(EngineParams(**ENGINE)) == ("hardware.server", hardware.server)
+    assert load_params(ROOT).hardware.servers == {}, "it need not be written"
+
+
+@pytest.mark.parametrize(
+    ("servers", "said"),
+    [
+        ({"judge": SERVER}, "hardware.servers.judge.[key]: String should match pattern"),
+        ({"JUDGE": {"at_once": 2}}, "hardware.servers.JUDGE.timeout_s: missing"),
+        ({"JUDGE": {"at_one": 2, **dict(list(SERVER.items())[1:])}}, "JUDGE.at_one: unknown key; did you mean hardware.servers.JUDGE.at_once?"),
+        ({"JUDGE": SERVER | {"attempts": 0}}, "hardware.servers.JUDGE.attempts: Input should be greater than or equal to 1, seen 0"),
+        ([], "hardware.servers: Input should be a valid dictionary"),
+    ],
+)
+def test_and_what_is_wrong_there_is_told(tmp_path, servers, said):
+    with pytest.raises(ParamsError) as e:
+        load_params(changed(tmp_path, "hardware.servers", servers))
+    assert said in str(e.value)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,6 +17,7 @@ class Stage:
     def __init__(self, finished: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
         self.finished, self.stage, self.content = finished, stage, content
         self.servers: dict[str, dict[str, str]] = {}
+        self.packages: dict[str, str] = {}
 
     def hash_of(self, path: Path) -> str:
         return self.content

@@ -39,6 +39,10 @@ class Fault(NamedTuple):
     """Seconds between one byte of the text and the next."""
     only_one: bool = False
     """`n` is not listened to."""
+    for_n: bool = False
+    """`status` is only for those who ask for several completions."""
+    no_room: str = ""
+    """Instead of a shorter text: 400 with this message, in which {limit}, {prompt}, {asked}, {total} and {least} (a prompt just too long) become numbers."""
     skip: int = 0
     times: int = 10**9
 
@@ -100,8 +104,8 @@ class Model:
 
         self.engine.model.generate = remembered
 
-    def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        from stages.engines.base import Request, Sampling
+    def answer(self, body: dict[str, Any], no_room: str) -> tuple[int, dict[str, Any]]:
+        from stages.engines.request import Request, Sampling
 
         chat, n = "messages" in body, body.get("n", 1)
         prompt = body["messages"] if chat else body["prompt"]
@@ -110,6 +114,10 @@ class Model:
             ids = self.engine.prompts.encode([Request("", prompt)])[0]
             if len(ids) >= self.engine.max_context:
                 return 400, {"error": {"message": "This model's maximum context length is 96 tokens", "code": "context_length_exceeded"}}
+            limit, asked, total = self.engine.max_context, sampling.max_tokens, len(ids) + sampling.max_tokens
+            if no_room and total > limit:
+                said = no_room.format(limit=limit, prompt=len(ids), asked=asked, total=total, least=limit - asked + 1)
+                return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
             choices, written = [], 0
             for index in range(n):
                 (said,) = self.engine.generate([Request(str(body["seed"] + index), prompt)], sampling)
@@ -199,11 +207,11 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(fault.delay)
         if fault.drop:
             self.close_connection = True
-        elif fault.status:
+        elif fault.status and (body.get("n", 1) > 1 or not fault.for_n):
             text = fault.text.replace("{authorization}", self.headers["Authorization"]).replace("{path}", self.path)
             self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half, drip=fault.drip)
         else:
-            status, answer = self.model.answer({**body, "n": 1} if fault.only_one else body)
+            status, answer = self.model.answer({**body, "n": 1} if fault.only_one else body, fault.no_room)
             self.send(status, json.dumps(answer).encode())
 
     def read(self) -> dict[str, Any]:

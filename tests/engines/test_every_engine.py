@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from stages.console.errors import EngineError
-from stages.engines.base import Completion, Message, Request, Sampling, frame
+from stages.engines.base import frame
+from stages.engines.request import Completion, Message, Request, Sampling
 
 SAMPLED = Sampling(n=3, temperature=1.0, top_p=0.9, max_tokens=12)
 GREEDY = Sampling(n=2, temperature=0.0, top_p=1.0, max_tokens=12)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.console.errors import EngineError
-from stages.engines.base import Completion
 from stages.engines.finished import Finished
+from stages.engines.request import Completion
 
 
 def key(i: int) -> bytes:

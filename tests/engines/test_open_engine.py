@@ -9,7 +9,8 @@ from tiny_llama import HARDWARE, engine_params
 
 from stages.console.errors import EngineError
 from stages.engines import base
-from stages.engines.base import Batching, Completion, Request, Sampling
+from stages.engines.base import Batching
+from stages.engines.request import Completion, Request, Sampling, completion_seed
 
 
 def try_to_open(folder: Path, name: str) -> None:
@@ -35,8 +36,8 @@ def test_base_and_scripted_cost_no_torch():
 
 
 def test_completion_seeds_are_stable_and_apart():
-    assert base.completion_seed(0, "a", 0) == 5702018327209904986  # a new version of this function would change every text
-    seeds = {base.completion_seed(s, i, n) for s in range(5) for i in ("a", "b", "a0") for n in range(12)}
+    assert completion_seed(0, "a", 0) == 5702018327209904986  # a new version of this function would change every text
+    seeds = {completion_seed(s, i, n) for s in range(5) for i in ("a", "b", "a0") for n in range(12)}
     assert len(seeds) == 5 * 3 * 12
     assert all(0 <= s < 2**63 for s in seeds)
 

@@ -37,9 +37,10 @@ pytest.importorskip("openai", reason="needs the extra openai")
 
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.engines import openai
-from stages.engines.base import Completion, Probe, Request, Sampling, frame, open_engine, request_seed
+from stages.engines import openai, refusals
+from stages.engines.base import frame, open_engine
 from stages.engines.openai import OpenAIEngine
+from stages.engines.request import Completion, Probe, Request, Sampling, request_seed
 from stages.engines.server import Secrets, read_answer, server_address, server_identity, share_out
 from stages.engines.transformers import TransformersEngine
 
@@ -128,8 +129,86 @@ def test_a_server_that_knows_no_n_is_asked_again_for_each(client, server):
     engine = client(Fault(only_one=True))
     texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(REQUESTS[:4], SAMPLED)]
     assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(REQUESTS[:4], SAMPLED)]
-    asked = [(a.get("n"), a["seed"] - request_seed(7, "b")) for a in server.asked(engine.name) if a.get("messages") == REQUESTS[0].prompt]
-    assert asked == [(3, 0), (None, 1), (None, 2)]
+    assert asked_for(server, engine, REQUESTS[0]) == [(3, 0), (None, 1), (None, 2)]
+
+
+def asked_for(server: Server, engine: OpenAIEngine, request: Request) -> list[tuple[int | None, int]]:
+    """The n and the seed, counted from the request's, of each call for it."""
+    calls = [a for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))]
+    return sorted(((a.get("n"), a["seed"] - request_seed(7, request.id)) for a in calls), key=lambda call: (call[1], not call[0]))
+
+
+NO_N = {
+    "llama.cpp": refused(500, "Only one completion choice is allowed", code=500, type="server_error"),
+    "llama.cpp, slots": refused(400, "n_cmpl cannot be greater than the number of slots, please increase -np", code=400),
+    "groq": refused(400, "'n' : number must be at most 1", type="invalid_request_error"),
+    "deepseek": refused(400, "Invalid n value (currently only n = 1 is supported)", type="invalid_request_error"),
+    "gemini": Fault(status=400, text='[{"error": {"code": 400, "message": "Only one candidate can be specified in the current model"}}]'),
+    "mlx": refused(400, "multi-choice is not supported"),
+    "param": refused(400, "no", param="n"),
+    "pydantic": Fault(status=422, text='{"detail": [{"loc": ["body", "n"], "msg": "Input should be less than or equal to 1"}]}'),
+}
+
+
+@pytest.mark.parametrize("fault", NO_N.values(), ids=NO_N)
+def test_a_server_that_refuses_n_is_asked_for_each(client, server, fault):
+    """Once: then it is remembered."""
+    engine, requests = client(fault._replace(for_n=True), at_once=1), REQUESTS[:4]
+    texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(requests, SAMPLED)]
+    assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(requests, SAMPLED)]
+    assert asked_for(server, engine, requests[0]) == [(3, 0), (None, 0), (None, 1), (None, 2)]
+    for request in requests[1:]:
+        assert asked_for(server, engine, request) == [(None, 0), (None, 1), (None, 2)]
+
+
+def test_single_completions_are_on_their_way_together(client, server):
+    engine = client(NO_N["groq"]._replace(for_n=True, delay=0.2), at_once=4)
+    engine.generate(MANY[:1], SAMPLED._replace(n=2))
+    started = time.monotonic()
+    assert [c.n for c in engine.generate(MANY[:1], SAMPLED._replace(n=8, max_tokens=1))] == list(range(8))
+    assert server.peak(engine.name) == 4
+    assert time.monotonic() - started < 8 * 0.2
+    assert asked_for(server, engine, MANY[0])[-8:] == [(None, n) for n in (*(0, 0), *(1, 1), *range(2, 8))][-8:]
+
+
+@pytest.mark.parametrize(
+    ("fault", "calls"),
+    [
+        (refused(400, "no such sampling"), 1),
+        (Fault(status=422, text=json.dumps({"detail": [{"input": "none\n in Berlin, 3n"}]})), 1),
+        (refused(400, "the content_filter of N. will not have it"), 1),
+        (refused(500, "KeyError: 'choices'"), 3),
+        (refused(503, "only one request at a time"), 3),
+    ],
+)
+def test_other_refusals_are_told_as_they_are(client, server, fault, calls):
+    engine = client(fault, attempts=3)
+    with suppress(EngineError):  # a filter's is the fate of the prompt
+        engine.generate(ONE, SAMPLED)
+        assert "content_filter" in fault.text
+    assert asked_for(server, engine, ONE[0]) == [(3, 0)] * calls
+    assert engine.takes_n
+
+
+def test_a_refusal_of_single_completions_is_told(client, server):
+    engine = client(NO_N["llama.cpp"], attempts=2)
+    with pytest.raises(EngineError, match=r"500: Only one completion choice is allowed, 2 times"):
+        engine.generate(ONE, SAMPLED)
+    assert asked_for(server, engine, ONE[0]) == [(3, 0), (None, 0), (None, 0)]
+    assert engine.takes_n
+
+
+def test_a_failure_among_single_completions_gives_the_requests_that_are_whole(client, server):
+    """No request is given in parts, nothing more is sent."""
+    engine = client(Fault(only_one=True), at_once=2)
+    engine.takes_n = False
+    server.behave(engine.name, refused(401)._replace(skip=7))
+    given = []
+    with pytest.raises(EngineError, match="401"):
+        for batch in engine.batches(MANY, SAMPLED):
+            given += batch
+    assert [(c.id, c.n) for c in given] == [(request.id, n) for request in MANY[:2] for n in range(3)]
+    assert len(server.asked(engine.name)) <= 9
 
 
 def test_stop_strings_and_max_tokens_reach_the_server(client, local):
@@ -146,6 +225,32 @@ def test_special_tokens_of_a_model_that_is_at_hand_are_text(client, server, tiny
     engine = client(said("yes"), folder=tiny)
     engine.generate([Request("x", user("cat<end>")), Request("y", "cat<end>")], GREEDY)
     assert {a.get("prompt") or a["messages"][0]["content"] for a in server.asked(engine.name)} == {"cat< end>"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a<|im_end|>\n<|im_start|>system", "a< |im_end|>\n< |im_start|>system"),
+        ("<|start_header_id|><|eot_id|><|any-name_0|>", "< |start_header_id|>< |eot_id|>< |any-name_0|>"),
+        ("<s>[INST] <<SYS>>be<</SYS>> [/INST]</s>", "< s>[ INST] < <SYS>>be< </SYS>> [ /INST]< /s>"),
+        ("<bos><start_of_turn>user<end_of_turn><eos>", "< bos>< start_of_turn>user< end_of_turn>< eos>"),
+        ("<｜User｜><｜end▁of▁sentence｜>", "< ｜User｜>< ｜end▁of▁sentence｜>"),
+        ("<<s>><|<|x|>|>", "<< s>><|< |x|>|>"),
+        *[(text, text) for text in ("a < b | c > d", "x <| f |> y", "p <|> q", "if a<b|c>d", "<span>[inst] a[INSTALL]</span>", "", "<|", "|>", "<||>")],
+    ],
+)
+def test_what_chat_formats_use_is_text_where_no_tokenizer_is_at_hand(client, server, text, seen):
+    engine = client(said("yes"))
+    engine.generate([Request("x", [{"role": "system", "content": text}, *user(text)]), Request("y", text)], GREEDY)
+    contents = {m["content"] for a in server.asked(engine.name) for m in a.get("messages", ())}
+    assert contents == {seen}
+    assert {a["prompt"] for a in server.asked(engine.name) if "prompt" in a} == {text}, "what is no message is continued as it stands"
+
+
+def test_a_tokenizer_that_is_at_hand_says_what_is_special(client, server, tiny):
+    engine = client(said("yes"), folder=tiny)
+    engine.generate([Request("x", user("<|im_end|> <end>"))], GREEDY)
+    assert server.asked(engine.name)[0]["messages"][0]["content"] == "<|im_end|> < end>"
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter", "tool_calls", None])
@@ -352,7 +457,7 @@ def test_the_server_says_when_to_come_again(client, server, monkeypatch):
 
     assert 1.0 <= pause("1") < 1.9
     assert pause("Fri, 31 Dec 2100 23:59:59 GMT") < 0.9
-    monkeypatch.setattr(openai, "LONGEST_RETRY_AFTER_S", 0.1)
+    monkeypatch.setattr(refusals, "LONGEST_RETRY_AFTER_S", 0.1)
     assert 0.1 <= pause("3600") < 0.9
 
 
@@ -379,6 +484,59 @@ def test_a_prompt_that_is_too_long_is_counted_beside_those_that_fit(client):
     assert done["full", 2] == Completion("full", 2, "", "length", 0)
     assert done["one", 2].tokens
     assert engine.no_room == 1
+
+
+LITTLE_ROOM = {
+    "vllm": "This model's maximum context length is {limit} tokens. However, you requested {total} tokens ({prompt} in the messages, {asked} in the "
+    "completion). Please reduce the length of the messages or completion.",
+    "vllm, later": "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context length is {limit} tokens and your request "
+    "has {prompt} input tokens ({asked} > {limit} - {prompt}).",
+    "openai": "This model's maximum context length is {limit} tokens, however you requested {total} tokens ({prompt} in your prompt; {asked} for the "
+    "completion). Please reduce your prompt; or completion length.",
+    "sglang": "Requested token count exceeds the model's maximum context length of {limit} tokens. You requested a total of {total} tokens: {prompt} tokens "
+    "from the input messages and {asked} tokens for the completion.",
+    "openrouter": "This endpoint's maximum context length is {limit} tokens. However, you requested about {total} tokens ({prompt} of text input, {asked} in "
+    "the output). Please reduce the length of either one.",
+}
+TOO_FEW = {
+    "vllm, at least": "This model's maximum context length is {limit} tokens. However, you requested {asked} output tokens and your prompt contains at least "
+    "{least} input tokens, for a total of at least {total} tokens. (parameter=input_tokens, value={least})",
+    "vllm, passed": "You passed {least} input tokens and requested {asked} output tokens. However, the model's context length is only {limit} tokens, "
+    "resulting in a maximum input length of 1 tokens.",
+}
+"""The prompt is counted only until it is one token too long."""
+LONG = [Request("one", user("Say cat")), Request("long", user("cat " * 65)), Request("string", "cat " * 70), Request("full", user("cat " * 300))]
+
+
+@pytest.mark.parametrize(("said", "calls"), [*((said, 2) for said in LITTLE_ROOM.values()), *((said, 3) for said in TOO_FEW.values())])
+@pytest.mark.parametrize("sampling", [SAMPLED._replace(max_tokens=60), GREEDY._replace(max_tokens=60)])
+def test_a_prompt_that_leaves_little_room_gets_what_room_there_is(client, server, said, calls, sampling):
+    """As from a server, or an engine, that clamps by itself."""
+    engine, clamps = client(Fault(no_room=said)), client()
+    done = engine.generate(LONG, sampling)
+    assert done == clamps.generate(LONG, sampling)
+    assert {c.id for c in done if c.tokens} == {"one", "long", "string"}
+    assert engine.no_room == 1
+    for request in LONG[1:3]:
+        asked = [a["max_tokens"] for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))]
+        assert len(asked) == calls
+        assert asked[0] == 60 > asked[-1] > 1
+    assert sum(a.get("messages") == LONG[0].prompt for a in server.asked(engine.name)) == 1
+
+
+@pytest.mark.parametrize(("prompt", "calls"), [(60, 2), (95, 2), (96, 1), (5, 1)], ids=["room", "one token", "none", "room for all"])
+def test_and_is_asked_for_once_again_at_most(client, server, prompt, calls):
+    """What would be no less is not asked for."""
+    engine = client(refused(400, LITTLE_ROOM["vllm"].format(limit=96, prompt=prompt, asked=60, total=prompt + 60)))
+    assert engine.generate(ONE, SAMPLED._replace(max_tokens=60)) == [Completion("one", n, "", "length", 0) for n in range(3)]
+    assert [a["max_tokens"] for a in server.asked(engine.name)] == [60, 96 - prompt][:calls]
+
+
+def test_a_server_may_refuse_n_and_leave_little_room(client):
+    engine = client(NO_N["groq"]._replace(for_n=True, no_room=LITTLE_ROOM["vllm"]))
+    sampling = SAMPLED._replace(max_tokens=60)
+    texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(LONG, sampling)]
+    assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(LONG, sampling)]
 
 
 REFUSED = refused(400, f"This model's maximum context length is 16 tokens, said to {{authorization}} {'x' * 400}")
@@ -500,10 +658,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from stages.config.machine import EngineParams, Hardware
 from stages.console.command import command
-from stages.engines.base import Request, Sampling, open_engine
+from stages.engines.base import open_engine
+from stages.engines.request import Request, Sampling
 
 def main(finished: Path, model: str, engine: str, hardware: str) -> None:
-    run = SimpleNamespace(stage="s", finished=finished, servers={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
+    run = SimpleNamespace(stage="s", finished=finished, servers={}, packages={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
     what = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware), finished.parent
     with open_engine(*what, model=model, seed=7, run=run) as engine:
         engine.generate([Request(str(i), f"Say {i}") for i in range(20)], Sampling(1, 1.0, 1.0, 8))
@@ -709,6 +868,23 @@ def test_a_role_may_have_a_server_of_its_own(server, tmp_path, monkeypatch):
     server.behave(name, refused(401))
     with pytest.raises(EngineError, match="export JUDGE_API_KEY="), open_engine(judge, hardware(), tmp_path, model=name, seed=7) as engine:
         engine.generate(ONE, GREEDY)
+
+
+def test_and_settings_of_its_own(server, tmp_path, monkeypatch):
+    """Those of `hardware.servers` that have its `env_prefix`, all of them, and messages that name them."""
+    monkeypatch.setenv("JUDGE_BASE_URL", server.url)
+    own = HARDWARE.server.model_copy(update={"attempts": 2, "usd_per_million_prompt_tokens": 1e6, "usd_per_million_completion_tokens": 0.0})
+    machine = hardware(attempts=1).model_copy(update={"servers": {"JUDGE": own}})
+    for prefix, tries, section, cost in (("JUDGE", 2, r"hardware\.servers\.JUDGE", "$5.00"), ("OPENAI", 1, r"hardware\.server", "")):
+        name, params = next(names), engine_params("openai").model_copy(update={"env_prefix": prefix})
+        with OpenAIEngine(params, machine, tmp_path, model=name, seed=7) as engine:
+            server.behave(name, said("yes"))
+            engine.generate(ONE, GREEDY)
+            assert engine.cost() == cost
+            server.behave(name, refused(503))
+            with pytest.raises(EngineError, match=rf"503.* {tries} times.*raise {section}\.attempts, or"):
+                engine.generate(ONE, GREEDY)
+        assert len(server.asked(name)) == 1 + tries
 
 
 @pytest.mark.parametrize("key", ["sk-ä", "sk-1\nsk-2"])

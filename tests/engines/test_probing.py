@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tiny_llama import build
 
-from stages.engines.base import Completion, Probe
 from stages.engines.probing import read_probe
 from stages.engines.prompts import Prompts
+from stages.engines.request import Completion, Probe
 
 SCORE = Probe(r"Score: (\d)", 1, ("1", "2", "3"))
 

@@ -22,7 +22,8 @@ from test_every_engine import REQUESTS, SAMPLED, by_id
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Completion, Engine, Probe, Request, Sampling, open_engine
+from stages.engines.base import Engine, open_engine
+from stages.engines.request import Completion, Probe, Request, Sampling
 
 of_ray = pytest.importorskip("stages.engines.ray")
 ray = of_ray.ray
@@ -38,7 +39,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from stages.config.machine import EngineParams, Hardware
 from stages.console.command import command
-from stages.engines.base import Request, Sampling, open_engine
+from stages.engines.base import open_engine
+from stages.engines.request import Request, Sampling
 
 class Stage:
     stage, hash_of, check_inputs, computing = "sample_candidates@M1", lambda self, path: "abc.dir", lambda self: None, lambda self: nullcontext()

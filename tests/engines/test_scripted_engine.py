@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_llama import HARDWARE, engine_params
 
-from stages.engines.base import Request, Sampling
+from stages.engines.request import Request, Sampling
 from stages.engines.scripted import DULL, ScriptedEngine
 
 SAMPLED = Sampling(n=4, temperature=0.7, top_p=0.9, max_tokens=100)

@@ -15,8 +15,8 @@ from tiny_llama import HARDWARE, build, engine_params
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Probe, Request, Sampling
 from stages.engines.prompts import Prompts
+from stages.engines.request import Probe, Request, Sampling
 from stages.engines.transformers import TransformersEngine, _Prompt
 
 GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=8)
@@ -166,7 +166,7 @@ def test_probed_probabilities_are_the_models_own(tiny, sampling):
 
 def test_a_quantization_is_refused(tiny):
     params = engine_params("transformers").model_copy(update={"quantization": "fp8"})
-    with pytest.raises(EngineError, match="use the engine vllm"):
+    with pytest.raises(EngineError, match="use vllm"):
         TransformersEngine(params, HARDWARE, tiny, model="M1", seed=0)
 
 

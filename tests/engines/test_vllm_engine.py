@@ -15,8 +15,9 @@ from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Batching, Engine, Probe, Request, open_engine
+from stages.engines.base import Batching, Engine, open_engine
 from stages.engines.prompts import ADAPTER
+from stages.engines.request import Probe, Request
 
 pytest.importorskip("vllm")
 from vllm import EngineArgs

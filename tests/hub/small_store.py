@@ -122,7 +122,8 @@ class Store(NamedTuple):
         """Rows and models in `seed`, from where a real stage of DVC brings them to where they belong, and all that in a commit."""
         seed = path / "seed"
         for table, rows in ROWS:
-            write(table, pl.DataFrame(rows, schema=table.schema), seed, "M1" if "{model}" in table.path else None)
+            packages = {"vllm": "0.99"} if table.name == "candidates" else None
+            write(table, pl.DataFrame(rows, schema=table.schema), seed, "M1" if "{model}" in table.path else None, packages)
         (seed / "data/metrics").mkdir()
         (seed / "data/metrics/AIFT-M1.json").write_text(json.dumps(METRICS))
         for model, parent, data in (("M1", "M0", "IFT/train"), ("M2", "M1", "AIFT/M1/pairs")):

@@ -96,7 +96,7 @@ def test_nothing_that_made_it_is_left_out_and_nothing_else_is_in(data):
 
 def document(**changes):
     files = {"data/ift/train.parquet": {"sha256": "ab", "table": "data/ift"}}
-    parts = {"made_by": STAGES, "files": files, "models": {"M1": {"parent": "M0", "data": {}, "text": "é\u2028 </script>"}}, "code": CODE}
+    parts = {"made_by": STAGES, "files": files, "models": {"M1": {"parent": "M0", "data": {}, "text": "é\u2028 </script>"}}, "packages": {}, "code": CODE}
     return lineage.document(**(parts | changes))
 
 
@@ -124,7 +124,7 @@ def test_what_is_not_ours_is_nothing():
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "data/../../x"])
 def test_files_lie_in_the_repository(path):
     """What was downloaded must not make us read anything else."""
-    whole = lineage.document({}, {"data/x.parquet": {"sha256": "0"}}, {}, CODE)
+    whole = lineage.document({}, {"data/x.parquet": {"sha256": "0"}}, {}, {}, CODE)
     assert lineage.parse(lineage.dump(whole)) == whole
     for part in ("files", "kept"):
         assert lineage.parse(lineage.dump(whole | {part: {path: {"sha256": "0"}}})) is None
@@ -140,7 +140,7 @@ def test_another_commit_alone_is_the_same_data():
     assert lineage.same_but_for_code(published, document(code={"git": "2", "dvc_lock": "3"}))
     assert not lineage.same_but_for_code(None, document())
     assert not lineage.same_but_for_code({}, document())
-    for changed in ({"files": {}}, {"models": {}}, {"made_by": {}}):
+    for changed in ({"files": {}}, {"models": {}}, {"made_by": {}}, {"packages": {"data/x": {"vllm": "1"}}}):
         assert not lineage.same_but_for_code(published, document(**changed))
     assert not lineage.same_but_for_code(published, document() | {"card": {"license": "mit"}})
 
@@ -148,5 +148,5 @@ def test_another_commit_alone_is_the_same_data():
 def test_two_paths_are_two_entities():
     """Whatever letters they are written with."""
     same = dict.fromkeys(("data/x", "data.x", "data%2Fx"), "ab")
-    graph = json.loads(prov.document(lineage.document({"make": {"cmd": "x", "params": {}, "deps": {}, "outs": same}}, {}, {}, {})))
+    graph = json.loads(prov.document(lineage.document({"make": {"cmd": "x", "params": {}, "deps": {}, "outs": same}}, {}, {}, {}, {})))
     assert {entity["prov:label"] for entity in graph["entity"].values()} == set(same)

@@ -245,8 +245,8 @@ def test_a_models_card_tells_of_those_that_it_comes_from_alone(store, hub, repo,
     m1, m2, rows = (
         hub.files(kind, name)["README.md"].decode().replace("\\", "") for kind, name in (("model", f"{repo}-M1"), ("model", f"{repo}-M2"), ("dataset", repo))
     )
-    assert "Packages: torch 2.13.0+cpu.\n" in m1
-    assert "Packages: torch 2.13.0+cpu and 9.9.\n" in m2
+    assert "Packages: torch 2.13.0+cpu, vllm 0.99.\n" in m1
+    assert "Packages: torch 2.13.0+cpu and 9.9, vllm 0.99.\n" in m2
     assert [("org/judge of the Hub" in text, "M0 was pretrained here" in text) for text in (m1, m2, rows)] == [(False, True), (False, True), (True, True)]
 
 

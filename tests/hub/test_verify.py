@@ -31,7 +31,7 @@ HERE = ("files and folders that stages made, by their md5 in dvc.lock", "what st
 MADE, READ, TRAINED = HERE
 STAGES = "stages that made them: command, parameters, what was read and made"
 STRANGE = "files that srlm did not publish"
-RETOLD = "commit, lineages of models, and the same as PROV"
+RETOLD = "commit, lineages of models, packages, and the same as PROV"
 HELD = "datasets that its stages made, and that it should hold"
 CHOSEN = "pairs@M1.chosen_id -> candidates.candidate_id"
 CONFIGS = ("aift_m1, train", "eft, train", "ift, train", "ift, valid")
@@ -428,9 +428,9 @@ def retold(hub: Server, repo: str, **changes: Any) -> dict[str, bytes]:
 def test_a_lineage_that_tells_of_another_training(store, hub, changed, capsys):
     models = json.loads(hub.files("dataset", changed)["lineage.json"])["models"]
     put(hub, changed, "dataset", retold(hub, changed, models=models | {"M2": models["M2"] | {"parent": "GPT"}}))
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, "lineage.json of M2 is another here")}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.json of M2 is another here")}
     put(hub, changed, "dataset", retold(hub, changed, models=models | {"../seed": {}}))
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.json of ../seed is another here")}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (6, 1, "lineage.json of ../seed is another here")}
     Path(lineage_of("M1")).write_text("{")
     put(hub, changed, "dataset", retold(hub, changed, models=models))
     assert shown(capsys, changed, hub).wrong[RETOLD][2].startswith("lineage.json of M1 cannot be read here: ")
@@ -447,12 +447,20 @@ def test_a_lineage_of_another_commit(store, hub, changed, capsys, revision):
         revision = publishing.git(store.path, "rev-parse", "HEAD").strip()
         first = f"dvc.lock of commit {revision[:12]} is another"
     put(hub, changed, "dataset", retold(hub, changed, code=code | {"git": revision}))
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, first)}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, first)}
+
+
+def test_a_lineage_that_tells_of_other_packages(store, hub, changed, capsys):
+    table = "data/AIFT/M1/candidates.parquet"
+    assert json.loads(hub.files("dataset", changed)["lineage.json"])["packages"] == {table: {"vllm": "0.99"}}
+    for told in ({}, {table: {"vllm": "1"}}):
+        put(hub, changed, "dataset", retold(hub, changed, packages=told))
+        assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, f"{table} was written with other packages")}
 
 
 def test_prov_that_tells_something_else(store, hub, changed, capsys):
     put(hub, changed, "dataset", {prov.NAME: b"{}"})
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, "lineage.prov.json tells something else than lineage.json")}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.prov.json tells something else than lineage.json")}
 
 
 def test_held_out_rows_that_are_shown_as_training_rows(store, hub, changed, capsys):

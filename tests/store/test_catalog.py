@@ -33,6 +33,17 @@ def test_equal_frames_are_equal_bytes(tmp_path):
     assert catalog.table_path(PROMPTS, tmp_path, "M1").read_bytes() == first
 
 
+def test_the_packages_that_wrote_texts_stand_in_the_file(tmp_path):
+    path = catalog.table_path(PROMPTS, tmp_path, "M1")
+    for packages in ({}, {"vllm": "0.32", "torch": "2.13"}):
+        catalog.write(PROMPTS, prompts(), tmp_path, "M1", packages)
+        assert catalog.packages(path) == packages
+        assert catalog.read(PROMPTS, tmp_path, "M1").equals(prompts())
+    path.write_bytes(b"PAR1")
+    for junk in (path, tmp_path / "nothing", tmp_path):
+        assert catalog.packages(junk) == {}
+
+
 def test_columns_are_put_in_the_contracts_order(tmp_path):
     catalog.write(PROMPTS, prompts().select(list(reversed(PROMPTS.schema))), tmp_path, "M1")
     assert catalog.read(PROMPTS, tmp_path, "M1").columns == list(PROMPTS.schema)

@@ -106,7 +106,10 @@ def test_a_dvc_lock_that_is_no_text_is_set_aside(tmp_path):
 REMOTE = f"{LOCK}    - path: s3://bucket/seed.jsonl\n      etag: 0a4f-2\n      size: 5\n"
 
 
-@pytest.mark.parametrize("text", [LOCK, REMOTE, f"{LOCK}<<<<<<< HEAD\n=======\n>>>>>>> other\n"], ids=["whole", "with a file in a bucket", "a merge that people have to end"])
+MERGE = f"{LOCK}<<<<<<< HEAD\n=======\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize("text", [LOCK, REMOTE, MERGE], ids=["whole", "with a file in a bucket", "a merge that people have to end"])
 def test_another_dvc_lock_stays(tmp_path, capsys, text):
     (tmp_path / "dvc.lock").write_text(text)
     put_away(tmp_path)

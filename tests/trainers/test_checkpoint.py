@@ -7,7 +7,8 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from stages.config.params import load_params
-from stages.engines.base import Request, open_engine
+from stages.engines.base import open_engine
+from stages.engines.request import Request
 from stages.trainers import checkpoint
 from stages.trainers.arguments import turns
 

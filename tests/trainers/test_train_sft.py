@@ -49,7 +49,7 @@ def test_the_loss_is_on_the_response_and_its_end_token_only(base_model, tmp_path
 def test_it_learns_the_answer_and_where_it_ends(base_model, tmp_path):
     from tiny_llama import engine_params
 
-    from stages.engines.base import Request, Sampling
+    from stages.engines.request import Request, Sampling
     from stages.engines.transformers import TransformersEngine
 
     trained = run(base_model, tmp_path, epochs=20, lr=1e-2)
