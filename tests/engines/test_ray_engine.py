@@ -44,6 +44,7 @@ from stages.engines.request import Request, Sampling
 
 class Stage:
     stage, hash_of, check_inputs, computing = "sample_candidates@M1", lambda self, path: "abc.dir", lambda self: None, lambda self: nullcontext()
+    packages = {}
 
 def main(engine: str, hardware: str, place: Path, texts: int) -> None:
     Stage.finished = place
