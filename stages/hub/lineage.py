@@ -20,7 +20,7 @@ from stages.console.errors import HubError
 from stages.console.text import for_terminal
 
 OURS = "self-rewarding-lm lineage"
-FORMAT = f"{OURS} 1"
+FORMAT = f"{OURS} 2"
 NAME = "lineage.json"
 LOCK = "dvc.lock"
 Stage = dict[str, Any]

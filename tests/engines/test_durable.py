@@ -246,6 +246,18 @@ def test_what_is_under_way_ends_before_its_engine(tmp_path: Path, monkeypatch: p
     assert happened == ["taken back", "left", "closed"]
 
 
+def test_other_kernels_of_vllm_meet_no_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(engine: str) -> bytes:
+        run = Stage(tmp_path / "finished.sqlite")
+        return DurableEngine(lambda: nullcontext(), engine_params(engine), tmp_path, model="M1", seed=7, run=run).identity  # type: ignore[arg-type, return-value]
+
+    monkeypatch.delenv("VLLM_BATCH_INVARIANT", raising=False)
+    usual, others = identity("vllm"), identity("transformers")
+    monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
+    assert identity("vllm") != usual
+    assert identity("transformers") == others
+
+
 def test_what_decides_an_engines_texts_is_all_its_own_code() -> None:
     """Every module of ours that an engine imports, but for those that only read parameters, name errors, show progress, put in order (base) or keep."""
     for name, (module, _) in ENGINES.items():

@@ -241,3 +241,19 @@ def test_vllm_in_a_ray_worker_writes_what_it_writes_alone(tiny):
     with opened(tiny, "ray", inner="vllm", block=5) as engine:
         assert engine.generate(REQUESTS, SAMPLED) == alone
         assert engine.prompt_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "on_cpu", "advice"),
+    [
+        ("To serve at least one request, 2 GiB KV cache is needed, larger than the available KV cache memory", False, "or raise hardware.gpu_memory"),
+        ("No available memory for the cache blocks", True, "set VLLM_CPU_KVCACHE_SPACE"),
+        ("Free memory on device is less than desired GPU memory utilization", False, "Lower hardware.gpu_memory"),
+        ("Unknown quantization method", False, ""),
+    ],
+)
+def test_what_helps_against_too_little_room(said, on_cpu, advice):
+    from stages.engines.vllm import hint
+
+    assert advice in hint(said, on_cpu)
+    assert bool(advice) == bool(hint(said, on_cpu))
