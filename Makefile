@@ -15,10 +15,10 @@ lint: .venv/installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 seeds: .venv/installed
-	@$(BIN)/srlm seeds
+	@$(BIN)/python -m benchmarks.seeds seeds
 
 controls: .venv/installed
-	@$(BIN)/srlm controls
+	@$(BIN)/python -m benchmarks.seeds controls
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted: make PYTHON=python3.11")'

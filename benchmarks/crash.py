@@ -1,11 +1,15 @@
-"""kill -9 at random moments of a run, and a disk that is full, each time followed by the same command: does it end as if nothing had happened?
+"""kill -9 at random moments of a run, and a disk that is full, each time followed by the same command: does it end as
+if nothing had happened?
 
-    python -m benchmarks.crash kill RUN [--kills 20] [--seed 1]      RUN: a clone in which `srlm repro` has run once, from nothing to the end
-    python -m benchmarks.crash fill RUN [--stage judge_candidates@M2]      as root: a small disk is mounted in memory, and grows after it was full
+    python -m benchmarks.crash kill RUN [--kills 20] [--seed 1]      RUN: a clone in which `srlm repro` has run once,
+from nothing to the end
+    python -m benchmarks.crash fill RUN [--stage judge_candidates@M2]      as root: a small disk is mounted in memory,
+and grows after it was full
 
-A moment is drawn over the run's own time. The workspace is put into the state in which the run had met that moment (stages before it done, nothing
-of later ones anywhere), `srlm repro STAGE` is started and killed there, all its processes at once, and started again. What then stands
-in `dvc.lock` must be what stood there after that stage of the uninterrupted run.
+A moment is drawn over the run's own time. The workspace is put into the state in which the run had met that moment
+(stages before it done, nothing of later ones anywhere), `srlm repro STAGE` is started and killed there, all its
+processes at once, and started again. What then stands in `dvc.lock` must be what stood there after that stage of the
+uninterrupted run.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from ruamel.yaml import YAML
 
 STARTING_S = 4.0
 """What DVC and Python take before and after a stage: moments there count too."""
-REPRO = (sys.executable, "-c", "from stages.cli import main; main()", "repro")
+REPRO = (sys.executable, "-c", "from stages.commands.cli import main; main()", "repro")
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -44,7 +48,10 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
     seconds = [entry["seconds"] for entry in log if entry["outcome"] == "done"]
     ran = [entry["stage"].partition("@")[0] for entry in log if entry["outcome"] == "done"]
     if len(ran) != len(lock) or not all(map(str.startswith, lock, ran)):
-        raise SystemExit(f"{run}: {len(lock)} stages in dvc.lock, and not the same ones in data/logs/runs.jsonl: not one run from nothing to the end")
+        raise SystemExit(
+            f"{run}: {len(lock)} stages in dvc.lock, and not the same ones in data/logs/runs.jsonl: not one run from "
+            f"nothing to the end"
+        )
     rng, console = random.Random(seed), Console()
     shown = Table("stage", "killed after s", "texts kept", "again s", "as without", box=None)
     wrong = 0
@@ -56,12 +63,16 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
             start_and_kill(folder, stage, after)
             kept = finished(folder)
             started = time.monotonic()
-            done = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+            )
             again = time.monotonic() - started
             same = done.returncode == 0 and as_without(folder, lock, stage)
         wrong += not same
         shown.add_row(stage, f"{after:.1f}", f"{kept:,}", f"{again:.0f}", "yes" if same else "NO")
-        print(f"{stage} killed after {after:.1f} s: {'as without' if same else 'NOT as without'}", flush=True)  # an hour's work is seen as it comes
+        print(
+            f"{stage} killed after {after:.1f} s: {'as without' if same else 'NOT as without'}", flush=True
+        )  # an hour's work is seen as it comes
         if not same:
             console.print(done.stdout[-1500:] + done.stderr[-1500:], markup=False)
     console.print(shown)
@@ -73,7 +84,14 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
 def fill(
     run: Path,
     stage: Annotated[str, typer.Option()] = "judge_candidates@M2",
-    rooms: Annotated[list[float], typer.Option("--room", help="MB that are free when the stage starts")] = [0.1, 0.5, 1, 2, 4, 8],  # noqa: B006
+    rooms: Annotated[list[float], typer.Option("--room", help="MB that are free when the stage starts")] = [  # noqa: B006
+        0.1,
+        0.5,
+        1,
+        2,
+        4,
+        8,
+    ],
 ) -> None:
     """Print a row per disk; exit code 1 if one did not end as the run did, or the error was no sentence."""
     run = run.resolve()
@@ -87,17 +105,27 @@ def fill(
                 folder = before(run, lock, stage, Path(name) / "run")
                 used = shutil.disk_usage(name).used
                 subprocess.run(["mount", "-o", f"remount,size={used + int(room * 1e6)}", name], check=True)
-                full = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+                full = subprocess.run(
+                    [*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+                )
                 subprocess.run(["mount", "-o", "remount,size=4g", name], check=True)
                 kept = finished(folder)
-                done = subprocess.run([*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    [*REPRO, stage], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+                )
                 same = done.returncode == 0 and as_without(folder, lock, stage)
             finally:
                 subprocess.run(["umount", "-l", name], check=True)
         said = [line for line in (full.stdout + full.stderr).splitlines() if "rror" in line]
         good = same and (full.returncode == 0 or (bool(said) and "Traceback" not in full.stderr))
         wrong += not good
-        shown.add_row(f"{room:g}", str(full.returncode), " ".join(said)[:160], f"{kept:,}", "as without" if same else "NOT as without")
+        shown.add_row(
+            f"{room:g}",
+            str(full.returncode),
+            " ".join(said)[:160],
+            f"{kept:,}",
+            "as without" if same else "NOT as without",
+        )
         if not good:
             console.print(full.stderr[-3000:], done.stderr[-1500:], markup=False)
     console.print(shown)
@@ -115,7 +143,9 @@ def before(run: Path, lock: dict[str, Any], stage: str, folder: Path) -> Path:
         path = folder / out
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     with (folder / "dvc.lock").open("w") as file:
-        YAML().dump({"schema": "2.0", "stages": {name: entry for name, entry in lock.items() if name not in gone}}, file)
+        YAML().dump(
+            {"schema": "2.0", "stages": {name: entry for name, entry in lock.items() if name not in gone}}, file
+        )
     return folder
 
 
@@ -132,7 +162,12 @@ def environment(folder: Path) -> dict[str, str]:
 def start_and_kill(folder: Path, stage: str, after: float) -> None:
     """Start the stage and kill every process of it `after` seconds later."""
     process = subprocess.Popen(
-        [*REPRO, stage], cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [*REPRO, stage],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         process.wait(after)
@@ -143,13 +178,13 @@ def start_and_kill(folder: Path, stage: str, after: float) -> None:
 
 def finished(folder: Path) -> int:
     """Completions that the killed stage kept."""
-    from stages.engines.finished import Finished
-    from stages.store.run import FINISHED
+    from stages.engines.cache import CompletionCache
+    from stages.store.run import COMPLETION_CACHE
 
-    path = folder / FINISHED
+    path = folder / COMPLETION_CACHE
     if not path.is_file():
         return 0
-    with Finished(path) as kept:
+    with CompletionCache(path) as kept:
         return sum(size.completions for size in kept.sizes())
 
 

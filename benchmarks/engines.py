@@ -1,11 +1,15 @@
-"""Engines beside what they stand on: the same requests through our interface, kept in the database, and handed straight to vLLM and to `generate`.
+"""Engines beside what they stand on: the same requests through our interface, kept in the database, and handed straight
+to vLLM and to `generate`.
 
-    python -m benchmarks.engines batching --prompts FILE     by length and by tokens, against a fixed number in the order of arrival
-    python -m benchmarks.engines pipeline ENGINE             sample_candidates and judge_candidates, ours against bare; ENGINE transformers or vllm
+    python -m benchmarks.engines batching --prompts FILE     by length and by tokens, against a fixed number in the
+order of arrival
+    python -m benchmarks.engines pipeline ENGINE             sample_candidates and judge_candidates, ours against bare;
+ENGINE transformers or vllm
     python -m benchmarks.engines prefix ENGINE               K judgements of a prompt in one request, against K requests
 
-FILE holds ranked answers in Open Assistant's schema; without it the prompts are the embedded world's. The model is a Llama with random weights and a
-tokenizer of the prompts' own words: what it writes is noise, what it costs is not. Each ratio is of one process, the two sides in turn.
+FILE holds ranked answers in Open Assistant's schema; without it the prompts are the embedded world's. The model is a
+Llama with random weights and a tokenizer of the prompts' own words: what it writes is noise, what it costs is not. Each
+ratio is of one process, the two sides in turn.
 """
 
 from __future__ import annotations
@@ -26,15 +30,16 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stages.config.machine import EngineParams
-from stages.config.params import load_params
-from stages.engines.base import Engine, open_engine
-from stages.engines.durable import DurableEngine
-from stages.engines.prompts import Prompts as PromptsOf
+from stages.config.engines import EngineParams
+from stages.config.load import load_params
+from stages.engines.backends.transformers import _Prompt
+from stages.engines.base import Engine
+from stages.engines.cached import CachedEngine
+from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
-from stages.engines.transformers import _Prompt
-from stages.method.prompting import render
+from stages.engines.tokenization import ModelTokenizer as PromptsOf
 from stages.method.seeds import ranked_answers
+from stages.method.template import render
 from stages.store.messages import read_file
 from stages.tinyworld.demonstrators import seed_tables
 
@@ -46,7 +51,7 @@ SHAPES = {
     "3M": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
     "24M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8},
 }
-Prompts = Annotated[Path | None, typer.Option(help="ranked answers in Open Assistant's schema")]
+ModelTokenizer = Annotated[Path | None, typer.Option(help="ranked answers in Open Assistant's schema")]
 Requests = Annotated[int, typer.Option(help="how many prompts")]
 Parameters = Annotated[str, typer.Option(help=f"size of the model: {', '.join(SHAPES)}")]
 
@@ -55,7 +60,7 @@ class Stage:
     """A stage with nothing but a place for what it finishes."""
 
     def __init__(self, finished: Path) -> None:
-        self.stage, self.finished = "benchmark", finished
+        self.stage, self.completion_cache = "benchmark", finished
         self.servers: dict[str, dict[str, str]] = {}
         self.packages: dict[str, str] = {}
 
@@ -71,41 +76,61 @@ class Stage:
 
 @app.command()
 def batching(
-    prompts: Prompts = None,
+    prompts: ModelTokenizer = None,
     requests: Requests = 192,
     fixed: Annotated[int, typer.Option(help="prompts in a fixed batch")] = 32,
     parameters: Parameters = "3M",
 ) -> None:
-    """One answer of at most 64 tokens to each prompt; both sides may hold as many tokens at a time as the largest fixed batch."""
+    """One answer of at most 64 tokens to each prompt; both sides may hold as many tokens at a time as the largest fixed
+    batch."""
     with world(prompts, requests, parameters) as (folder, texts, _):
         asked, sampling = chat(texts), Sampling(1, 0.7, 0.9, 64)
         encoded = PromptsOf(folder).encode(asked)
         lengths = sorted(map(len, encoded))
         chunk = fixed * (lengths[-1] + sampling.max_tokens)
-        print(f"{len(asked)} prompts of {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}; at most {chunk:,} tokens at a time")
+        print(
+            f"{len(asked)} prompts of {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}; at "
+            f"most {chunk:,} tokens at a time"
+        )
         with engine_of("transformers", folder, chunk) as engine:
             rows = [_Prompt(r.id, ids, sampling.max_tokens) for r, ids in zip(asked, encoded, strict=True)]
             as_they_come = [rows[start : start + fixed] for start in range(0, len(rows), fixed)]
             side_by_side(
                 {
-                    f"generate, fixed batches of {fixed} as they come": lambda: generate(engine, [[p.ids for p in batch] for batch in as_they_come], sampling),
-                    "our decoding, the same batches": lambda: sum(c.tokens for batch in as_they_come for c in engine._decode(batch, sampling)),
+                    f"generate, fixed batches of {fixed} as they come": lambda: generate(
+                        engine, [[p.ids for p in batch] for batch in as_they_come], sampling
+                    ),
+                    "our decoding, the same batches": lambda: sum(
+                        c.tokens for batch in as_they_come for c in engine._decode(batch, sampling)
+                    ),
                     "by length and by tokens (ours)": lambda: tokens_of(engine, asked, sampling),
                 }
             )
 
 
 @app.command()
-def pipeline(name: str, prompts: Prompts = None, requests: Requests = 96, parameters: Parameters = "24M") -> None:
-    """Tokens a second of both generating stages: N = 4 answers of each prompt, K = 3 judgements of each answer. Bare gets the same batches and seeds."""
-    with world(prompts, requests, parameters) as (folder, texts, judged), engine_of(name, folder) as engine, TemporaryDirectory() as databases:
+def pipeline(
+    name: str, prompts: ModelTokenizer = None, requests: Requests = 96, parameters: Parameters = "24M"
+) -> None:
+    """Tokens a second of both generating stages: N = 4 answers of each prompt, K = 3 judgements of each answer. Bare
+    gets the same batches and seeds."""
+    with (
+        world(prompts, requests, parameters) as (folder, texts, judged),
+        engine_of(name, folder) as engine,
+        TemporaryDirectory() as databases,
+    ):
         places = itertools.count()
         answering, judging = Sampling(4, 0.7, 0.9, 64), Sampling(3, 0.7, 0.9, 64)
-        for stage, asked, sampling in (("sample_candidates", chat(texts), answering), ("judge_candidates", chat(judged), judging)):
+        for stage, asked, sampling in (
+            ("sample_candidates", chat(texts), answering),
+            ("judge_candidates", chat(judged), judging),
+        ):
 
             def ours(asked: list[Request] = asked, sampling: Sampling = sampling) -> int:
                 run = Stage(Path(databases) / f"{next(places)}.sqlite")
-                with DurableEngine(lambda: nullcontext(engine), parameters_of(name), folder, model="M1", seed=1, run=run) as durable:
+                with CachedEngine(
+                    lambda: nullcontext(engine), parameters_of(name), folder, model="M1", seed=1, run=run
+                ) as durable:
                     return tokens_of(durable, asked, sampling)
 
             print(f"{stage}: {len(asked)} requests of {sampling.n}")
@@ -113,7 +138,13 @@ def pipeline(name: str, prompts: Prompts = None, requests: Requests = 96, parame
 
 
 @app.command()
-def prefix(name: str, prompts: Prompts = None, requests: Requests = 64, k: Annotated[int, typer.Option()] = 3, parameters: Parameters = "24M") -> None:
+def prefix(
+    name: str,
+    prompts: ModelTokenizer = None,
+    requests: Requests = 64,
+    k: Annotated[int, typer.Option()] = 3,
+    parameters: Parameters = "24M",
+) -> None:
     """K judgements of each answer."""
     with world(prompts, requests, parameters) as (folder, _, judged), engine_of(name, folder) as engine:
         asked, sampling = chat(judged), Sampling(k, 0.7, 0.9, 32)
@@ -133,12 +164,18 @@ def prefix(name: str, prompts: Prompts = None, requests: Requests = 64, k: Annot
 
         one, many = f"one request, n = {k}", f"{k} requests"
         side_by_side({many: count(many, apart, sampling._replace(n=1)), one: count(one, asked, sampling)})
-        print(f"prompt tokens computed: {many} {read[many]:,}, {one} {read[one]:,} ({read[many] / read[one]:.1f} times)")
-        print(f"prompt tokens asked for: {sum(map(len, PromptsOf(folder).encode(asked))):,} as one request, {k} times as many apart")
+        print(
+            f"prompt tokens computed: {many} {read[many]:,}, {one} {read[one]:,} ({read[many] / read[one]:.1f} times)"
+        )
+        print(
+            f"prompt tokens asked for: {sum(map(len, PromptsOf(folder).encode(asked))):,} as one request, {k} times as "
+            f"many apart"
+        )
 
 
 def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: Sampling) -> Callable[[], int]:
-    """The same token ids, sampling and seeds, straight to vLLM's `LLM.generate`; or, without seeds, the same batches to transformers' `generate`."""
+    """The same token ids, sampling and seeds, straight to vLLM's `LLM.generate`; or, without seeds, the same batches to
+    transformers' `generate`."""
     encoded = PromptsOf(folder).encode(asked)
     if name == "transformers":
         ids = dict(zip((r.id for r in asked), encoded, strict=True))
@@ -147,7 +184,14 @@ def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: S
         return lambda: generate(engine, batches, sampling)
     from vllm import LLM
 
-    llm = LLM(model=str(folder), max_model_len=CONTEXT, dtype="float32", enforce_eager=True, enable_chunked_prefill=False, disable_log_stats=True)
+    llm = LLM(
+        model=str(folder),
+        max_model_len=CONTEXT,
+        dtype="float32",
+        enforce_eager=True,
+        enable_chunked_prefill=False,
+        disable_log_stats=True,
+    )
     how = [engine._params(r.id, len(ids), sampling) for r, ids in zip(asked, encoded, strict=True)]
     for params in how:
         params.detokenize = True
@@ -160,7 +204,8 @@ def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: S
 
 
 def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling) -> int:
-    """transformers' own `generate` on each batch, padded on the left, with its own sampling; tokens written, end and padding not counted."""
+    """transformers' own `generate` on each batch, padded on the left, with its own sampling; tokens written, end and
+    padding not counted."""
     total, ends = 0, engine.end_ids
     how = GenerationConfig(
         max_new_tokens=sampling.max_tokens,
@@ -177,14 +222,17 @@ def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling
         ids = torch.tensor([[engine.pad_id] * (width - len(row)) + row for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
         with torch.inference_mode():
-            written = engine.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)[:, width:].tolist()
+            written = engine.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)[
+                :, width:
+            ].tolist()
         engine.tokenizer.batch_decode(written, skip_special_tokens=True)
         total += sum(next((i for i, token in enumerate(row) if token in ends), len(row)) for row in written)
     return total
 
 
 def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
-    """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to each other."""
+    """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to each
+    other."""
     seconds: dict[str, list[float]] = {label: [] for label in sides}
     tokens: dict[str, int] = {}
     for turn in range(rounds + 1):
@@ -213,7 +261,9 @@ def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[P
     """A model's folder, prompts, and the judge's prompts about an answer to each."""
     if file:
         ranked = ranked_answers(read_file(file), lang="en", source=file.name)
-        pairs = ranked.unique("prompt_id", keep="first", maintain_order=True).select("prompt", "response").rows()[:requests]
+        pairs = (
+            ranked.unique("prompt_id", keep="first", maintain_order=True).select("prompt", "response").rows()[:requests]
+        )
     else:
         params = load_params(ROOT)
         seed = seed_tables(params.split_seed, params.tinyworld.seed, params.seed)["ift"]
@@ -221,7 +271,11 @@ def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[P
     template = JUDGE.read_text()
     with TemporaryDirectory() as name:
         build(Path(name), [text for pair in pairs for text in pair], SHAPES[parameters])
-        yield Path(name), [prompt for prompt, _ in pairs], [render(template, prompt=prompt, response=response) for prompt, response in pairs]
+        yield (
+            Path(name),
+            [prompt for prompt, _ in pairs],
+            [render(template, prompt=prompt, response=response) for prompt, response in pairs],
+        )
 
 
 def build(folder: Path, texts: list[str], shape: dict[str, int]) -> None:
@@ -230,13 +284,25 @@ def build(folder: Path, texts: list[str], shape: dict[str, int]) -> None:
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = ["<pad>", "<bos>", "<end>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator([*texts, JUDGE.read_text()], trainers.BpeTrainer(vocab_size=8192, special_tokens=special, initial_alphabet=alphabet))
+    raw.train_from_iterator(
+        [*texts, JUDGE.read_text()],
+        trainers.BpeTrainer(vocab_size=8192, special_tokens=special, initial_alphabet=alphabet),
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<bos>", eos_token="<end>", pad_token="<pad>")
-    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    )
     torch.manual_seed(0)
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     # weights as wide as these make a model as sure of its words as a trained one: what sampling costs depends on it
-    config = LlamaConfig(vocab_size=8192, max_position_embeddings=CONTEXT, tie_word_embeddings=True, initializer_range=0.3, **ends, **shape)
+    config = LlamaConfig(
+        vocab_size=8192,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+        **ends,
+        **shape,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -246,7 +312,9 @@ def chat(texts: list[str]) -> list[Request]:
 
 
 def parameters_of(name: str, chunk: int = CHUNK) -> EngineParams:
-    return load_params(ROOT).engine.model_copy(update={"name": name, "dtype": "float32", "max_context": CONTEXT, "chunk": chunk})
+    return load_params(ROOT).engine.model_copy(
+        update={"name": name, "dtype": "float32", "max_context": CONTEXT, "max_batch_tokens": chunk}
+    )
 
 
 def engine_of(name: str, folder: Path, chunk: int = CHUNK) -> AbstractContextManager[Any]:

@@ -1,9 +1,11 @@
-"""Sampled judgements beside expected scores, on the answers of a finished default run: cost, ties, pair yield, agreement with held-out ranks.
+"""Sampled judgements beside expected scores, on the answers of a finished default run: cost, ties, pair yield,
+agreement with held-out ranks.
 
     python -m benchmarks.expected RUN [--models M1 --models M2]      RUN: a folder in which `srlm repro` has run
 
-Every candidate and every held-out ranked answer is judged again by the run's own judge, K times with the place of the score probed. `sampled` reads the
-numbers that it wrote, `expected` takes its own probabilities of 0 to 5 there. `right pairs`: the tiny world's checker, too, likes chosen better.
+Every candidate and every held-out ranked answer is judged again by the run's own judge, K times with the place of the
+score probed. `sampled` reads the numbers that it wrote, `expected` takes its own probabilities of 0 to 5 there. `right
+pairs`: the tiny world's checker, too, likes chosen better.
 """
 
 from __future__ import annotations
@@ -14,15 +16,28 @@ from typing import Annotated, Any, Literal
 import polars as pl
 import typer
 
-from stages.config.params import Params, load_params
-from stages.engines.base import chat_requests, frame, open_engine
-from stages.engines.request import Probe, Sampling
-from stages.method import evaluation, judging, pairing
+from stages.config.load import load_params
+from stages.config.params import Params
+from stages.engines.base import chat_requests, frame
+from stages.engines.open import open_engine
+from stages.engines.request import Sampling, ScoreLogprobs
+from stages.method import judging, pairing
+from stages.method.evaluation.judge import judge_metrics
 from stages.store import catalog
 from stages.store.tables import CANDIDATES, PROMPTS, RANKED_VALID
 from stages.tinyworld.oracle import score
 
-COLUMNS = ("AIFT", "score", "judgements", "ties %", "pair yield %", "right pairs %", "pairwise accuracy %", "tied ranks %", "Spearman")
+COLUMNS = (
+    "AIFT",
+    "score",
+    "judgements",
+    "ties %",
+    "pair yield %",
+    "right pairs %",
+    "pairwise accuracy %",
+    "tied ranks %",
+    "Spearman",
+)
 
 
 def main(run: Path, models: Annotated[list[str], typer.Option()] = ["M1", "M2"]) -> None:  # noqa: B006  # typer's way
@@ -43,10 +58,15 @@ def main(run: Path, models: Annotated[list[str], typer.Option()] = ["M1", "M2"])
 def judged(run: Path, params: Params, model: str, *answers: pl.DataFrame) -> list[pl.DataFrame]:
     """JUDGEMENTS rows of each table of answers, with `score` and `expected`."""
     p, template = params.judge_candidates, (run / params.judge.template).read_text()
-    sampling = Sampling(3, p.temperature, p.top_p, p.max_tokens, probe=Probe(*judging.PLACE))
-    with open_engine(params.engine, params.hardware, catalog.model_dir(run, model), model=model, seed=params.seed) as engine:
+    sampling = Sampling(3, p.temperature, p.top_p, p.max_tokens, score_logprobs=ScoreLogprobs(*judging.SCORE_LOGPROBS))
+    with open_engine(
+        params.engine, params.hardware, catalog.model_dir(run, model), model=model, seed=params.seed
+    ) as engine:
         asked = [chat_requests(judging.judge_prompts(template, some), "candidate_id", "text") for some in answers]
-        return [judging.judgements(some, frame(engine.generate(them, sampling)), judge=model) for some, them in zip(answers, asked, strict=True)]
+        return [
+            judging.judgements(some, frame(engine.generate(them, sampling)), judge=model)
+            for some, them in zip(answers, asked, strict=True)
+        ]
 
 
 def figures(
@@ -64,12 +84,22 @@ def figures(
     def means(judgements: pl.DataFrame) -> pl.DataFrame:
         return judging.mean_scores(judgements.filter(pl.col("k") < k), kind)
 
-    scores = pairing.fates(candidates, means(of_candidates), min_margin=params.build_pairs.min_margin, rho=None, signal="judge", seed=params.seed)
+    scores = pairing.fates(
+        candidates,
+        means(of_candidates),
+        min_margin=params.build_pairs.min_margin,
+        rho=None,
+        signal="judge",
+        seed=params.seed,
+    )
     pairs = pairing.pairs(prompts, candidates, scores)
     kept = prompts.filter(pl.col("dropped").is_null())
     ties = scores.filter(pl.col("fate") == "tied")["prompt_id"].n_unique()
-    right = [points(row["prompt"], row["chosen"]) > points(row["prompt"], row["rejected"]) for row in pairs.iter_rows(named=True)]
-    agreement = evaluation.judge_metrics(ranked.join(means(of_ranked).drop("prompt_id"), on="candidate_id"), n=100)
+    right = [
+        points(row["prompt"], row["chosen"]) > points(row["prompt"], row["rejected"])
+        for row in pairs.iter_rows(named=True)
+    ]
+    agreement = judge_metrics(ranked.join(means(of_ranked).drop("prompt_id"), on="candidate_id"), n=100)
 
     def percent(figure: Any) -> str:
         return f"{100 * figure['value']:.1f}"

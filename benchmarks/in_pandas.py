@@ -1,4 +1,5 @@
-"""The same work as a data scientist would write it in pandas. `python -m benchmarks.in_pandas "scores and pairs"`, in the folder of a store."""
+"""The same work as a data scientist would write it in pandas. `python -m benchmarks.in_pandas "scores and pairs"`, in
+the folder of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ MODELS = ("M1", "M2")
 
 
 def table(name: str, *columns: str) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(f"data/AIFT/{m}/{name}.parquet", columns=list(columns)).assign(model=m) for m in MODELS], ignore_index=True)
+    return pd.concat(
+        [pd.read_parquet(f"data/AIFT/{m}/{name}.parquet", columns=list(columns)).assign(model=m) for m in MODELS],
+        ignore_index=True,
+    )
 
 
 def scores_and_pairs() -> None:
@@ -23,13 +27,19 @@ def scores_and_pairs() -> None:
             prompts = pd.read_parquet(f"data/AIFT/{model}/prompts.parquet", columns=["prompt_id", "prompt"])
             by = judgements.groupby("candidate_id")["score"].agg(["mean", "min", "max", "count"])
             rows = candidates.merge(by, left_on="candidate_id", right_index=True).sort_values(["prompt_id", "n"])
-            live = rows[(rows.finish_reason != "length") & ~rows.duplicated(["prompt_id", "response"]) & rows["mean"].notna()]
+            live = rows[
+                (rows.finish_reason != "length") & ~rows.duplicated(["prompt_id", "response"]) & rows["mean"].notna()
+            ]
             best = live.loc[live.groupby("prompt_id")["mean"].idxmax()]
             worst = live.loc[live.groupby("prompt_id")["mean"].idxmin()]
             both = best.merge(worst, on="prompt_id", suffixes=("_chosen", "_rejected")).merge(prompts, on="prompt_id")
             both = both[both.mean_chosen - both.mean_rejected > 0.5]
             rows["fate"] = np.select(
-                [rows.candidate_id.isin(both.candidate_id_chosen), rows.candidate_id.isin(both.candidate_id_rejected), rows["mean"].isna()],
+                [
+                    rows.candidate_id.isin(both.candidate_id_chosen),
+                    rows.candidate_id.isin(both.candidate_id_rejected),
+                    rows["mean"].isna(),
+                ],
                 ["chosen", "rejected", "unreadable"],
                 "other",
             )
@@ -63,16 +73,27 @@ def pair_quality() -> pd.DataFrame:
     pairs["c"], pairs["r"] = pairs.chosen_id.map(tokens), pairs.rejected_id.map(tokens)
     pairs["margin"], pairs["longer"] = pairs.chosen_score - pairs.rejected_score, pairs.c > pairs.r
     kept = table("prompts", "dropped").query("dropped.isna()").groupby("model").size()
-    return pairs.groupby("model")[["margin", "c", "r", "longer"]].mean().assign(prompts=kept, pairs=pairs.groupby("model").size())
+    return (
+        pairs.groupby("model")[["margin", "c", "r", "longer"]]
+        .mean()
+        .assign(prompts=kept, pairs=pairs.groupby("model").size())
+    )
 
 
 def lost_prompts() -> pd.DataFrame:
     fate = pd.get_dummies(table("scores", "prompt_id", "fate"), columns=["fate"]).groupby(["model", "prompt_id"]).max()
-    return table("prompts", "prompt_id", "dropped").merge(fate, on=["model", "prompt_id"], how="left").groupby("model").agg("sum", numeric_only=True)
+    return (
+        table("prompts", "prompt_id", "dropped")
+        .merge(fate, on=["model", "prompt_id"], how="left")
+        .groupby("model")
+        .agg("sum", numeric_only=True)
+    )
 
 
 def length_drift() -> pd.DataFrame:
-    rows = table("candidates", "candidate_id", "tokens").merge(table("scores", "candidate_id", "score", "fate"), on=["model", "candidate_id"])
+    rows = table("candidates", "candidate_id", "tokens").merge(
+        table("scores", "candidate_id", "score", "fate"), on=["model", "candidate_id"]
+    )
     rows["chosen"] = rows.tokens.where(rows.fate == "chosen")
     return (
         rows.groupby("model")
@@ -87,7 +108,9 @@ def repeats() -> pd.DataFrame:
     said = table("candidates", "prompt_id", "response")
     inside = said.duplicated(["model", "prompt_id", "response"])
     first = said.groupby("response")["model"].transform("min")
-    return pd.DataFrame({"asked": [text.duplicated().sum()], "inside": [inside.sum()], "before": [(first < said.model).sum()]})
+    return pd.DataFrame(
+        {"asked": [text.duplicated().sum()], "inside": [inside.sum()], "before": [(first < said.model).sum()]}
+    )
 
 
 def score_gap() -> pd.DataFrame:
@@ -98,14 +121,32 @@ def score_gap() -> pd.DataFrame:
 
 def doubtful_pairs() -> pd.DataFrame:
     spread = table("scores", "candidate_id", "spread").set_index("candidate_id")["spread"]
-    pairs = table("pairs", "prompt_id", "prompt", "chosen", "rejected", "chosen_id", "rejected_id", "chosen_score", "rejected_score")
-    pairs["doubt"] = pairs.chosen_score - pairs.rejected_score - np.maximum(pairs.chosen_id.map(spread), pairs.rejected_id.map(spread))
+    pairs = table(
+        "pairs",
+        "prompt_id",
+        "prompt",
+        "chosen",
+        "rejected",
+        "chosen_id",
+        "rejected_id",
+        "chosen_score",
+        "rejected_score",
+    )
+    pairs["doubt"] = (
+        pairs.chosen_score
+        - pairs.rejected_score
+        - np.maximum(pairs.chosen_id.map(spread), pairs.rejected_id.map(spread))
+    )
     return pairs.nsmallest(20, "doubt")
 
 
 def pair_lineage() -> pd.DataFrame:
     pairs = table("pairs", "prompt_id", "chosen_id", "rejected_id", "chosen", "rejected")
-    pair = pairs.loc[pairs.prompt_id.idxmin()] if pairs.prompt_id.dtype != object else pairs.sort_values("prompt_id").iloc[0]
+    pair = (
+        pairs.loc[pairs.prompt_id.idxmin()]
+        if pairs.prompt_id.dtype != object
+        else pairs.sort_values("prompt_id").iloc[0]
+    )
     judgements = table("judgements", "candidate_id", "k", "score", "text")
     said = judgements[judgements.candidate_id.isin([pair.chosen_id, pair.rejected_id])]
     prompts = table("prompts", "prompt_id", "prompt", "shots")
@@ -115,7 +156,9 @@ def pair_lineage() -> pd.DataFrame:
 
 def most_improved(sign: int = 1) -> pd.DataFrame:
     answers = [pd.read_parquet(f"data/EVAL/{m}/answers.parquet").query("decoding == 'greedy'") for m in ("M3", "M1")]
-    both = answers[0].merge(answers[1], on="prompt_id").merge(pd.read_parquet("data/TEST/prompts.parquet"), on="prompt_id")
+    both = (
+        answers[0].merge(answers[1], on="prompt_id").merge(pd.read_parquet("data/TEST/prompts.parquet"), on="prompt_id")
+    )
     return both.assign(change=sign * (both.oracle_score_x - both.oracle_score_y)).nlargest(20, "change")
 
 

@@ -1,9 +1,12 @@
 """Scores, pairs and every canned question over a made store of 10 million judgements, beside the same work in pandas.
 
-    python -m benchmarks.store make DIR [--prompts 833333]     833 k prompts x 4 candidates x 3 judgements, split 1 : 3 over M1 and M2
-    python -m benchmarks.store run DIR                         each task in a process of its own, start and imports included: seconds, peak memory, ratio
+    python -m benchmarks.store make DIR [--prompts 833333]     833 k prompts x 4 candidates x 3 judgements, split 1 : 3
+over M1 and M2
+    python -m benchmarks.store run DIR                         each task in a process of its own, start and imports
+included: seconds, peak memory, ratio
 
-The pandas side reads only the columns that it needs; what it leaves out (text of the result, checks of the contract) ours does not leave out.
+The pandas side reads only the columns that it needs; what it leaves out (text of the result, checks of the contract)
+ours does not leave out.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ from stages.store.tables import ANSWERS, CANDIDATES, IFT_TRAIN, JUDGEMENTS, PROM
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 N, K = 4, 3
 SHARES = {"M1": 0.25, "M2": 0.75}
-SRLM = (sys.executable, "-c", "from stages.cli import main; main()")
+SRLM = (sys.executable, "-c", "from stages.commands.cli import main; main()")
 PROFILE = Path(__file__).parents[1] / "stages" / "config" / "profiles" / "tiny.yaml"
 
 
 @app.command()
 def make(folder: Path, prompts: Annotated[int, typer.Option()] = 833_333) -> None:
-    """Write the made store. Scores saturate (most are 4 or 5), answers repeat, some judgements cannot be read: as real stores do."""
+    """Write the made store. Scores saturate (most are 4 or 5), answers repeat, some judgements cannot be read: as real
+    stores do."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(PROFILE, folder / "params.yaml")
     rng = np.random.default_rng(1)
@@ -44,17 +48,30 @@ def make(folder: Path, prompts: Annotated[int, typer.Option()] = 833_333) -> Non
         IFT_TRAIN,
         folder,
         pl.DataFrame({"ift_id": [f"i{i}" for i in range(600)]}).with_columns(
-            instruction=pl.lit("seed ") + pl.col("ift_id"), response=pl.lit("ok"), source=pl.lit("made"), source_id=pl.col("ift_id")
+            instruction=pl.lit("seed ") + pl.col("ift_id"),
+            response=pl.lit("ok"),
+            source=pl.lit("made"),
+            source_id=pl.col("ift_id"),
         ),
     )
     for model, share in SHARES.items():
         made(folder, model, round(prompts * share), rng)
     tests = pl.DataFrame({"prompt_id": [f"t{i}" for i in range(500)]})
-    tests = tests.with_columns(prompt=pl.lit("test ") + pl.col("prompt_id"), source=pl.lit("made"), source_id=pl.lit("x"))
+    tests = tests.with_columns(
+        prompt=pl.lit("test ") + pl.col("prompt_id"), source=pl.lit("made"), source_id=pl.lit("x")
+    )
     write(TEST_PROMPTS, folder, tests)
     for model in ("SFT", "M1", "M2", "M3"):
-        answers = tests.select("prompt_id", model=pl.lit(model), decoding=pl.lit("greedy"), response=pl.lit("said"), finish_reason=pl.lit("stop")).with_columns(
-            tokens=pl.lit(5, pl.Int32), oracle_score=pl.Series(rng.integers(0, 6, 500).astype(float)), points=pl.lit(None, pl.List(pl.String))
+        answers = tests.select(
+            "prompt_id",
+            model=pl.lit(model),
+            decoding=pl.lit("greedy"),
+            response=pl.lit("said"),
+            finish_reason=pl.lit("stop"),
+        ).with_columns(
+            tokens=pl.lit(5, pl.Int32),
+            oracle_score=pl.Series(rng.integers(0, 6, 500).astype(float)),
+            points=pl.lit(None, pl.List(pl.String)),
         )
         write(ANSWERS, folder, answers, model)
 
@@ -89,21 +106,42 @@ def made(folder: Path, model: str, prompts: int, rng: np.random.Generator) -> No
             word=pl.Series(rng.integers(0, prompts, prompts * N)),
             finish_reason=pl.Series(np.where(rng.random(prompts * N) < 0.02, "length", "stop")),
         )
-        .with_columns(response=pl.format("It is {} of them, which one can see from the way that {} is written down.", "word", "tokens"))
+        .with_columns(
+            response=pl.format(
+                "It is {} of them, which one can see from the way that {} is written down.", "word", "tokens"
+            )
+        )
     )
     write(CANDIDATES, folder, candidates.select(*CANDIDATES.schema), model)
     total = prompts * N * K
-    score = pl.Series(rng.choice([1.0, 2.0, 3.0, 4.0, 5.0, np.nan], total, p=[0.05, 0.08, 0.15, 0.4, 0.3, 0.02])).fill_nan(None)
+    score = pl.Series(
+        rng.choice([1.0, 2.0, 3.0, 4.0, 5.0, np.nan], total, p=[0.05, 0.08, 0.15, 0.4, 0.3, 0.02])
+    ).fill_nan(None)
     judged = (
         candidates.select("candidate_id", "prompt_id")
         .with_columns(k=pl.lit(list(range(K)), pl.List(pl.Int32)))
         .explode("k")
         .with_columns(
-            judge=pl.lit(model), finish_reason=pl.lit("stop"), score=score, expected=pl.lit(None, pl.Float64), word=pl.Series(rng.integers(0, 10**9, total))
+            judge=pl.lit(model),
+            finish_reason=pl.lit("stop"),
+            score=score,
+            expected=pl.lit(None, pl.Float64),
+            word=pl.Series(rng.integers(0, 10**9, total)),
         )
-        .with_columns(text=pl.format("The answer is relevant and covers {} in a useful way, but is not clearly organised. Score: {}", "word", "score"))
+        .with_columns(
+            text=pl.format(
+                "The answer is relevant and covers {} in a useful way, but is not clearly organised. Score: {}",
+                "word",
+                "score",
+            )
+        )
     )
-    write(JUDGEMENTS, folder, judged.with_columns(text=pl.col("text").fill_null("I cannot say.")).select(*JUDGEMENTS.schema), model)
+    write(
+        JUDGEMENTS,
+        folder,
+        judged.with_columns(text=pl.col("text").fill_null("I cannot say.")).select(*JUDGEMENTS.schema),
+        model,
+    )
 
 
 def write(table: catalog.Table, folder: Path, frame: pl.DataFrame, model: str | None = None) -> None:
@@ -116,7 +154,9 @@ def run(folder: Path, only: Annotated[str | None, typer.Option(help="one task")]
     console = Console(width=120)
     shown = Shown("task", "ours s", "ours GB", "pandas s", "pandas GB", "pandas / ours", box=None)
     root = folder.resolve()
-    tasks: dict[str, list[list[str]]] = {"scores and pairs": [[sys.executable, "-m", "stages.build_pairs", model] for model in SHARES]}
+    tasks: dict[str, list[list[str]]] = {
+        "scores and pairs": [[sys.executable, "-m", "stages.build_pairs", model] for model in SHARES]
+    }
     tasks |= {name: [[*SRLM, "query", name, "--format", "csv"]] for name in questions()}
     page = root / "report.html"
     tasks["report"] = [[*SRLM, "report", "--out", str(page)]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.method import eft, judging
@@ -25,10 +25,12 @@ def main(root: Path = Path()) -> None:
         readable = judgements["score"].count()
         if agreeing.is_empty():
             raise TableError(
-                f"EFT would be empty: of {ranked['prompt_id'].n_unique()} prompts none has a judging that agrees with people ({readable} of {len(judgements)} "
-                "judgements could be read). Set build_eft.agreement: weak, raise judge_seed.k, or use a base model that can judge"
+                f"EFT would be empty: of {ranked['prompt_id'].n_unique()} prompts none has a judging that agrees with "
+                f"people ({readable} of {len(judgements)} "
+                "judgements could be read). Set build_eft.agreement: weak, raise judge_seed.k, or use a base model "
+                "that can judge"
             )
-        kept = eft.thin(agreeing, params.build_eft.thin_commonest_to, params.seed)
+        kept = eft.thin(agreeing, params.build_eft.max_share_of_commonest_score, params.seed)
         rows = eft.eft_rows(ranked, kept, judging.judge_prompts(template, ranked))
         run.write(EFT, rows)
         run.write_metrics(
@@ -45,7 +47,10 @@ def main(root: Path = Path()) -> None:
                 "score_histogram": {f"{s:g}": n for s, n in rows["score"].value_counts().sort("score").iter_rows()},
             },
         )
-        print(f"EFT: {len(rows)} judgements of {agreeing['prompt_id'].n_unique()} prompts, from {len(judgements)} of {ranked['prompt_id'].n_unique()} prompts")
+        print(
+            f"EFT: {len(rows)} judgements of {agreeing['prompt_id'].n_unique()} prompts, from {len(judgements)} of "
+            f"{ranked['prompt_id'].n_unique()} prompts"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m stages.build_pairs M1
 
-Every candidate gets exactly one fate. Warns of a saturated judge, of unreadable judgements, of a low yield and of answers all alike (params `warn`).
+Every candidate gets exactly one fate. Warns of a saturated judge, of unreadable judgements, of a low yield and of
+answers all alike (params `warn`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import entry, load_params
+from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.console.progress import err
+from stages.console.progress import stderr
 from stages.method import judging, pairing
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
@@ -26,9 +27,18 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.build_pairs
     with Run("build_pairs", root, model) as run:
         prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
-        judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score", "expected"))  # not what the judge said: the largest column of the store
+        judgements = run.read(
+            JUDGEMENTS, model, ("prompt_id", "score", "expected")
+        )  # not what the judge said: the largest column of the store
         judged = judging.mean_scores(judgements, params.judge_candidates.score)
-        scores = pairing.fates(candidates, judged, min_margin=p.min_margin, rho=entry(params.aift, "aift", model).rho, signal=p.signal, seed=params.seed)
+        scores = pairing.fates(
+            candidates,
+            judged,
+            min_margin=p.min_margin,
+            rho=entry(params.aift, "aift", model).rho,
+            signal=p.signal,
+            seed=params.seed,
+        )
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():
             raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")
@@ -39,10 +49,16 @@ def main(model: str, root: Path = Path()) -> None:
         run.write(PAIRS, pairs, model)
         run.write_metrics(f"AIFT-{model}", {**counts, "warnings": len(warnings), "warned": warnings})
         histogram = [{"model": model, "score": s, "judgements": n} for s, n in counts["score_histogram"].items()]
-        run.write_plot(f"scores_{model}", pl.DataFrame(histogram, schema={"model": pl.String, "score": pl.String, "judgements": pl.Int64}))
-        print(f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; " + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items()))
+        run.write_plot(
+            f"scores_{model}",
+            pl.DataFrame(histogram, schema={"model": pl.String, "score": pl.String, "judgements": pl.Int64}),
+        )
+        print(
+            f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; "
+            + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items())
+        )
         for warning in warnings:
-            err.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
+            stderr.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
 
 
 if __name__ == "__main__":

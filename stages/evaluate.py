@@ -2,8 +2,9 @@
 
     python -m stages.evaluate M1
 
-As a writer it answers greedily and sampled; where the world has an oracle (the tiny world's checker) each answer gets its points. As a judge it
-scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with 95 % bootstrap intervals go to data/metrics and data/plots.
+As a writer it answers greedily and sampled; where the world has an oracle (the tiny world's checker) each answer gets
+its points. As a judge it scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with
+95 % bootstrap intervals go to data/metrics and data/plots.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.loops import evaluating
-from stages.config.params import Params, load_params
+from stages.config.load import load_params
+from stages.config.params import Params
 from stages.console.command import command
-from stages.engines.base import Engine, chat_requests, frame, open_engine
-from stages.engines.request import Completion, Probe, Sampling
-from stages.method import evaluation, judging
+from stages.engines.base import Engine, chat_requests, frame
+from stages.engines.open import open_engine
+from stages.engines.request import Completion, Sampling, ScoreLogprobs
+from stages.method import judging
+from stages.method.evaluation.judge import judge_metrics
+from stages.method.evaluation.writer import writer_metrics
+from stages.method.statistics import figures
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 
@@ -27,16 +32,26 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
-        with open_engine(evaluating(params, model), params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
+        with open_engine(
+            params.engine_for("evaluate", model),
+            params.hardware,
+            run.model(model),
+            model=model,
+            seed=params.seed,
+            run=run,
+        ) as engine:
             answers = answer(engine, prompts, model, params)
             judged = judge(engine, ranked, template, model, params)
         run.write(ANSWERS, answers, model)
         run.write(JUDGED, judged, model)
         n, seed = params.evaluate.bootstrap, params.seed
-        as_writer, as_judge = evaluation.writer_metrics(answers, n=n, seed=seed), evaluation.judge_metrics(judged, n=n, seed=seed)
+        as_writer, as_judge = (
+            writer_metrics(answers, n=n, seed=seed),
+            judge_metrics(judged, n=n, seed=seed),
+        )
         run.write_metrics(model, {"writer": as_writer, "judge": as_judge})
-        run.write_plot(f"writer_{model}", evaluation.figures(model, as_writer))
-        run.write_plot(f"judge_{model}", evaluation.figures(model, {"judge": as_judge}))
+        run.write_plot(f"writer_{model}", figures(model, as_writer))
+        run.write_plot(f"judge_{model}", figures(model, {"judge": as_judge}))
 
 
 def answer(engine: Engine, prompts: pl.DataFrame, model: str, params: Params) -> pl.DataFrame:
@@ -47,12 +62,15 @@ def answer(engine: Engine, prompts: pl.DataFrame, model: str, params: Params) ->
     rows = []
     for decoding, temperature in (("greedy", 0.0), ("sampled", p.temperature)):
         for c in engine.generate(asked, Sampling(1, temperature, p.top_p, p.max_tokens)):
-            rows.append((c.id, model, decoding, c.text.strip(), c.finish_reason, c.tokens, *points(texts[c.id], c, p.oracle)))
+            rows.append(
+                (c.id, model, decoding, c.text.strip(), c.finish_reason, c.tokens, *points(texts[c.id], c, p.oracle))
+            )
     return pl.DataFrame(rows, schema=ANSWERS.schema, orient="row")
 
 
 def points(prompt: str, said: Completion, oracle: str) -> tuple[float | None, list[str] | None]:
-    """The checker's score and the names of its points; unknown (null) where there is no checker or it does not know the task."""
+    """The checker's score and the names of its points; unknown (null) where there is no checker or it does not know the
+    task."""
     if oracle == "none":
         return None, None
     from stages.tinyworld.oracle import score
@@ -66,10 +84,16 @@ def judge(engine: Engine, ranked: pl.DataFrame, template: str, model: str, param
     p = params.evaluate
     asked = chat_requests(judging.judge_prompts(template, ranked), "candidate_id", "text")
     kind = params.judge_candidates.score
-    probe = Probe(*judging.PLACE) if kind == "expected" else None
-    said = engine.generate(asked, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, probe=probe))
+    probe = ScoreLogprobs(*judging.SCORE_LOGPROBS) if kind == "expected" else None
+    said = engine.generate(
+        asked, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, score_logprobs=probe)
+    )
     scores = judging.mean_scores(judging.judgements(ranked, frame(said), judge=model), kind)
-    return ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left").with_columns(judge=pl.lit(model)).select(list(JUDGED.schema))
+    return (
+        ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left")
+        .with_columns(judge=pl.lit(model))
+        .select(list(JUDGED.schema))
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m stages.get_external writer
 
-Two sources (params `external.<name>`): `hub` downloads a pinned revision and completes it (safetensors, a tokenizer with a chat template and a pad
-token; code in its repository is never run); `server` writes down the name of a model that an OpenAI-compatible server has.
+Two sources (params `external.<name>`): `hub` downloads a pinned revision and completes it (safetensors, a tokenizer
+with a chat template and a pad token; code in its repository is never run); `server` writes down the name of a model
+that an OpenAI-compatible server has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.config.params import entry, load_params
+from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.store.run import Run, versions
 
@@ -23,16 +24,25 @@ def main(model: str, root: Path = Path()) -> None:
     external = entry(params.external, "external", model)
     with Run("get_external", root, model) as run:
         notes: dict[str, Any] = {}
-        with run.new_model(model, parent=None, method=external.source, params=external.model_dump(), notes=notes) as folder, run.computing():
+        with (
+            run.new_model(
+                model, parent=None, method=external.source, params=external.model_dump(), notes=notes
+            ) as folder,
+            run.computing(),
+        ):
             if external.source == "server":
-                (folder / "server.json").write_text(json.dumps({"model": external.repo}, indent=2) + "\n", encoding="utf-8")
+                (folder / "server.json").write_text(
+                    json.dumps({"model": external.repo}, indent=2) + "\n", encoding="utf-8"
+                )
             else:
                 from stages.trainers import checkpoint
 
                 checkpoint.download(str(external.repo), str(external.revision), folder)
                 checkpoint.complete(folder)
             # what is copied is the same on every machine, so that a clone elsewhere need not run its heirs again
-            notes["versions"] = {name: version for name, version in versions().items() if name in ("transformers", "tokenizers")}
+            notes["versions"] = {
+                name: version for name, version in versions().items() if name in ("transformers", "tokenizers")
+            }
 
 
 if __name__ == "__main__":

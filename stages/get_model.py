@@ -2,9 +2,10 @@
 
     python -m stages.get_model M0
 
-Three sources (params `base.<name>`): `tinyworld` pretrains the embedded model from scratch; `local` copies a folder; `random` makes a small untrained
-Llama with a real context length, to try a pipeline on your data. All end in the same form: safetensors, a tokenizer with a chat template and a pad
-token. Models that others keep come through `get_external`.
+Three sources (params `base.<name>`): `tinyworld` pretrains the embedded model from scratch; `local` copies a folder;
+`random` makes a small untrained Llama with a real context length, to try a pipeline on your data. All end in the same
+form: safetensors, a tokenizer with a chat template and a pad token. Models that others keep come through
+`get_external`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 import polars as pl
 
-from stages.config.params import Params, entry, load_params
+from stages.config.load import entry, load_params
+from stages.config.params import Params
 from stages.config.sources import Base
 from stages.console.command import command
 from stages.store.run import Run, versions
@@ -27,7 +29,7 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     base = entry(params.base, "base", model)
     with Run("get_model", root, model) as run:
-        from stages.trainers.arguments import threads
+        import torch
 
         used = base.model_dump() | ({"tinyworld": params.tinyworld.model_dump()} if base.source == "tinyworld" else {})
         if base.source == "local":
@@ -36,9 +38,13 @@ def main(model: str, root: Path = Path()) -> None:
         with run.new_model(model, parent=None, method=base.source, params=used, notes=notes) as folder, run.computing():
             log = fetch(base, folder, params, root)
             if base.source == "tinyworld":
-                notes["threads"] = threads()
-            elif base.source == "local":  # what was copied is the same on every machine, so that a clone elsewhere need not run its heirs again
-                notes["versions"] = {name: version for name, version in versions().items() if name in ("transformers", "tokenizers")}
+                notes["threads"] = torch.get_num_threads()
+            elif (
+                base.source == "local"
+            ):  # what was copied is the same on every machine, so that a clone elsewhere need not run its heirs again
+                notes["versions"] = {
+                    name: version for name, version in versions().items() if name in ("transformers", "tokenizers")
+                }
         run.write_plot(f"train_{model}", log)
 
 

@@ -2,8 +2,8 @@
 
     python -m stages.head_to_head M3-M1
 
-The judge is a parameter (`evaluate.compare_with`): the tiny world's checker (more points win), or the folder of a model, which sees both orders;
-where its verdicts disagree, it is a tie.
+The judge is a parameter (`evaluate.compare_with`): the tiny world's checker (more points win), or the folder of a
+model, which sees both orders; where its verdicts disagree, it is a tie.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import Params, entry, load_params
+from stages.config.load import entry, load_params
+from stages.config.params import Params
 from stages.console.command import command
-from stages.engines.base import chat_requests, frame, open_engine
+from stages.engines.base import chat_requests, frame
+from stages.engines.open import open_engine
 from stages.engines.request import Sampling
-from stages.method import evaluation
+from stages.method.evaluation import match as matches
+from stages.method.statistics import figures
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, TEST_PROMPTS, VERDICTS
 
@@ -30,21 +33,25 @@ def main(match: str, root: Path = Path()) -> None:
     with Run("head_to_head", root, match) as run:
         first, second = run.read(ANSWERS, pair.model), run.read(ANSWERS, pair.other)
         by_checker = params.evaluate.compare_with.endswith(".py")
-        verdicts = evaluation.oracle_verdicts(first, second) if by_checker else compare(run, first, second, params)
+        verdicts = matches.oracle_verdicts(first, second) if by_checker else compare(run, first, second, params)
         run.write(VERDICTS, verdicts, match)
-        result = evaluation.head_to_head(verdicts, n=params.evaluate.bootstrap, seed=params.seed)
+        result = matches.head_to_head(verdicts, n=params.evaluate.bootstrap, seed=params.seed)
         run.write_metrics(match, result)
-        run.write_plot(f"wins_{match}", evaluation.figures(match, result))
+        run.write_plot(f"wins_{match}", figures(match, result))
 
 
 def compare(run: Run, first: pl.DataFrame, second: pl.DataFrame, params: Params) -> pl.DataFrame:
     """VERDICTS by a judge model, asked in both orders."""
     judge = Path(params.evaluate.compare_with).name
-    asked = evaluation.compare_prompts(run.template(TEMPLATE), run.read(TEST_PROMPTS), first, second)
-    engine_params = params.evaluate.judge_engine or params.engine
-    with open_engine(engine_params, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run) as engine:
-        said = engine.generate(chat_requests(asked, "id", "text"), Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens))
-    return evaluation.model_verdicts(first, second, asked, frame(said), judge=judge)
+    asked = matches.compare_prompts(run.template(TEMPLATE), run.read(TEST_PROMPTS), first, second)
+    engine_params = params.engine_for("head_to_head")
+    with open_engine(
+        engine_params, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run
+    ) as engine:
+        said = engine.generate(
+            chat_requests(asked, "id", "text"), Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens)
+        )
+    return matches.model_verdicts(first, second, asked, frame(said), judge=judge)
 
 
 if __name__ == "__main__":

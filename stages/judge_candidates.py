@@ -2,19 +2,20 @@
 
     python -m stages.judge_candidates M1
 
-Another judge (`aift.M1.judge`), another engine for it (`judge_candidates.engine`) and its expected score instead of the sampled one
-(`judge_candidates.score`) are ours, off by default.
+Another judge (`aift.M1.judge`), another engine for it (`judge_candidates.engine`) and its expected score instead of the
+sampled one (`judge_candidates.score`) are ours, off by default.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from stages.config.params import entry, load_params
+from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import EngineError
-from stages.engines.base import chat_requests, frame, open_engine
-from stages.engines.request import Probe, Sampling
+from stages.engines.base import chat_requests, frame
+from stages.engines.open import open_engine
+from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
@@ -25,19 +26,38 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     p, judge = params.judge_candidates, entry(params.aift, "aift", model).judge
     with Run("judge_candidates", root, model) as run:
-        answers = run.read(CANDIDATES, model).join(run.read(PROMPTS, model).select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
+        answers = run.read(CANDIDATES, model).join(
+            run.read(PROMPTS, model).select("prompt_id", "prompt"), on="prompt_id", maintain_order="left"
+        )
         prompts = judging.judge_prompts(run.template(params.judge.template), answers)
-        sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens, probe=Probe(*judging.PLACE) if p.score == "expected" else None)
-        with open_engine(p.engine or params.engine, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run) as engine:
+        sampling = Sampling(
+            p.k,
+            p.temperature,
+            p.top_p,
+            p.max_tokens,
+            score_logprobs=ScoreLogprobs(*judging.SCORE_LOGPROBS) if p.score == "expected" else None,
+        )
+        with open_engine(
+            params.engine_for("judge_candidates"),
+            params.hardware,
+            run.model(judge),
+            model=judge,
+            seed=params.seed,
+            run=run,
+        ) as engine:
             said = engine.generate(chat_requests(prompts, "candidate_id", "text"), sampling)
         judgements = judging.judgements(answers, frame(said), judge=judge)
         if p.score == "expected" and judgements["expected"].null_count() == len(judgements):
             raise EngineError(
-                f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score could be read. "
+                f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score "
+                f"could be read. "
                 "Use judge_candidates.score: sampled"
             )
         run.write(JUDGEMENTS, judgements, model)
-        print(f"AIFT({model}): {len(judgements)} judgements by {judge}, {judgements['score'].null_count()} could not be read")
+        print(
+            f"AIFT({model}): {len(judgements)} judgements by {judge}, {judgements['score'].null_count()} could not be "
+            f"read"
+        )
 
 
 if __name__ == "__main__":

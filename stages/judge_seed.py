@@ -2,8 +2,8 @@
 
     python -m stages.judge_seed
 
-`source: model` is the paper's way: the SFT baseline judges every answer K times. `source: written` takes judgements that people wrote; only the
-tiny world has such people.
+`source: model` is the paper's way: the SFT baseline judges every answer K times. `source: written` takes judgements
+that people wrote; only the tiny world has such people.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import ParamsError
-from stages.engines.base import chat_requests, frame, open_engine
+from stages.engines.base import chat_requests, frame
+from stages.engines.open import open_engine
 from stages.engines.request import Sampling
 from stages.method import judging
 from stages.store.run import Run
@@ -34,8 +35,12 @@ def main(root: Path = Path()) -> None:
             judgements = judging.judgements(ranked, written(ranked, params.split_seed.source), judge="people")
         else:
             prompts = judging.judge_prompts(run.template(params.judge.template), ranked)
-            with open_engine(params.engine, params.hardware, run.model(JUDGE), model=JUDGE, seed=params.seed, run=run) as engine:
-                said = engine.generate(chat_requests(prompts, "candidate_id", "text"), Sampling(p.k, p.temperature, p.top_p, p.max_tokens))
+            with open_engine(
+                params.engine, params.hardware, run.model(JUDGE), model=JUDGE, seed=params.seed, run=run
+            ) as engine:
+                said = engine.generate(
+                    chat_requests(prompts, "candidate_id", "text"), Sampling(p.k, p.temperature, p.top_p, p.max_tokens)
+                )
             judgements = judging.judgements(ranked, frame(said), judge=JUDGE)
         run.write(SEED_JUDGEMENTS, judgements)
         print(f"seed judgements: {len(judgements)}, of which {judgements['score'].null_count()} could not be read")
@@ -44,7 +49,10 @@ def main(root: Path = Path()) -> None:
 def written(ranked: pl.DataFrame, source: str) -> pl.DataFrame:
     """One judgement per answer, as completions (id, n, text, finish_reason, tokens)."""
     if source != "tinyworld":
-        raise ParamsError(f"judge_seed.source: written needs people who wrote judgements; split_seed.source {source} has none. Use judge_seed.source: model")
+        raise ParamsError(
+            f"judge_seed.source: written needs people who wrote judgements; split_seed.source {source} has none. Use "
+            f"judge_seed.source: model"
+        )
     from stages.tinyworld.reviews import review
 
     texts = [review(row["prompt"], row["response"]) for row in ranked.iter_rows(named=True)]

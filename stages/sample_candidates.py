@@ -9,13 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
-from stages.console.ids import content_id
-from stages.engines.base import chat_requests, open_engine
+from stages.engines.base import chat_requests
+from stages.engines.open import open_engine
 from stages.engines.request import Completion, Sampling
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, PROMPTS
+from stages.text.ids import content_id
 
 
 def main(model: str, root: Path = Path()) -> None:
@@ -24,8 +25,12 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.sample_candidates
     with Run("sample_candidates", root, model) as run:
         prompts = run.read(PROMPTS, model).filter(pl.col("dropped").is_null())
-        with open_engine(params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run) as engine:
-            said = engine.generate(chat_requests(prompts, "prompt_id", "prompt"), Sampling(p.n, p.temperature, p.top_p, p.max_tokens))
+        with open_engine(
+            params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run
+        ) as engine:
+            said = engine.generate(
+                chat_requests(prompts, "prompt_id", "prompt"), Sampling(p.n, p.temperature, p.top_p, p.max_tokens)
+            )
         run.write(CANDIDATES, candidates(said, model), model)
         print(f"AIFT({model}): {len(said)} candidates, {sum(c.finish_reason == 'length' for c in said)} cut off")
 

@@ -2,15 +2,17 @@
 
     python -m stages.split_seed
 
-Sources (params `split_seed`): `tinyworld` lets made-up demonstrators write; `file` reads Open Assistant's message schema (jsonl, jsonl.gz, json,
-parquet); `hub` reads a dataset in that schema at a pinned revision. All parts are disjoint by prompt.
+Sources (params `split_seed`): `tinyworld` lets made-up demonstrators write; `file` reads Open Assistant's message
+schema (jsonl, jsonl.gz, json, parquet); `hub` reads a dataset in that schema at a pinned revision. All parts are
+disjoint by prompt.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from stages.config.params import Params, load_params
+from stages.config.load import load_params
+from stages.config.params import Params
 from stages.console.command import command
 from stages.method import seeds
 from stages.store.messages import read_file, read_hub
@@ -42,7 +44,13 @@ def split(params: Params, root: Path, run: Run):
         messages = read_hub(str(p.repo), str(p.revision))
     ranked = seeds.ranked_answers(messages, lang=p.lang, source=p.repo or Path(p.path).name)
     return seeds.split(
-        ranked, ift=p.ift, ift_valid=p.ift_valid, eft_prompts=p.eft_prompts, test_prompts=p.test_prompts, test_ranked=p.test_ranked, seed=params.seed
+        ranked,
+        ift=p.ift,
+        ift_valid=p.ift_valid,
+        eft_prompts=p.eft_prompts,
+        test_prompts=p.test_prompts,
+        test_ranked=p.test_ranked,
+        seed=params.seed,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
 from stages.store.run import Run
 from stages.store.tables import PAIRS
@@ -24,11 +24,21 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
 
         pairs, start = run.read(PAIRS, prev), run.model(prev)
         notes = {"seed": params.seed, "reference": prev}
-        with run.new_model(model, parent=prev, method="dpo", params=params.train_dpo.model_dump(), notes=notes) as folder, run.computing():
-            trained = train_dpo(start, folder, pairs, params.train_dpo, seed=params.seed, hardware=params.hardware, label=f"DPO {model}")
+        with (
+            run.new_model(
+                model, parent=prev, method="dpo", params=params.train_dpo.model_dump(), notes=notes
+            ) as folder,
+            run.computing(),
+        ):
+            trained = train_dpo(
+                start, folder, pairs, params.train_dpo, seed=params.seed, hardware=params.hardware, label=f"DPO {model}"
+            )
             notes |= {"threads": trained.threads, "pairs": trained.rows, "too_long": trained.too_long}
         run.write_plot(f"train_{model}", trained.log)
-        print(f"{model}: DPO from {prev} on {trained.rows} pairs, {trained.too_long} left out as longer than {params.train_dpo.max_length} tokens")
+        print(
+            f"{model}: DPO from {prev} on {trained.rows} pairs, {trained.too_long} left out as longer than "
+            f"{params.train_dpo.max_length} tokens"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""train_positive: the paper's variant without rejected answers (2.3). SFT from M0 on IFT, EFT and the answers of AIFT(Mt) with a perfect mean score.
+"""train_positive: the paper's variant without rejected answers (2.3). SFT from M0 on IFT, EFT and the answers of
+AIFT(Mt) with a perfect mean score.
 
     python -m stages.train_positive M2P --aift M1
 
-It did not help in the paper (29 % wins against 30 % losses to the SFT baseline), so no profile runs it; `positive_only` in params.yaml does.
+It did not help in the paper (29 % wins against 30 % losses to the SFT baseline), so no profile runs it; `positive_only`
+in params.yaml does.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.method import judging, pairing
@@ -30,16 +32,29 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
         scores = run.read(SCORES, aift)
         perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores)
         if perfect.is_empty():
-            raise TableError(f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got {scores['score'].max()!r}: nothing to add")
+            raise TableError(
+                f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got "
+                f"{scores['score'].max()!r}: nothing to add"
+            )
         seed = [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift + [run.read(EFT)]
         rows = pl.concat([*(part.select("instruction", "response") for part in seed), perfect])
         start = run.model("M0")
         notes = {"seed": params.seed}
-        with run.new_model(model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes) as folder, run.computing():
-            trained = train_sft(start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}")
+        with (
+            run.new_model(
+                model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes
+            ) as folder,
+            run.computing(),
+        ):
+            trained = train_sft(
+                start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}"
+            )
             notes |= {"threads": trained.threads, "rows": trained.rows, "too_long": trained.too_long}
         run.write_plot(f"train_{model}", trained.log)
-        print(f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), {trained.too_long} left out as too long")
+        print(
+            f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), "
+            f"{trained.too_long} left out as too long"
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python -m stages.train_sft SFT --on IFT             the paper's SFT baseline
     python -m stages.train_sft M1 --on IFT --on EFT     M1: also learns to judge
 
-IFT stands `repeat_ift` times beside one pass over EFT, shuffled together: by tokens EFT is far larger, and drowned IFT when both stood once.
+IFT stands `repeat_ift` times beside one pass over EFT, shuffled together: by tokens EFT is far larger, and drowned IFT
+when both stood once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
 from stages.store.run import Run
 from stages.store.tables import EFT, IFT_TRAIN
@@ -40,11 +41,21 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
         rows = pl.concat([part.select("instruction", "response") for part in parts])
         start = run.model("M0")
         notes = {"seed": params.seed}
-        with run.new_model(model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes) as folder, run.computing():
-            trained = train_sft(start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}")
+        with (
+            run.new_model(
+                model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes
+            ) as folder,
+            run.computing(),
+        ):
+            trained = train_sft(
+                start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}"
+            )
             notes |= {"threads": trained.threads, "rows": trained.rows, "too_long": trained.too_long}
         run.write_plot(f"train_{model}", trained.log)
-        print(f"{model}: SFT on {trained.rows} rows ({' + '.join(on)}), {trained.too_long} left out as longer than {params.train_sft.max_length} tokens")
+        print(
+            f"{model}: SFT on {trained.rows} rows ({' + '.join(on)}), {trained.too_long} left out as longer than "
+            f"{params.train_sft.max_length} tokens"
+        )
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.command import command
-from stages.console.progress import err
+from stages.console.progress import stderr
 from stages.method.drift import drift, warnings
 from stages.store.run import Run
 
@@ -22,11 +22,19 @@ def main(model: str, since: Annotated[str, typer.Option()], root: Path = Path())
     limits = load_params(root).warn
     with Run("watch_drift", root, model) as run:
         moved = drift(run.read_metrics(f"AIFT-{since}"), run.read_metrics(f"AIFT-{model}"))
-        said = warnings(moved, length_growth=limits.length_growth, gap_shrink=limits.gap_shrink, distinct_shrink=limits.distinct_shrink)
+        said = warnings(
+            moved,
+            length_growth=limits.length_growth,
+            gap_shrink=limits.gap_shrink,
+            distinct_shrink=limits.distinct_shrink,
+        )
         run.write_metrics(f"drift-{model}", {"since": since, **moved, "warnings": len(said), "warned": said})
-        print(f"AIFT({model}) since AIFT({since}): " + ", ".join(f"{name} {change:+.0%}" for name, change in moved.items() if change is not None))
+        print(
+            f"AIFT({model}) since AIFT({since}): "
+            + ", ".join(f"{name} {change:+.0%}" for name, change in moved.items() if change is not None)
+        )
         for warning in said:
-            err.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
+            stderr.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
 
 
 if __name__ == "__main__":

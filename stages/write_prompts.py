@@ -1,8 +1,10 @@
-"""write_prompts: a model writes new prompts from 8 shots, Self-Instruct's filters drop some, each with its reason (paper 2.2, step 1).
+"""write_prompts: a model writes new prompts from 8 shots, Self-Instruct's filters drop some, each with its reason
+(paper 2.2, step 1).
 
     python -m stages.write_prompts M1
 
-The writer is a parameter (`aift.M1.writer`): the paper's main runs use a fixed one. Prompts of the held-out sets are dropped as well.
+The writer is a parameter (`aift.M1.writer`): the paper's main runs use a fixed one. Prompts of the held-out sets are
+dropped as well.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.params import Params, entry, load_params
+from stages.config.load import entry, load_params
+from stages.config.params import Params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.engines.base import Engine, open_engine
+from stages.engines.base import Engine
+from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
 from stages.method import prompting
+from stages.method.template import render
 from stages.store.run import Run
 from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_PROMPTS
 
@@ -34,7 +39,14 @@ def main(model: str, root: Path = Path()) -> None:
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
         held_out = {*run.read(TEST_PROMPTS)["prompt"], *run.read(RANKED_VALID)["prompt"]}
         keep = prompting.PromptFilter(sorted(seeds), held_out, params.write_prompts.rouge_l)
-        with open_engine(params.write_prompts.engine or params.engine, params.hardware, run.model(writer), model=writer, seed=params.seed, run=run) as engine:
+        with open_engine(
+            params.engine_for("write_prompts"),
+            params.hardware,
+            run.model(writer),
+            model=writer,
+            seed=params.seed,
+            run=run,
+        ) as engine:
             written = write(engine, keep, ift, template, model, wanted, params)
         rows = prompting.prompts_frame(written, model, writer)
         kept = rows["dropped"].null_count()
@@ -42,7 +54,15 @@ def main(model: str, root: Path = Path()) -> None:
         print(f"AIFT({model}): {kept} new prompts by {writer}, {len(rows) - kept} dropped")
 
 
-def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, template: str, model: str, wanted: int, params: Params) -> list[prompting.Written]:
+def write(
+    engine: Engine,
+    keep: prompting.PromptFilter,
+    ift: pl.DataFrame,
+    template: str,
+    model: str,
+    wanted: int,
+    params: Params,
+) -> list[prompting.Written]:
     """Ask in rounds until `wanted` prompts passed; those accepted in a round are shots in the next."""
     p = params.write_prompts
     sampling = Sampling(1, p.temperature, p.top_p, p.max_tokens, tuple(p.stop))
@@ -51,9 +71,12 @@ def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, templ
     for turn in range(p.max_rounds):
         requests, shots = [], {}
         for i in range(p.round):
-            request_id = f"{model}-{turn}-{i}"  # the model's name is in it, so that two iterations with one writer do not ask the same
-            shots[request_id] = prompting.draw_shots(ift, accepted, ift_shots=p.ift_shots, new_shots=p.new_shots, seed=params.seed, request_id=request_id)
-            text = prompting.render(template, shots=[text for _, text in shots[request_id]])
+            # the model's name is in it, so that two iterations with one writer do not ask the same
+            request_id = f"{model}-{turn}-{i}"
+            shots[request_id] = prompting.draw_shots(
+                ift, accepted, ift_shots=p.ift_shots, new_shots=p.new_shots, seed=params.seed, request_id=request_id
+            )
+            text = render(template, shots=[text for _, text in shots[request_id]])
             requests.append(Request(request_id, [{"role": "user", "content": text}] if p.chat else text))
         for said in engine.generate(requests, sampling):
             text = prompting.clean(said.text)
@@ -64,7 +87,8 @@ def write(engine: Engine, keep: prompting.PromptFilter, ift: pl.DataFrame, templ
         if len(accepted) == wanted:
             return written
     raise TableError(
-        f"AIFT({model}): only {len(accepted)} of {wanted} prompts passed the filters in {p.max_rounds} rounds of {p.round}. {prompting.why_dropped(written)} "
+        f"AIFT({model}): only {len(accepted)} of {wanted} prompts passed the filters in {p.max_rounds} rounds of "
+        f"{p.round}. {prompting.why_dropped(written)} "
         f"Lower aift.{model}.prompts, raise write_prompts.max_rounds, or use a better writer"
     )
 

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, those of whole runs before all: else one of them is left to the end, and one worker waits for it."""
+    """Files with slow tests first, those of whole runs before all: else one of them is left to the end, and one worker
+    waits for it."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: len(item.path.parts) if item.path in slow else 1000)

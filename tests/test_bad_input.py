@@ -1,4 +1,5 @@
-"""Bad input ends in one sentence and exit 1, with nothing lost and nothing half-written. Real commands, as a person types them."""
+"""Bad input ends in one sentence and exit 1, with nothing lost and nothing half-written. Real commands, as a person
+types them."""
 
 import gzip
 import json
@@ -12,7 +13,7 @@ import time
 import polars as pl
 import pytest
 
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.console.errors import ModelError
 from stages.store.catalog import table_path
 from stages.store.files import md5
@@ -48,7 +49,14 @@ def messages(n, ranks=(0, 1)):
             "tree_state": "ready_for_export",
         }
         for rank in ranks:
-            yield {"message_id": f"a{i}.{rank}", "parent_id": f"p{i}", "text": f"Answer {rank} to {i}", "role": "assistant", "lang": "en", "rank": rank}
+            yield {
+                "message_id": f"a{i}.{rank}",
+                "parent_id": f"p{i}",
+                "text": f"Answer {rank} to {i}",
+                "role": "assistant",
+                "lang": "en",
+                "rank": rank,
+            }
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,7 @@ def test_seed_files(space, lines, said):
 def test_a_fault_in_params_is_told_before_dvc_starts(space):
     text = (space.path / "params.yaml").read_text()
     (space.path / "params.yaml").write_text(text.replace("  beta: 0.1", "  betta: 0.1"))
-    message = fails(space, "stages.cli", "repro")
+    message = fails(space, "stages.commands.cli", "repro")
     assert "train_dpo.betta: unknown key; did you mean train_dpo.beta?" in message
     assert not (space.path / "dvc.lock").exists()
 
@@ -89,7 +97,10 @@ def test_a_stage_whose_input_is_missing_names_the_stage_that_makes_it(space):
     assert "dvc repro write_prompts@M1" in fails(space, "stages.sample_candidates", "M1")
 
 
-@pytest.mark.parametrize(("lacks", "said"), [("tokenizer*", "no tokenizer"), ("config.json", "no config.json"), ("*.safetensors", "no *.safetensors")])
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [("tokenizer*", "no tokenizer"), ("config.json", "no config.json"), ("*.safetensors", "no *.safetensors")],
+)
 def test_a_model_folder_that_lacks_something(space, lacks, said):
     folder = space.path / "mine"
     folder.mkdir()
@@ -123,7 +134,12 @@ def test_a_model_that_is_copied_is_the_same_with_any_number_of_threads(space):
     space.set(**{"base.M0": {"source": "local", "path": "mine"}})
     hashes = []
     for threads in ("1", "2"):
-        done = subprocess.run([sys.executable, "-m", "stages.get_model", "M0"], cwd=space.path, env={**ENV, "OMP_NUM_THREADS": threads}, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.get_model", "M0"],
+            cwd=space.path,
+            env={**ENV, "OMP_NUM_THREADS": threads},
+            check=False,
+        )
         assert done.returncode == 0
         hashes.append(md5(space.path / "data/models/M0"))
     assert hashes[0] == hashes[1]
@@ -138,8 +154,16 @@ def test_a_model_that_the_hub_does_not_give_names_repository_and_revision(tmp_pa
 def rows(space, k_scores):
     """Prompts, candidates and judgements of AIFT(M1): one prompt, a judgement text per candidate."""
     prompts = pl.DataFrame([("p", "M1", "What?", "M0", [], None)], schema=PROMPTS.schema, orient="row")
-    candidates = pl.DataFrame([(f"c{i}", "p", "M1", i, f"Answer {i}", "stop", 2) for i in range(len(k_scores))], schema=CANDIDATES.schema, orient="row")
-    judgements = pl.DataFrame([(f"c{i}", "p", "M1", 0, "said", "stop", s, None) for i, s in enumerate(k_scores)], schema=JUDGEMENTS.schema, orient="row")
+    candidates = pl.DataFrame(
+        [(f"c{i}", "p", "M1", i, f"Answer {i}", "stop", 2) for i in range(len(k_scores))],
+        schema=CANDIDATES.schema,
+        orient="row",
+    )
+    judgements = pl.DataFrame(
+        [(f"c{i}", "p", "M1", 0, "said", "stop", s, None) for i, s in enumerate(k_scores)],
+        schema=JUDGEMENTS.schema,
+        orient="row",
+    )
     for table, frame in ((PROMPTS, prompts), (CANDIDATES, candidates), (JUDGEMENTS, judgements)):
         path = table_path(table, space.path, "M1")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +188,10 @@ def test_a_table_with_a_duplicate_id(space):
     frame = pl.read_parquet(path)
     pl.concat([frame, frame.head(1)]).write_parquet(path)
     message = fails(space, "stages.build_pairs", "M1")
-    assert "candidates.parquet: key candidate_id of table candidates stands more than once, first at candidate_id=c0" in message
+    assert (
+        "candidates.parquet: key candidate_id of table candidates stands more than once, first at candidate_id=c0"
+        in message
+    )
 
 
 def test_a_table_with_a_null_key(space):
@@ -179,7 +206,9 @@ def test_a_template_that_names_an_unknown_field(space):
     assert done.returncode == 0, done.stderr
     (space.path / "my.jinja").write_text("Judge {{ respnse }}. Score: <n>")
     space.set(**{"judge.template": "my.jinja"})
-    shutil.copytree(space.path / "data/EFT", space.path / "data/models/SFT")  # any folder will do for the scripted engine
+    shutil.copytree(
+        space.path / "data/EFT", space.path / "data/models/SFT"
+    )  # any folder will do for the scripted engine
     (space.path / "data/models/SFT/config.json").write_text("{}")
     assert "respnse" in fails(space, "stages.judge_seed")
     assert not (space.path / "data/EFT/judgements.parquet").exists()
@@ -189,7 +218,9 @@ def test_a_template_that_names_an_unknown_field(space):
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a small file system")
 def test_a_full_disk_while_writing(space):
     (space.path / "data/IFT").mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", space.path / "data/IFT"], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4k", "none", space.path / "data/IFT"], check=False, capture_output=True
+    ).returncode:
         pytest.skip("may not mount here")
     try:
         assert "no space left while writing" in fails(space, "stages.split_seed")
@@ -208,7 +239,9 @@ def test_a_file_in_the_place_of_a_folder(space):
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a read-only file system")
 def test_a_folder_that_may_not_be_written(space):
     """Not even the log: the error that matters is told all the same."""
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", space.path / "data"], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "none", space.path / "data"], check=False, capture_output=True
+    ).returncode:
         pytest.skip("may not mount here")
     try:
         done = space.run("stages.split_seed")
@@ -223,7 +256,10 @@ def test_a_folder_that_may_not_be_written(space):
     ("body", "said"),
     [
         (gzip.compress(b"x" * 1000)[:30] + b"garbage" * 9, "cannot be read"),
-        (gzip.compress(json.dumps({"message_id": "1", "role": "prompter", "text": "half \ud800"}).encode()), "surrogate"),
+        (
+            gzip.compress(json.dumps({"message_id": "1", "role": "prompter", "text": "half \ud800"}).encode()),
+            "surrogate",
+        ),
     ],
     # Named, because gzip writes the second into its header: two test workers would not find the same tests.
     ids=["garbage", "surrogate"],
@@ -237,7 +273,12 @@ def test_damaged_seed_files(space, body, said):
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(space):
     space.set(**{"base.M0": {"source": "tinyworld", "path": "stages/tinyworld"}, "tinyworld.steps": 400})
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.get_model", "M0"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "stages.get_model", "M0"],
+        cwd=space.path,
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until = time.monotonic() + 60
     while not (space.path / "data/models/M0.partial").exists() and time.monotonic() < until:

@@ -1,5 +1,5 @@
-"""The default run itself, made small: real pretraining, generation, judging and training, no scripted text. What it must reach at full size is
-measured by `srlm seeds` and stands in the README; here only what holds at any size.
+"""The default run itself, made small: real pretraining, generation, judging and training, no scripted text. What it
+must reach at full size is measured by `make seeds` and stands in the README; here only what holds at any size.
 """
 
 import json
@@ -7,9 +7,9 @@ import json
 import polars as pl
 import pytest
 
-from stages import forecast
+from stages.commands import forecast
 from stages.config.disk import forecast as forecast_of
-from stages.config.params import load_params
+from stages.config.load import load_params
 from stages.store.catalog import read
 from stages.store.files import md5
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, RANKED_VALID, TEST_PROMPTS

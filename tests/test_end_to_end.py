@@ -1,4 +1,5 @@
-"""The real dvc.yaml, whole, with the scripted engine and real TRL training: what a change reruns, and what a crash leaves.
+"""The real dvc.yaml, whole, with the scripted engine and real TRL training: what a change reruns, and what a crash
+leaves.
 
 One workspace, run once from nothing; the tests below change it and put it back, in order.
 """
@@ -17,15 +18,36 @@ import pytest
 import vl_convert
 from ruamel.yaml import YAML
 
-from stages.engines.finished import Finished
+from stages.engines.cache import CompletionCache
 from stages.store.catalog import read
 from stages.store.files import md5
-from stages.store.run import FINISHED
-from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, RANKED, RANKED_VALID, SCORES, TABLES, TEST_PROMPTS, VERDICTS
+from stages.store.run import COMPLETION_CACHE
+from stages.store.tables import (
+    CANDIDATES,
+    IFT_TRAIN,
+    JUDGEMENTS,
+    PAIRS,
+    PROMPTS,
+    RANKED,
+    RANKED_VALID,
+    SCORES,
+    TABLES,
+    TEST_PROMPTS,
+    VERDICTS,
+)
 from tests.workspace import ENV, ROOT, Workspace, ran
 
 pytestmark = pytest.mark.slow
-LOOP = {"get_model@M0", "split_seed", "train_sft_baseline", "judge_seed", "build_eft", "train_sft_M1", "train_dpo@M2", "train_dpo@M3"}
+LOOP = {
+    "get_model@M0",
+    "split_seed",
+    "train_sft_baseline",
+    "judge_seed",
+    "build_eft",
+    "train_sft_M1",
+    "train_dpo@M2",
+    "train_dpo@M3",
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +73,19 @@ def test_the_whole_loop_runs(space):
     for model in ("M0", "SFT", "M1", "M2", "M3"):
         names = {file.name for file in (space.path / "data/models" / model).iterdir()}
         assert any(name.endswith(".safetensors") for name in names)
-        assert not [name for name in names if name.startswith(("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "checkpoint-"))]
+        assert not [
+            name
+            for name in names
+            if name.startswith(("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "checkpoint-"))
+        ]
     assert not list(space.path.rglob("*.partial"))
 
 
 def test_every_table_keeps_its_contract(space):
     for table in TABLES:
-        names = {"verdicts": ["M3-M1"], "answers": ["SFT", "M3"], "judged": ["SFT", "M3"]}.get(table.name, ["M1", "M2"] if "{model}" in table.path else [None])
+        names = {"verdicts": ["M3-M1"], "answers": ["SFT", "M3"], "judged": ["SFT", "M3"]}.get(
+            table.name, ["M1", "M2"] if "{model}" in table.path else [None]
+        )
         for name in names:
             assert len(read(table, space.path, name)) > 0
 
@@ -67,13 +95,20 @@ def test_the_awkward_cases_are_all_there(space):
     judgements, scores = read(JUDGEMENTS, space.path, "M2"), read(SCORES, space.path, "M2")
     assert judgements["score"].has_nulls()
     assert "length" in set(judgements["finish_reason"])
-    assert judgements.filter(pl.col("finish_reason") == "length")["score"].null_count() == (judgements["finish_reason"] == "length").sum()
+    assert (
+        judgements.filter(pl.col("finish_reason") == "length")["score"].null_count()
+        == (judgements["finish_reason"] == "length").sum()
+    )
     assert {"chosen", "rejected", "between", "tied", "cut_off"} <= set(scores["fate"])
 
 
 def test_fates_add_up_and_pairs_are_pairs(space):
     for model in ("M1", "M2"):
-        candidates, scores, pairs = read(CANDIDATES, space.path, model), read(SCORES, space.path, model), read(PAIRS, space.path, model)
+        candidates, scores, pairs = (
+            read(CANDIDATES, space.path, model),
+            read(SCORES, space.path, model),
+            read(PAIRS, space.path, model),
+        )
         metrics = json.loads((space.path / f"data/metrics/AIFT-{model}.json").read_text())
         assert sum(metrics["fates"].values()) == len(scores) == len(candidates)
         assert metrics["fates"]["chosen"] == metrics["fates"]["rejected"] == len(pairs)
@@ -82,7 +117,10 @@ def test_fates_add_up_and_pairs_are_pairs(space):
 
 
 def test_no_prompt_is_in_two_parts(space):
-    parts = [set(read(IFT_TRAIN, space.path)["instruction"]), *(set(read(t, space.path)["prompt"]) for t in (RANKED, RANKED_VALID, TEST_PROMPTS))]
+    parts = [
+        set(read(IFT_TRAIN, space.path)["instruction"]),
+        *(set(read(t, space.path)["prompt"]) for t in (RANKED, RANKED_VALID, TEST_PROMPTS)),
+    ]
     new = {p for m in ("M1", "M2") for p in read(PROMPTS, space.path, m).filter(pl.col("dropped").is_null())["prompt"]}
     for i, part in enumerate(parts):
         assert part
@@ -94,11 +132,18 @@ def test_lineage_says_which_data_made_which_model(space):
     for model, parent in (("M2", "M1"), ("M3", "M2")):
         lineage = json.loads((space.path / f"data/models/{model}/lineage.json").read_text())
         assert lineage["parent"] == lineage["reference"] == parent
-        assert lineage["data"] == {p: md5(space.path / p) for p in (f"data/AIFT/{parent}/pairs.parquet", f"data/models/{parent}")}
+        assert lineage["data"] == {
+            p: md5(space.path / p) for p in (f"data/AIFT/{parent}/pairs.parquet", f"data/models/{parent}")
+        }
 
 
 def test_models_differ(space):
-    assert len({md5(next((space.path / "data/models" / m).glob("*.safetensors"))) for m in ("M0", "SFT", "M1", "M2", "M3")}) == 5
+    assert (
+        len(
+            {md5(next((space.path / "data/models" / m).glob("*.safetensors"))) for m in ("M0", "SFT", "M1", "M2", "M3")}
+        )
+        == 5
+    )
 
 
 def test_a_second_run_does_nothing(space):
@@ -133,14 +178,22 @@ def test_another_judge_template_reruns_judging_and_its_heirs(space):
         stages = space.repro("train_dpo@M2")
     finally:
         template.write_text(text)
-    assert stages == ["judge_seed", "build_eft", "train_sft_M1", "sample_candidates@M1", "judge_candidates@M1", "build_pairs@M1", "train_dpo@M2"]
+    assert stages == [
+        "judge_seed",
+        "build_eft",
+        "train_sft_M1",
+        "sample_candidates@M1",
+        "judge_candidates@M1",
+        "build_pairs@M1",
+        "train_dpo@M2",
+    ]
     assert space.repro() == []
     assert space.lock() == before
 
 
 def kept(space) -> dict[str, int]:
     """Finished completions by stage."""
-    with Finished(space.path / FINISHED) as finished:
+    with CompletionCache(space.path / COMPLETION_CACHE) as finished:
         return {size.stage: size.completions for size in finished.sizes()}
 
 
@@ -169,7 +222,9 @@ def test_another_judge_or_engine_reruns_only_the_judging(space):
     had = kept(space)
     space.set(**{"write_prompts.engine": params["engine"] | {"max_context": 1024}})
     assert space.repro("write_prompts@M1") == ["write_prompts@M1"], "the scripted engine writes the same prompts"
-    assert kept(space)["write_prompts@M1"] == 2 * had["write_prompts@M1"], "by another engine: nothing that was kept is taken for its own"
+    assert kept(space)["write_prompts@M1"] == 2 * had["write_prompts@M1"], (
+        "by another engine: nothing that was kept is taken for its own"
+    )
     space.set(**{"aift.M1.judge": "M1", "judge_candidates.engine": None, "write_prompts.engine": None})
     assert space.repro() == []
     assert space.lock() == before
@@ -177,7 +232,9 @@ def test_another_judge_or_engine_reruns_only_the_judging(space):
 
 def test_a_model_with_an_engine_of_its_own_compares(space):
     before, params = space.lock(), yaml(space)
-    space.set(**{"evaluate.compare_with": "data/models/M1", "evaluate.judge_engine": params["engine"] | {"max_context": 4096}})
+    space.set(
+        **{"evaluate.compare_with": "data/models/M1", "evaluate.judge_engine": params["engine"] | {"max_context": 4096}}
+    )
     assert space.repro("head_to_head@M3-M1") == ["head_to_head@M3-M1"]
     verdicts = read(VERDICTS, space.path, "M3-M1")
     assert set(verdicts["judge"]) == {"M1"}
@@ -192,7 +249,7 @@ def test_what_is_finished_is_not_generated_again(space):
     before, had = space.lock(), kept(space)
     done = space.run("dvc", "repro", "--force", "--single-item", "judge_candidates@M2")
     assert done.returncode == 0, done.stderr
-    assert "kept from before" in done.stdout
+    assert "cached" in done.stdout
     assert kept(space) == had
     assert space.lock() == before
 
@@ -205,7 +262,9 @@ def test_a_fourth_iteration_runs_only_its_own_stages(space):
         "  M2: {writer: M0, judge: M2, prompts: 32, rho: null}\n  M3: {writer: M0, judge: M3, prompts: 16, rho: 0.1}\n",
     )
     new = new.replace("  M3: {prev: M2}\n", "  M3: {prev: M2}\n  M4: {prev: M3}\n")
-    new = new.replace("  M3-M2: {model: M3, other: M2}\n", "  M3-M2: {model: M3, other: M2}\n  M4-M3: {model: M4, other: M3}\n")
+    new = new.replace(
+        "  M3-M2: {model: M3, other: M2}\n", "  M3-M2: {model: M3, other: M2}\n  M4-M3: {model: M4, other: M3}\n"
+    )
     try:
         (space.path / "params.yaml").write_text(new)
         stages = space.repro()
@@ -232,7 +291,9 @@ def test_the_positive_only_variant_runs_beside_the_loop(space):
     assert stages == ["train_positive@M2P"]
     lineage = json.loads((space.path / "data/models/M2P/lineage.json").read_text())
     m1 = json.loads((space.path / "data/models/M1/lineage.json").read_text())
-    best = pl.read_parquet(space.path / "data/AIFT/M1/scores.parquet").filter(pl.col("score") == 5, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
+    best = pl.read_parquet(space.path / "data/AIFT/M1/scores.parquet").filter(
+        pl.col("score") == 5, ~pl.col("fate").is_in(["cut_off", "duplicate"])
+    )
     assert lineage["parent"] == "M0"
     assert lineage["rows"] == m1["rows"] + len(best) > m1["rows"]
 
@@ -259,7 +320,7 @@ def test_a_dvc_lock_cut_off_in_mid_write_is_made_anew(space):
     ran = log.read_text()
     (space.path / "dvc.lock").write_text(lock[: lock.index("hash: md5", len(lock) // 2) + len("hash: md")])
     assert space.run("dvc", "repro").returncode != 0, "DVC alone gives up"
-    done = space.run("stages.cli", "repro")
+    done = space.run("stages.commands.cli", "repro")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "dvc.lock is damaged" in done.stderr
     now, before = (YAML(typ="safe").load(text)["stages"] for text in (space.lock(), lock))
@@ -281,7 +342,7 @@ def test_a_killed_stage_leaves_nothing_and_the_same_command_finishes(space):
     process.kill()
     process.wait()
     assert not (space.path / "data/models/M2").exists(), "absent, not half-written"
-    assert space.run("stages.cli", "repro").returncode == 0
+    assert space.run("stages.commands.cli", "repro").returncode == 0
     assert space.lock() == lock
     assert not partial.exists()
 
@@ -290,7 +351,12 @@ def test_an_input_that_moves_under_a_stage_fails_it(space):
     pairs, partial = space.path / "data/AIFT/M1/pairs.parquet", space.path / "data/models/M2.partial"
     before = pairs.read_bytes()
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "stages.train_dpo", "M2", "--prev", "M1"],
+        cwd=space.path,
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     wait_for(partial)
     pairs.unlink()
@@ -308,9 +374,16 @@ def test_the_one_command_goes_on_after_any_end(space, sent, code):
     lock = space.lock()
     shutil.rmtree(space.path / "data/models/M3")
     shutil.rmtree(space.path / ".dvc/cache/runs")
-    (space.path / "params.yaml").write_text((space.path / "params.yaml").read_text().replace("nll_weight: 0.5", "nll_weight: 0.25"))
+    (space.path / "params.yaml").write_text(
+        (space.path / "params.yaml").read_text().replace("nll_weight: 0.5", "nll_weight: 0.25")
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.cli", "repro"], cwd=space.path, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "stages.commands.cli", "repro"],
+        cwd=space.path,
+        env=ENV,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     wait_for(space.path / "data/models/M2.partial")
     if sent == signal.SIGTERM:
@@ -320,8 +393,10 @@ def test_the_one_command_goes_on_after_any_end(space, sent, code):
     assert process.wait(timeout=60) == code
     assert not (space.path / "data/models/M2").exists()
     assert sent == signal.SIGKILL or not (space.path / "data/models/M2.partial").exists()
-    (space.path / "params.yaml").write_text((space.path / "params.yaml").read_text().replace("nll_weight: 0.25", "nll_weight: 0.5"))
-    done = space.run("stages.cli", "repro")
+    (space.path / "params.yaml").write_text(
+        (space.path / "params.yaml").read_text().replace("nll_weight: 0.25", "nll_weight: 0.5")
+    )
+    done = space.run("stages.commands.cli", "repro")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "As a writer" in done.stdout
     assert space.lock() == lock
@@ -331,27 +406,29 @@ def test_the_one_command_goes_on_after_any_end(space, sent, code):
 def test_a_lock_cut_off_in_mid_write_is_cleared(space):
     (space.path / ".dvc/tmp/rwlock").write_text('{"write": {"data/mo')
     assert space.run("dvc", "repro").returncode != 0, "DVC alone gives up"
-    assert space.run("stages.cli", "repro").returncode == 0
+    assert space.run("stages.commands.cli", "repro").returncode == 0
 
 
 def test_a_living_dvc_is_not_disturbed(space):
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"]) as other:
         (space.path / ".dvc/tmp/rwlock").write_text(
-            json.dumps({"write": {str(space.path / "data/models/M3"): {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}})
+            json.dumps(
+                {"write": {str(space.path / "data/models/M3"): {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}}
+            )
         )
-        done = space.run("stages.cli", "repro")
+        done = space.run("stages.commands.cli", "repro")
         other.kill()
     assert done.returncode == 1
     assert f"process {other.pid}" in " ".join(done.stderr.split())
-    assert space.run("stages.cli", "repro").returncode == 0
+    assert space.run("stages.commands.cli", "repro").returncode == 0
 
 
 def test_results_are_shown(space):
-    done = space.run("stages.cli", "results")
+    done = space.run("stages.commands.cli", "results")
     assert done.returncode == 0, done.stderr
     for word in ("As a writer", "As a judge", "M3 against M1", "AIFT(M2)"):
         assert word in done.stdout
-    markdown = space.run("stages.cli", "results", "--markdown").stdout
+    markdown = space.run("stages.commands.cli", "results", "--markdown").stdout
     assert "| model | oracle score |" in markdown
 
 
@@ -384,7 +461,8 @@ def test_every_plot_draws(space):
 
 
 def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable(space, tmp_path):
-    """`dvc exp run -S` in a clone under git: only what depends on the change runs, and `dvc exp show` and `dvc params diff` know it."""
+    """`dvc exp run -S` in a clone under git: only what depends on the change runs, and `dvc exp show` and `dvc params
+    diff` know it."""
     clone = Workspace(tmp_path / "clone")
     shutil.copy2(ROOT / ".dvc/config", clone.path / ".dvc/config")
     (clone.path / ".dvc/config.local").write_text(f"[cache]\n    dir = {space.path / '.dvc/cache'}\n")
@@ -392,7 +470,11 @@ def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable
     shutil.copy2(space.path / "dvc.lock", clone.path)
     for metrics in ("metrics", "plots"):
         shutil.copytree(space.path / "data" / metrics, clone.path / "data" / metrics)
-    for command in (("init", "-q"), ("add", "-A"), ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "a run")):
+    for command in (
+        ("init", "-q"),
+        ("add", "-A"),
+        ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "a run"),
+    ):
         subprocess.run(["git", *command], cwd=clone.path, check=True)
     assert clone.run("dvc", "checkout").returncode == 0
     done = clone.run("dvc", "exp", "run", "-n", "wide", "-S", "build_pairs.min_margin=1.0", "build_pairs@M1")

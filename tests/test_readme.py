@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stages import cli, record
+from benchmarks import readme_tables as record
+from stages.commands import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -44,7 +45,10 @@ def test_links_and_paths_lead_somewhere():
 
 
 def test_anchors_are_headings():
-    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)}
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-")
+        for h in re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)
+    }
     assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
 
 

@@ -1,4 +1,5 @@
-"""Real ranked answers in Open Assistant's schema: real lengths, unicode, code. Skipped where the file is not at hand."""
+"""Real ranked answers in Open Assistant's schema: real lengths, unicode, code. Skipped where the file is not at
+hand."""
 
 import json
 from pathlib import Path
@@ -12,15 +13,34 @@ from tests.workspace import Workspace
 
 REAL = Path(__file__).parents[2] / "shared/real/ranked_messages.jsonl.gz"
 pytestmark = pytest.mark.skipif(not REAL.is_file(), reason="the real answers are not here")
-SIZES = {"split_seed.ift": 120, "split_seed.ift_valid": 10, "split_seed.eft_prompts": 60, "split_seed.test_prompts": 20, "split_seed.test_ranked": 20}
-FILE = {"split_seed.source": "file", "split_seed.path": str(REAL), "evaluate.oracle": "none", "evaluate.compare_with": "data/models/M1"}
+SIZES = {
+    "split_seed.ift": 120,
+    "split_seed.ift_valid": 10,
+    "split_seed.eft_prompts": 60,
+    "split_seed.test_prompts": 20,
+    "split_seed.test_ranked": 20,
+}
+FILE = {
+    "split_seed.source": "file",
+    "split_seed.path": str(REAL),
+    "evaluate.oracle": "none",
+    "evaluate.compare_with": "data/models/M1",
+}
 
 
 def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
     smaller = SIZES | {"split_seed.ift": 24, "split_seed.eft_prompts": 30, "judge_seed.k": 2}
-    space = Workspace(tmp_path, **FILE, **smaller, **{"train_sft.max_length": 4096, "engine.max_context": 4096, "train_sft.micro_batch": 2})
+    space = Workspace(
+        tmp_path,
+        **FILE,
+        **smaller,
+        **{"train_sft.max_length": 4096, "engine.max_context": 4096, "train_sft.micro_batch": 2},
+    )
     space.repro()
-    parts = [set(read(IFT_TRAIN, tmp_path)["instruction"]), *(set(read(t, tmp_path)["prompt"]) for t in (RANKED, RANKED_VALID, TEST_PROMPTS))]
+    parts = [
+        set(read(IFT_TRAIN, tmp_path)["instruction"]),
+        *(set(read(t, tmp_path)["prompt"]) for t in (RANKED, RANKED_VALID, TEST_PROMPTS)),
+    ]
     assert all(not a & b for i, a in enumerate(parts) for b in parts[i + 1 :])
     assert [len(p) for p in parts] == [24, 30, 20, 20]
     ranked = read(RANKED, tmp_path)
@@ -34,10 +54,11 @@ def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
 
 
 def test_real_lengths_through_a_real_model(tmp_path):
-    """A randomly initialised Llama with a context of 1,024 bytes: sampling, judging and a DPO step; what does not fit is counted, never an exception."""
+    """A randomly initialised Llama with a context of 1,024 bytes: sampling, judging and a DPO step; what does not fit
+    is counted, never an exception."""
     space = Workspace(
         tmp_path, **FILE, **SIZES,
-        **{"engine.name": "transformers", "engine.max_context": 1024, "engine.chunk": 16384, "aift.M1.prompts": 8,
+        **{"engine.name": "transformers", "engine.max_context": 1024, "engine.max_batch_tokens": 16384, "aift.M1.prompts": 8,
            "sample_candidates.n": 3, "sample_candidates.max_tokens": 64,
            "judge_candidates.k": 2, "judge_candidates.max_tokens": 24, "train_dpo.max_length": 1024,
            "train_dpo.batch": 2, "train_dpo.micro_batch": 2, "train_dpo.lr": 1e-3},
@@ -48,9 +69,18 @@ def test_real_lengths_through_a_real_model(tmp_path):
     (tmp_path / "data/models/M0").rename(tmp_path / "data/models/M1")
     # real prompts in the place of written ones: a random model writes no question
     ranked = read(RANKED, tmp_path)
-    prompts = ranked.unique("prompt_id", keep="first", maintain_order=True).sort(pl.col("prompt").str.len_chars()).gather_every(8)
+    prompts = (
+        ranked.unique("prompt_id", keep="first", maintain_order=True)
+        .sort(pl.col("prompt").str.len_chars())
+        .gather_every(8)
+    )
     prompts = prompts.select(
-        "prompt_id", model=pl.lit("M1"), prompt="prompt", writer=pl.lit("people"), shots=pl.lit([], pl.List(pl.String)), dropped=pl.lit(None, pl.String)
+        "prompt_id",
+        model=pl.lit("M1"),
+        prompt="prompt",
+        writer=pl.lit("people"),
+        shots=pl.lit([], pl.List(pl.String)),
+        dropped=pl.lit(None, pl.String),
     )
     (tmp_path / "data/AIFT/M1").mkdir(parents=True)
     prompts.write_parquet(tmp_path / "data/AIFT/M1/prompts.parquet")

@@ -1,6 +1,8 @@
-"""A DVC remote: what is pushed, what a fresh clone gets back and runs again, a push that is killed, what `dvc gc` leaves.
+"""A DVC remote: what is pushed, what a fresh clone gets back and runs again, a push that is killed, what `dvc gc`
+leaves.
 
-Real git and DVC on a small project that has what matters of ours: a stage get_external whose model is not pushed, and a dataset that is made from it.
+Real git and DVC on a small project that has what matters of ours: a stage get_external whose model is not pushed, and a
+dataset that is made from it.
 """
 
 from __future__ import annotations
@@ -73,16 +75,25 @@ class Project:
         self.path = path
         kept = {name: value for name, value in ENV.items() if not name.startswith(("AWS_", "DVC_", "GIT_", "XDG_"))}
         people = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
-        login = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": "127.0.0.1"}
+        login = {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }
         home = str(path.parent / "home")
-        self.env = kept | login | dict.fromkeys(people, "someone@example.org") | {"HOME": home, "DVC_SITE_CACHE_DIR": home}
+        self.env = (
+            kept | login | dict.fromkeys(people, "someone@example.org") | {"HOME": home, "DVC_SITE_CACHE_DIR": home}
+        )
 
     def git(self, *arguments: str) -> None:
         subprocess.run(["git", *arguments], cwd=self.path, env=self.env, check=True, capture_output=True)
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.Popen(command, cwd=self.path, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, cwd=self.path, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def dvc(self, *arguments: str, code: int = 0, **env: str) -> str:
         """What DVC says. Fails the test when it ends with another exit code."""
@@ -131,7 +142,13 @@ def objects(store: Path) -> set[str]:
 @contextmanager
 def served(code: str, file: Path) -> Iterator[int]:
     """A server in a process of its own; the port that it listens to."""
-    process = subprocess.Popen([sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, file],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         assert process.stdout
         yield int(process.stdout.readline())
@@ -152,7 +169,10 @@ class S3:
         return {"url": f"s3://{name}/srlm", "endpointurl": self.endpoint}
 
     def objects(self, bucket: str) -> set[str]:
-        return {key.replace("/", "") for key in re.findall("<Key>srlm/files/md5/(.*?)</Key>", self.ask(f"{bucket}?list-type=2", "GET"))}
+        return {
+            key.replace("/", "")
+            for key in re.findall("<Key>srlm/files/md5/(.*?)</Key>", self.ask(f"{bucket}?list-type=2", "GET"))
+        }
 
     @contextmanager
     def stuck(self) -> Iterator[None]:
@@ -165,13 +185,17 @@ class S3:
 
     def ask(self, path: str, method: str) -> str:
         straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        return straight.open(urllib.request.Request(f"{self.endpoint}/{path}", method=method), timeout=30).read().decode()
+        return (
+            straight.open(urllib.request.Request(f"{self.endpoint}/{path}", method=method), timeout=30).read().decode()
+        )
 
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
     pytest.importorskip("dvc_s3", reason="an S3 remote wants the extra s3: pip install -c constraints.txt -e '.[s3]'")
-    pytest.importorskip("moto.server", reason="S3 is played by moto's server: pip install -c constraints.txt -e '.[dev]'")
+    pytest.importorskip(
+        "moto.server", reason="S3 is played by moto's server: pip install -c constraints.txt -e '.[dev]'"
+    )
     held = tmp_path_factory.mktemp("s3") / "held"
     with served(S3_SERVER, held) as port:
         yield S3(port, held)
@@ -180,7 +204,9 @@ def s3(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory):
     """An SSH server that knows one key: where a folder is, as a DVC remote."""
-    pytest.importorskip("dvc_ssh", reason="an SSH remote wants the extra ssh: pip install -c constraints.txt -e '.[ssh]'")
+    pytest.importorskip(
+        "dvc_ssh", reason="an SSH remote wants the extra ssh: pip install -c constraints.txt -e '.[ssh]'"
+    )
     folder = tmp_path_factory.mktemp("ssh")
     with served(SSH_SERVER, folder / "key") as port:
         yield {"url": f"ssh://someone@127.0.0.1:{port}{folder}/remote", "keyfile": str(folder / "key")}

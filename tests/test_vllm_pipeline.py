@@ -16,7 +16,12 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def test_the_loop_from_m0_to_m2_with_vllm(tmp_path):
-    space = Workspace(tmp_path, profile="tiny", **SMALL, **{"engine.name": "vllm", "judge_candidates.k": 1, "judge_candidates.score": "expected"})
+    space = Workspace(
+        tmp_path,
+        profile="tiny",
+        **SMALL,
+        **{"engine.name": "vllm", "judge_candidates.k": 1, "judge_candidates.score": "expected"},
+    )
     m0 = tmp_path / "stages/tinyworld/pretrain.py"
     text = m0.read_text()
     changed = text.replace("hidden_size=80", "hidden_size=64").replace("num_attention_heads=4", "num_attention_heads=2")
@@ -34,5 +39,7 @@ def test_the_loop_from_m0_to_m2_with_vllm(tmp_path):
     assert ((readable["expected"] - readable["score"]).abs() < 3).mean() > 0.9
     assert scores.filter(pl.col("score") % 0.5 != 0).height > 0, "expected scores are no halves"
     assert (read(PAIRS, tmp_path, "M1")["chosen_score"] > read(PAIRS, tmp_path, "M1")["rejected_score"]).all()
-    assert json.loads((tmp_path / "data/metrics/M2.json").read_text())["judge"]["pairwise_accuracy"]["value"] is not None
+    assert (
+        json.loads((tmp_path / "data/metrics/M2.json").read_text())["judge"]["pairwise_accuracy"]["value"] is not None
+    )
     assert space.repro("evaluate@M2") == []

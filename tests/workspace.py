@@ -10,7 +10,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "stages", "data/.gitignore", "pyproject.toml")
-ENV = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+ENV = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class Workspace:
@@ -26,7 +31,9 @@ class Workspace:
         shutil.copy2(ROOT / f"stages/config/profiles/{profile}.yaml", path / "params.yaml")
         self.set(**{"hardware.threads": 1}, **changes)
         shutil.copytree(ROOT / ".dvc/plots", path / ".dvc/plots")
-        (path / ".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n")
+        (path / ".dvc/config").write_text(
+            "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
+        )
 
     def set(self, **changes) -> None:
         """Edit params.yaml: dotted keys to values."""
@@ -42,7 +49,15 @@ class Workspace:
         yaml.dump(params, self.path / "params.yaml")
 
     def run(self, *command: str, timeout: float = 600) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", *command], cwd=self.path, env=ENV, capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.path,
+            env=ENV,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
     def repro(self, *targets: str) -> list[str]:
         """`dvc repro`; the names of the stages that really ran, in order. Fails the test when DVC fails."""

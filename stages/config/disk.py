@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.config.loops import CHECKER
+from stages.config.checks import CHECKER
 
 if TYPE_CHECKING:
     from stages.config.params import Params
@@ -26,7 +26,8 @@ class Model(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """Bytes of one copy of each kind that a run from nothing to the end leaves, at most: every text as long as it may get."""
+    """Bytes of one copy of each kind that a run from nothing to the end leaves, at most: every text as long as it may
+    get."""
 
     given: int
     """Models that the method does not train."""
@@ -38,7 +39,8 @@ class Forecast(NamedTuple):
 
 
 def forecast(params: Params, given: Mapping[str, Model]) -> Forecast:
-    """`given`: each model of `base` and `external`. SFT and M1 are trained beside those of `models` and `positive_only`, all as large as M0."""
+    """`given`: each model of `base` and `external`. SFT and M1 are trained beside those of `models` and
+    `positive_only`, all as large as M0."""
     trained = 2 + len(params.models) + len(params.positive_only)
     tokens = params.split_seed.eft_prompts * RANKED * params.judge_seed.k * params.judge_seed.max_tokens
     pairs = 0
@@ -48,9 +50,14 @@ def forecast(params: Params, given: Mapping[str, Model]) -> Forecast:
         tokens += answers * params.judge_candidates.k * params.judge_candidates.max_tokens
         pairs += 2 * aift.prompts * params.sample_candidates.max_tokens
     of = params.evaluate
-    for_one = 2 * params.split_seed.test_prompts * of.max_tokens + params.split_seed.test_ranked * RANKED * of.judge_k * of.judge_max_tokens
+    for_one = (
+        2 * params.split_seed.test_prompts * of.max_tokens
+        + params.split_seed.test_ranked * RANKED * of.judge_k * of.judge_max_tokens
+    )
     in_both_orders = 0 if of.compare_with == CHECKER else 2 * of.compare_max_tokens
-    tokens += len(params.evaluated) * for_one + len(params.head_to_head) * 2 * params.split_seed.test_prompts * in_both_orders
+    tokens += (
+        len(params.evaluated) * for_one + len(params.head_to_head) * 2 * params.split_seed.test_prompts * in_both_orders
+    )
     return Forecast(
         given=sum(model.bytes for model in given.values()),
         trained=trained * given["M0"].weights * BYTES_OF_WEIGHT if "M0" in given else None,

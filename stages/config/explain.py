@@ -18,12 +18,18 @@ def explain(error: ValidationError, file: Path, model: type[BaseModel]) -> str:
         if e["type"] == "missing":
             lines.append(f"{where}: missing")
         elif e["type"] == "extra_forbidden":
-            near = process.extractOne(where, missing, score_cutoff=50) or process.extractOne(where, known_keys(model))  # a typo leaves its right key missing
+            near = process.extractOne(where, missing, score_cutoff=50) or process.extractOne(
+                where, known_keys(model)
+            )  # a typo leaves its right key missing
             lines.append(f"{where}: unknown key; did you mean {near[0]}?")
         else:
             seen = "" if e["type"] == "value_error" else f", seen {e['input']!r}"
             lines.append(f"{where}: {e['msg'].removeprefix('Value error, ')}{seen}")
-    return f"{file}: {len(lines)} fault(s)\n" + "\n".join(f"  {line}" for line in lines) + f"\nMend {file.name}, or start from a profile: srlm profile tiny"
+    return (
+        f"{file}: {len(lines)} fault(s)\n"
+        + "\n".join(f"  {line}" for line in lines)
+        + f"\nMend {file.name}, or start from a profile: srlm profile tiny"
+    )
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Sections of params.yaml that say what texts are generated with: an engine, the machine under it, a server."""
+"""Section of params.yaml about the machine: what changes speed and no text."""
 
 from __future__ import annotations
 
@@ -6,26 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stages.config.engines import EngineParams, EnvPrefix
 from stages.config.shared import Count, Positive, Section, Share
-
-EnvPrefix = Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
-
-
-class EngineParams(Section):
-    name: Literal["transformers", "vllm", "ray", "openai", "scripted"]
-    inner: Literal["transformers", "vllm", "scripted"]
-    """The engine in each Ray worker; for the name `ray` only."""
-    dtype: Literal["float32", "bfloat16", "float16"]
-    quantization: str | None
-    """vLLM's name of a quantization method, as fp8 or awq; null: as the weights are. For vLLM only."""
-    max_context: Count
-    """Tokens of prompt and answer together."""
-    chunk: Count
-    """Tokens that are decoded together, prompts and the room for their answers. Floating-point sums depend on it, so it is tracked, not under `hardware`."""
-    block: Count
-    """Requests that are handed to a Ray worker at a time."""
-    env_prefix: EnvPrefix
-    """Of the variables that hold a server's address and key: OPENAI says OPENAI_BASE_URL and OPENAI_API_KEY. For the name `openai` only."""
 
 
 class Server(Section):
@@ -54,7 +36,8 @@ class Hardware(Section):
     """Data parallel: copies of the model, each with GPUs of its own (Ray)."""
     server: Server
     servers: dict[EnvPrefix, Server] = Field(default_factory=dict)
-    """By `engine.env_prefix`: of a role that has a server of its own, used instead of `server`. It need not be written."""
+    """By `engine.env_prefix`: of a role that has a server of its own, used instead of `server`. It need not be
+    written."""
 
     def server_of(self, engine: EngineParams) -> tuple[str, Server]:
         """How the server of `engine` is asked, with the name of the section that says so."""

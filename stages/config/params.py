@@ -1,27 +1,19 @@
 """`params.yaml` as one frozen object. An unknown, missing, mistyped or impossible entry is an error that names it.
 
-A section is named after the stage that reads it. `engine` (what can change a text) is tracked by every generating stage in `dvc.yaml`;
-`hardware` (what only changes speed) by none.
+A section is named after the stage that reads it. `engine` (what can change a text) is tracked by every generating stage
+in `dvc.yaml`; `hardware` (what only changes speed) by none.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, model_validator
 
-from stages.config.explain import explain
-from stages.config.loops import check_loops
-from stages.config.machine import EngineParams, Hardware
+from stages.config.engines import EngineParams
+from stages.config.machine import Hardware
 from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Training
 from stages.config.sources import Base, External, Source
-from stages.console.errors import ParamsError
-
-PARAMS = "params.yaml"
-T = TypeVar("T")
 
 
 class Aift(Section):
@@ -40,7 +32,8 @@ class Step(Section):
 
 
 class PositiveOnly(Section):
-    """The paper's variant without rejected answers (2.3): SFT from M0 on IFT, EFT and those answers of AIFT(`aift`) that got a perfect mean score."""
+    """The paper's variant without rejected answers (2.3): SFT from M0 on IFT, EFT and those answers of AIFT(`aift`)
+    that got a perfect mean score."""
 
     aift: Name
 
@@ -96,14 +89,15 @@ class Judge(Section):
 
 class JudgeSeed(Decoding):
     source: Literal["model", "written"]
-    """`model`: the SFT baseline judges (the paper). `written`: judgements that people wrote (the tiny world's demonstrators)."""
+    """`model`: the SFT baseline judges (the paper). `written`: judgements that people wrote (the tiny world's
+    demonstrators)."""
     k: Count
 
 
 class BuildEft(Section):
     agreement: Literal["strict", "weak"]
     """`strict`: no pair that people ranked apart may be tied in score. `weak`: ties allowed, inversions not."""
-    thin_commonest_to: Share
+    max_share_of_commonest_score: Share
     """The commonest score is thinned to at most this share of EFT."""
 
 
@@ -132,7 +126,8 @@ class JudgeCandidates(Decoding):
     """The judge's, where it differs from the section `engine`: any of its keys."""
     k: Count
     score: Literal["sampled", "expected"]
-    """`sampled`: the number that the judge wrote (the paper). `expected`: the mean of 0 to 5 under the judge's probabilities of them in its place."""
+    """`sampled`: the number that the judge wrote (the paper). `expected`: the mean of 0 to 5 under the judge's
+    probabilities of them in its place."""
 
 
 class BuildPairs(Section):
@@ -169,7 +164,8 @@ class Evaluate(Decoding):
     judge_engine: EngineParams | None
     """Of the model that decides head to head, where it differs from the section `engine`: any of its keys."""
     compare_with: str
-    """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world (`stages/tinyworld/oracle.py`)."""
+    """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world
+    (`stages/tinyworld/oracle.py`)."""
     compare_max_tokens: Count
     bootstrap: Count
 
@@ -202,7 +198,7 @@ class Params(Section):
     publish: Publish
 
     @property
-    def given(self) -> dict[str, Base | External]:
+    def input_models(self) -> dict[str, Base | External]:
         """Models that the method does not train: M0, and optionally separate writers and judges."""
         return {**self.base, **self.external}
 
@@ -216,34 +212,17 @@ class Params(Section):
                 data = data | {section: role | {key: engine | role[key]}}
         return data
 
-    @model_validator(mode="after")
-    def _loops_hold_together(self) -> Params:
-        check_loops(self)
-        return self
+    def engine_for(self, stage: str, model: str | None = None) -> EngineParams:
+        """The engine that `stage` (write_prompts, judge_candidates, head_to_head, ...) asks: its own, where it names
+        one, else the section `engine`.
 
-
-def load_params(root: Path = Path(), file: str = PARAMS) -> Params:
-    """Read and check `params.yaml` under `root`.
-
-    Raises ParamsError with one line per fault (key, what was seen, what is allowed).
-    """
-    path = root / file
-    try:
-        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))  # the reader that DVC uses: 1e-4 is a number in it
-    except FileNotFoundError:
-        raise ParamsError(f"no {file} in {root.resolve()}. Run this from the project's folder, or copy a profile there: srlm profile tiny") from None
-    except (YAMLError, UnicodeDecodeError) as e:
-        raise ParamsError(f"{path} is not YAML: {e}") from None
-    if not isinstance(data, dict):
-        raise ParamsError(f"{path} holds {type(data).__name__}, not a mapping of sections. Start from a profile: srlm profile tiny")
-    try:
-        return Params.model_validate(data)
-    except ValidationError as e:
-        raise ParamsError(explain(e, path, Params)) from None
-
-
-def entry(mapping: dict[str, T], section: str, name: str) -> T:
-    """`mapping[name]`. Raises ParamsError that lists the names there are."""
-    if name not in mapping:
-        raise ParamsError(f"{section} in params.yaml has no entry {name}; there are: {', '.join(mapping)}")
-    return mapping[name]
+        `evaluate` asks `model`: what only a server has is there to judge, so the judge's own engine reaches it.
+        """
+        served = model is not None and getattr(self.external.get(model), "source", None) == "server"
+        own = {
+            "write_prompts": self.write_prompts.engine,
+            "judge_candidates": self.judge_candidates.engine,
+            "head_to_head": self.evaluate.judge_engine,
+            "evaluate": self.judge_candidates.engine if served else None,
+        }
+        return own.get(stage) or self.engine

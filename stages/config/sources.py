@@ -26,7 +26,8 @@ class Source(Section):
 
 
 class Base(Section):
-    """A model that is made or copied here before the method begins. Nobody else keeps it, so a DVC remote gets it with all else."""
+    """A model that is made or copied here before the method begins. Nobody else keeps it, so a DVC remote gets it with
+    all else."""
 
     source: Literal["tinyworld", "local", "random"]
     """`random`: a small randomly initialised Llama, to try a pipeline out."""
@@ -37,7 +38,9 @@ class Base(Section):
     @classmethod
     def _is_made_here(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("source") in ("hub", "server"):
-            raise ValueError(f"source {data['source']} is for models that others keep: write the entry under external, without path")
+            raise ValueError(
+                f"source {data['source']} is for models that others keep: write the entry under external, without path"
+            )
         return data
 
 
@@ -45,4 +48,5 @@ class External(Source):
     """A model that others keep and version; it is not pushed to a DVC remote a second time."""
 
     source: Literal["hub", "server"]
-    """`server`: a model that an OpenAI-compatible server has; `repo` is its name there. It can write or judge, never be trained."""
+    """`server`: a model that an OpenAI-compatible server has; `repo` is its name there. It can write or judge, never be
+    trained."""

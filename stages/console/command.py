@@ -1,4 +1,5 @@
-"""One entry for every command: a typed function becomes a command line, and an SrlmError one readable sentence with its exit code."""
+"""One entry for every command: a typed function becomes a command line, and an SrlmError one readable sentence with its
+exit code."""
 
 from __future__ import annotations
 
@@ -15,17 +16,19 @@ import psutil
 import typer
 
 from stages.console.errors import SrlmError
-from stages.console.progress import err
+from stages.console.progress import stderr
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception, so that nothing swallows it."""
+    """Ctrl-C. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception, so that nothing
+    swallows it."""
 
 
 def command(main: Callable[..., Any]) -> None:
     """Run `main` with its arguments from the command line.
 
-    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage or a wrong query; 130 interrupted; 143 terminated.
+    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage or a wrong query; 130 interrupted;
+    143 terminated.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
@@ -35,15 +38,17 @@ def command(main: Callable[..., Any]) -> None:
 def run(app: Callable[..., Any]) -> None:
     """Run a typer app under the same rules."""
     signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed when a scheduler ends us
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that temporary files are removed when a scheduler ends us
     try:
         app()
     except SrlmError as e:
-        err.print("error:", style="bold red", end=" ")
-        err.print(str(e), markup=False, highlight=False, soft_wrap=True)
+        stderr.print("error:", style="bold red", end=" ")
+        stderr.print(str(e), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(e.exit_code) from None
     except Interrupted:
-        err.print("interrupted. Nothing is half-written; the same command goes on from there.", markup=False)
+        stderr.print("interrupted. Nothing is half-written; the same command goes on from there.", markup=False)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `srlm results | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,8 +62,8 @@ def own_path() -> dict[str, str]:
 def run_dvc(*arguments: str) -> int:
     """`dvc ...` in this folder; its exit code.
 
-    Ctrl-C reaches DVC and its stage by themselves, and ending takes them a moment: we wait, for a DVC killed at once could be cut off while it
-    writes dvc.lock. SIGTERM reaches only us, so it is passed on, to the stage first.
+    Ctrl-C reaches DVC and its stage by themselves, and ending takes them a moment: we wait, for a DVC killed at once
+    could be cut off while it writes dvc.lock. SIGTERM reaches only us, so it is passed on, to the stage first.
     """
     process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env=own_path())
 
@@ -66,7 +71,10 @@ def run_dvc(*arguments: str) -> int:
         for child in reversed(psutil.Process(process.pid).children(recursive=True)):
             child.terminate()
 
-    old = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None), signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    old = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
+    }
     try:
         return process.wait()
     finally:

@@ -1,4 +1,5 @@
-"""The errors a person may see. Each says what was seen, where, and what to type next; anything else that escapes is a bug of ours."""
+"""The errors a person may see. Each says what was seen, where, and what to type next; anything else that escapes is a
+bug of ours."""
 
 from __future__ import annotations
 

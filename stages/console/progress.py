@@ -1,4 +1,5 @@
-"""Progress of long work: a rich bar on a terminal, plain lines everywhere else (a log file, CI, DVC without a terminal)."""
+"""Progress of long work: a rich bar on a terminal, plain lines everywhere else (a log file, CI, DVC without a
+terminal)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-err = Console(stderr=True)
+stderr = Console(stderr=True)
 PLAIN_EVERY_S = 15.0
 
 
@@ -17,10 +18,10 @@ PLAIN_EVERY_S = 15.0
 def progress(label: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
     """Show how far `label` is; yields `advance(steps=1, note="")`, to be called as work ends.
 
-    `note` is a short free text beside the count ("loss 0.43", "14 k tokens/s"); steps that came `for_free` tell nothing of the time that is left.
-    Without a terminal, at most one plain line every 15 seconds and one at the end.
+    `note` is a short free text beside the count ("loss 0.43", "14 k tokens/s"); steps that came `for_free` tell nothing
+    of the time that is left. Without a terminal, at most one plain line every 15 seconds and one at the end.
     """
-    with (_bar if err.is_terminal else _lines)(label, total, unit) as advance:
+    with (_bar if stderr.is_terminal else _lines)(label, total, unit) as advance:
         yield advance
 
 
@@ -35,7 +36,7 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=err) as bar:
+    with Progress(*columns, console=stderr) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(steps: int = 1, note: str = "", *, for_free: bool = False) -> None:

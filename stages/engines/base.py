@@ -1,40 +1,26 @@
 """What every engine is: requests in, completions out. Knows nothing of prompts, judges or files.
 
-Guarantee of every engine that runs here, tested by one suite (`tests/engines/test_every_engine.py`; Ray and servers have their own): completions come
-ordered by request, then n; the randomness of completion n of a request is decided by `(seed, request id, n)` alone, so another request in the batch, or
-another order of the requests, never changes the random numbers that a completion is drawn with. What floating point adds to that is stated by each engine.
+Guarantee of every engine that runs here, tested by one suite (`tests/engines/test_every_engine.py`; Ray and servers
+have their own): completions come ordered by request, then n; the randomness of completion n of a request is decided by
+`(seed, request id, n)` alone, so another request in the batch, or another order of the requests, never changes the
+random numbers that a completion is drawn with. What floating point adds to that is stated by each engine.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
-from stages.config.machine import EngineParams, Hardware
 from stages.console.errors import EngineError
-from stages.console.progress import err, progress
+from stages.console.progress import progress, stderr
 from stages.engines.request import Completion, Request, Sampling
-
-# name -> module, class; a module is imported when it is asked for, so that this file costs no torch
-ENGINES = {
-    "openai": ("stages.engines.openai", "OpenAIEngine"),
-    "ray": ("stages.engines.ray", "RayEngine"),
-    "scripted": ("stages.engines.scripted", "ScriptedEngine"),
-    "transformers": ("stages.engines.transformers", "TransformersEngine"),
-    "vllm": ("stages.engines.vllm", "VllmEngine"),
-}
-EXTRAS = ("openai", "ray", "vllm")
-"""Engines that need the extra of pyproject.toml that has their name."""
 
 
 class Engine(Protocol):
@@ -43,10 +29,11 @@ class Engine(Protocol):
         ...
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """The same, as they are finished: all that was asked of a request together, ordered by n, requests in any order.
+        """The same, as they are finished: all that was asked of a request together, ordered by n, requests in any
+        order.
 
-        Engines whose texts depend on what is decoded together cut batches so that the requests left when some whole batches are taken away fall into the
-        others as before. vLLM and servers cannot: each says what that means.
+        Engines whose texts depend on what is decoded together cut batches so that the requests left when some whole
+        batches are taken away fall into the others as before. vLLM and servers cannot: each says what that means.
         """
         ...
 
@@ -55,7 +42,7 @@ class Stage(Protocol):
     """What an engine must know of the stage that it works for, to keep what it finishes."""
 
     stage: str
-    finished: Path
+    completion_cache: Path
     """The database of finished completions."""
     servers: dict[str, dict[str, str]]
     """Model -> `url` and `model` there, of those that servers have: for the log."""
@@ -75,18 +62,19 @@ class Stage(Protocol):
         ...
 
 
-class Batching(ABC):
-    """What engines share: batches become completions in the order of the requests, with progress. The figures add up over calls."""
+class BaseEngine(ABC):
+    """What engines share: batches become completions in the order of the requests, with progress. The figures add up
+    over calls."""
 
     name: str
-    asked: int = 0
-    kept: int = 0
+    requested: int = 0
+    cached: int = 0
     """Completions that were asked for, and those of them that were found finished."""
     prompt_tokens: int = 0
     """Read: computed, not found in a cache of prefixes."""
     generated_tokens: int = 0
     seconds: float = 0.0
-    no_room: int = 0
+    prompts_too_long: int = 0
     """Prompts that filled the context."""
 
     @abstractmethod
@@ -94,10 +82,11 @@ class Batching(ABC):
         """As `Engine.batches`."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be templated."""
+        """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be
+        templated."""
         check_requests(requests)
-        started, total, kept = time.monotonic(), len(requests) * sampling.n, self.kept
-        self.asked += total
+        started, total, cached = time.monotonic(), len(requests) * sampling.n, self.cached
+        self.requested += total
         place = {request.id: i * sampling.n for i, request in enumerate(requests)}
         done: dict[int, Completion] = {}
         number = sampling.numbers.index
@@ -105,20 +94,26 @@ class Batching(ABC):
         with progress(f"{self.name} writes", total, "texts") as advance, closing(batches):
             for batch in batches:
                 done.update({place[c.id] + number(c.n): c for c in batch})
-                advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.kept > kept)
-                kept = self.kept
+                advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.cached > cached)
+                cached = self.cached
         self.seconds += time.monotonic() - started
-        no_room = sum(c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values())
-        if no_room:
-            err.print(f"{self.name}: {no_room} of {len(requests)} prompts fill the context or are refused, and get no text: length", markup=False)
-        self.no_room += no_room
+        prompts_too_long = sum(
+            c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values()
+        )
+        if prompts_too_long:
+            stderr.print(
+                f"{self.name}: {prompts_too_long} of {len(requests)} prompts do not fit the context (or were refused): "
+                f"empty completion, finish_reason=length",
+                markup=False,
+            )
+        self.prompts_too_long += prompts_too_long
         return [done[i] for i in range(total)]
 
     def note(self, seconds: float) -> str:
-        """What stands beside the count: speed, share of what was kept, cost. `seconds`: since the first request."""
+        """What stands beside the count: speed, share of what was cached, cost. `seconds`: since the first request."""
         speed = f"{self.generated_tokens / seconds:,.0f} tokens/s" if seconds and self.generated_tokens else ""
-        kept = f"{self.kept:,} kept from before ({self.kept / self.asked:.0%})" if self.kept else ""
-        return ", ".join(part for part in (speed, kept, self.cost()) if part)
+        cached = f"{self.cached:,} cached ({self.cached / self.requested:.0%})" if self.cached else ""
+        return ", ".join(part for part in (speed, cached, self.cost()) if part)
 
     def cost(self) -> str:
         """What was paid, in words; nothing for an engine that costs nothing."""
@@ -128,19 +123,27 @@ class Batching(ABC):
         """All calls together, in one line."""
         read = f", {self.prompt_tokens:,} prompt tokens read" if self.prompt_tokens else ""
         notes = f"; {note}" if (note := self.note(self.seconds)) else ""
-        return f"{self.name}: {self.asked:,} texts in {self.seconds:.0f} s; {self.generated_tokens:,} tokens written{read}{notes}"
+        return (
+            f"{self.name}: {self.requested:,} texts in {self.seconds:.0f} s; {self.generated_tokens:,} tokens "
+            f"written{read}{notes}"
+        )
 
 
 def check_requests(requests: Sequence[Request]) -> None:
     """Raises EngineError when two requests share an id: their completions could not be told apart."""
     if len({r.id for r in requests}) < len(requests):
         twice = [i for i, count in Counter(r.id for r in requests).items() if count > 1]
-        raise EngineError(f"{len(twice)} request id(s) occur more than once, first {twice[0]!r}: completions join on the id, so make it unique per call")
+        raise EngineError(
+            f"{len(twice)} request id(s) occur more than once, first {twice[0]!r}: completions join on the id, so make "
+            f"it unique per call"
+        )
 
 
 def chat_requests(rows: pl.DataFrame, id_column: str, text_column: str) -> list[Request]:
     """One request per row, its text as a single user message."""
-    return [Request(i, [{"role": "user", "content": text}]) for i, text in rows.select(id_column, text_column).iter_rows()]
+    return [
+        Request(i, [{"role": "user", "content": text}]) for i, text in rows.select(id_column, text_column).iter_rows()
+    ]
 
 
 def prompt_text(request: Request) -> str:
@@ -151,41 +154,15 @@ def prompt_text(request: Request) -> str:
 
 
 def frame(completions: Sequence[Completion]) -> pl.DataFrame:
-    """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32, probs List(Float64)?; it may be empty."""
-    types: tuple[pl.DataType | type[pl.DataType], ...] = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
+    """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32, probs
+    List(Float64)?; it may be empty."""
+    types: tuple[pl.DataType | type[pl.DataType], ...] = (
+        pl.String,
+        pl.Int32,
+        pl.String,
+        pl.String,
+        pl.Int32,
+        pl.List(pl.Float64),
+    )
     schema = dict(zip(Completion._fields, types, strict=True))
     return pl.DataFrame(completions, schema=schema, orient="row")
-
-
-def make(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> AbstractContextManager[Batching]:
-    """The engine itself; its module is imported here, since an engine whose work is all done needs none. Raises as `open_engine`."""
-    module, cls = ENGINES[engine.name]
-    try:
-        made: AbstractContextManager[Batching] = getattr(importlib.import_module(module), cls)(engine, hardware, model_dir, model=model, seed=seed)
-    except ModuleNotFoundError as e:
-        how = f"pip install -c constraints.txt -e '.[{engine.name}]'" if engine.name in EXTRAS else f"pip install {e.name}"
-        raise EngineError(f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: {how}") from None
-    return made
-
-
-@contextmanager
-def open_engine(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int, run: Stage | None = None) -> Iterator[Engine]:
-    """The engine that `engine.name` names, with the model in `model_dir`; leaving the context frees the model.
-
-    `model` is the model's name (M1), for progress and errors. With a `run`, every batch is kept when it is finished, what was kept is not generated
-    again, and the model is loaded when it is first needed; without, at once. Raises EngineError for an unknown engine or a package that is not installed,
-    ModelError for a folder that holds no usable model.
-    """
-    if engine.name not in ENGINES:
-        near = difflib.get_close_matches(engine.name, ENGINES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise EngineError(f"engine.name: unknown engine {engine.name!r}{hint} Known engines: {', '.join(sorted(ENGINES))}")
-    make_it = partial(make, engine, hardware, Path(model_dir), model=model, seed=seed)
-    if run is None:
-        with make_it() as opened:
-            yield opened
-        return
-    from stages.engines.durable import DurableEngine
-
-    with DurableEngine(make_it, engine, Path(model_dir), model=model, seed=seed, run=run) as durable:
-        yield durable

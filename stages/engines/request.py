@@ -1,7 +1,4 @@
-"""What an engine is asked for and what it answers, and the seeds of it: the part of our code that decides texts in every engine, so it has a file of its own.
-
-A change here makes every kept text anew (`DECIDES` in durable.py).
-"""
+"""What an engine is asked for and what it answers, and the seeds of it."""
 
 from __future__ import annotations
 
@@ -19,21 +16,22 @@ class Request(NamedTuple):
 
     id: str
     prompt: str | list[Message]
-    """A string is continued as it stands; messages are put through the model's chat template, with a generation prompt."""
+    """A string is continued as it stands; messages are put through the model's chat template, with a generation
+    prompt."""
 
 
-class Probe(NamedTuple):
-    """Asks for the model's own probabilities (at temperature 1, nothing cut off) of each of `among`, given the text before, in the place where group
-    `group` of the last match of the regular expression `pattern` begins."""
+class ScoreLogprobs(NamedTuple):
+    """Asks for the model's own probabilities (at temperature 1, nothing cut off) of each of `choices`, given the text
+    before, in the place where group `group` of the last match of the regular expression `pattern` begins."""
 
     pattern: str
     group: int
-    among: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 class Sampling(NamedTuple):
-    """How to decode: completions number `first` to `first + n - 1` of a request. `temperature` 0 is greedy; `stop` strings end a completion and are
-    not part of its text."""
+    """How to decode: completions number `first` to `first + n - 1` of a request. `temperature` 0 is greedy; `stop`
+    strings end a completion and are not part of its text."""
 
     n: int
     temperature: float
@@ -41,7 +39,7 @@ class Sampling(NamedTuple):
     max_tokens: int
     stop: tuple[str, ...] = ()
     first: int = 0
-    probe: Probe | None = None
+    score_logprobs: ScoreLogprobs | None = None
 
     @property
     def numbers(self) -> range:
@@ -53,11 +51,12 @@ class Completion(NamedTuple):
     n: int
     text: str
     finish_reason: Literal["stop", "length"]
-    """`stop`: the model ended it (end token or stop string). `length`: cut off, by `max_tokens` or because the context was full;
-    a prompt that leaves no room at all gives an empty text with `length`."""
+    """`stop`: the model ended it (end token or stop string). `length`: cut off, by `max_tokens` or because the context
+    was full; a prompt that leaves no room at all gives an empty text with `length`."""
     tokens: int
     probs: list[float] | None = None
-    """What `Sampling.probe` asked for; they need not add up to 1. Null: not asked for, the pattern is not in the text, or the engine has none."""
+    """What `Sampling.score_logprobs` asked for; they need not add up to 1. Null: not asked for, the pattern is not in
+    the text, or the engine has none."""
 
 
 def completion_seed(seed: int, request_id: str, n: int) -> int:
@@ -66,5 +65,6 @@ def completion_seed(seed: int, request_id: str, n: int) -> int:
 
 
 def request_seed(seed: int, request_id: str) -> int:
-    """31-bit seed for engines that take one seed for a request's n completions; number i of them then has this seed plus i."""
+    """31-bit seed for engines that take one seed for a request's n completions; number i of them then has this seed
+    plus i."""
     return completion_seed(seed, request_id, 0) % 2**31

@@ -1,1 +1,2 @@
-"""Publication: which datasets a repository on the Hugging Face Hub holds, its card, its lineage, and how all that gets there in one commit."""
+"""Publication: which datasets a repository on the Hugging Face Hub holds, its card, its lineage, and how all that gets
+there in one commit."""

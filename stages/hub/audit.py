@@ -38,10 +38,12 @@ class Checked(NamedTuple):
     first: str = ""
 
 
-def retold(told: Mapping[str, Any], folder: Path, root: Path, folder_of: Callable[[str], Path], generated: Mapping[str, Any]) -> Iterator[str]:
-    """What a repository's lineage says wrongly beside files and stages: of the commit of `root` whose dvc.lock made them, of how models were trained
-    (`folder_of` a model has what training left), of the packages that wrote texts (`generated`, by table), and once more as PROV, in the repository's
-    `folder`.
+def lineage_mismatches(
+    told: Mapping[str, Any], folder: Path, root: Path, folder_of: Callable[[str], Path], generated: Mapping[str, Any]
+) -> Iterator[str]:
+    """What a repository's lineage says wrongly beside files and stages: of the commit of `root` whose dvc.lock made
+    them, of how models were trained (`folder_of` a model has what training left), of the packages that wrote texts
+    (`generated`, by table), and once more as PROV, in the repository's `folder`.
     """
     commit = told["code"]["git"]
     shown = subprocess.run(["git", "show", f"{commit}:./{lineage.LOCK}"], cwd=root, capture_output=True, check=False)
@@ -51,7 +53,10 @@ def retold(told: Mapping[str, Any], folder: Path, root: Path, folder_of: Callabl
         yield f"{lineage.LOCK} of commit {commit[:12]} is another"
     for model, known in told["models"].items():
         try:
-            if not re.fullmatch(MODEL_NAME, model) or json.loads((folder_of(model) / lineage.NAME).read_bytes()) != known:
+            if (
+                not re.fullmatch(MODEL_NAME, model)
+                or json.loads((folder_of(model) / lineage.NAME).read_bytes()) != known
+            ):
                 yield f"{lineage.NAME} of {model} is another here"
         except (OSError, ValueError, RecursionError) as e:
             yield f"{lineage.NAME} of {model} cannot be read here: {e}"
@@ -72,7 +77,8 @@ def differing(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def strange(path: str, held: Container[str]) -> bool:
-    """Whether a file of a model's repository is none of those that srlm `held` there and may change what `from_pretrained` loads.
+    """Whether a file of a model's repository is none of those that srlm `held` there and may change what
+    `from_pretrained` loads.
 
     In a repository of datasets the card says which files each config reads, and people add configs of their own.
     """
@@ -96,7 +102,9 @@ def table_at(path: str) -> tuple[Table, str | None]:
 def compare(what: str, ours: pl.DataFrame, theirs: pl.DataFrame, table: Table) -> Checked:
     """Row by row, in order, null equal to null."""
     if set(ours.columns) != set(theirs.columns):
-        return Checked(what, len(ours), len(ours), f"other columns: {', '.join(sorted(set(ours.columns) ^ set(theirs.columns)))}")
+        return Checked(
+            what, len(ours), len(ours), f"other columns: {', '.join(sorted(set(ours.columns) ^ set(theirs.columns)))}"
+        )
     theirs = theirs.select(ours.columns)
     if other := [f"{name} {kind}" for name, kind in theirs.schema.items() if kind != ours.schema[name]]:
         return Checked(what, len(ours), len(ours), f"other types: {', '.join(other)}")

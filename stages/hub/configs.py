@@ -1,4 +1,5 @@
-"""What a dataset repository holds: a config per dataset of the paper, its splits, and a schema that is frozen by the table's contract."""
+"""What a dataset repository holds: a config per dataset of the paper, its splits, and a schema that is frozen by the
+table's contract."""
 
 from __future__ import annotations
 
@@ -66,19 +67,41 @@ def configs(trained: dict[str, str]) -> tuple[Config, ...]:
 
     Raises HubError when two would have one name: configs have lower-case names.
     """
-    made = [Config("ift", (Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)), "M1, and the SFT baseline")]
+    made = [
+        Config("ift", (Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)), "M1, and the SFT baseline")
+    ]
     made.append(Config("eft", (Split("train", tables.EFT),), "M1"))
-    made.append(Config("ranked", (Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)), "nothing; eft is made from its train split", raw=True))
-    made.append(Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), "nothing; eft is made from it", raw=True))
-    made.append(Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), "nothing; writers are evaluated on it", raw=True))
+    made.append(
+        Config(
+            "ranked",
+            (Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)),
+            "nothing; eft is made from its train split",
+            raw=True,
+        )
+    )
+    made.append(
+        Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), "nothing; eft is made from it", raw=True)
+    )
+    made.append(
+        Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), "nothing; writers are evaluated on it", raw=True)
+    )
     for model, trains in trained.items():
         name = f"aift_{model.lower()}"
         made.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
         for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
-            made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), f"nothing; {name} is made from it", raw=True))
+            made.append(
+                Config(
+                    f"{name}_{table.name}",
+                    (Split("train", table, model),),
+                    f"nothing; {name} is made from it",
+                    raw=True,
+                )
+            )
     names = [config.name for config in made]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise HubError(f"two datasets would both be config {twice}, in lower case. Rename the model of one in params.yaml")
+        raise HubError(
+            f"two datasets would both be config {twice}, in lower case. Rename the model of one in params.yaml"
+        )
     return tuple(made)
 
 
@@ -87,15 +110,21 @@ def schema(table: Table) -> pa.Schema:
     return pa.schema([pa.field(column.name, TYPES[column.dtype]) for column in table.columns])
 
 
-def write_shards(frame: pl.DataFrame, config: Config, split: Split, folder: Path, limit: int = SHARD_BYTES) -> list[Shard]:
-    """The rows of a split in their order, in as few files as keep under `limit` bytes on average: equal rows are equal bytes.
+def write_shards(
+    frame: pl.DataFrame, config: Config, split: Split, folder: Path, limit: int = SHARD_BYTES
+) -> list[Shard]:
+    """The rows of a split in their order, in as few files as keep under `limit` bytes on average: equal rows are equal
+    bytes.
 
     Raises HubError when these would be more than MOST_SHARDS.
     """
     size = _size(frame)
     count = max(1, min(-(-size // limit), len(frame)))
     if count > MOST_SHARDS:
-        raise HubError(f"table {split.table.name} ({split.path}) holds {size / 1e9:,.1f} GB, more than {MOST_SHARDS} files of {limit / 1e6:,.0f} MB")
+        raise HubError(
+            f"table {split.table.name} ({split.path}) holds {size / 1e9:,.1f} GB, more than {MOST_SHARDS} files of "
+            f"{limit / 1e6:,.0f} MB"
+        )
     shards = []
     for number in range(count):
         start, stop = (len(frame) * end // count for end in (number, number + 1))
@@ -110,5 +139,9 @@ def write_shards(frame: pl.DataFrame, config: Config, split: Split, folder: Path
 
 def _size(frame: pl.DataFrame) -> int:
     """Bytes of the values, which is the same however polars keeps them: of texts, and eight for every other value."""
-    texts = (frame[name].explode() if kind == tables.Strings else frame[name] for name, kind in frame.schema.items() if kind in (tables.String, tables.Strings))
+    texts = (
+        frame[name].explode() if kind == tables.Strings else frame[name]
+        for name, kind in frame.schema.items()
+        if kind in (tables.String, tables.Strings)
+    )
     return sum(int(text.str.len_bytes().sum()) for text in texts) + 8 * frame.width * len(frame)

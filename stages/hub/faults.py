@@ -17,10 +17,14 @@ def status(e: BaseException) -> int | None:
 
 def of_this_disk(e: BaseException) -> bool:
     """A full disk, a file that is gone or may not be read: nothing that the Hub could have said."""
-    return isinstance(e, OSError) and not isinstance(e, HTTPError) and e.errno in (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
+    return (
+        isinstance(e, OSError)
+        and not isinstance(e, HTTPError)
+        and e.errno in (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
+    )
 
 
-def may_pass(e: BaseException) -> bool:
+def is_retryable(e: BaseException) -> bool:
     while isinstance(e, RuntimeError) and e.__cause__:
         e = e.__cause__
     if of_this_disk(e):

@@ -1,4 +1,5 @@
-"""The metadata at the top of a card, as people wrote them: what is not ours keeps its letters, its order and its comments."""
+"""The metadata at the top of a card, as people wrote them: what is not ours keeps its letters, its order and its
+comments."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ from huggingface_hub.utils import yaml_dump
 
 
 def rewritten(text: str, values: Mapping[str, Any]) -> str:
-    """The YAML mapping `text` with these values: an entry that has its value already is left as it is; one that has another is written anew in its place,
-    or taken out for None; new ones come last. What cannot be changed by its lines (`{a: 1}`, anchors) is written anew as a whole.
+    """The YAML mapping `text` with these values: an entry that has its value already is left as it is; one that has
+    another is written anew in its place, or taken out for None; new ones come last. What cannot be changed by its lines
+    (`{a: 1}`, anchors) is written anew as a whole.
 
     Raises yaml.YAMLError for what is no YAML.
     """
     there = yaml.safe_load(text) or {}
     changed = {key: value for key, value in values.items() if there.get(key) != value}
     wanted = {key: value for key, value in {**there, **changed}.items() if value is not None or key not in changed}
-    made = "\n".join([*_kept(text, changed), *_dumped({key: value for key, value in changed.items() if key not in there})])
+    made = "\n".join(
+        [*_kept(text, changed), *_dumped({key: value for key, value in changed.items() if key not in there})]
+    )
     try:
         return made if yaml.safe_load(made) == wanted else "\n".join(_dumped(wanted))
     except yaml.YAMLError:
@@ -38,7 +42,10 @@ def _kept(text: str, changed: Mapping[str, Any]) -> list[str]:
             after = len(entry)
             while after > 1 and (not entry[after - 1].strip() or entry[after - 1].startswith("#")):
                 after -= 1
-            entry = _dumped({key: value for key, value in changed.items() if key == name and value is not None}) + entry[after:]
+            entry = (
+                _dumped({key: value for key, value in changed.items() if key == name and value is not None})
+                + entry[after:]
+            )
         made += entry
     return made
 

@@ -1,9 +1,11 @@
-"""Where what is published comes from, from models and datasets back to the seed rows: the part of dvc.lock that made it, as a graph of stages.
+"""Where what is published comes from, from models and datasets back to the seed rows: the part of dvc.lock that made
+it, as a graph of stages.
 
-`lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`) and made (`outs`), as DVC computes
-them; under `files`, each published file's sha256 and which table of the store it is; under `kept`, the same of files that an earlier publication made and
-that the card still names, with the `commit` of the repository whose own graph leads to them; under `models`, the `lineage.json` that training left beside each;
-under `packages`, the versions of those that wrote the texts of a table.
+`lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`)
+and made (`outs`), as DVC computes them; under `files`, each published file's sha256 and which table of the store it is;
+under `kept`, the same of files that an earlier publication made and that the card still names, with the `commit` of the
+repository whose own graph leads to them; under `models`, the `lineage.json` that training left beside each; under
+`packages`, the versions of those that wrote the texts of a table.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.console.errors import HubError
-from stages.console.text import for_terminal
+from stages.text.escape import for_terminal
 
 OURS = "self-rewarding-lm lineage"
 FORMAT = f"{OURS} 2"
@@ -35,7 +37,9 @@ def locked(file: Path, now: Container[str]) -> dict[str, Stage]:
     try:
         known = stages(YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {})
     except FileNotFoundError:
-        raise HubError(f"no {file.name} in {file.parent.resolve()}: nothing was made here yet. Run: srlm repro") from None
+        raise HubError(
+            f"no {file.name} in {file.parent.resolve()}: nothing was made here yet. Run: srlm repro"
+        ) from None
     return {name: stage for name, stage in known.items() if name in now}
 
 
@@ -55,7 +59,8 @@ def stages(lock: Mapping[str, Any]) -> dict[str, Stage]:
 
 
 def ancestors(known: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, Stage]:
-    """The stages that made the files and folders `wanted`, those that made what these read, and so on, in the order of `known`.
+    """The stages that made the files and folders `wanted`, those that made what these read, and so on, in the order of
+    `known`.
 
     Raises HubError for something wanted that no stage makes.
     """
@@ -69,7 +74,12 @@ def ancestors(known: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, St
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += [makers[out] for path in known[name]["deps"] for out in makers if _within(path, out) or _within(out, path)]
+            todo += [
+                makers[out]
+                for path in known[name]["deps"]
+                for out in makers
+                if _within(path, out) or _within(out, path)
+            ]
     return {name: stage for name, stage in known.items() if name in seen}
 
 
@@ -80,7 +90,8 @@ def document(
     packages: Mapping[str, Mapping[str, str]],
     code: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The whole `lineage.json`. `packages`: table -> versions of those that wrote its texts; `code`: the revisions of git and of dvc.lock."""
+    """The whole `lineage.json`. `packages`: table -> versions of those that wrote its texts; `code`: the revisions of
+    git and of dvc.lock."""
     told = {"stages": dict(made_by), "files": dict(files), "models": dict(models), "packages": dict(packages)}
     return {"format": FORMAT, "paper": "arXiv:2401.10020", "code": dict(code), **told}
 
@@ -98,19 +109,31 @@ def parse(text: str | None) -> dict[str, Any] | None:
     try:
         found = json.loads(text or "")
         if found["format"] != FORMAT and str(found["format"]).startswith(f"{OURS} "):
-            raise HubError(f"{NAME} there is of another version of srlm ({for_terminal(found['format'])}; this one writes {FORMAT}). Use that version")
-        known = found["format"] == FORMAT and all(isinstance(found[part], dict) for part in ("code", "files", "models", "packages", "stages"))
+            raise HubError(
+                f"{NAME} there is of another version of srlm ({for_terminal(found['format'])}; this one writes "
+                f"{FORMAT}). Use that version"
+            )
+        known = found["format"] == FORMAT and all(
+            isinstance(found[part], dict) for part in ("code", "files", "models", "packages", "stages")
+        )
         held = {**found["files"], **found.get("kept", {})}
         known = known and all(isinstance(about["sha256"], str) for about in held.values())
-        known = known and all(re.fullmatch("[0-9a-f]+", found["code"][name]) for name in ("git", "dvc_lock")) and isinstance(found.get("card", {}), dict)
-        known = known and not any(PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in held)
+        known = (
+            known
+            and all(re.fullmatch("[0-9a-f]+", found["code"][name]) for name in ("git", "dvc_lock"))
+            and isinstance(found.get("card", {}), dict)
+        )
+        known = known and not any(
+            PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in held
+        )
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
     return found if known and isinstance(found, dict) else None
 
 
 def same_but_for_code(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-    """Whether they tell of the same data: a commit that changed nothing that was published is no reason to publish again."""
+    """Whether they tell of the same data: a commit that changed nothing that was published is no reason to publish
+    again."""
     return bool(old) and {**(old or {}), "code": None} == {**new, "code": None}
 
 

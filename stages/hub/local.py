@@ -31,7 +31,10 @@ class Local(NamedTuple):
         if self.file.stat().st_size > IN_GIT:
             return {"sha256": self.sha256}
         content = self.file.read_bytes()
-        return {"sha256": self.sha256, "blob": hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()}
+        return {
+            "sha256": self.sha256,
+            "blob": hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest(),
+        }
 
 
 def sha256(file: Path) -> str:
@@ -50,5 +53,11 @@ def changes(files: list[Local], gone: list[str], there: Mapping[str, str]) -> li
     made = []
     for file in files:
         known = there.get(file.path)
-        made.append(Change(file.path, "new" if known is None else "unchanged" if file.has(known) else "changed", file.file.stat().st_size))
+        made.append(
+            Change(
+                file.path,
+                "new" if known is None else "unchanged" if file.has(known) else "changed",
+                file.file.stat().st_size,
+            )
+        )
     return sorted([*made, *(Change(path, "gone", 0) for path in gone if path in there)])

@@ -38,10 +38,14 @@ class Source(NamedTuple):
     packages: Callable[[str], Mapping[str, str]]
     """Versions of the packages that made the texts of a table, by its path; none of other files."""
 
-    def graph(self, made_by: Mapping[str, lineage.Stage], files: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any]) -> dict[str, Any]:
+    def graph(
+        self, made_by: Mapping[str, lineage.Stage], files: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """The lineage of what is published."""
         known = {path: dict(self.packages(path)) for stage in made_by.values() for path in stage["outs"]}
-        return lineage.document(made_by, files, models, {path: versions for path, versions in known.items() if versions}, self.code)
+        return lineage.document(
+            made_by, files, models, {path: versions for path, versions in known.items() if versions}, self.code
+        )
 
     def md5(self, path: str) -> str:
         """As dvc.lock has it. Raises HubError when no stage makes it."""
@@ -72,7 +76,11 @@ class Before(NamedTuple):
     def names_of(self, config: Config) -> set[str]:
         """Under which this config was published."""
         tables = {split.path for split in config.splits}
-        return {str(file["config"]) for file in self.files.values() if file.get("table") in tables or file.get("config") == config.name}
+        return {
+            str(file["config"])
+            for file in self.files.values()
+            if file.get("table") in tables or file.get("config") == config.name
+        }
 
 
 class Publication(NamedTuple):
@@ -107,23 +115,33 @@ def look(remote: Remote, folder: Path) -> Before:
     strange = sorted(set(found.files) - {card.NAME, ".gitattributes", "LICENSE", "LICENSE.md"})
     if old is None and strange:
         raise HubError(
-            f"{remote.name} holds what srlm did not publish, {len(strange)} file(s), first {strange[0]!r}. Name another repository, or delete them there"
+            f"{remote.name} holds what srlm did not publish, {len(strange)} file(s), first {strange[0]!r}. Name "
+            f"another repository, or delete them there"
         )
     return Before(found, text, old)
 
 
-def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: bool, new_config: str | None) -> Publication:
+def datasets(
+    source: Source, read: Read, remote: Remote, folder: Path, *, raw: bool, new_config: str | None
+) -> Publication:
     """The repository of the datasets. With `raw`, or where they were published before, also what they were made from.
 
-    Raises HubError where a config that is published would get another schema, unless `new_config` is a suffix for its new name.
+    Raises HubError where a config that is published would get another schema, unless `new_config` is a suffix for its
+    new name.
     """
     before = look(remote, folder / "before")
-    # what we wrote last counts before what the card says, which anyone may edit; the card still has configs that are no longer written
+    # what we wrote last counts before what the card says, which anyone may edit; the card still has configs that are no
+    # longer written
     told = ((before.lineage or {}).get("card", {}), card.metadata_of(before.card))
-    published = [info for metadata in told for info in card.as_list(metadata.get("dataset_info")) if isinstance(info, dict)]
+    published = [
+        info for metadata in told for info in card.as_list(metadata.get("dataset_info")) if isinstance(info, dict)
+    ]
     raw = raw or any(file.get("raw") for file in before.files.values())
     steps = source.params.models
-    trained = {made: " and ".join(model for model, step in steps.items() if step.prev == made) or "nothing yet" for made in source.params.aift}
+    trained = {
+        made: " and ".join(model for model, step in steps.items() if step.prev == made) or "nothing yet"
+        for made in source.params.aift
+    }
     every = configs(trained)
     names = {config.name for config in every}
     files: dict[str, dict[str, Any]] = {}
@@ -141,14 +159,28 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
             shards = write_shards(frame, config, split, folder)
             for shard in shards:
                 local.append(Local.of(shard.path, shard.file))
-                about = {"config": config.name, "split": split.name, "raw": config.raw, "rows": shard.rows, "table": split.path, "md5": source.md5(split.path)}
+                about = {
+                    "config": config.name,
+                    "split": split.name,
+                    "raw": config.raw,
+                    "rows": shard.rows,
+                    "table": split.path,
+                    "md5": source.md5(split.path),
+                }
                 files[shard.path] = about | _content(local[-1])
             stored = sum(shard.file.stat().st_size for shard in shards)
             in_memory = sum(shard.in_memory for shard in shards)
-            splits[config.name, split.name] = {"rows": len(frame), "bytes": in_memory, "stored": stored, "paths": [shard.path for shard in shards]}
+            splits[config.name, split.name] = {
+                "rows": len(frame),
+                "bytes": in_memory,
+                "stored": stored,
+                "paths": [shard.path for shard in shards],
+            }
     rows = {key: split["rows"] for key, split in splits.items()}
     metadata = facts.dataset_metadata(remote.name, source.params, sum(rows.values()))
-    metadata |= card.metadata_of_configs((config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in wanted)
+    metadata |= card.metadata_of_configs(
+        (config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in wanted
+    )
     made_by = lineage.ancestors(source.stages, (split.path for config in wanted for split in config.splits))
     graph = source.graph(made_by, files, source.lineages)
 
@@ -158,14 +190,16 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
             repo=remote.name,
             url=remote.url,
             configs=facts.described(wanted, rows, source.params),
-            models=facts.family(source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}),
-            base=facts.base_in_words(source.params, source.params.given),
+            models=facts.family(
+                source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}
+            ),
+            base=facts.base_in_words(source.params, source.params.input_models),
             versions=facts.versions(source.lineages.values(), graph["packages"].values()),
             example=facts.example(pairs),
             params_text=source.params_text,
             code_of=code,
             **source.told(),
-            **facts.of_the_method(source.params),
+            **facts.generation_summary(source.params),
             **facts.of_the_loop(source.params, source.metrics),
         )
 
@@ -173,11 +207,14 @@ def datasets(source: Source, read: Read, remote: Remote, folder: Path, *, raw: b
 
 
 def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *, data: Publication) -> Publication:
-    """The repository of the model in `path`: its folder as it is, but for its lineage, which goes back to the seed rows. `data`: that of the datasets.
+    """The repository of the model in `path`: its folder as it is, but for its lineage, which goes back to the seed
+    rows. `data`: that of the datasets.
 
     Raises ModelError when the folder lacks what is needed to load it.
     """
-    names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and not source.ignored(file))
+    names = sorted(
+        str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and not source.ignored(file)
+    )
     for needed in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", lineage.NAME):
         if needed not in names:
             raise ModelError(f"{path} holds no {needed}, so it cannot be published. Run: srlm repro")
@@ -186,7 +223,11 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
     before = look(remote, folder / "before")
     local = [Local.of(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
     made_by = lineage.ancestors(source.stages, [f"data/models/{name}"])
-    family = {other: known for other, known in source.lineages.items() if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())}
+    family = {
+        other: known
+        for other, known in source.lineages.items()
+        if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())
+    }
     graph = source.graph(made_by, {file.path: _content(file) for file in local}, family) | {"model": name}
     known = source.lineages[name]
     config_of = {file["table"]: file["config"] for file in data.lineage["files"].values()}
@@ -205,7 +246,10 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
             metrics=source.metrics.get(name),
             matches=facts.matches(source.params, source.metrics, name),
             base=facts.base_in_words(source.params, line[-1:]),
-            versions=facts.versions((source.lineages[model] for model in reversed(line) if model in source.lineages), graph["packages"].values()),
+            versions=facts.versions(
+                (source.lineages[model] for model in reversed(line) if model in source.lineages),
+                graph["packages"].values(),
+            ),
             code_of=code,
             **source.told(),
             **about,
@@ -224,7 +268,8 @@ def _finished(
     section: Callable[[Mapping[str, str]], str],
     folder: Path,
 ) -> Publication:
-    """With card and lineage. Where nothing but our code's revision would differ from what is published, the old revision stays: it made the same."""
+    """With card and lineage. Where nothing but our code's revision would differ from what is published, the old
+    revision stays: it made the same."""
     graph |= {"card": metadata}
 
     def merged(code: Mapping[str, str]) -> str:
@@ -234,8 +279,14 @@ def _finished(
     read, ours = card.files_read(text), set(before.files) - {file.path for file in local}
     gone = [path for path in sorted(ours) if not any(fnmatch(path, pattern) for pattern in read)]
     kept = sorted(path for path in ours - set(gone) if path in before.found.files)
-    graph["kept"] = {path: {"commit": before.found.head, **before.files[path]} for path in kept}  # the commit where the graph that leads to it stands
-    if before.lineage and lineage.same_but_for_code(before.lineage, graph) and merged(before.lineage["code"]) == before.card:
+    graph["kept"] = {
+        path: {"commit": before.found.head, **before.files[path]} for path in kept
+    }  # the commit where the graph that leads to it stands
+    if (
+        before.lineage
+        and lineage.same_but_for_code(before.lineage, graph)
+        and merged(before.lineage["code"]) == before.card
+    ):
         graph["code"], text = before.lineage["code"], before.card or ""
     for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
         (folder / name).write_bytes(content.encode())

@@ -1,4 +1,5 @@
-"""The lineage once more, as W3C PROV (PROV-JSON), for tools that read provenance and not our own form: https://www.w3.org/TR/prov-overview/"""
+"""The lineage once more, as W3C PROV (PROV-JSON), for tools that read provenance and not our own form:
+https://www.w3.org/TR/prov-overview/"""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ NAME = "lineage.prov.json"
 
 
 def document(lineage: Mapping[str, Any]) -> str:
-    """Stages are activities. What they read and made are entities, named by their md5; a published file, named by its sha256, is derived from its table.
+    """Stages are activities. What they read and made are entities, named by their md5; a published file, named by its
+    sha256, is derived from its table.
 
     The same bytes for the same lineage.
     """
@@ -37,4 +39,6 @@ def document(lineage: Mapping[str, Any]) -> str:
     for path, about in sorted(lineage["files"].items()):
         if "table" in about:
             made.wasDerivedFrom(entity("sha256", about["sha256"], path), entity("md5", about["md5"], about["table"]))
-    return json.dumps(json.loads(made.serialize(format="json") or ""), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(json.loads(made.serialize(format="json") or ""), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    )

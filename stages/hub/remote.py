@@ -1,7 +1,9 @@
-"""A repository on the Hub: what is there, what would change, and one commit that changes it, whatever becomes of the connection.
+"""A repository on the Hub: what is there, what would change, and one commit that changes it, whatever becomes of the
+connection.
 
-A commit is made on top of the head that was looked at, or not at all. Data are uploaded before it, where no reader sees them. After a fault the repository
-is looked at again: a commit whose answer was lost is recognised by what it holds, and one of somebody else's in between is never written over.
+A commit is made on top of the head that was looked at, or not at all. Data are uploaded before it, where no reader sees
+them. After a fault the repository is looked at again: a commit whose answer was lost is recognised by what it holds,
+and one of somebody else's in between is never written over.
 """
 
 from __future__ import annotations
@@ -14,7 +16,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, get_session, set_client_factory
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    DatasetInfo,
+    HfApi,
+    ModelInfo,
+    get_session,
+    set_client_factory,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -29,10 +39,10 @@ from huggingface_hub.utils._http import default_client_factory  # the library ex
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from stages.console.errors import HubError
-from stages.console.progress import err
-from stages.console.text import for_terminal
-from stages.hub.faults import PASSING, may_pass, of_this_disk, status
+from stages.console.progress import stderr
+from stages.hub.faults import PASSING, is_retryable, of_this_disk, status
 from stages.hub.local import Local, changes
+from stages.text.escape import for_terminal
 
 TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 1.0, 20.0
 SILENCE_S = 120.0
@@ -56,13 +66,16 @@ class Found(NamedTuple):
 class Remote:
     """The repository `name` ("organisation/name") of one `kind`.
 
-    Every method raises HubError, in which the token never stands, for what the Hub refuses and for a connection that does not come back.
+    Every method raises HubError, in which the token never stands, for what the Hub refuses and for a connection that
+    does not come back.
     """
 
     def __init__(self, name: str, kind: Kind, *, endpoint: str | None, token: str | None) -> None:
         self.name, self.kind, self.token = name, kind, token
         if "/" not in name:
-            raise HubError(f"{name!r} names no repository: write organisation/name, or your user's name before the slash")
+            raise HubError(
+                f"{name!r} names no repository: write organisation/name, or your user's name before the slash"
+            )
         try:
             validate_repo_id(name)
         except HFValidationError as e:
@@ -70,7 +83,7 @@ class Remote:
         self.api = HfApi(endpoint=endpoint, token=token or False, library_name="self-rewarding-lm")
         check_address(self.api.endpoint)
         set_client_factory(patient_client)
-        if not err.is_terminal:
+        if not stderr.is_terminal:
             disable_progress_bars()
 
     @cached_property
@@ -86,8 +99,13 @@ class Remote:
         roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs", ())}
         names = {name.lower(): name for name in (me["name"], *roles)}
         if token_role == "read":
-            raise HubError(f"the token of {me['name']} may only read. Make one that may write at {self.api.endpoint}/settings/tokens, then: hf auth login")
-        stranger = namespace.lower() not in names and token_role != "fineGrained"  # such a token may not tell of all its organisations
+            raise HubError(
+                f"the token of {me['name']} may only read. Make one that may write at "
+                f"{self.api.endpoint}/settings/tokens, then: hf auth login"
+            )
+        stranger = (
+            namespace.lower() not in names and token_role != "fineGrained"
+        )  # such a token may not tell of all its organisations
         if stranger or roles.get(names.get(namespace.lower(), "")) == "read":
             there = ", ".join([me["name"], *(org for org, role in roles.items() if role != "read")])
             raise HubError(f"{me['name']} may not write to {namespace}. With this token you may write to: {there}")
@@ -111,21 +129,33 @@ class Remote:
         """
         if path not in found.files:
             return None
-        file = self._asked(lambda: self.api.hf_hub_download(self.name, path, repo_type=self.kind, revision=found.head, cache_dir=folder, force_download=True))
+        file = self._asked(
+            lambda: self.api.hf_hub_download(
+                self.name, path, repo_type=self.kind, revision=found.head, cache_dir=folder, force_download=True
+            )
+        )
         try:
             return Path(file).read_bytes().decode()
         except UnicodeDecodeError as e:
-            raise HubError(f"{path} of {self.name} is not UTF-8 (byte {e.start}). Mend it on the Hub, then run the same command again") from None
+            raise HubError(
+                f"{path} of {self.name} is not UTF-8 (byte {e.start}). Mend it on the Hub, then run the same command "
+                f"again"
+            ) from None
 
     def check_card(self, text: str) -> None:
         """Raises HubError for a card whose metadata the Hub would refuse: a licence that it does not know, say."""
 
         def once() -> None:
             asked = {"content": text, "repoType": self.kind}
-            answer = get_session().post(f"{self.api.endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers(token=self.api.token))
+            answer = get_session().post(
+                f"{self.api.endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers(token=self.api.token)
+            )
             if answer.status_code == 400:
                 errors = "; ".join(str(error["message"]) for error in answer.json()["errors"])
-                raise HubError(f"the Hub would not take the card of {self.name}: {for_terminal(errors)[:300]}. Mend params.yaml, publish, or the card there")
+                raise HubError(
+                    f"the Hub would not take the card of {self.name}: {for_terminal(errors)[:300]}. Mend params.yaml, "
+                    f"publish, or the card there"
+                )
             hf_raise_for_status(answer)
 
         self._asked(once)
@@ -136,7 +166,8 @@ class Remote:
         return self.look()
 
     def commit(self, files: list[Local], gone: list[str], base: Found, message: str) -> str:
-        """One commit on top of `base` that adds `files` and removes `gone`; its hash. Makes none when everything is so already.
+        """One commit on top of `base` that adds `files` and removes `gone`; its hash. Makes none when everything is so
+        already.
 
         Raises HubError also when the repository has another head than `base`.
         """
@@ -149,11 +180,19 @@ class Remote:
                 raise self._another(now.head)
             # made anew for each try: the library remembers in them what it uploaded, and would make an empty commit
             adds = [CommitOperationAdd(file.path, str(file.file)) for file in files]
-            if moved := next((file for file, add in zip(files, adds, strict=True) if add.upload_info.sha256.hex() != file.sha256), None):
-                raise HubError(f"{moved.file} changed while it was being published. Nothing of this was sent; run: srlm repro, then the same command again")
+            if moved := next(
+                (file for file, add in zip(files, adds, strict=True) if add.upload_info.sha256.hex() != file.sha256),
+                None,
+            ):
+                raise HubError(
+                    f"{moved.file} changed while it was being published. Nothing of this was sent; run: srlm repro, "
+                    f"then the same command again"
+                )
             deletes = [CommitOperationDelete(path) for path in gone if path in now.files]
             try:
-                made = self.api.create_commit(self.name, [*adds, *deletes], commit_message=message, repo_type=self.kind, parent_commit=base.head)
+                made = self.api.create_commit(
+                    self.name, [*adds, *deletes], commit_message=message, repo_type=self.kind, parent_commit=base.head
+                )
             except HfHubHTTPError as e:
                 if status(e) in (409, 412):
                     raise self._another(None) from None
@@ -170,26 +209,37 @@ class Remote:
             if stands_for is None:
                 self.api.create_tag(self.name, tag=tag, revision=commit, repo_type=self.kind)
             elif stands_for != commit:
-                raise HubError(f"tag {tag} of {self.name} stands for commit {stands_for[:12]} already, and tags do not move. Name another")
+                raise HubError(
+                    f"tag {tag} of {self.name} stands for commit {stands_for[:12]} already, and tags do not move. Name "
+                    f"another"
+                )
 
         self._asked(once)
 
     def snapshot(self, revision: str, folder: Path) -> Path:
         """Every file of a commit, downloaded into `folder`, past every cache."""
-        return Path(self._asked(lambda: self.api.snapshot_download(self.name, repo_type=self.kind, revision=revision, cache_dir=folder)))
+        return Path(
+            self._asked(
+                lambda: self.api.snapshot_download(self.name, repo_type=self.kind, revision=revision, cache_dir=folder)
+            )
+        )
 
     def _another(self, head: str | None) -> HubError:
         commit = f" ({head[:12]})" if head else ""
         return HubError(
-            f"{self.name} got another commit{commit} in the meantime. It was not written over, and nothing of this is visible. "
+            f"{self.name} got another commit{commit} in the meantime. It was not written over, and nothing of this is "
+            f"visible. "
             f"Look at it, {self.url}/commits/main, then run the same command again"
         )
 
     def _asked(self, ask: Callable[[], Result], *, missing: bool = False) -> Result:
-        """What `ask` returns, tried again after what may pass; errors in words, but RepositoryNotFoundError if it may be `missing`."""
+        """What `ask` returns, tried again after what may pass; errors in words, but RepositoryNotFoundError if it may
+        be `missing`."""
         pauses = wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
         with self._in_words(missing):
-            return Retrying(stop=stop_after_attempt(TRIES), wait=pauses, retry=retry_if_exception(may_pass), reraise=True)(ask)
+            return Retrying(
+                stop=stop_after_attempt(TRIES), wait=pauses, retry=retry_if_exception(is_retryable), reraise=True
+            )(ask)
 
     @contextmanager
     def _in_words(self, missing: bool) -> Iterator[None]:
@@ -200,9 +250,13 @@ class Remote:
         except RepositoryNotFoundError:
             if missing:
                 raise
-            raise HubError(f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it") from None
+            raise HubError(
+                f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it"
+            ) from None
         except Exception as e:
-            if not isinstance(e, (HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)):  # the last three: not a Hub's answer
+            if not isinstance(
+                e, (HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+            ):  # the last three: not a Hub's answer
                 raise
             raise HubError(self._words(e)) from None
 
@@ -215,34 +269,52 @@ class Remote:
             e = e.__cause__  # an upload's error, wrapped
         said = self._said(e)
         if of_this_disk(e):
-            return f"this computer's disk, not the Hub: {said}. Readers see nothing half-published; mend it, then run the same command again"
+            return (
+                f"this computer's disk, not the Hub: {said}. Readers see nothing half-published; mend it, then run "
+                f"the same command again"
+            )
         match status(e):
             case 401:
                 return f"the Hub does not take this token ({said}). Log in again: hf auth login"
             case 403:
-                return f"this token may not do that to {self.name} ({said}). Ask its owner for the right to write, or name another with --repo"
+                return (
+                    f"this token may not do that to {self.name} ({said}). Ask its owner for the right to write, or "
+                    f"name another with --repo"
+                )
             case 413:
                 return f"the Hub finds a file of {self.name} too large ({said})"
             case int() as code if code not in PASSING:
                 return f"the Hub refuses ({code}: {said})"
         if isinstance(e, (RevisionNotFoundError, EntryNotFoundError)) and not isinstance(e, LocalEntryNotFoundError):
             return f"{self.name} has no such revision or file: {said}"
-        return f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing half-published; run the same command again"
+        return (
+            f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing "
+            f"half-published; run the same command again"
+        )
 
 
 def check_address(url: str) -> None:
     """Raises HubError for an endpoint that no request can be sent to."""
     try:
         parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not re.search(r"[\s\x00-\x1f]", url)
+        known = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search(r"[\s\x00-\x1f]", url)
+        )
     except ValueError:
         known = False
     if not known:
-        raise HubError(f"{for_terminal(url)!r} is no address of a Hub. Write --base-url https://host or https://host:port, or so in HF_ENDPOINT")
+        raise HubError(
+            f"{for_terminal(url)!r} is no address of a Hub. Write --base-url https://host or https://host:port, or so "
+            f"in HF_ENDPOINT"
+        )
 
 
 def patient_client() -> Any:
-    """The library's HTTP client, which alone would wait for ever; it makes another after some faults, so setting the time once is not enough."""
+    """The library's HTTP client, which alone would wait for ever; it makes another after some faults, so setting the
+    time once is not enough."""
     client = default_client_factory()
     client.timeout = SILENCE_S
     return client

@@ -12,16 +12,19 @@ from typing import Literal
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.prompting import quoted, render
+from stages.method.template import mask_verdicts, render
 from stages.store.tables import JUDGEMENTS
 
 BEST = 5.0
 
-# The label, a colon, then a number on the same line, in the dress that models give it: `Score: 4`, `**Score:** <4>`, `"score": 4`. The rubric's
+# The label, a colon, then a number on the same line, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
+# `"score": 4`. The rubric's
 # own numbers have no such label. Group 1 is the label, group 2 the number.
-SCORE = re.compile(r"""(?<![^\W_])(score)[*_`"' \t\xa0]*[:：][*_`"' \t\xa0~<\[({]*([+\-−]?[0-9]+(?:[.,][0-9]+)*)""", re.IGNORECASE)
+SCORE = re.compile(
+    r"""(?<![^\W_])(score)[*_`"' \t\xa0]*[:：][*_`"' \t\xa0~<\[({]*([+\-−]?[0-9]+(?:[.,][0-9]+)*)""", re.IGNORECASE
+)
 CHOICES = ("0", "1", "2", "3", "4", "5")
-PLACE = (f"(?i){SCORE.pattern}", 2, CHOICES)
+SCORE_LOGPROBS = (f"(?i){SCORE.pattern}", 2, CHOICES)
 """Where the judge's own probabilities are wanted, and of what: pattern, group, choices (`engines.base.Probe`)."""
 # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
 SAME = re.compile(
@@ -30,15 +33,20 @@ SAME = re.compile(
     re.IGNORECASE,
 )
 # What makes it another number: `4/10`, `4-5`, `1 + 1 = 2`, `3 or 4`, `40 %`, `4th`.
-OTHER = re.compile(r"[ \t]*(?:\(?(?:/|(?:out[ \t]+)?of\b)|[%+=×^]|[-–−~*x,:][ \t]*[0-9]|(?:or|to|and|plus|minus|times|percent)\b|[0-9])|[^\W_]", re.IGNORECASE)
+OTHER = re.compile(
+    r"[ \t]*(?:\(?(?:/|(?:out[ \t]+)?of\b)|[%+=×^]|[-–−~*x,:][ "
+    r"\t]*[0-9]|(?:or|to|and|plus|minus|times|percent)\b|[0-9])|[^\W_]",
+    re.IGNORECASE,
+)
 
 
 def read_score(text: str, finish_reason: str = "stop") -> float | None:
     """The score that a judgement gives, 0 to 5 in halves; None when it cannot be read.
 
-    The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it said before. A score line
-    is `Score:` and a number, anywhere in a line; without a number (`Score: <n>`, as in the rubric) it is none. Unreadable are: numbers below
-    0, above 5 or between halves; a number that goes on as another (`4/10`, `3 or 4`, `1 + 1 = 2`); a judgement cut off by the length limit.
+    The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it said
+    before. A score line is `Score:` and a number, anywhere in a line; without a number (`Score: <n>`, as in the rubric)
+    it is none. Unreadable are: numbers below 0, above 5 or between halves; a number that goes on as another (`4/10`, `3
+    or 4`, `1 + 1 = 2`); a judgement cut off by the length limit.
     """
     if finish_reason == "length":
         return None
@@ -53,10 +61,11 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
 
 
 def expected(probs: Sequence[float] | None) -> float | None:
-    """Mean score under the judge's probabilities of 0 to 5 (`CHOICES`), taken as adding up to 1; None when they are not known or all 0.
+    """Mean score under the judge's probabilities of 0 to 5 (`CHOICES`), taken as adding up to 1; None when they are not
+    known or all 0.
 
-    Known are the choices alone: a judge that wrote a half has no expected score. Rounded to 1/1024, so that sums are exact and no order of rows can
-    change a mean.
+    Known are the choices alone: a judge that wrote a half has no expected score. Rounded to 1/1024, so that sums are
+    exact and no order of rows can change a mean.
     """
     if probs is None or not sum(probs):
         return None
@@ -69,50 +78,78 @@ def _last_number(text: str) -> str | None:
 
 
 def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
-    """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id, prompt_id, prompt, response).
+    """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id,
+    prompt_id, prompt, response).
 
-    What looks like a verdict or like a tag of the template inside prompt or response is marked `(quoted)`; see `prompting.quoted`.
-    Raises SrlmError when the template fails.
+    What looks like a verdict or like a tag of the template inside prompt or response is marked `(quoted)`; see
+    `prompting.mask_verdicts`. Raises SrlmError when the template fails.
     """
     columns = answers.select("candidate_id", "prompt_id", "prompt", "response")
     rows = [
-        (candidate, prompt_id, render(template, prompt=quoted(prompt, template, SCORE), response=quoted(response, template, SCORE)))
+        (
+            candidate,
+            prompt_id,
+            render(
+                template,
+                prompt=mask_verdicts(prompt, template, SCORE),
+                response=mask_verdicts(response, template, SCORE),
+            ),
+        )
         for candidate, prompt_id, prompt, response in columns.iter_rows()
     ]
-    return pl.DataFrame(rows, schema={"candidate_id": pl.String, "prompt_id": pl.String, "text": pl.String}, orient="row")
+    return pl.DataFrame(
+        rows, schema={"candidate_id": pl.String, "prompt_id": pl.String, "text": pl.String}, orient="row"
+    )
 
 
 def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> pl.DataFrame:
-    """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text, finish_reason, probs (of `PLACE`).
+    """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text,
+    finish_reason, probs (of `PLACE`).
 
-    Matched by id, never by position. Raises TableError naming the first id that is no answer, or an answer that lacks one of its K completions.
+    Matched by id, never by position. Raises TableError naming the first id that is no answer, or an answer that lacks
+    one of its K completions.
     """
     k = completions.select(pl.col("n").max() + 1).item() or 0
     stray = completions.join(answers, left_on="id", right_on="candidate_id", how="anti", maintain_order="left")
     if len(stray):
-        raise TableError(f"{len(stray)} judgements are of no answer, the first of {stray['id'][0]!r}. Judge the answers of this very table")
+        raise TableError(
+            f"{len(stray)} judgements are of no answer, the first of {stray['id'][0]!r}. Judge the answers of this "
+            f"very table"
+        )
     tries = completions.group_by("id").agg(pl.col("n").n_unique().alias("different"), pl.len().alias("all"))
-    counted = answers.select("candidate_id").join(tries, left_on="candidate_id", right_on="id", how="left", maintain_order="left").fill_null(0)
+    counted = (
+        answers.select("candidate_id")
+        .join(tries, left_on="candidate_id", right_on="id", how="left", maintain_order="left")
+        .fill_null(0)
+    )
     wrong = counted.filter((pl.col("different") != k) | (pl.col("all") != k) | (pl.lit(k) == 0))
     if len(wrong):
         candidate, _, seen = wrong.row(0)
-        raise TableError(f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every answer the same number of times")
+        raise TableError(
+            f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every "
+            f"answer the same number of times"
+        )
     said = completions.select("text", "finish_reason", "probs")
     scores = pl.Series("score", [read_score(text, reason) for text, reason, _ in said.iter_rows()], dtype=pl.Float64)
     whole = pl.Series([_last_number(text) in CHOICES for text, _, _ in said.iter_rows()], dtype=pl.Boolean)
     means = pl.Series("expected", [expected(probs) for _, _, probs in said.iter_rows()], dtype=pl.Float64)
     read = completions.with_columns(scores, means, k="n", judge=pl.lit(judge))
     read = read.with_columns(expected=pl.when(pl.col("score").is_not_null(), whole).then("expected"))
-    joined = answers.select("candidate_id", "prompt_id").with_row_index("row").join(read, left_on="candidate_id", right_on="id")
+    joined = (
+        answers.select("candidate_id", "prompt_id")
+        .with_row_index("row")
+        .join(read, left_on="candidate_id", right_on="id")
+    )
     return joined.sort("row", "k").select(pl.col(name).cast(dtype) for name, dtype in JUDGEMENTS.schema.items())
 
 
 def mean_scores(judgements: pl.DataFrame, kind: Literal["sampled", "expected"] = "sampled") -> pl.DataFrame:
-    """One row per answer, sorted by candidate_id: candidate_id, prompt_id, score, spread, variance, parsed; of the written scores or the expected.
+    """One row per answer, sorted by candidate_id: candidate_id, prompt_id, score, spread, variance, parsed; of the
+    written scores or the expected.
 
-    score: mean of the readable judgements, not rounded; spread: highest minus lowest; variance: of the readable ones (over their number).
-    All three are null when none could be read; parsed (Int32) says how many could. Scores are halves or 1024ths, so all sums are exact, and no
-    order of the rows can change a result.
+    score: mean of the readable judgements, not rounded; spread: highest minus lowest; variance: of the readable ones
+    (over their number). All three are null when none could be read; parsed (Int32) says how many could. Scores are
+    halves or 1024ths, so all sums are exact, and no order of the rows can change a result.
     """
     score = pl.col("score" if kind == "sampled" else "expected")
     n, total, squares = score.count().cast(pl.Float64), score.sum(), (score * score).sum()

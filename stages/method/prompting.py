@@ -1,4 +1,5 @@
-"""New prompts (paper 2.2, step 1): few-shot demonstrations, templates filled once, and Self-Instruct's filters (arXiv 2212.10560).
+"""New prompts (paper 2.2, step 1): few-shot demonstrations and Self-Instruct's filters (arXiv
+2212.10560).
 
 Leaves out where templates lie and who writes: text in, text out.
 """
@@ -10,63 +11,33 @@ import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import polars as pl
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-from stages.console.errors import SrlmError
-from stages.console.ids import content_id
 from stages.store.tables import PROMPTS
+from stages.text.ids import content_id, text_key
 
 MIN_WORDS, MAX_WORDS = 4, 150
 NOT_FOR_TEXT = re.compile(r"\b(?:images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b", re.IGNORECASE)
-CLOSING_TAG = re.compile(r"</([A-Za-z][\w-]*)>")
-
-_jinja = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # plain text, not HTML
 
 
-@lru_cache(maxsize=16)
-def _compile(template: str) -> Template:
-    return _jinja.from_string(template)
+def draw_shots(
+    ift: pl.DataFrame,
+    accepted: Sequence[tuple[str, str]],
+    *,
+    ift_shots: int,
+    new_shots: int,
+    seed: int,
+    request_id: str,
+) -> list[tuple[str, str]]:
+    """(id, text) of the demonstrations of one request, shuffled: `ift_shots` IFT instructions, `new_shots` of the
+    prompts `accepted` before.
 
-
-def render(template: str, /, **fields: object) -> str:
-    """Fill a jinja template once: a `{{` inside a field is data, never code.
-
-    Raises SrlmError when the template is not valid, fails, or names a field that is not given.
-    """
-    head = f"template {template[:60]!r}"
-    try:
-        return _compile(template).render(**fields)
-    except TemplateSyntaxError as e:
-        raise SrlmError(f"{head}, line {e.lineno}: not a valid jinja template: {e.message}") from None
-    except UndefinedError as e:
-        raise SrlmError(f"{head}: {e.message}. It may use these fields: {', '.join(sorted(fields))}") from None
-    except Exception as e:  # a template is a small program: whatever it raises is its own fault, and the person's to mend
-        raise SrlmError(f"{head} fails: {type(e).__name__}: {e}") from e
-
-
-def quoted(text: str, template: str, verdict: re.Pattern[str]) -> str:
-    """`text` with ` (quoted)` put into what could pass for the judge's verdict or for one of the template's own tags; otherwise unchanged.
-
-    Data must not speak for the judge: in a self-rewarding loop that is the channel that training finds. `verdict` is the pattern the verdict
-    is read with; the mark goes behind its first group, so that the marked text no longer matches. `Score: 5` becomes `Score (quoted): 5`,
-    `</response>` becomes `</response (quoted)>`. A template without tags has no delimiters that this could guard.
-    """
-    marked = verdict.sub(lambda m: f"{m[1]} (quoted){m[0][len(m[1]) :]}", text)
-    names = "|".join(sorted({re.escape(name) for name in CLOSING_TAG.findall(template)}))
-    return re.sub(rf"(<\s*/?\s*(?:{names}))(\s*/?\s*>)", r"\1 (quoted)\2", marked, flags=re.IGNORECASE) if names else marked
-
-
-def draw_shots(ift: pl.DataFrame, accepted: Sequence[tuple[str, str]], *, ift_shots: int, new_shots: int, seed: int, request_id: str) -> list[tuple[str, str]]:
-    """(id, text) of the demonstrations of one request, shuffled: `ift_shots` IFT instructions, `new_shots` of the prompts `accepted` before.
-
-    Where fewer prompts were accepted, IFT fills their places. Decided by `(seed, request_id)` and the order of `ift` and `accepted`.
+    Where fewer prompts were accepted, IFT fills their places. Decided by `(seed, request_id)` and the order of `ift`
+    and `accepted`.
     """
     rng = random.Random(f"{seed}\x1f{request_id}")
     new = rng.sample(accepted, min(new_shots, len(accepted)))
@@ -76,16 +47,13 @@ def draw_shots(ift: pl.DataFrame, accepted: Sequence[tuple[str, str]], *, ift_sh
     return shots
 
 
-def text_key(text: str) -> str:
-    """What makes two prompts the same: their words, whatever the case and the white space."""
-    return " ".join(text.split()).casefold()
-
-
 class RougeL:
-    """Texts to compare with by ROUGE-L F-measure; decides exactly as `rouge_score` without stemming does, some thousand times faster.
+    """Texts to compare with by ROUGE-L F-measure; decides exactly as `rouge_score` without stemming does, some thousand
+    times faster.
 
-    Tokens are interned as characters, so that rapidfuzz finds the longest common subsequence of two strings. The F-measure depends on that
-    length and both lengths only: so texts are kept by length, and each length has a least subsequence that would be above the threshold.
+    Tokens are interned as characters, so that rapidfuzz finds the longest common subsequence of two strings. The
+    F-measure depends on that length and both lengths only: so texts are kept by length, and each length has a least
+    subsequence that would be above the threshold.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -95,7 +63,9 @@ class RougeL:
 
     def add(self, text: str) -> None:
         tokens = self._tokens(text)
-        self._by_length[len(tokens)].append("".join(self._characters.setdefault(t, chr(len(self._characters) + 1)) for t in tokens))
+        self._by_length[len(tokens)].append(
+            "".join(self._characters.setdefault(t, chr(len(self._characters) + 1)) for t in tokens)
+        )
 
     def above(self, text: str) -> bool:
         """Whether the F-measure of `text` against any added text is above the threshold."""
@@ -103,15 +73,22 @@ class RougeL:
         query = "".join(self._characters.get(t, "\0") for t in tokens)  # "\0": a word that no added text has
         for length, texts in self._by_length.items():
             least = self._least(len(tokens), length)
-            if least <= min(len(tokens), length) and process.extractOne(query, texts, scorer=LCSseq.similarity, score_cutoff=least) is not None:
+            if (
+                least <= min(len(tokens), length)
+                and process.extractOne(query, texts, scorer=LCSseq.similarity, score_cutoff=least) is not None
+            ):
                 return True
         return False
 
     def _least(self, a: int, b: int) -> int:
-        """The shortest common subsequence of texts of `a` and `b` tokens that is above the threshold; more than both when none is."""
+        """The shortest common subsequence of texts of `a` and `b` tokens that is above the threshold; more than both
+        when none is."""
         least = max(1, int(self.threshold * (a + b) / 2) - 1)
         while least <= min(a, b):
-            precision, recall = least / a, least / b  # in rouge_score's own steps: at the threshold the last bit decides
+            precision, recall = (
+                least / a,
+                least / b,
+            )  # in rouge_score's own steps: at the threshold the last bit decides
             if 2 * precision * recall / (precision + recall) > self.threshold:
                 break
             least += 1
@@ -123,10 +100,12 @@ class RougeL:
 
 
 class PromptFilter:
-    """Self-Instruct's filters, asked in order of arrival; an accepted prompt joins those that later ones are compared with.
+    """Self-Instruct's filters, asked in order of arrival; an accepted prompt joins those that later ones are compared
+    with.
 
-    `seeds` are the demonstrations and other human prompts; `held_out` are prompts of test sets, refused by text (see `text_key`) but not by
-    likeness. `rouge_l` is the ROUGE-L F-measure above which a prompt is too similar (Self-Instruct: 0.7).
+    `seeds` are the demonstrations and other human prompts; `held_out` are prompts of test sets, refused by text (see
+    `text_key`) but not by likeness. `rouge_l` is the ROUGE-L F-measure above which a prompt is too similar
+    (Self-Instruct: 0.7).
     """
 
     def __init__(self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float) -> None:
@@ -189,7 +168,8 @@ def prompt_id(text: str) -> str:
 
 
 def prompts_frame(written: Sequence[Written], model: str, writer: str) -> pl.DataFrame:
-    """PROMPTS rows in order of arrival. A text has its own id once, where it was kept or else where it came first; a repeat's id holds its place too."""
+    """PROMPTS rows in order of arrival. A text has its own id once, where it was kept or else where it came first; a
+    repeat's id holds its place too."""
     taken = {one.text for one in written if one.dropped is None}
     rows = []
     for i, one in enumerate(written):

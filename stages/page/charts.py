@@ -1,4 +1,5 @@
-"""Charts of the report as SVG, drawn by Vega-Lite when the report is made: the page holds pictures, no plotting library.
+"""Charts of the report as SVG, drawn by Vega-Lite when the report is made: the page holds pictures, no plotting
+library.
 
 Rows are dicts as the canned questions give them. Shares are 0 to 1; `low` and `high` are 95 % intervals.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 import altair as alt
 
-from stages.console.text import for_terminal
+from stages.text.escape import for_terminal
 
 Rows = Sequence[dict[str, Any]]
 
@@ -48,13 +49,18 @@ def distribution(rows: Rows, x: str, title: str) -> str:
 
 
 def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = None, interval: str | None = None) -> str:
-    """Shares that add up to 1, a horizontal bar per `bar`. Rows: bar, part, share; with `interval`, the first part, also its low and high."""
+    """Shares that add up to 1, a horizontal bar per `bar`. Rows: bar, part, share; with `interval`, the first part,
+    also its low and high."""
     rows = drawable(rows)
     bars, parts = list(dict.fromkeys(row[bar] for row in rows)), list(dict.fromkeys(row[part] for row in rows))
     if colours:
         parts = [name for name in colours if name in parts]
     values = [{**row, "order": parts.index(row[part])} for row in rows if row[part] in parts]
-    scale = alt.Scale(domain=parts, range=[colours[name] for name in parts]) if colours else alt.Scale(domain=parts, scheme="tableau20")
+    scale = (
+        alt.Scale(domain=parts, range=[colours[name] for name in parts])
+        if colours
+        else alt.Scale(domain=parts, scheme="tableau20")
+    )
     chart = (
         alt.Chart(alt.InlineData(values=values), width=WIDTH, height=34 * len(bars))
         .mark_bar()
@@ -73,24 +79,32 @@ def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = No
 
 
 def with_intervals(rows: Rows) -> str:
-    """A small panel per metric, a point with its interval per model. Rows: model, metric (its title), value, low, high; null: no interval."""
+    """A small panel per metric, a point with its interval per model. Rows: model, metric (its title), value, low, high;
+    null: no interval."""
     rows, panels = drawable(rows), []
     for metric in dict.fromkeys(row["metric"] for row in rows):
         own = [row for row in rows if row["metric"] == metric]
-        base = alt.Chart(alt.InlineData(values=own)).encode(x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(labelAngle=0)))
+        base = alt.Chart(alt.InlineData(values=own)).encode(
+            x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(labelAngle=0))
+        )
         scale, colour = alt.Scale(zero=False), alt.Color("model:N", sort=None, scale=MODELS, legend=None)
         panel = alt.layer(
             base.mark_line(color="#8aa1b1", strokeDash=[3, 3]).encode(y=alt.Y("value:Q", title=None, scale=scale)),
             base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=colour),
-            base.mark_point(filled=True, size=60, opacity=1).encode(y=alt.Y("value:Q", title=None, scale=scale), color=colour),
+            base.mark_point(filled=True, size=60, opacity=1).encode(
+                y=alt.Y("value:Q", title=None, scale=scale), color=colour
+            ),
         )
         panels.append(svg(panel.properties(width=200, height=130, title=metric)))
     return "".join(panels)
 
 
 def drawable(rows: Rows) -> Rows:
-    """The rows with control and format characters written out: a NUL in a label aborts the drawing, and a direction mark would turn others around."""
-    return [{name: for_terminal(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+    """The rows with control and format characters written out: a NUL in a label aborts the drawing, and a direction
+    mark would turn others around."""
+    return [
+        {name: for_terminal(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    ]
 
 
 def svg(chart: Any) -> str:

@@ -21,6 +21,7 @@ def fitting(pairs: Iterable[dict[str, Any]], budget: int) -> tuple[str, int]:
 
 
 def embedded(data: Any) -> str:
-    """JSON in ASCII without `<`, `>` and `&`: nothing in it can end the script element or begin another, in any encoding."""
+    """JSON in ASCII without `<`, `>` and `&`: nothing in it can end the script element or begin another, in any
+    encoding."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

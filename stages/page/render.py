@@ -1,4 +1,5 @@
-"""The page: one Jinja template filled once, with autoescape on. Scripts and styles are ours, inlined, and the only ones that the page's policy lets run."""
+"""The page: one Jinja template filled once, with autoescape on. Scripts and styles are ours, inlined, and the only ones
+that the page's policy lets run."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from stages.console.text import for_terminal
+from stages.text.escape import for_terminal
 
 HERE = Path(__file__).parent
 
@@ -58,7 +59,9 @@ def render(page: Page) -> str:
 
 @cache
 def environment() -> Environment:
-    made = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     made.filters["text"] = shown
     made.filters["drawn"] = Markup  # an SVG that our own charts drew
     return made

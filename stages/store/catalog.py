@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.store.files import whole
+from stages.store.files import atomic_write
 from stages.store.tables import Table
 
 PACKAGES = "self-rewarding-lm packages"
@@ -32,7 +32,8 @@ def model_dir(root: Path, model: str) -> Path:
 def read(table: Table, root: Path, model: str | None = None, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
     """The table, checked, or some `columns` of it beside its key, so that texts nobody needs stay on disk.
 
-    Raises TableError when it is missing, unreadable or breaks its contract; of columns that are not read, only name and type are checked.
+    Raises TableError when it is missing, unreadable or breaks its contract; of columns that are not read, only name and
+    type are checked.
     """
     path = table_path(table, root, model)
     if not path.is_file():
@@ -43,13 +44,20 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
             check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
             table = replace(table, columns=tuple(c for c in table.columns if c.name in {*table.key, *columns}))
         frame = pl.read_parquet(path, glob=False, columns=list(table.schema) if columns is not None else None)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as e:  # a panic, at some damaged files, is no Exception
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        OSError,
+    ) as e:  # a panic, at some damaged files, is no Exception
         raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
     return check(table, frame, str(path))
 
 
-def write(table: Table, frame: pl.DataFrame, root: Path, model: str | None = None, packages: Mapping[str, str] | None = None) -> None:
-    """Check, then write in one rename; `packages`, name -> version, made its texts, and stand in the file's own metadata.
+def write(
+    table: Table, frame: pl.DataFrame, root: Path, model: str | None = None, packages: Mapping[str, str] | None = None
+) -> None:
+    """Check, then write in one rename; `packages`, name -> version, made its texts, and stand in the file's own
+    metadata.
 
     Raises TableError on a broken contract or an empty frame (a stage never writes an empty table).
     """
@@ -57,13 +65,14 @@ def write(table: Table, frame: pl.DataFrame, root: Path, model: str | None = Non
     frame = check(table, frame, str(path))
     if frame.is_empty():
         raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else None
         frame.write_parquet(partial, compression="zstd", statistics=True, metadata=metadata)
 
 
 def packages(path: Path) -> dict[str, str]:
-    """Versions of the packages that made the texts of a table; none are known of a file that is no table, or has no texts of an engine's."""
+    """Versions of the packages that made the texts of a table; none are known of a file that is no table, or has no
+    texts of an engine's."""
     try:
         found = json.loads(pl.read_parquet_metadata(path).get(PACKAGES, "{}"))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
@@ -79,20 +88,36 @@ def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
     missing = [c.name for c in table.columns if c.name not in frame.columns]
     extra = [c for c in frame.columns if c not in table.schema]
     if missing or extra:
-        raise TableError(f"{where}: contract of table {table.name} broken: missing columns {missing or 'none'}, unknown columns {extra or 'none'}")
+        raise TableError(
+            f"{where}: contract of table {table.name} broken: missing columns {missing or 'none'}, unknown columns "
+            f"{extra or 'none'}"
+        )
     for column in table.columns:
         seen = frame.schema[column.name]
         if seen != column.dtype:
-            raise TableError(f"{where}: column {column.name} is {seen}, the contract of table {table.name} says {column.dtype}")
+            raise TableError(
+                f"{where}: column {column.name} is {seen}, the contract of table {table.name} says {column.dtype}"
+            )
     for column in table.columns:
         if not column.nullable and frame[column.name].has_nulls():
             rows = frame.with_row_index("row").filter(pl.col(column.name).is_null())
-            raise TableError(f"{where}: column {column.name} of table {table.name} is null in {len(rows)} row(s), first at {_named(rows, ('row', *table.key))}")
-    hashes = frame.select(pl.struct(table.key).hash().n_unique()).item()  # a third of the memory and time of comparing the keys themselves
+            raise TableError(
+                f"{where}: column {column.name} of table {table.name} is null in {len(rows)} row(s), first at "
+                f"{_named(rows, ('row', *table.key))}"
+            )
+    hashes = frame.select(
+        pl.struct(table.key).hash().n_unique()
+    ).item()  # a third of the memory and time of comparing the keys themselves
     if hashes < len(frame) and not (twice := frame.filter(pl.struct(table.key).is_duplicated())).is_empty():
-        raise TableError(f"{where}: key {', '.join(table.key)} of table {table.name} stands more than once, first at {_named(twice, table.key)}")
+        raise TableError(
+            f"{where}: key {', '.join(table.key)} of table {table.name} stands more than once, first at "
+            f"{_named(twice, table.key)}"
+        )
     return frame.select(list(table.schema))
 
 
 def _named(rows: pl.DataFrame, columns: tuple[str, ...]) -> str:
-    return "; ".join(" ".join(f"{k}={v}" for k, v in row.items()) for row in rows.select(list(dict.fromkeys(columns))).head(SHOWN).iter_rows(named=True))
+    return "; ".join(
+        " ".join(f"{k}={v}" for k, v in row.items())
+        for row in rows.select(list(dict.fromkeys(columns))).head(SHOWN).iter_rows(named=True)
+    )

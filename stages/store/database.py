@@ -1,7 +1,8 @@
-"""The store as DuckDB sees it: a view per table over the parquet files where they lie, and the metrics as one long table. Read-only.
+"""The store as DuckDB sees it: a view per table over the parquet files where they lie, and the metrics as one long
+table. Read-only.
 
-Nothing is loaded when the views are made; a query reads only the columns and rows that it needs. Once they stand, DuckDB may open the store's own
-files and no other, and the lock on that cannot be taken off by a query.
+Nothing is loaded when the views are made; a query reads only the columns and rows that it needs. Once they stand,
+DuckDB may open the store's own files and no other, and the lock on that cannot be taken off by a query.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from stages.console.errors import QueryError, SrlmError, TableError
 from stages.store.catalog import check
-from stages.store.files import result_file, whole
+from stages.store.files import atomic_write, result_file
 from stages.store.tables import TABLES, Table
 
 METRICS = "metrics"
@@ -37,11 +38,14 @@ class Store:
         self.files = files
         self.missing = missing
 
-    def select(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> duckdb.DuckDBPyRelation:
-        """The result of one SELECT, computed as it is read, which must be before the next. `values` are bound to `$name`.
+    def select(
+        self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()
+    ) -> duckdb.DuckDBPyRelation:
+        """The result of one SELECT, computed as it is read, which must be before the next. `values` are bound to
+        `$name`.
 
-        Raises QueryError (exit code 2) for anything but one SELECT and for what DuckDB cannot run; TableError when a table that no stage has made
-        yet is asked for, unless the query `may_lack` it: then it is empty.
+        Raises QueryError (exit code 2) for anything but one SELECT and for what DuckDB cannot run; TableError when a
+        table that no stage has made yet is asked for, unless the query `may_lack` it: then it is empty.
         """
         try:
             statements = self.connection.extract_statements(sql)
@@ -49,20 +53,36 @@ class Store:
             raise QueryError(f"DuckDB cannot read the query: {e}\n{sql}") from None
         kinds = [statement.type.name for statement in statements]
         if kinds != ["SELECT"]:  # not EXPLAIN either: with ANALYZE it runs whatever follows
-            raise QueryError(f"one SELECT is wanted, seen {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}")
+            raise QueryError(
+                f"one SELECT is wanted, seen {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}"
+            )
         lacked = set(may_lack)
-        for name, table in self.missing.items():  # a relation is computed when it is read, so an empty view stands until the next query
-            self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {_nothing(table)}" if name in lacked else f"DROP VIEW IF EXISTS {name}")
+        for (
+            name,
+            table,
+        ) in (
+            self.missing.items()
+        ):  # a relation is computed when it is read, so an empty view stands until the next query
+            self.connection.execute(
+                f"CREATE OR REPLACE VIEW {name} AS {_nothing(table)}"
+                if name in lacked
+                else f"DROP VIEW IF EXISTS {name}"
+            )
         try:
             return self.connection.sql(statements[0].query, params=values or {})
         except duckdb.Error as e:
             unknown = re.match(r"Catalog Error: Table with name (\w+) does not exist", str(e))
             if unknown and (absent := self.missing.get(unknown[1].lower())):
-                raise TableError(f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: dvc repro") from None
+                raise TableError(
+                    f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: dvc repro"
+                ) from None
             raise QueryError(f"{e}\n{sql}") from None
 
-    def rows(self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """The whole result, column to value; for answers that are small. Raises as `select` does, and TableError for a file that cannot be read."""
+    def rows(
+        self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()
+    ) -> list[dict[str, Any]]:
+        """The whole result, column to value; for answers that are small. Raises as `select` does, and TableError for a
+        file that cannot be read."""
         relation = self.select(sql, values, may_lack)
         try:
             return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
@@ -70,15 +90,18 @@ class Store:
             raise self.failure(e, sql) from None
 
     def failure(self, error: Exception, sql: str) -> SrlmError:
-        """What `error`, raised while the rows of `sql` were read, comes from: a damaged file is named, the rest is the query's own."""
+        """What `error`, raised while the rows of `sql` were read, comes from: a damaged file is named, the rest is the
+        query's own."""
         return damaged(self.files) or QueryError(f"{error}\n{sql}")
 
 
 @contextmanager
 def connect(root: Path, **others: Path) -> Iterator[Store]:
-    """The store under `root`: every table is a view with a `model` column (null where people made the rows, the judge where the table has one).
+    """The store under `root`: every table is a view with a `model` column (null where people made the rows, the judge
+    where the table has one).
 
-    `others` are stores beside it, each in a schema of its name, absent tables empty. Raises TableError for a file that breaks its contract.
+    `others` are stores beside it, each in a schema of its name, absent tables empty. Raises TableError for a file that
+    breaks its contract.
     """
     with TemporaryDirectory(prefix="srlm-") as spill, duckdb.connect() as connection:
         files = _build(connection, root, "VIEW")
@@ -97,10 +120,11 @@ def connect(root: Path, **others: Path) -> Iterator[Store]:
 
 
 def save(root: Path, out: Path) -> None:
-    """Write every table into a new DuckDB database `out`, for DuckDB's shell and other tools. Raises QueryError if it exists, TableError, SrlmError."""
+    """Write every table into a new DuckDB database `out`, for DuckDB's shell and other tools. Raises QueryError if it
+    exists, TableError, SrlmError."""
     if result_file(out, root).exists():
         raise QueryError(f"{out} exists already: name another file, or delete it")
-    with whole(out) as partial:
+    with atomic_write(out) as partial:
         try:
             with duckdb.connect(str(partial)) as connection:
                 _build(connection, root, "TABLE")
@@ -110,7 +134,8 @@ def save(root: Path, out: Path) -> None:
 
 
 def damaged(files: Iterable[Path]) -> TableError | None:
-    """The first of `files` that cannot be read to its end, in words; None when all can. For after an error: it reads everything."""
+    """The first of `files` that cannot be read to its end, in words; None when all can. For after an error: it reads
+    everything."""
     for path in files:
         try:
             for _ in pq.ParquetFile(path).iter_batches():
@@ -121,7 +146,8 @@ def damaged(files: Iterable[Path]) -> TableError | None:
 
 
 def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> dict[str, list[Path]]:
-    """One view or table each for the tables that exist, with the contract's meanings as comments; returns the files of each."""
+    """One view or table each for the tables that exist, with the contract's meanings as comments; returns the files of
+    each."""
     files: dict[str, list[Path]] = {}
     for table in TABLES:
         paths = table_files(table, root)
@@ -141,7 +167,10 @@ def table_files(table: Table, root: Path) -> dict[str | None, Path]:
         path = root / table.path
         return {None: path.resolve()} if path.is_file() else {}
     folder, name = table.path.split("{model}")
-    found = {path.relative_to(root / folder).as_posix().removesuffix(name): path.resolve() for path in (root / folder).glob(f"*{name}")}
+    found = {
+        path.relative_to(root / folder).as_posix().removesuffix(name): path.resolve()
+        for path in (root / folder).glob(f"*{name}")
+    }
     return {model: found[model] for model in sorted(found, key=lambda model: (len(model), model))}
 
 
@@ -153,7 +182,9 @@ def _select(table: Table, paths: dict[str | None, Path]) -> str:
         return f"SELECT * FROM {_parquet(list(paths.values()))}"
     if "judge" in columns:
         return f"SELECT judge AS model, * FROM {_parquet(list(paths.values()))}"
-    return " UNION ALL ".join(f"SELECT {_literal(model)}::VARCHAR AS model, * FROM {_parquet([path])}" for model, path in paths.items())
+    return " UNION ALL ".join(
+        f"SELECT {_literal(model)}::VARCHAR AS model, * FROM {_parquet([path])}" for model, path in paths.items()
+    )
 
 
 def _nothing(table: Table) -> str:
@@ -176,7 +207,9 @@ def _check_contract(table: Table, path: Path, model: str | None) -> None:
         for group in range(footer.num_row_groups):
             seen = footer.row_group(group).column(at).statistics
             if seen and seen.has_min_max and (wrong := {seen.min, seen.max} - {model}):
-                raise TableError(f"{path} holds rows of {', '.join(sorted(wrong))}, not of {model}. Delete it and run: dvc repro")
+                raise TableError(
+                    f"{path} holds rows of {', '.join(sorted(wrong))}, not of {model}. Delete it and run: dvc repro"
+                )
 
 
 def _parquet(paths: list[Path]) -> str:

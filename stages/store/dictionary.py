@@ -21,7 +21,10 @@ def dictionary() -> str:
         path = table.path.removeprefix("data/")
         about = f"`{path}`, key `{', '.join(table.key)}`, made by `{table.made_by}`. {table.meaning}."
         parts.append(f"## {table.name}\n\n{about}\n\n| column | type | meaning |\n| --- | --- | --- |")
-        parts[-1] += "".join(f"\n| {c.name} | {c.dtype}{'?' if c.nullable else ''} | {c.meaning} |" for c in table.columns) + "\n"
+        parts[-1] += (
+            "".join(f"\n| {c.name} | {c.dtype}{'?' if c.nullable else ''} | {c.meaning} |" for c in table.columns)
+            + "\n"
+        )
     return "\n".join(parts)
 
 

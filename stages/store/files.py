@@ -20,11 +20,11 @@ PARTIAL = ".partial"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path` in one rename, on failure nothing is left.
 
-    Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `result_file` first). Raises SrlmError for a
-    full disk or a folder that may not be written, naming it.
+    Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `result_file`
+    first). Raises SrlmError for a full disk or a folder that may not be written, naming it.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -43,21 +43,39 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _explained(e: Exception, path: Path) -> Exception:
-    """The error in words where the disk is at fault, else the error itself. Rust libraries (polars, safetensors) tell the number in their text only."""
-    number = e.errno if isinstance(e, OSError) else int(found[1]) if (found := re.search(r"\(os error (\d+)\)", str(e))) else None
+    """The error in words where the disk is at fault, else the error itself. Rust libraries (polars, safetensors) tell
+    the number in their text only."""
+    number = (
+        e.errno
+        if isinstance(e, OSError)
+        else int(found[1])
+        if (found := re.search(r"\(os error (\d+)\)", str(e)))
+        else None
+    )
     if number in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free
-        return SrlmError(f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and run the same command again")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR) or (number == errno.ENOENT and not path.parent.is_dir()):
-        return SrlmError(f"may not write {path}: {os.strerror(number)}. Check the owner and mode of {path.parent} and run the same command again")
+        return SrlmError(
+            f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and "
+            f"run the same command again"
+        )
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR) or (
+        number == errno.ENOENT and not path.parent.is_dir()
+    ):
+        return SrlmError(
+            f"may not write {path}: {os.strerror(number)}. Check the owner and mode of {path.parent} and run the same "
+            f"command again"
+        )
     return e
 
 
 def result_file(path: Path, root: Path) -> Path:
-    """`path`, which a person named for a result. Raises SrlmError where that would replace a folder, a device or a part of the store under `root`."""
+    """`path`, which a person named for a result. Raises SrlmError where that would replace a folder, a device or a part
+    of the store under `root`."""
     if not path.name or (path.exists() and not path.is_file()):
         raise SrlmError(f"cannot write to {str(path)!r}: it is no file. Name a file")
-    if path.resolve().is_relative_to((root / "data").resolve()) or path.resolve().is_relative_to((root / ".dvc").resolve()):
+    if path.resolve().is_relative_to((root / "data").resolve()) or path.resolve().is_relative_to(
+        (root / ".dvc").resolve()
+    ):
         raise SrlmError(f"cannot write to {path}: it lies in the store, which only stages write. Name a file elsewhere")
     return path
 
@@ -73,15 +91,20 @@ def remove(path: Path) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as sorted, indented JSON, so that equal data are equal bytes."""
-    with whole(path) as partial:
-        partial.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as partial:
+        partial.write_text(
+            json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def md5(path: Path, ignored: Callable[[Path], bool] = lambda file: "__pycache__" in file.parts) -> str:
-    """The hash that `dvc.lock` holds for this file or folder (a folder's ends in `.dir`, and leaves out files that are `ignored`)."""
+    """The hash that `dvc.lock` holds for this file or folder (a folder's ends in `.dir`, and leaves out files that are
+    `ignored`)."""
     if path.is_dir():
         inside = (f for f in path.rglob("*") if f.is_file() and not ignored(f))
-        listing = sorted(({"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in inside), key=lambda e: e["relpath"])
+        listing = sorted(
+            ({"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in inside), key=lambda e: e["relpath"]
+        )
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
     with path.open("rb") as f:
         return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

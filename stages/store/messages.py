@@ -77,6 +77,7 @@ def read_hub(repo: str, revision: str) -> list[Message]:
         splits = load_dataset(repo, revision=None if local else revision)
     except Exception as e:  # the libraries below raise dozens of types: network, authentication, layout
         raise SeedDataError(
-            f"dataset {repo} at revision {revision} cannot be loaded: {type(e).__name__}: {e}. Check the name, the revision and your network"
+            f"dataset {repo} at revision {revision} cannot be loaded: {type(e).__name__}: {e}. Check the name, the "
+            f"revision and your network"
         ) from e
     return [message for name in sorted(splits) for message in splits[name].to_list()]

@@ -1,4 +1,5 @@
-"""The canned questions: one SQL file each in `stages/sql`. The first line is the question, further comment lines explain; `$name` is a value to be given."""
+"""The canned questions: one SQL file each in `stages/sql`. The first line is the question, further comment lines
+explain; `$name` is a value to be given."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Question:
     may_lack: tuple[str, ...]
     """Tables that it can do without."""
     by: tuple[str, ...]
-    """Columns that name a row of figures, so that two answers can be put side by side; empty where rows are no figures."""
+    """Columns that name a row of figures, so that two answers can be put side by side; empty where rows are no
+    figures."""
 
 
 def questions() -> dict[str, Question]:

@@ -1,4 +1,5 @@
-"""Which column names a row of which other table, and what it copies from there: a pair can be followed to the rows that it was made from."""
+"""Which column names a row of which other table, and what it copies from there: a pair can be followed to the rows that
+it was made from."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from stages.store.tables import Table
 
 
 class Reference(NamedTuple):
-    """`column` of `table` holds keys of a table of `to`, of the same model where that has one. `copies`: its column -> the column there that it equals."""
+    """`column` of `table` holds keys of a table of `to`, of the same model where that has one. `copies`: its column ->
+    the column there that it equals."""
 
     table: Table
     column: str
@@ -24,7 +26,8 @@ class Reference(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """One reference, followed: `wrong` of `rows` lead nowhere or to something else; `first` is the value of the first."""
+    """One reference, followed: `wrong` of `rows` lead nowhere or to something else; `first` is the value of the
+    first."""
 
     what: str
     rows: int
@@ -50,7 +53,8 @@ REFERENCES = (
 
 
 def follow(root: Path, models: list[str]) -> Iterator[Followed]:
-    """Every reference of the tables that are there, by AIFT, each by itself: a table that cannot be read hides nothing that is wrong with the others."""
+    """Every reference of the tables that are there, by AIFT, each by itself: a table that cannot be read hides nothing
+    that is wrong with the others."""
     for reference in REFERENCES:
         for model in models if "{model}" in reference.table.path else [None]:
             if table_path(reference.table, root, model).is_file():
@@ -68,7 +72,9 @@ def _named(reference: Reference, model: str | None) -> str:
 
 def _follow(reference: Reference, root: Path, model: str | None) -> Followed:
     copies = dict(reference.copies)
-    rows = read(reference.table, root, model, (reference.column, *copies)).select(pl.col(reference.column).alias("key"), *copies)
+    rows = read(reference.table, root, model, (reference.column, *copies)).select(
+        pl.col(reference.column).alias("key"), *copies
+    )
     if rows.schema["key"] == tables.Strings:
         rows = rows.explode("key").drop_nulls("key")
     known = pl.concat(
@@ -78,6 +84,8 @@ def _follow(reference: Reference, root: Path, model: str | None) -> Followed:
         for to, key in reference.to
     )
     found = rows.join(known.with_columns(pl.lit(True).alias("found")), on="key", how="left", maintain_order="left")
-    same = pl.all_horizontal(pl.col("found").fill_null(False), *(pl.col(mine).eq_missing(pl.col(f"there {mine}")) for mine in copies))
+    same = pl.all_horizontal(
+        pl.col("found").fill_null(False), *(pl.col(mine).eq_missing(pl.col(f"there {mine}")) for mine in copies)
+    )
     wrong = found.filter(~same)
     return Followed(_named(reference, model), len(found), len(wrong), str(wrong["key"][0]) if len(wrong) else "")

@@ -1,7 +1,9 @@
-"""One run of one verb: what it reads is hashed when it reads it, and must be the same when it ends; what it writes is whole or absent.
+"""One run of one verb: what it reads is hashed when it reads it, and must be the same when it ends; what it writes is
+whole or absent.
 
-Hashes, parameters and versions go into `lineage.json` beside a model (nothing there differs between two equal runs). Times, memory and the
-git revision go to `data/logs/runs.jsonl`, which DVC does not see: else every commit would be a new version of every model.
+Hashes, parameters and versions go into `lineage.json` beside a model (nothing there differs between two equal runs).
+Times, memory and the git revision go to `data/logs/runs.jsonl`, which DVC does not see: else every commit would be a
+new version of every model.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ import polars as pl
 import psutil
 
 from stages.console.errors import ModelError, ParamsError, StaleInputError, TableError
-from stages.console.progress import err
+from stages.console.progress import stderr
 from stages.store import catalog
-from stages.store.files import append_line, md5, signature, whole, write_json
+from stages.store.files import append_line, atomic_write, md5, signature, write_json
 from stages.store.tables import Table
 
 LOG = "data/logs/runs.jsonl"
-FINISHED = "data/finished/completions-2.sqlite"
+COMPLETION_CACHE = "data/cache/completions.v3.sqlite"
 """Completions that engines finished, all stages'. The number is the schema's."""
 VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
 
@@ -37,7 +39,8 @@ VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
 class Run:
     """Context of one verb: `with Run("train_dpo", root, "M2") as run: ...`.
 
-    Raises StaleInputError at the end when an input moved while the verb ran: its outputs would not be what their lineage says.
+    Raises StaleInputError at the end when an input moved while the verb ran: its outputs would not be what their
+    lineage says.
     """
 
     def __init__(self, verb: str, root: Path = Path(), key: str | None = None) -> None:
@@ -45,7 +48,7 @@ class Run:
         self.root = root
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
-        self.finished = root / FINISHED
+        self.completion_cache = root / COMPLETION_CACHE
         self.servers: dict[str, dict[str, str]] = {}
         self.packages: dict[str, str] = {}
         self.compute_s = 0.0
@@ -54,7 +57,9 @@ class Run:
         self._started = psutil.Process().create_time()  # the imports are part of what a stage costs
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if error is None:
                 self.check_inputs()
@@ -96,7 +101,8 @@ class Run:
             raise ParamsError(f"template {name} cannot be read: {e}. Its name stands in params.yaml") from None
 
     def model(self, name: str) -> Path:
-        """Folder of an input model; one that a server has holds server.json alone. Raises ModelError when it is not there."""
+        """Folder of an input model; one that a server has holds server.json alone. Raises ModelError when it is not
+        there."""
         path = catalog.model_dir(self.root, name)
         if not any((path / name).is_file() for name in ("config.json", "server.json")):
             raise ModelError(f"{path} holds no model (no config.json). Run: dvc repro")
@@ -113,7 +119,10 @@ class Run:
                 continue
             now = md5(path) if path.exists() else "gone"
             if now != before:
-                raise StaleInputError(f"{name} changed while {self.stage} ran (was {before}, now {now}), so its outputs are not of one version. Run: dvc repro")
+                raise StaleInputError(
+                    f"{name} changed while {self.stage} ran (was {before}, now {now}), so its outputs are not of one "
+                    f"version. Run: dvc repro"
+                )
 
     # What goes out
 
@@ -126,17 +135,28 @@ class Run:
 
     def write_plot(self, name: str, frame: pl.DataFrame) -> None:
         """Points of a `dvc plots` template, one row a point."""
-        with whole(self.root / "data" / "plots" / f"{name}.csv") as partial:
+        with atomic_write(self.root / "data" / "plots" / f"{name}.csv") as partial:
             frame.write_csv(partial)
 
     @contextmanager
-    def new_model(self, name: str, *, parent: str | None, method: str, params: dict[str, Any], notes: dict[str, Any]) -> Iterator[Path]:
-        """Yield an empty folder for a new model; with its `lineage.json` it becomes `data/models/{name}` in one rename."""
-        with whole(catalog.model_dir(self.root, name)) as partial:
+    def new_model(
+        self, name: str, *, parent: str | None, method: str, params: dict[str, Any], notes: dict[str, Any]
+    ) -> Iterator[Path]:
+        """Yield an empty folder for a new model; with its `lineage.json` it becomes `data/models/{name}` in one
+        rename."""
+        with atomic_write(catalog.model_dir(self.root, name)) as partial:
             partial.mkdir()
             yield partial
             self.check_inputs()
-            lineage = {"name": name, "parent": parent, "method": method, "data": self.inputs, "params": params, "versions": versions(), **notes}
+            lineage = {
+                "name": name,
+                "parent": parent,
+                "method": method,
+                "data": self.inputs,
+                "params": params,
+                "versions": versions(),
+                **notes,
+            }
             write_json(partial / "lineage.json", lineage)
 
     @contextmanager
@@ -165,11 +185,12 @@ class Run:
         try:
             append_line(self.root / LOG, entry)
         except OSError as e:  # a full disk: the log must not hide the error that matters
-            err.print(f"warning: {LOG} was not written: {e}", markup=False)
+            stderr.print(f"warning: {LOG} was not written: {e}", markup=False)
 
 
 def times(root: Path) -> dict[str, dict[str, float]]:
-    """`seconds`, `compute_s` (the model's own) and `peak_mb` of each stage's last whole run in `root`, in the order they ran.
+    """`seconds`, `compute_s` (the model's own) and `peak_mb` of each stage's last whole run in `root`, in the order
+    they ran.
 
     A stage that was only restored from DVC's cache is absent.
     """
@@ -187,7 +208,14 @@ def versions() -> dict[str, str]:
 
 def _git_revision(root: Path) -> str | None:
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=root, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -1,7 +1,9 @@
-"""Every table of the store, declared once: where it lies, its columns and their meaning, its key. Checked at every read and write.
+"""Every table of the store, declared once: where it lies, its columns and their meaning, its key. Checked at every read
+and write.
 
-Only four polars types are used (String, Int32, Float64, List(String)), so that parquet, DuckDB and the Hub agree. Unknown is null, never 0
-or -1. Text is plain: chat format is put on at the edge of engine and trainer. `data/README.md` is generated from this file.
+Only four polars types are used (String, Int32, Float64, List(String)), so that parquet, DuckDB and the Hub agree.
+Unknown is null, never 0 or -1. Text is plain: chat format is put on at the edge of engine and trainer. `data/README.md`
+is generated from this file.
 """
 
 from __future__ import annotations
@@ -42,8 +44,14 @@ def _c(name: str, dtype: pl.DataType, meaning: str, nullable: bool = False) -> C
 
 
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
-_UNUSABLE = "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, without a score"
-_USABLE = "usable: `chosen` or `rejected`, the pair; `between`, beside it; `tied`, no pair: margin not above `build_pairs.min_margin`, or the only one"
+_UNUSABLE = (
+    "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, "
+    "without a score"
+)
+_USABLE = (
+    "usable: `chosen` or `rejected`, the pair; `between`, beside it; `tied`, no pair: margin not above "
+    "`build_pairs.min_margin`, or the only one"
+)
 _IFT = (
     _c("ift_id", String, "hash of instruction and response"),
     _c("instruction", String, "first human turn"),
@@ -65,14 +73,42 @@ _JUDGEMENTS = (
     _c("k", Int32, "0 .. K-1"),
     _c("text", String, "all the judge said"),
     _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
-    _c("score", Float64, "the number that the judge wrote, 0 to 5; null when none could be read, never 0, never -1", nullable=True),
-    _c("expected", Float64, "mean score by the judge's probabilities of 0 to 5 in the score's place; null when not asked for or unknown", nullable=True),
+    _c(
+        "score",
+        Float64,
+        "the number that the judge wrote, 0 to 5; null when none could be read, never 0, never -1",
+        nullable=True,
+    ),
+    _c(
+        "expected",
+        Float64,
+        "mean score by the judge's probabilities of 0 to 5 in the score's place; null when not asked for or unknown",
+        nullable=True,
+    ),
 )
 
-IFT_TRAIN = Table("ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT)
-IFT_VALID = Table("ift_valid", "data/IFT/valid.parquet", "IFT rows held out to watch training", "split_seed", ("ift_id",), _IFT)
-RANKED = Table("ranked", "data/EFT/ranked.parquet", "Human-ranked answers from which EFT is made", "split_seed", ("candidate_id",), _RANKED)
-RANKED_VALID = Table("ranked_valid", "data/EFT/valid.parquet", "Human-ranked answers held out to evaluate the judge", "split_seed", ("candidate_id",), _RANKED)
+IFT_TRAIN = Table(
+    "ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT
+)
+IFT_VALID = Table(
+    "ift_valid", "data/IFT/valid.parquet", "IFT rows held out to watch training", "split_seed", ("ift_id",), _IFT
+)
+RANKED = Table(
+    "ranked",
+    "data/EFT/ranked.parquet",
+    "Human-ranked answers from which EFT is made",
+    "split_seed",
+    ("candidate_id",),
+    _RANKED,
+)
+RANKED_VALID = Table(
+    "ranked_valid",
+    "data/EFT/valid.parquet",
+    "Human-ranked answers held out to evaluate the judge",
+    "split_seed",
+    ("candidate_id",),
+    _RANKED,
+)
 SEED_JUDGEMENTS = Table(
     "seed_judgements",
     "data/EFT/judgements.parquet",
@@ -157,7 +193,12 @@ SCORES = Table(
         _c("candidate_id", String, "the candidate"),
         _c("prompt_id", String, "the prompt it answers"),
         _c("model", String, "who answered"),
-        _c("score", Float64, "mean `score` (or `expected`, see params) of the judgements, not rounded; null if none could be read", nullable=True),
+        _c(
+            "score",
+            Float64,
+            "mean `score` (or `expected`, see params) of the judgements, not rounded; null if none could be read",
+            nullable=True,
+        ),
         _c("spread", Float64, "highest minus lowest readable score", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
         _c("fate", String, f"{_UNUSABLE}; else {_USABLE}"),
@@ -225,7 +266,12 @@ VERDICTS = Table(
         _c("other", String, "the second model"),
         _c("decoding", String, "`greedy` or `sampled`"),
         _c("judge", String, "`oracle`, or the model that compared them"),
-        _c("first", String, "verdict with the first model's answer shown first: `win`, `tie`, `lose`; null if unreadable", nullable=True),
+        _c(
+            "first",
+            String,
+            "verdict with the first model's answer shown first: `win`, `tie`, `lose`; null if unreadable",
+            nullable=True,
+        ),
         _c("second", String, "verdict with it shown second, from the first model's view", nullable=True),
         _c("verdict", String, "both agree, else `tie`; null if either is unreadable", nullable=True),
     ),

@@ -32,7 +32,8 @@ def stages_now(root: Path) -> list[str]:
 
 @contextmanager
 def at(root: Path, revision: str | None, tables: Collection[str] | None = None) -> Iterator[Path]:
-    """A folder with the store of `revision`: `root` itself for None, else a temporary copy, of these `tables` and the metrics alone if they are named.
+    """A folder with the store of `revision`: `root` itself for None, else a temporary copy, of these `tables` and the
+    metrics alone if they are named.
 
     Raises RevisionError when git does not know the revision, or when neither DVC's cache nor a remote has a file of it.
     """
@@ -63,8 +64,13 @@ def _copy(root: Path, revision: str, patterns: Iterable[str], to: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 files.get_file(name, str(target))
     except (RevError, SCMError) as e:
-        raise RevisionError(f"git knows no revision {revision} here ({e}). git log --oneline and git tag name those it knows") from None
+        raise RevisionError(
+            f"git knows no revision {revision} here ({e}). git log --oneline and git tag name those it knows"
+        ) from None
     except NotDvcRepoError as e:
         raise RevisionError(f"{root.resolve()} is no project under git and DVC, so it has no revisions: {e}") from None
     except (FileNotFoundError, DataIndexDirError, DvcException) as e:
-        raise RevisionError(f"{what} is in no cache or remote here ({e}). Run dvc push --all-commits where it was made, dvc fetch --all-commits here") from None
+        raise RevisionError(
+            f"{what} is in no cache or remote here ({e}). Run dvc push --all-commits where it was made, dvc fetch "
+            f"--all-commits here"
+        ) from None

@@ -1,8 +1,8 @@
 """What M0 reads: web-like text of the tiny world, one document per row. No test prompt stands in it.
 
-Most of it is questions with answers, many with a remark on the answer; people remark on bad answers as often as on the usual ones. The remarks are the
-checker's, with some findings flipped: noisy, as the web is. One document in seven is a full review in the very words of the judge's prompt, which is what
-lets M0 judge zero-shot.
+Most of it is questions with answers, many with a remark on the answer; people remark on bad answers as often as on the
+usual ones. The remarks are the checker's, with some findings flipped: noisy, as the web is. One document in seven is a
+full review in the very words of the judge's prompt, which is what lets M0 judge zero-shot.
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ def review(rng: Random, split_seed: int) -> str:
 
 def sheet(rng: Random, split_seed: int) -> str:
     """An exercise sheet: what makes few-shot prompt writing work."""
-    return "Tasks:" + "".join(f" * {sample_task(rng, 'train', split_seed).prompt}" for _ in range(rng.randint(5, 10))) + END
+    return (
+        "Tasks:"
+        + "".join(f" * {sample_task(rng, 'train', split_seed).prompt}" for _ in range(rng.randint(5, 10)))
+        + END
+    )
 
 
 def copying(rng: Random, split_seed: int) -> str:
@@ -82,7 +86,8 @@ def fact(rng: Random, split_seed: int) -> str:
 
 
 def comparing(rng: Random, split_seed: int) -> str:
-    """Things side by side and whether they match, evenly yes and no: the skill under every check, of which remarks are mostly yes."""
+    """Things side by side and whether they match, evenly yes and no: the skill under every check, of which remarks are
+    mostly yes."""
     return f"{END} Check: {' '.join(_comparison(rng) for _ in range(rng.randint(6, 10)))}.{END}"
 
 
@@ -128,7 +133,8 @@ def _chat(asked: str, answered: str) -> str:
 
 
 def _judged(rng: Random, split_seed: int) -> tuple[Task, str, Points]:
-    """A task, a reply, and the checker's findings with every single one flipped with probability FLIPS; what follows from them follows."""
+    """A task, a reply, and the checker's findings with every single one flipped with probability FLIPS; what follows
+    from them follows."""
     task = sample_task(rng, "train", split_seed)
     reply = answer(task, rng.choice((WEB, CARELESS)), rng)
     points = score_task(task, reply)

@@ -1,7 +1,7 @@
 """People: writers whose replies have systematic faults, and the seed data made of them.
 
-The faults are habits, not noise (forgotten instructions, "people like threes"), and each writer's habits depend on the task: that is what leaves room
-for judging to teach. With random faults the only gain of the loop was politeness.
+The faults are habits, not noise (forgotten instructions, "people like threes"), and each writer's habits depend on the
+task: that is what leaves room for judging to teach. With random faults the only gain of the loop was politeness.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import polars as pl
 
 from stages.config.params import SplitSeed
 from stages.console.errors import SeedDataError
-from stages.console.ids import content_id
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS, Table
+from stages.text.ids import content_id
 from stages.tinyworld.oracle import POLITE, RUDE, score_task
 from stages.tinyworld.tasks import CAPITALS, CATEGORIES, NOUNS, NUMBERS, OPPOSITE, Kind, Task, sample_task
 
@@ -125,7 +125,8 @@ def _words_like(task: Task) -> tuple[str, ...]:
 
 
 def _dressed(items: list[str], writer: Writer, rng: Random) -> str:
-    """With opening and tail. An untidy reply opens rudely or goes on after its full stop; a polite one never opens rudely."""
+    """With opening and tail. An untidy reply opens rudely or goes on after its full stop; a polite one never opens
+    rudely."""
     polite, tidy, rude = rng.random() < writer.polite, rng.random() < writer.tidy, rng.random() < 0.5
     opening = rng.choice(POLITE) if polite else "" if tidy or not rude else rng.choice(RUDE)
     tail = "" if tidy or opening in RUDE else rng.choice(TAILS)
@@ -133,25 +134,36 @@ def _dressed(items: list[str], writer: Writer, rng: Random) -> str:
 
 
 def seed_tables(params: SplitSeed, split_seed: int, seed: int) -> dict[str, pl.DataFrame]:
-    """The seed data in the contracts of `stages.store.tables`, keyed by table name: ift, ift_valid, ranked, ranked_valid, test_prompts.
+    """The seed data in the contracts of `stages.store.tables`, keyed by table name: ift, ift_valid, ranked,
+    ranked_valid, test_prompts.
 
-    Held-out prompts and their ranked replies depend on `split_seed` and the sizes only; training data also on `seed`. No prompt stands in two tables.
-    Raises SeedDataError when the world has too few texts for the sizes.
+    Held-out prompts and their ranked replies depend on `split_seed` and the sizes only; training data also on `seed`.
+    No prompt stands in two tables. Raises SeedDataError when the world has too few texts for the sizes.
     """
     held_out = Random(f"{split_seed}/held out")
     tests = _tasks(held_out, "test", split_seed)
-    test_prompts: Rows = [{"prompt_id": content_id(task.prompt), "prompt": task.prompt} for task in _take(tests, params.test_prompts)]
+    test_prompts: Rows = [
+        {"prompt_id": content_id(task.prompt), "prompt": task.prompt} for task in _take(tests, params.test_prompts)
+    ]
     ranked_valid = [row for task in _take(tests, params.test_ranked) for row in _ranked_set(task, held_out)]
     train = Random(f"{split_seed}/{seed}/train")
     tasks = _tasks(train, "train", split_seed)
     ift, ift_valid = ([_demonstration(task, train) for task in _take(tasks, n)] for n in (params.ift, params.ift_valid))
     ranked = [row for task in _take(tasks, params.eft_prompts) for row in _ranked_set(task, train)]
-    rows: dict[Table, Rows] = {IFT_TRAIN: ift, IFT_VALID: ift_valid, RANKED: ranked, RANKED_VALID: ranked_valid, TEST_PROMPTS: test_prompts}
+    rows: dict[Table, Rows] = {
+        IFT_TRAIN: ift,
+        IFT_VALID: ift_valid,
+        RANKED: ranked,
+        RANKED_VALID: ranked_valid,
+        TEST_PROMPTS: test_prompts,
+    }
     return {table.name: _frame(table, table_rows) for table, table_rows in rows.items()}
 
 
 def _frame(table: Table, rows: Rows) -> pl.DataFrame:
-    return pl.DataFrame([{**row, "source": SOURCE, "source_id": f"{table.name}-{i}"} for i, row in enumerate(rows)], schema=table.schema)
+    return pl.DataFrame(
+        [{**row, "source": SOURCE, "source_id": f"{table.name}-{i}"} for i, row in enumerate(rows)], schema=table.schema
+    )
 
 
 def _tasks(rng: Random, split: Literal["train", "test"], split_seed: int) -> Iterator[Task]:
@@ -167,7 +179,10 @@ def _tasks(rng: Random, split: Literal["train", "test"], split_seed: int) -> Ite
 def _take(tasks: Iterator[Task], n: int) -> list[Task]:
     taken = list(islice(tasks, n))
     if len(taken) < n:
-        raise SeedDataError(f"the tiny world has too few prompts: {n} asked for, {len(taken)} left. Lower the sizes in params.yaml, section split_seed")
+        raise SeedDataError(
+            f"the tiny world has too few prompts: {n} asked for, {len(taken)} left. Lower the sizes in params.yaml, "
+            f"section split_seed"
+        )
     return taken
 
 
@@ -177,7 +192,8 @@ def _demonstration(task: Task, rng: Random) -> Row:
 
 
 def _ranked_set(task: Task, rng: Random) -> Rows:
-    """Different replies of random writers, ranked as people would: 0 is best, equal points share a rank. A set without any order is drawn again."""
+    """Different replies of random writers, ranked as people would: 0 is best, equal points share a rank. A set without
+    any order is drawn again."""
     while True:
         replies = list(dict.fromkeys(answer(task, rng.choice(RANKED_WRITERS), rng) for _ in range(REPLIES_PER_SET)))
         totals = [score_task(task, reply).total for reply in replies]

@@ -1,5 +1,6 @@
-"""Muon in float32. `torch.optim.Muon` orthogonalises in bfloat16, which a CPU without bf16 instructions emulates: a step of it cost three times the whole
-forward and backward pass of M0 here (0.57 s against 0.20 s), this one a fifth of it. Same rule, equal shapes batched.
+"""Muon in float32. `torch.optim.Muon` orthogonalises in bfloat16, which a CPU without bf16 instructions emulates: a
+step of it cost three times the whole forward and backward pass of M0 here (0.57 s against 0.20 s), this one a fifth of
+it. Same rule, equal shapes batched.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, for matrices; scaled to AdamW's root mean square (`match_rms_adamw`), so that AdamW's learning rate fits."""
+    """Nesterov momentum, orthogonalised, for matrices; scaled to AdamW's root mean square (`match_rms_adamw`), so that
+    AdamW's learning rate fits."""
 
     def __init__(self, params: Iterable[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -41,7 +43,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
-    """The nearest semi-orthogonal matrices, roughly: singular values end near 1 (Newton-Schulz). Shape [count, rows, columns]."""
+    """The nearest semi-orthogonal matrices, roughly: singular values end near 1 (Newton-Schulz). Shape [count, rows,
+    columns]."""
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonalize(matrices.mT).mT
     a, b, c = COEFFICIENTS

@@ -1,4 +1,5 @@
-"""The checker: scores a reply by the world's additive rubric. It makes seed data, as people would, and scores held-out tests; nothing else."""
+"""The checker: scores a reply by the world's additive rubric. It makes seed data, as people would, and scores held-out
+tests; nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ RUBRIC = ("relevant", "useful", "right", "tidy", "polite")
 
 
 class Check(NamedTuple):
-    """One item beside its reference: the wanted item, or the category where any of it will do. None: nothing given, or nothing wanted."""
+    """One item beside its reference: the wanted item, or the category where any of it will do. None: nothing given, or
+    nothing wanted."""
 
     item: str | None
     reference: str | None
@@ -22,7 +24,8 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Points:
-    """The findings on one reply. `checks` has a row for every item wanted or given, so a missing or surplus item is a row that is not right."""
+    """The findings on one reply. `checks` has a row for every item wanted or given, so a missing or surplus item is a
+    row that is not right."""
 
     task: Task
     checks: tuple[Check, ...]
@@ -90,6 +93,10 @@ def _checks(task: Task, items: list[str]) -> list[Check]:
         elif task.wanted:
             right = item == reference
         else:
-            right = item in CATEGORIES[task.category] and item not in items[:i] and not (task.kind == "alpha" and i > 0 and item < items[i - 1])
+            right = (
+                item in CATEGORIES[task.category]
+                and item not in items[:i]
+                and not (task.kind == "alpha" and i > 0 and item < items[i - 1])
+            )
         checks.append(Check(item, reference, right))
     return checks

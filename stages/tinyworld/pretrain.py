@@ -1,8 +1,9 @@
 """M0: a Llama of 0.32 M parameters, pretrained from scratch on the world's corpus in a plain PyTorch loop.
 
-Settings were found by experiment. The size is what some minutes of pretraining can feed: in the same time a model of 0.75 M parameters reads four tokens
-a parameter and this one thirteen, and judges 97 % of unseen pairs right where the larger one judged 90 %; one of 0.21 M learns to judge
-on one seed and not on the next. Muon for the matrices is what makes copying work within minutes: with AdamW alone nothing was right at 500 steps.
+Settings were found by experiment. The size is what some minutes of pretraining can feed: in the same time a model of
+0.75 M parameters reads four tokens a parameter and this one thirteen, and judges 97 % of unseen pairs right where the
+larger one judged 90 %; one of 0.21 M learns to judge on one seed and not on the next. Muon for the matrices is what
+makes copying work within minutes: with AdamW alone nothing was right at 500 steps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ TOKENIZER_DOCUMENTS = 8000
 """Enough for every word of the world to occur some hundred times."""
 WARMUP = 50
 BUCKET = 32
-"""Batches of like length are cut from this many batches of documents at a time: less padding, and still mixed kinds in a batch."""
+"""Batches of like length are cut from this many batches of documents at a time: less padding, and still mixed kinds in
+a batch."""
 LOG_EVERY = 10
 IGNORED = -100
 
@@ -33,15 +35,20 @@ IGNORED = -100
 def pretrain(out: Path, *, seed: int, world: Tinyworld, threads: int) -> list[dict[str, float]]:
     """Train M0 and save it (safetensors), its tokenizer and generation config in the folder `out`, which exists.
 
-    Returns a log: `step`, `loss` (mean over the steps since the last row, nats per token) and `lr`. Float32 throughout: without bf16 instructions in
-    the CPU, autocast took thirteen times as long. Threads change floating-point sums, hence the weights.
+    Returns a log: `step`, `loss` (mean over the steps since the last row, nats per token) and `lr`. Float32 throughout:
+    without bf16 instructions in the CPU, autocast took thirteen times as long. Threads change floating-point sums,
+    hence the weights.
     """
     torch.set_num_threads(threads or torch.get_num_threads())
-    tokenizer = build_tokenizer(documents(seed, TOKENIZER_DOCUMENTS, world.seed))  # apart, so that a short run has the same vocabulary
+    tokenizer = build_tokenizer(
+        documents(seed, TOKENIZER_DOCUMENTS, world.seed)
+    )  # apart, so that a short run has the same vocabulary
     model = build_model(tokenizer, seed)
     texts = documents(seed, world.steps * world.docs_per_step, world.seed)
     log = _train(model, _batches(tokenizer(texts)["input_ids"], world.docs_per_step, seed), world)
-    model.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return log
@@ -114,6 +121,7 @@ def _train(model: LlamaForCausalLM, batches: Iterator[torch.Tensor], world: Tiny
 
 
 def _loss(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss. Padding stands on the right, where causal attention never looks back from: no attention mask is needed."""
+    """Mean next-token loss. Padding stands on the right, where causal attention never looks back from: no attention
+    mask is needed."""
     logits = model(input_ids=ids[:, :-1].clamp(min=0), use_cache=False).logits
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=IGNORED)

@@ -1,4 +1,5 @@
-"""Findings as judgement text: each item beside its reference, so that every step of the check is local; the points as running totals.
+"""Findings as judgement text: each item beside its reference, so that every step of the check is local; the points as
+running totals.
 
 Wanted 3: up left bad. Check: up up yes left left yes good bad no. Right 2 of 3. Points: 1 2 2 3 4. Score: 4
 """
@@ -21,14 +22,23 @@ def review(prompt: str, response: str) -> str:
     """
     points = score(prompt, response)
     if points is None:
-        raise SeedDataError(f"no one wrote a judgement for {prompt[:80]!r}: it is no task of the tiny world. For other data set judge_seed.source to model")
+        raise SeedDataError(
+            f"no one wrote a judgement for {prompt[:80]!r}: it is no task of the tiny world. For other data set "
+            f"judge_seed.source to model"
+        )
     return f"{check_text(points)} {points_text(points)} Score: {points.total}"
 
 
 def check_text(points: Points) -> str:
-    """`Wanted ...: ... Check: ... Right ... of ...`: the count is out of all items wanted or given, so that missing and surplus items both tell."""
-    rows = " ".join(f"{check.item or NONE} {check.reference or NONE} {'yes' if check.right else 'no'}" for check in points.checks)
-    return f"Wanted {points.task.n}: {_wanted(points.task)}. Check: {rows}. Right {points.right_items} of {len(points.checks)}."
+    """`Wanted ...: ... Check: ... Right ... of ...`: the count is out of all items wanted or given, so that missing and
+    surplus items both tell."""
+    rows = " ".join(
+        f"{check.item or NONE} {check.reference or NONE} {'yes' if check.right else 'no'}" for check in points.checks
+    )
+    return (
+        f"Wanted {points.task.n}: {_wanted(points.task)}. Check: {rows}. Right {points.right_items} of "
+        f"{len(points.checks)}."
+    )
 
 
 def points_text(points: Points) -> str:

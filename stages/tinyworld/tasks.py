@@ -1,10 +1,12 @@
-"""The prompts of the tiny world: a grammar that both samples and parses, and the split of its texts into train and test.
+"""The prompts of the tiny world: a grammar that both samples and parses, and the split of its texts into train and
+test.
 
-Eight kinds: list, alpha, reverse, repeat, opposite, capitals, count, add. A prompt is held out for test by a hash of its exact text. So that every
-kind has enough texts to hold out 620 (500 test prompts and 120 ranked sets) without starving training, the kinds with few arguments were given
-more phrasings, as verb x noun x closing words ("Show me three fruits that you know."), which leaves the tasks as hard as they were: the
-smallest kind (count) has about 800 texts, the others from 1,400 to millions. Every prompt has at least four words, since Self-Instruct's
-filters drop shorter ones and the test would else ask what no new prompt can.
+Eight kinds: list, alpha, reverse, repeat, opposite, capitals, count, add. A prompt is held out for test by a hash of
+its exact text. So that every kind has enough texts to hold out 620 (500 test prompts and 120 ranked sets) without
+starving training, the kinds with few arguments were given more phrasings, as verb x noun x closing words ("Show me
+three fruits that you know."), which leaves the tasks as hard as they were: the smallest kind (count) has about 800
+texts, the others from 1,400 to millions. Every prompt has at least four words, since Self-Instruct's filters drop
+shorter ones and the test would else ask what no new prompt can.
 """
 
 from __future__ import annotations
@@ -24,7 +26,20 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "vehicles": ("car", "bus", "van", "tram", "bike", "boat", "train", "truck"),
 }
 NOUNS: tuple[str, ...] = tuple(word for words in CATEGORIES.values() for word in words)
-_PAIRS = ("hot cold", "up down", "big small", "fast slow", "good bad", "near far", "old new", "wet dry", "rich poor", "long short", "open shut", "hard soft")
+_PAIRS = (
+    "hot cold",
+    "up down",
+    "big small",
+    "fast slow",
+    "good bad",
+    "near far",
+    "old new",
+    "wet dry",
+    "rich poor",
+    "long short",
+    "open shut",
+    "hard soft",
+)
 OPPOSITE: dict[str, str] = {a: b for pair in _PAIRS for a, b in (pair.split(), pair.split()[::-1])}
 HELD_OUT = 0.15
 """Share of all texts that belongs to test."""
@@ -35,7 +50,9 @@ NUMBERS: tuple[str, ...] = tuple(map(str, range(LARGEST + 1)))
 
 Kind = Literal["list", "alpha", "reverse", "repeat", "opposite", "capitals", "count", "add"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-LENGTHS: dict[Kind, range] = {kind: {"repeat": range(2, 6), "count": range(3, 6)}.get(kind, range(2, 5)) for kind in KINDS}
+LENGTHS: dict[Kind, range] = {
+    kind: {"repeat": range(2, 6), "count": range(3, 6)}.get(kind, range(2, 5)) for kind in KINDS
+}
 
 _NUMBER = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "1": 1, "2": 2, "3": 3, "4": 4, "5": 5}
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -54,7 +71,11 @@ _SEQUENCES = {"words": NOUNS, "opposites": tuple(OPPOSITE), "numbers": tuple(map
 PHRASINGS: dict[Kind, tuple[str, ...]] = {
     "list": ("{verb} {n} {category} {wish}.",),
     "alpha": ("{verb} {n} {category} {order}.",),
-    "reverse": ("Reverse this list: {words}.", "Turn this list around: {words}.", "{tell} these words backwards: {words}."),
+    "reverse": (
+        "Reverse this list: {words}.",
+        "Turn this list around: {words}.",
+        "{tell} these words backwards: {words}.",
+    ),
     "repeat": ("{say} {word} {n} times.", "{say} the word {word} {n} times."),
     "opposite": ("{tell} the opposites of {opposites}.", "Turn these into opposites: {opposites}."),
     "capitals": ("Shout these words: {words}.", "{tell} these words in capitals: {words}."),
@@ -64,7 +85,11 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
         "{tell} the numbers {way} from {a} to {b}.",
         "{tell} the numbers from {a} {way} to {b}.",
     ),
-    "add": ("Add {k} to each number: {numbers}.", "Add {k} to each of these: {numbers}.", "Add {k} to these numbers: {numbers}."),
+    "add": (
+        "Add {k} to each number: {numbers}.",
+        "Add {k} to each of these: {numbers}.",
+        "Add {k} to these numbers: {numbers}.",
+    ),
 }
 
 
@@ -89,7 +114,10 @@ def _alternatives(words: tuple[str, ...]) -> str:
 
 def _pattern(phrasing: str) -> re.Pattern[str]:
     fields = {name: f"(?P<{name}>{_alternatives(words)})" for name, words in _CHOICES.items()}
-    fields |= {name: f"(?P<{name}>(?:{_alternatives(words)})(?: (?:{_alternatives(words)}))+)" for name, words in _SEQUENCES.items()}
+    fields |= {
+        name: f"(?P<{name}>(?:{_alternatives(words)})(?: (?:{_alternatives(words)}))+)"
+        for name, words in _SEQUENCES.items()
+    }
     fields |= {name: rf"(?P<{name}>0|[1-9]\d?)" for name in "ab"}
     return re.compile(re.escape(phrasing).replace(r"\{", "{").replace(r"\}", "}").format(**fields))
 
@@ -164,7 +192,9 @@ def _sample_prompt(kind: Kind, rng: Random) -> str:
         elif name == "opposites":
             fields[name] = " ".join(rng.choice(pair.split()) for pair in rng.sample(_PAIRS, n))
         elif name in _SEQUENCES:
-            fields[name] = " ".join(rng.choices(_SEQUENCES[name], k=n) if name == "numbers" else rng.sample(_SEQUENCES[name], n))
+            fields[name] = " ".join(
+                rng.choices(_SEQUENCES[name], k=n) if name == "numbers" else rng.sample(_SEQUENCES[name], n)
+            )
         elif name in _CHOICES:
             fields[name] = rng.choice(_CHOICES[name])
     if kind == "count":

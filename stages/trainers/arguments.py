@@ -14,14 +14,23 @@ from stages.config.machine import Hardware
 from stages.config.params import TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.console.progress import progress
-from stages.console.text import plain
+from stages.text.special_tokens import break_special_tokens
 
-DROPOUTS = ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "dropout")
+DROPOUTS = (
+    "attention_dropout",
+    "hidden_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_dropout",
+    "dropout",
+)
 """What the families of models call their dropout; those that a config has are set."""
 
 
 class Trained(NamedTuple):
-    """What training did: the log (one row per optimizer step), how many rows it used, and how many were left out as too long."""
+    """What training did: the log (one row per optimizer step), how many rows it used, and how many were left out as too
+    long."""
 
     log: pl.DataFrame
     rows: int
@@ -31,12 +40,16 @@ class Trained(NamedTuple):
 
 
 def load(folder: Path, dropout: float) -> tuple[Any, Any]:
-    """Model in float32 (its weights are what is trained; bfloat16 is a matter of autocast) and tokenizer. Raises ModelError."""
+    """Model in float32 (its weights are what is trained; bfloat16 is a matter of autocast) and tokenizer. Raises
+    ModelError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _no_bars()
     if (folder / "adapter").is_dir():
-        raise ModelError(f"{folder} has a LoRA adapter, which would be lost in training. Merge it into the weights first (PEFT: merge_and_unload)")
+        raise ModelError(
+            f"{folder} has a LoRA adapter, which would be lost in training. Merge it into the weights first (PEFT: "
+            f"merge_and_unload)"
+        )
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)
@@ -44,13 +57,23 @@ def load(folder: Path, dropout: float) -> tuple[Any, Any]:
             if hasattr(config, name):
                 setattr(config, name, dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype="float32", use_safetensors=True, **local)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype="float32", use_safetensors=True, **local
+        )
     except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
-        raise ModelError(f"{folder} holds no model that can be trained (config, tokenizer and safetensors weights are needed): {e}") from None
+        raise ModelError(
+            f"{folder} holds no model that can be trained (config, tokenizer and safetensors weights are needed): {e}"
+        ) from None
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer in {folder} has no chat template, which decides how prompt and answer are joined. Add a chat_template.jinja to it")
+        raise ModelError(
+            f"the tokenizer in {folder} has no chat template, which decides how prompt and answer are joined. Add a "
+            f"chat_template.jinja to it"
+        )
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer in {folder} has no end token, so a model could not learn where an answer ends. Set eos_token in its config")
+        raise ModelError(
+            f"the tokenizer in {folder} has no end token, so a model could not learn where an answer ends. Set "
+            f"eos_token in its config"
+        )
     return model, tokenizer
 
 
@@ -67,28 +90,42 @@ def _no_bars() -> None:
 def turns(tokenizer: Any, prompt: str, response: str) -> list[dict[str, str]]:
     """One exchange as messages; what spells a special token in them is broken up, as when generating."""
     special = tokenizer.all_special_tokens
-    return [{"role": "user", "content": plain(prompt, special)}, {"role": "assistant", "content": plain(response, special)}]
+    return [
+        {"role": "user", "content": break_special_tokens(prompt, special)},
+        {"role": "assistant", "content": break_special_tokens(response, special)},
+    ]
 
 
 def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
-    """Tokens of each exchange, chat template included; measured beforehand, since TRL would cut what is too long without a word."""
-    return pl.Series([len(ids) for ids in tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False)] if exchanges else [], dtype=pl.Int32)
+    """Tokens of each exchange, chat template included; measured beforehand, since TRL would cut what is too long
+    without a word."""
+    return pl.Series(
+        [len(ids) for ids in tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False)]
+        if exchanges
+        else [],
+        dtype=pl.Int32,
+    )
 
 
 def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
-    """What both of TRL's configs take to train on `rows` rows. Raises TrainingError when `micro_batch` does not divide `batch`, or CUDA is missing."""
+    """What both of TRL's configs take to train on `rows` rows. Raises TrainingError when `micro_batch` does not divide
+    `batch`, or CUDA is missing."""
     import torch
 
     if params.batch % params.micro_batch:
         raise TrainingError(
-            f"batch {params.batch} is not a multiple of micro_batch {params.micro_batch}: the batch is reached by accumulating whole micro batches. "
+            f"batch {params.batch} is not a multiple of micro_batch {params.micro_batch}: the batch is reached by "
+            f"accumulating whole micro batches. "
             f"Set micro_batch to a divisor of {params.batch}"
         )
     if hardware.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu")
+        raise TrainingError(
+            "hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu"
+        )
     if hardware.device != "cpu" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
         raise TrainingError(
-            f"torch sees {torch.cuda.device_count()} GPUs; the trainer would split batches over all of them and so train with another batch size than "
+            f"torch sees {torch.cuda.device_count()} GPUs; the trainer would split batches over all of them and so "
+            f"train with another batch size than "
             f"{params.batch}. Show it one: CUDA_VISIBLE_DEVICES=0"
         )
     if hardware.threads > 0:
@@ -101,7 +138,9 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         "learning_rate": params.lr,
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr": params.lr_end},
-        "warmup_steps": min(params.warmup_steps, steps // 2),  # a run of few steps must not end inside its warmup, where the first rate is 0
+        "warmup_steps": min(
+            params.warmup_steps, steps // 2
+        ),  # a run of few steps must not end inside its warmup, where the first rate is 0
         "per_device_train_batch_size": params.micro_batch,
         "gradient_accumulation_steps": accumulate,
         "max_length": None,  # rows that are too long are left out and counted, never cut
@@ -121,7 +160,8 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
 
 
 def train(trainer: Any, label: str) -> list[dict[str, float]]:
-    """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises TrainingError when the loss is no number."""
+    """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises
+    TrainingError when the loss is no number."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Show(TrainerCallback):
@@ -136,7 +176,9 @@ def train(trainer: Any, label: str) -> list[dict[str, float]]:
         trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     if bad := [entry["step"] for entry in steps if not math.isfinite(entry["loss"])]:
-        raise TrainingError(f"{label}: the loss was no longer a number at step {bad[0]} of {len(steps)}. Lower lr, or use dtype float32")
+        raise TrainingError(
+            f"{label}: the loss was no longer a number at step {bad[0]} of {len(steps)}. Lower lr, or use dtype float32"
+        )
     return steps
 
 
@@ -150,7 +192,10 @@ def threads() -> int:
 def log_frame(steps: list[dict[str, float]], names: Mapping[str, str]) -> pl.DataFrame:
     """The log as a table: step Int32, counted from 1, then `names` (column -> what TRL calls it), all Float64."""
     columns = {"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32)}
-    return pl.DataFrame(columns | {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in names.items()})
+    return pl.DataFrame(
+        columns
+        | {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in names.items()}
+    )
 
 
 def save(trainer: Any, tokenizer: Any, out: Path) -> None:

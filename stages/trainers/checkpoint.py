@@ -1,6 +1,7 @@
 """Model folders that we did not train: fetched, copied or made at random, then brought into one form.
 
-The form: config, safetensors, a tokenizer with a chat template and a pad token. Pickled weights and a repository's own code are left out.
+The form: config, safetensors, a tokenizer with a chat template and a pad token. Pickled weights and a repository's own
+code are left out.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 
 
 def download(repo: str, revision: str, folder: Path) -> None:
-    """A pinned revision from the Hub. Raises ModelError naming both; the token comes from the usual places and is never shown."""
+    """A pinned revision from the Hub. Raises ModelError naming both; the token comes from the usual places and is never
+    shown."""
     from huggingface_hub import snapshot_download
 
     try:
-        cached = snapshot_download(repo, revision=revision, allow_patterns=list(ALLOWED))  # resumes there, where a folder of ours would begin anew
+        cached = snapshot_download(
+            repo, revision=revision, allow_patterns=list(ALLOWED)
+        )  # resumes there, where a folder of ours would begin anew
     except Exception as e:  # network, authentication, gating, unknown names: dozens of types
         raise ModelError(
-            f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: {e}. Check name and revision, or log in: hf auth login"
+            f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: {e}. Check name and "
+            f"revision, or log in: hf auth login"
         ) from e
     copy_local(Path(cached), folder)
 
@@ -92,22 +97,29 @@ def complete(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: no config.json in the model's folder. A transformers checkpoint is wanted")
     if not list(folder.glob("*.safetensors")):
-        raise ModelError(f"{name}: no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained")
+        raise ModelError(
+            f"{name}: no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with "
+            f"save_pretrained"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as e:  # missing files surface as OSError, ValueError, TypeError or a Rust exception
         raise ModelError(
-            f"{name}: no tokenizer that loads ({type(e).__name__}: {e}). Copy tokenizer.json and tokenizer_config.json into the model's folder"
+            f"{name}: no tokenizer that loads ({type(e).__name__}: {e}). Copy tokenizer.json and tokenizer_config.json "
+            f"into the model's folder"
         ) from e
     if tokenizer.eos_token is None:
         raise ModelError(f"{name}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # labels and attention are masked by position, so sharing the end token is safe
+        tokenizer.pad_token = (
+            tokenizer.eos_token
+        )  # labels and attention are masked by position, so sharing the end token is safe
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
     ends = [tokenizer.eos_token_id]
     if (turn_end := end_of_turn(tokenizer)) and turn_end != tokenizer.eos_token:
-        # base models often end a text otherwise than their chat template ends a turn; what ends a turn is what must stop an answer
+        # base models often end a text otherwise than their chat template ends a turn; what ends a turn is what must
+        # stop an answer
         tokenizer.eos_token = turn_end
         ends.insert(0, tokenizer.eos_token_id)
         _end_generation_at(ends, folder)
@@ -116,7 +128,9 @@ def complete(folder: Path) -> None:
 
 def end_of_turn(tokenizer: Any) -> str | None:
     """The special token that the chat template puts behind an answer; None when it puts none."""
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}], tokenize=False)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}], tokenize=False
+    )
     after = text.rpartition("ANSWER")[2]
     found = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
     return min(found)[2] if found else None

@@ -1,4 +1,5 @@
-"""Direct preference optimisation through TRL: Mt + AIFT(Mt) -> Mt+1 (paper 2.4). The reference is the model that training starts from."""
+"""Direct preference optimisation through TRL: Mt + AIFT(Mt) -> Mt+1 (paper 2.4). The reference is the model that
+training starts from."""
 
 from __future__ import annotations
 
@@ -22,28 +23,38 @@ LOG = {
     "lr": "learning_rate",
 }
 TOLERANCE = {"float32": 0.01, "bfloat16": 1.0}
-"""How far, in nats per answer, the model may be from its reference before training: rounding only. Another checkpoint is several nats away."""
+"""How far, in nats per answer, the model may be from its reference before training: rounding only. Another checkpoint
+is several nats away."""
 
 
-def train_dpo(model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware, label: str) -> Trained:
+def train_dpo(
+    model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware, label: str
+) -> Trained:
     """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected) and save it into `out`.
 
-    The log has the columns step Int32, then Float64: loss, reward_chosen and reward_rejected (beta times the log-probability gained over the
-    reference), margin (their difference), accuracy (share of pairs with a positive margin), lr. Raises ModelError for an unusable folder,
-    TrainingError when no pair fits into `max_length`, micro_batch does not divide batch, the reference is not the model that training starts
-    from, or training changed nothing.
+    The log has the columns step Int32, then Float64: loss, reward_chosen and reward_rejected (beta times the
+    log-probability gained over the reference), margin (their difference), accuracy (share of pairs with a positive
+    margin), lr. Raises ModelError for an unusable folder, TrainingError when no pair fits into `max_length`,
+    micro_batch does not divide batch, the reference is not the model that training starts from, or training changed
+    nothing.
     """
     trainer, tokenizer, kept = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
     before = _fingerprint(trainer.model)
     steps = train(trainer, label)
     if _fingerprint(trainer.model) == before:
-        raise TrainingError(f"{label}: {len(steps)} steps changed no weight, so the new model would be the old one. Raise train_dpo.lr, seen {params.lr}")
+        raise TrainingError(
+            f"{label}: {len(steps)} steps changed no weight, so the new model would be the old one. Raise "
+            f"train_dpo.lr, seen {params.lr}"
+        )
     save(trainer, tokenizer, out)
     return Trained(log_frame(steps, LOG), kept, len(pairs) - kept, threads())
 
 
-def dpo_trainer(model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware) -> tuple[Any, Any, int]:
-    """TRL's trainer ready to run, the tokenizer, and the number of pairs that fit. Its first act is to check the reference."""
+def dpo_trainer(
+    model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware
+) -> tuple[Any, Any, int]:
+    """TRL's trainer ready to run, the tokenizer, and the number of pairs that fit. Its first act is to check the
+    reference."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
@@ -54,18 +65,30 @@ def dpo_trainer(model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDp
 
     model, tokenizer = load(model_dir, params.dropout)
     rows = list(pairs.select("prompt", "chosen", "rejected").iter_rows())
-    longest = pl.DataFrame([lengths(tokenizer, [turns(tokenizer, row[0], row[i]) for row in rows]).alias(str(i)) for i in (1, 2)]).max_horizontal()
+    longest = pl.DataFrame(
+        [lengths(tokenizer, [turns(tokenizer, row[0], row[i]) for row in rows]).alias(str(i)) for i in (1, 2)]
+    ).max_horizontal()
     kept = [row for row, fits in zip(rows, longest <= params.max_length, strict=True) if fits]
     if not kept:
-        raise TrainingError(f"none of {len(pairs)} pairs fits into max_length {params.max_length} tokens. Raise train_dpo.max_length, or look at the pairs")
-    columns = zip(*((chat[0][:1], chat[0][1:], chat[1][1:]) for chat in ((turns(tokenizer, p, c), turns(tokenizer, p, r)) for p, c, r in kept)), strict=True)
+        raise TrainingError(
+            f"none of {len(pairs)} pairs fits into max_length {params.max_length} tokens. Raise train_dpo.max_length, "
+            f"or look at the pairs"
+        )
+    columns = zip(
+        *(
+            (chat[0][:1], chat[0][1:], chat[1][1:])
+            for chat in ((turns(tokenizer, p, c), turns(tokenizer, p, r)) for p, c, r in kept)
+        ),
+        strict=True,
+    )
     dataset = Dataset.from_dict(dict(zip(("prompt", "chosen", "rejected"), map(list, columns), strict=True)))
     args = DPOConfig(
         **arguments(params, len(kept), out, seed, hardware),
         beta=params.beta,
         loss_type=["sigmoid", "sft"] if params.nll_weight > 0 else ["sigmoid"],
         loss_weights=[1.0, params.nll_weight] if params.nll_weight > 0 else [1.0],
-        # by the model in memory, before its first step: no second model is loaded from a path that may be stale, and half the memory is free
+        # by the model in memory, before its first step: no second model is loaded from a path that may be stale, and
+        # half the memory is free
         precompute_ref_log_probs=True,
         disable_dropout=params.dropout == 0,
         eval_on_start=True,
@@ -88,10 +111,12 @@ def _fingerprint(model: Any) -> list[float]:
 
 
 def check_reference(metrics: Mapping[str, float], params: TrainDpo) -> None:
-    """Before the first step policy and reference are one model, so that every reward is 0 and the DPO loss is ln 2. Raises TrainingError if not."""
+    """Before the first step policy and reference are one model, so that every reward is 0 and the DPO loss is ln 2.
+    Raises TrainingError if not."""
     rewards = {side: metrics[f"eval_rewards/{side}"] for side in ("chosen", "rejected")}
     if any(abs(reward) > TOLERANCE[params.dtype] * params.beta for reward in rewards.values()):
         raise TrainingError(
-            f"before the first step the reward of chosen is {rewards['chosen']:.4f} and of rejected {rewards['rejected']:.4f}, where both must be 0: "
+            f"before the first step the reward of chosen is {rewards['chosen']:.4f} and of rejected "
+            f"{rewards['rejected']:.4f}, where both must be 0: "
             "the reference is not the model that training starts from"
         )

@@ -1,4 +1,5 @@
-"""Supervised fine-tuning through TRL: M0 -> the SFT baseline, M0 -> M1 (paper 2.1, 2.4). The loss is on the response and its end token only."""
+"""Supervised fine-tuning through TRL: M0 -> the SFT baseline, M0 -> M1 (paper 2.1, 2.4). The loss is on the response
+and its end token only."""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ from stages.trainers.arguments import Trained, arguments, lengths, load, log_fra
 LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy", "tokens": "num_tokens"}
 
 
-def train_sft(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware, label: str) -> Trained:
+def train_sft(
+    model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware, label: str
+) -> Trained:
     """Tune the model in `model_dir` on `rows` (columns instruction, response) and save it into `out`.
 
-    Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns step Int32, loss
-    Float64 (mean negative log-likelihood per response token), lr Float64, accuracy Float64 (of response tokens), tokens Float64 (seen so far).
-    Raises ModelError for an unusable folder, TrainingError when no row fits into `max_length` or micro_batch does not divide batch.
+    Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns
+    step Int32, loss Float64 (mean negative log-likelihood per response token), lr Float64, accuracy Float64 (of
+    response tokens), tokens Float64 (seen so far). Raises ModelError for an unusable folder, TrainingError when no row
+    fits into `max_length` or micro_batch does not divide batch.
     """
     trainer, tokenizer, kept = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
     steps = train(trainer, label)
@@ -28,8 +32,11 @@ def train_sft(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, 
     return Trained(log_frame(steps, LOG), kept, len(rows) - kept, threads())
 
 
-def sft_trainer(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware) -> tuple[Any, Any, int]:
-    """TRL's trainer ready to run, the tokenizer, and the number of rows that fit. Conversational prompt-completion rows: the chat template joins them."""
+def sft_trainer(
+    model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware
+) -> tuple[Any, Any, int]:
+    """TRL's trainer ready to run, the tokenizer, and the number of rows that fit. Conversational prompt-completion
+    rows: the chat template joins them."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -38,7 +45,10 @@ def sft_trainer(model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft
     fits = lengths(tokenizer, exchanges) <= params.max_length
     kept = [exchange for exchange, fit in zip(exchanges, fits, strict=True) if fit]
     if not kept:
-        raise TrainingError(f"none of {len(rows)} rows fits into max_length {params.max_length} tokens. Raise train_sft.max_length, or look at the rows")
+        raise TrainingError(
+            f"none of {len(rows)} rows fits into max_length {params.max_length} tokens. Raise train_sft.max_length, or "
+            f"look at the rows"
+        )
     dataset = Dataset.from_dict({"prompt": [e[:1] for e in kept], "completion": [e[1:] for e in kept]})
     args = SFTConfig(**arguments(params, len(kept), out, seed, hardware), completion_only_loss=True, packing=False)
     return SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer), tokenizer, len(kept)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.config.loops import evaluating
-from stages.config.machine import EngineParams, Server
-from stages.config.params import Params, load_params
+from stages.config.engines import EngineParams
+from stages.config.load import load_params
+from stages.config.machine import Server
+from stages.config.params import Params
 from stages.console.errors import ParamsError
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,15 @@ def changed(tmp_path, path, value=..., rename=None):
 SERVED = {"source": "server", "repo": "gpt-5", "revision": None}
 
 
-ENGINE = {"name": "transformers", "inner": "transformers", "dtype": "float32", "quantization": None, "max_context": 512, "chunk": 65536, "block": 64}
+ENGINE = {
+    "name": "transformers",
+    "inner": "transformers",
+    "dtype": "float32",
+    "quantization": None,
+    "max_context": 512,
+    "max_batch_tokens": 65536,
+    "requests_per_block": 64,
+}
 ENGINE |= {"env_prefix": "OPENAI"}
 
 
@@ -47,12 +56,18 @@ ENGINE |= {"env_prefix": "OPENAI"}
 def test_what_compares_must_have_the_context_for_two_answers(tmp_path, max_context, fits):
     """It is the judge's engine that counts, where there is one."""
     changed(tmp_path, "evaluate.judge_engine", ENGINE | {"max_context": max_context})
-    text = (tmp_path / "params.yaml").read_text().replace("compare_with: stages/tinyworld/oracle.py", "compare_with: data/models/M1")
+    text = (
+        (tmp_path / "params.yaml")
+        .read_text()
+        .replace("compare_with: stages/tinyworld/oracle.py", "compare_with: data/models/M1")
+    )
     (tmp_path / "params.yaml").write_text(text)
     if fits:
         load_params(tmp_path)
     else:
-        with pytest.raises(ParamsError, match=r"evaluate.judge_engine.max_context 64: long answers could not be compared"):
+        with pytest.raises(
+            ParamsError, match=r"evaluate.judge_engine.max_context 64: long answers could not be compared"
+        ):
             load_params(tmp_path)
 
 
@@ -90,7 +105,10 @@ def test_a_servers_model_is_asked_by_the_engine_for_servers_alone(tmp_path):
     served = text.replace("judge: M1", "judge: gpt")
     assert served != text
     (tmp_path / "params.yaml").write_text(served)
-    with pytest.raises(ParamsError, match=r"aift.M1.judge is gpt, a server's model, and judge_candidates.engine is transformers: only the engine openai"):
+    with pytest.raises(
+        ParamsError,
+        match=r"aift.M1.judge is gpt, a server's model, and judge_candidates.engine is transformers: only the engine openai",
+    ):
         load_params(tmp_path)
     engine = {**YAML(typ="safe").load(text)["engine"], "name": "openai"}
     data = YAML(typ="safe").load(served)
@@ -109,22 +127,40 @@ def test_a_servers_model_is_evaluated_through_its_judges_engine(tmp_path):
     data["evaluated"].append("gpt")
     file = tmp_path / "params.yaml"
     YAML().dump(data, file)
-    with pytest.raises(ParamsError, match=r"evaluated is gpt, a server's model, and judge_candidates.engine is transformers: only the engine openai"):
+    with pytest.raises(
+        ParamsError,
+        match=r"evaluated is gpt, a server's model, and judge_candidates.engine is transformers: only the engine openai",
+    ):
         load_params(tmp_path)
     data["judge_candidates"]["engine"] = {"name": "openai", "env_prefix": "JUDGE"}
     YAML().dump(data, file)
     params = load_params(tmp_path)
-    assert [evaluating(params, name) for name in ("gpt", "M1")] == [params.judge_candidates.engine, params.engine]
+    assert [params.engine_for("evaluate", name) for name in ("gpt", "M1")] == [
+        params.judge_candidates.engine,
+        params.engine,
+    ]
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"engine.name": "vllm", "hardware.workers": 2}, "hardware.workers is 2, and engine is vllm, one process"),
-        ({"judge_candidates.engine": {"name": "vllm"}, "hardware.workers": 2}, "hardware.workers is 2, and judge_candidates.engine is vllm, one process"),
-        ({"engine.name": "scripted", "judge_candidates.score": "expected"}, "engine is scripted, which has no probabilities"),
-        ({"engine.name": "scripted", "judge_candidates": {"engine": {"name": "vllm"}, "score": "expected"}}, "engine is scripted, which has no probabilities"),
-        ({"judge_candidates.engine": {"name": "scripted"}, "judge_candidates.score": "expected"}, "judge_candidates.engine is scripted, which has no"),
+        (
+            {"judge_candidates.engine": {"name": "vllm"}, "hardware.workers": 2},
+            "hardware.workers is 2, and judge_candidates.engine is vllm, one process",
+        ),
+        (
+            {"engine.name": "scripted", "judge_candidates.score": "expected"},
+            "engine is scripted, which has no probabilities",
+        ),
+        (
+            {"engine.name": "scripted", "judge_candidates": {"engine": {"name": "vllm"}, "score": "expected"}},
+            "engine is scripted, which has no probabilities",
+        ),
+        (
+            {"judge_candidates.engine": {"name": "scripted"}, "judge_candidates.score": "expected"},
+            "judge_candidates.engine is scripted, which has no",
+        ),
         ({"hardware.workers": 2}, "hardware.workers is 2, and no engine is ray"),
         ({"judge_candidates.engine": {"name": "ray"}, "hardware.workers": 2}, None),
         ({"engine.name": "ray", "engine.inner": "vllm", "hardware.workers": 2, "hardware.tensor_parallel": 2}, None),
@@ -146,7 +182,9 @@ def test_engines_that_cannot_do_it_are_refused_before_anything_runs(tmp_path, ch
         load_params(tmp_path)
 
 
-@pytest.mark.parametrize(("section", "key"), [("write_prompts", "engine"), ("judge_candidates", "engine"), ("evaluate", "judge_engine")])
+@pytest.mark.parametrize(
+    ("section", "key"), [("write_prompts", "engine"), ("judge_candidates", "engine"), ("evaluate", "judge_engine")]
+)
 def test_a_roles_engine_says_what_differs(tmp_path, section, key):
     params = load_params(changed(tmp_path, f"{section}.{key}", {"dtype": "bfloat16", "max_context": 1024}))
     differs = {"dtype": "bfloat16", "max_context": 1024}
@@ -154,12 +192,20 @@ def test_a_roles_engine_says_what_differs(tmp_path, section, key):
     assert params.engine.dtype == "float32"
 
 
-SERVER = {"at_once": 2, "timeout_s": 60, "attempts": 3, "usd_per_million_prompt_tokens": 0.5, "usd_per_million_completion_tokens": 1.5}
+SERVER = {
+    "at_once": 2,
+    "timeout_s": 60,
+    "attempts": 3,
+    "usd_per_million_prompt_tokens": 0.5,
+    "usd_per_million_completion_tokens": 1.5,
+}
 
 
 def test_a_server_of_a_role_may_be_asked_otherwise(tmp_path):
     changed(tmp_path, "hardware.servers", {"JUDGE": SERVER})
-    with pytest.raises(ParamsError, match=r"hardware.servers.JUDGE: no engine openai has env_prefix JUDGE; they have: none"):
+    with pytest.raises(
+        ParamsError, match=r"hardware.servers.JUDGE: no engine openai has env_prefix JUDGE; they have: none"
+    ):
         load_params(tmp_path)
     data = YAML(typ="safe").load(tmp_path / "params.yaml")
     data["judge_candidates"]["engine"] = {"name": "openai", "env_prefix": "JUDGE"}
@@ -176,8 +222,14 @@ def test_a_server_of_a_role_may_be_asked_otherwise(tmp_path):
     [
         ({"judge": SERVER}, "hardware.servers.judge.[key]: String should match pattern"),
         ({"JUDGE": {"at_once": 2}}, "hardware.servers.JUDGE.timeout_s: missing"),
-        ({"JUDGE": {"at_one": 2, **dict(list(SERVER.items())[1:])}}, "JUDGE.at_one: unknown key; did you mean hardware.servers.JUDGE.at_once?"),
-        ({"JUDGE": SERVER | {"attempts": 0}}, "hardware.servers.JUDGE.attempts: Input should be greater than or equal to 1, seen 0"),
+        (
+            {"JUDGE": {"at_one": 2, **dict(list(SERVER.items())[1:])}},
+            "JUDGE.at_one: unknown key; did you mean hardware.servers.JUDGE.at_once?",
+        ),
+        (
+            {"JUDGE": SERVER | {"attempts": 0}},
+            "hardware.servers.JUDGE.attempts: Input should be greater than or equal to 1, seen 0",
+        ),
         ([], "hardware.servers: Input should be a valid dictionary"),
     ],
 )
@@ -205,7 +257,9 @@ def test_profiles_have_the_same_keys():
 
 
 def test_params_yaml_is_the_tiny_profile():
-    assert (ROOT / "params.yaml").read_text() == (PROFILES / "tiny.yaml").read_text(), "the repository ships the default profile"
+    assert (ROOT / "params.yaml").read_text() == (PROFILES / "tiny.yaml").read_text(), (
+        "the repository ships the default profile"
+    )
 
 
 def test_the_hub_is_pinned_by_commit():
@@ -219,7 +273,11 @@ def test_the_hub_is_pinned_by_commit():
 @pytest.mark.parametrize(
     ("path", "rename", "said"),
     [
-        ("build_pairs.min_margin", "min_margn", "build_pairs.min_margn: unknown key; did you mean build_pairs.min_margin?"),
+        (
+            "build_pairs.min_margin",
+            "min_margn",
+            "build_pairs.min_margn: unknown key; did you mean build_pairs.min_margin?",
+        ),
         ("engine", "engines", "engines: unknown key; did you mean engine?"),
         ("judge_candidates.k", "K", "judge_candidates.K: unknown key; did you mean judge_candidates.k?"),
     ],
@@ -240,7 +298,11 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("engine.name", "vlm", "engine.name: Input should be 'transformers'"),
         ("train_dpo.beta", "big", "train_dpo.beta: Input should be a valid number, seen 'big'"),
         ("train_dpo.epochs", 1.5, "train_dpo.epochs: Input should be a valid integer"),
-        ("train_sft.gradient_checkpointing", "yes", "train_sft.gradient_checkpointing: Input should be a valid boolean"),
+        (
+            "train_sft.gradient_checkpointing",
+            "yes",
+            "train_sft.gradient_checkpointing: Input should be a valid boolean",
+        ),
         ("seed", -1, "seed: Input should be greater than or equal to 0, seen -1"),
         ("aift.M1.rho", 0.5, "aift.M1.rho: Input should be less than 0.5"),
         ("models.M2.prev", "M7", "models.M2 is trained on AIFT(M7): add M7 to aift"),
@@ -253,8 +315,16 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         ("external.M0", SERVED, "M0 is in base and in external"),
         ("base", {}, "base, or external, needs an entry M0"),
         ("engine.quantization", "fp8", "engine.quantization is fp8, which transformers does not do"),
-        ("evaluate.judge_engine", ENGINE | {"name": "ray", "quantization": "awq"}, "evaluate.judge_engine.quantization is awq, which transformers does not do"),
-        ("judge_candidates.engine", {"nam": "vllm"}, "judge_candidates.engine.nam: unknown key; did you mean judge_candidates.engine.name?"),
+        (
+            "evaluate.judge_engine",
+            ENGINE | {"name": "ray", "quantization": "awq"},
+            "evaluate.judge_engine.quantization is awq, which transformers does not do",
+        ),
+        (
+            "judge_candidates.engine",
+            {"nam": "vllm"},
+            "judge_candidates.engine.nam: unknown key; did you mean judge_candidates.engine.name?",
+        ),
         ("judge_candidates.engine", "vllm", "judge_candidates.engine: "),
         ("evaluated", [], "evaluated: List should have at least 1 item"),
         ("base.M0.source", "hub", "source hub is for models that others keep: write the entry under external"),

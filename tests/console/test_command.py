@@ -14,7 +14,7 @@ import sys, time
 from pathlib import Path
 from stages.console.command import command
 from stages.console.errors import ParamsError
-from stages.store.files import whole
+from stages.store.files import atomic_write
 
 def main(what: str) -> None:
     if what == "fault":
@@ -22,7 +22,7 @@ def main(what: str) -> None:
     if what == "bug":
         raise ZeroDivisionError("ours")
     if what == "wait":
-        with whole(Path("out.txt")) as partial:
+        with atomic_write(Path("out.txt")) as partial:
             partial.write_text("half")
             print("ready", flush=True)
             time.sleep(60)

@@ -35,7 +35,7 @@ def test_on_a_terminal_it_is_a_bar(monkeypatch):
     """What was kept from before tells nothing of the time that is left: 2 of the other 8 took ten seconds each."""
     out, clock = io.StringIO(), [0.0]
     terminal = Console(file=out, force_terminal=True, width=120, color_system=None, get_time=lambda: clock[-1])
-    monkeypatch.setattr(console_progress, "err", terminal)
+    monkeypatch.setattr(console_progress, "stderr", terminal)
     with progress("M1 writes", 108, "texts") as advance:
         advance(100, "100 kept from before", for_free=True)
         for seconds in (10.0, 20.0):

@@ -1,32 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from stage_double import Stage
 from tiny_llama import HARDWARE, build, engine_params
 
-from stages.engines.base import Engine, open_engine
-
-
-class Stage:
-    """What a durable engine asks of the stage that it works for."""
-
-    def __init__(self, finished: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
-        self.finished, self.stage, self.content = finished, stage, content
-        self.servers: dict[str, dict[str, str]] = {}
-        self.packages: dict[str, str] = {}
-
-    def hash_of(self, path: Path) -> str:
-        return self.content
-
-    def check_inputs(self) -> None:
-        pass
-
-    def computing(self) -> AbstractContextManager[None]:
-        return nullcontext()
+from stages.engines.base import Engine
+from stages.engines.open import open_engine
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +22,21 @@ VLLM = pytest.mark.vllm, pytest.mark.skipif(find_spec("vllm") is None, reason="v
 
 
 @pytest.fixture(
-    params=["scripted", "transformers", "durable scripted", "durable transformers", *(pytest.param(e, marks=VLLM) for e in ("vllm", "durable vllm"))]
+    params=[
+        "scripted",
+        "transformers",
+        "durable scripted",
+        "durable transformers",
+        *(pytest.param(e, marks=VLLM) for e in ("vllm", "durable vllm")),
+    ]
 )
 def opened(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
-    """`opened(**params)`: the engine under test on the tiny model; a durable one opened again meets what the one before finished."""
+    """`opened(**params)`: the engine under test on the tiny model; a durable one opened again meets what the one before
+    finished."""
     *durable, name = request.param.split()
     run = Stage(tmp_path / "finished.sqlite") if durable else None
     hardware = HARDWARE.model_copy(update={"workers": 1})
     with ExitStack() as stack:
-        yield lambda seed=7, **kw: stack.enter_context(open_engine(engine_params(name, **kw), hardware, tiny, model="M1", seed=seed, run=run))
+        yield lambda seed=7, **kw: stack.enter_context(
+            open_engine(engine_params(name, **kw), hardware, tiny, model="M1", seed=seed, run=run)
+        )

@@ -1,9 +1,10 @@
-"""A server in a process of its own that speaks OpenAI's API with the tiny Llama behind it, and misbehaves when it is told to.
+"""A server in a process of its own that speaks OpenAI's API with the tiny Llama behind it, and misbehaves when it is
+told to.
 
     python openai_server.py MODEL_FOLDER    # prints its port
 
-Each model's name is a world of its own: PUT /models/NAME says how to answer those who ask for it (`Fault`), GET /models/NAME what they asked. As with
-vLLM, completion i of a request has the request's seed plus i.
+Each model's name is a world of its own: PUT /models/NAME says how to answer those who ask for it (`Fault`), GET
+/models/NAME what they asked. As with vLLM, completion i of a request has the request's seed plus i.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Fault(NamedTuple):
     """How `times` requests are answered, after `skip` that are answered well."""
 
     status: int = 0
-    """Instead of the model's answer: this status, with `headers` and `text`, in which {authorization} and {path} become what the client sent."""
+    """Instead of the model's answer: this status, with `headers` and `text`, in which {authorization} and {path} become
+    what the client sent."""
     headers: tuple[tuple[str, str], ...] = ()
     text: str = ""
     half: bool = False
@@ -41,8 +43,9 @@ class Fault(NamedTuple):
     """`n` is not listened to."""
     for_n: bool = False
     """`status` is only for those who ask for several completions."""
-    no_room: str = ""
-    """Instead of a shorter text: 400 with this message, in which {limit}, {prompt}, {asked}, {total} and {least} (a prompt just too long) become numbers."""
+    prompts_too_long: str = ""
+    """Instead of a shorter text: 400 with this message, in which {limit}, {prompt}, {asked}, {total} and {least} (a
+    prompt just too long) become numbers."""
     skip: int = 0
     times: int = 10**9
 
@@ -60,7 +63,8 @@ class Server(NamedTuple):
         self._call("PUT", model, json.dumps(fault._asdict()).encode())
 
     def asked(self, model: str) -> list[dict[str, Any]]:
-        """Bodies of the requests, in the order they came, each with its `path`, its `authorization` and the time it came, `at`."""
+        """Bodies of the requests, in the order they came, each with its `path`, its `authorization` and the time it
+        came, `at`."""
         return self._call("GET", model)["asked"]
 
     def here(self, model: str) -> int:
@@ -72,7 +76,9 @@ class Server(NamedTuple):
         return self._call("GET", model)["peak"]
 
     def _call(self, method: str, model: str, data: bytes | None = None) -> Any:
-        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{self.port}/models/{model}", data, method=method)) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{self.port}/models/{model}", data, method=method)
+        ) as answer:
             return json.load(answer)
 
 
@@ -90,7 +96,7 @@ class Model:
         from tiny_llama import HARDWARE, engine_params
         from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-        from stages.engines.transformers import TransformersEngine
+        from stages.engines.backends.transformers import TransformersEngine
 
         self.engine = TransformersEngine(engine_params("transformers"), HARDWARE, folder, model="served", seed=0)
         self.byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
@@ -104,7 +110,7 @@ class Model:
 
         self.engine.model.generate = remembered
 
-    def answer(self, body: dict[str, Any], no_room: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, body: dict[str, Any], prompts_too_long: str) -> tuple[int, dict[str, Any]]:
         from stages.engines.request import Request, Sampling
 
         chat, n = "messages" in body, body.get("n", 1)
@@ -113,10 +119,17 @@ class Model:
         with self.lock:
             ids = self.engine.prompts.encode([Request("", prompt)])[0]
             if len(ids) >= self.engine.max_context:
-                return 400, {"error": {"message": "This model's maximum context length is 96 tokens", "code": "context_length_exceeded"}}
+                return 400, {
+                    "error": {
+                        "message": "This model's maximum context length is 96 tokens",
+                        "code": "context_length_exceeded",
+                    }
+                }
             limit, asked, total = self.engine.max_context, sampling.max_tokens, len(ids) + sampling.max_tokens
-            if no_room and total > limit:
-                said = no_room.format(limit=limit, prompt=len(ids), asked=asked, total=total, least=limit - asked + 1)
+            if prompts_too_long and total > limit:
+                said = prompts_too_long.format(
+                    limit=limit, prompt=len(ids), asked=asked, total=total, least=limit - asked + 1
+                )
                 return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
             choices, written = [], 0
             for index in range(n):
@@ -132,7 +145,9 @@ class Model:
         import torch
 
         with torch.inference_mode():
-            steps = self.engine.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+            steps = (
+                self.engine.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+            )
         tops = [list(zip(*(t.tolist() for t in step.topk(20)), strict=True)) for step in steps]
         if not chat:
             tokens = [self.bytes(i).decode(errors="replace") for i in ids]
@@ -144,17 +159,26 @@ class Model:
                 "top_logprobs": top,
                 "text_offset": offsets,
             }
-        entry = lambda i, p: {"token": self.bytes(i).decode(errors="replace"), "bytes": list(self.bytes(i)), "logprob": p}  # noqa: E731
+        entry = lambda i, p: {
+            "token": self.bytes(i).decode(errors="replace"),
+            "bytes": list(self.bytes(i)),
+            "logprob": p,
+        }
         return {
             "content": [
-                {**entry(i, step[i].item()), "top_logprobs": [entry(other, p) for p, other in top]} for i, step, top in zip(ids, steps, tops, strict=True)
+                {**entry(i, step[i].item()), "top_logprobs": [entry(other, p) for p, other in top]}
+                for i, step, top in zip(ids, steps, tops, strict=True)
             ]
         }
 
     def bytes(self, token: int) -> bytes:
         """None of a special token: it is no part of the text."""
         tokenizer = self.engine.tokenizer
-        return b"" if token in tokenizer.all_special_ids else bytes(self.byte_of[letter] for letter in tokenizer.convert_ids_to_tokens(token))
+        return (
+            b""
+            if token in tokenizer.all_special_ids
+            else bytes(self.byte_of[letter] for letter in tokenizer.convert_ids_to_tokens(token))
+        )
 
 
 class World:
@@ -192,7 +216,9 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             world = WORLDS[f"/models/{body['model']}"]
             fault, nth = world.fault, len(world.asked)
-            world.asked.append({"path": self.path, "authorization": self.headers["Authorization"], "at": time.monotonic(), **body})
+            world.asked.append(
+                {"path": self.path, "authorization": self.headers["Authorization"], "at": time.monotonic(), **body}
+            )
             world.here += 1
             world.peak = max(world.peak, world.here)
         try:
@@ -211,18 +237,26 @@ class Handler(BaseHTTPRequestHandler):
             text = fault.text.replace("{authorization}", self.headers["Authorization"]).replace("{path}", self.path)
             self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half, drip=fault.drip)
         else:
-            status, answer = self.model.answer({**body, "n": 1} if fault.only_one else body, fault.no_room)
+            status, answer = self.model.answer({**body, "n": 1} if fault.only_one else body, fault.prompts_too_long)
             self.send(status, json.dumps(answer).encode())
 
     def read(self) -> dict[str, Any]:
         return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
-    def send(self, status: int, text: bytes, headers: dict[str, str] | None = None, half: bool = False, drip: float = 0.0) -> None:
+    def send(
+        self, status: int, text: bytes, headers: dict[str, str] | None = None, half: bool = False, drip: float = 0.0
+    ) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(text)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
-        for piece in (text[i : i + 1] for i in range(len(text))) if drip else [text[: len(text) // 2] if half else text]:
+        for piece in (
+            (text[i : i + 1] for i in range(len(text))) if drip else [text[: len(text) // 2] if half else text]
+        ):
             self.wfile.write(piece)
             time.sleep(drip)
         self.close_connection = self.close_connection or half

@@ -49,7 +49,10 @@ def test_a_text_is_the_same_alone_in_a_batch_and_in_another_order(opened, sampli
 
 def test_the_first_completions_do_not_depend_on_how_many_are_asked_for(opened):
     engine = opened()
-    assert by_id(engine.generate(REQUESTS, SAMPLED._replace(n=1))).items() <= by_id(engine.generate(REQUESTS, SAMPLED)).items()
+    assert (
+        by_id(engine.generate(REQUESTS, SAMPLED._replace(n=1))).items()
+        <= by_id(engine.generate(REQUESTS, SAMPLED)).items()
+    )
 
 
 def test_the_chunk_does_not_change_float32_texts_here(opened):
@@ -79,12 +82,16 @@ def test_max_tokens_cuts_and_says_so(opened):
 def test_a_full_context_gives_less_text_or_none_and_never_an_exception(opened):
     engine = opened(max_context=40)
     fits, tight, full = "cat", "cat " * 34, "cat " * 300
-    done = by_id(engine.generate([Request("fits", fits), Request("tight", tight), Request("full", full)], SAMPLED._replace(max_tokens=30)))
+    done = by_id(
+        engine.generate(
+            [Request("fits", fits), Request("tight", tight), Request("full", full)], SAMPLED._replace(max_tokens=30)
+        )
+    )
     for n in range(3):
         assert done["full", n] == Completion("full", n, "", "length", 0)
         assert done["tight", n].tokens <= 6
     assert max(done["fits", n].tokens for n in range(3)) > 6
-    assert engine.no_room == 1
+    assert engine.prompts_too_long == 1
 
 
 def test_a_prompt_of_exactly_the_context_leaves_no_room(opened):
@@ -129,6 +136,13 @@ def test_engines_count_what_they_wrote(opened):
 
 def test_frame_is_a_table_that_joins(opened):
     table = frame(opened().generate(REQUESTS[:2], SAMPLED))
-    assert table.schema == {"id": pl.String, "n": pl.Int32, "text": pl.String, "finish_reason": pl.String, "tokens": pl.Int32, "probs": pl.List(pl.Float64)}
+    assert table.schema == {
+        "id": pl.String,
+        "n": pl.Int32,
+        "text": pl.String,
+        "finish_reason": pl.String,
+        "tokens": pl.Int32,
+        "probs": pl.List(pl.Float64),
+    }
     assert table["id"].to_list() == ["b"] * 3 + ["a"] * 3
     assert frame([]).schema == table.schema

@@ -8,14 +8,14 @@ import pytest
 from tiny_llama import HARDWARE, engine_params
 
 from stages.console.errors import EngineError
-from stages.engines import base
-from stages.engines.base import Batching
+from stages.engines import open as opening
+from stages.engines.base import BaseEngine
 from stages.engines.request import Completion, Request, Sampling, completion_seed
 
 
 def try_to_open(folder: Path, name: str) -> None:
     wrong = engine_params("scripted").model_copy(update={"name": name})
-    with base.open_engine(wrong, HARDWARE, folder, model="M1", seed=0):
+    with opening.open_engine(wrong, HARDWARE, folder, model="M1", seed=0):
         pass
 
 
@@ -25,13 +25,13 @@ def test_an_unknown_engine_is_named_beside_the_known(tmp_path: Path):
 
 
 def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(base.ENGINES, "scripted", ("no_such_engine_package", "X"))
+    monkeypatch.setitem(opening.ENGINES, "scripted", ("no_such_engine_package", "X"))
     with pytest.raises(EngineError, match="pip install no_such_engine_package"):
         try_to_open(tmp_path, "scripted")
 
 
 def test_base_and_scripted_cost_no_torch():
-    code = "import sys, stages.engines.base, stages.engines.scripted; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, stages.engines.base, stages.engines.backends.scripted; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -45,7 +45,7 @@ def test_completion_seeds_are_stable_and_apart():
 def test_a_number_that_was_not_asked_for_takes_no_place():
     """It would stand where the next request's text belongs."""
 
-    class Wrong(Batching):
+    class Wrong(BaseEngine):
         name = "wrong"
 
         def batches(self, requests, sampling):

@@ -24,11 +24,11 @@ from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
-from conftest import Stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai_server import Fault, Server, serving
 from safetensors.torch import load_file, save_file
+from stage_double import Stage
 from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, build, engine_params
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -37,16 +37,23 @@ pytest.importorskip("openai", reason="needs the extra openai")
 
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.engines import openai, refusals
-from stages.engines.base import frame, open_engine
-from stages.engines.openai import OpenAIEngine
-from stages.engines.request import Completion, Probe, Request, Sampling, request_seed
-from stages.engines.server import Secrets, read_answer, server_address, server_identity, share_out
-from stages.engines.transformers import TransformersEngine
+from stages.engines.backends import openai, refusals
+from stages.engines.backends.openai import OpenAIEngine
+from stages.engines.backends.server import Secrets, read_answer, server_address, server_identity, share_out
+from stages.engines.backends.transformers import TransformersEngine
+from stages.engines.base import frame
+from stages.engines.open import open_engine
+from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, request_seed
 
 ONE, SOME = [Request("one", user("Say cat"))], REQUESTS[:5]
 KEY = "sk-this-must-never-be-seen-0123456789"
-LETTER = Sampling(1, 0.0, 1.0, 24, probe=Probe(r"(?<!\w)[a-z0-9](?!\w)", 0, tuple("abcdefghijklmnopqrstuvwxyz0123456789")))
+LETTER = Sampling(
+    1,
+    0.0,
+    1.0,
+    24,
+    score_logprobs=ScoreLogprobs(r"(?<!\w)[a-z0-9](?!\w)", 0, tuple("abcdefghijklmnopqrstuvwxyz0123456789")),
+)
 SAY = [Request(f"{form.__name__}{i}", form(f"Say {i}")) for form in (user, str) for i in range(8)]
 names = (f"M{i}" for i in itertools.count())
 
@@ -57,8 +64,15 @@ def hardware(**server: Any) -> Hardware:
 
 def said(*texts: Any, tokens: Any = 7, finish: Any = "stop", logprobs: Any = None, **rest: Any) -> Fault:
     """An answer with these texts, whatever was asked."""
-    choices = [{"index": i, "message": {"content": text}, "finish_reason": finish, "logprobs": logprobs} for i, text in enumerate(texts)]
-    return Fault(status=200, text=json.dumps({"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}), **rest)
+    choices = [
+        {"index": i, "message": {"content": text}, "finish_reason": finish, "logprobs": logprobs}
+        for i, text in enumerate(texts)
+    ]
+    return Fault(
+        status=200,
+        text=json.dumps({"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}),
+        **rest,
+    )
 
 
 def refused(status: int, message: str = "no", **rest: Any) -> Fault:
@@ -89,7 +103,9 @@ def client(server: Server, tmp_path: Path) -> Iterator[Callable[..., OpenAIEngin
             name = next(names)
             if fault:
                 server.behave(name, fault)
-            return stack.enter_context(OpenAIEngine(engine_params("openai"), hardware(**params), folder, model=name, seed=7))
+            return stack.enter_context(
+                OpenAIEngine(engine_params("openai"), hardware(**params), folder, model=name, seed=7)
+            )
 
         yield opened
 
@@ -135,18 +151,27 @@ def test_a_server_that_knows_no_n_is_asked_again_for_each(client, server):
 def asked_for(server: Server, engine: OpenAIEngine, request: Request) -> list[tuple[int | None, int]]:
     """The n and the seed, counted from the request's, of each call for it."""
     calls = [a for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))]
-    return sorted(((a.get("n"), a["seed"] - request_seed(7, request.id)) for a in calls), key=lambda call: (call[1], not call[0]))
+    return sorted(
+        ((a.get("n"), a["seed"] - request_seed(7, request.id)) for a in calls), key=lambda call: (call[1], not call[0])
+    )
 
 
 NO_N = {
     "llama.cpp": refused(500, "Only one completion choice is allowed", code=500, type="server_error"),
-    "llama.cpp, slots": refused(400, "n_cmpl cannot be greater than the number of slots, please increase -np", code=400),
+    "llama.cpp, slots": refused(
+        400, "n_cmpl cannot be greater than the number of slots, please increase -np", code=400
+    ),
     "groq": refused(400, "'n' : number must be at most 1", type="invalid_request_error"),
     "deepseek": refused(400, "Invalid n value (currently only n = 1 is supported)", type="invalid_request_error"),
-    "gemini": Fault(status=400, text='[{"error": {"code": 400, "message": "Only one candidate can be specified in the current model"}}]'),
+    "gemini": Fault(
+        status=400,
+        text='[{"error": {"code": 400, "message": "Only one candidate can be specified in the current model"}}]',
+    ),
     "mlx": refused(400, "multi-choice is not supported"),
     "param": refused(400, "no", param="n"),
-    "pydantic": Fault(status=422, text='{"detail": [{"loc": ["body", "n"], "msg": "Input should be less than or equal to 1"}]}'),
+    "pydantic": Fault(
+        status=422, text='{"detail": [{"loc": ["body", "n"], "msg": "Input should be less than or equal to 1"}]}'
+    ),
 }
 
 
@@ -236,7 +261,20 @@ def test_special_tokens_of_a_model_that_is_at_hand_are_text(client, server, tiny
         ("<bos><start_of_turn>user<end_of_turn><eos>", "< bos>< start_of_turn>user< end_of_turn>< eos>"),
         ("<｜User｜><｜end▁of▁sentence｜>", "< ｜User｜>< ｜end▁of▁sentence｜>"),
         ("<<s>><|<|x|>|>", "<< s>><|< |x|>|>"),
-        *[(text, text) for text in ("a < b | c > d", "x <| f |> y", "p <|> q", "if a<b|c>d", "<span>[inst] a[INSTALL]</span>", "", "<|", "|>", "<||>")],
+        *[
+            (text, text)
+            for text in (
+                "a < b | c > d",
+                "x <| f |> y",
+                "p <|> q",
+                "if a<b|c>d",
+                "<span>[inst] a[INSTALL]</span>",
+                "",
+                "<|",
+                "|>",
+                "<||>",
+            )
+        ],
     ],
 )
 def test_what_chat_formats_use_is_text_where_no_tokenizer_is_at_hand(client, server, text, seen):
@@ -244,7 +282,9 @@ def test_what_chat_formats_use_is_text_where_no_tokenizer_is_at_hand(client, ser
     engine.generate([Request("x", [{"role": "system", "content": text}, *user(text)]), Request("y", text)], GREEDY)
     contents = {m["content"] for a in server.asked(engine.name) for m in a.get("messages", ())}
     assert contents == {seen}
-    assert {a["prompt"] for a in server.asked(engine.name) if "prompt" in a} == {text}, "what is no message is continued as it stands"
+    assert {a["prompt"] for a in server.asked(engine.name) if "prompt" in a} == {text}, (
+        "what is no message is continued as it stands"
+    )
 
 
 def test_a_tokenizer_that_is_at_hand_says_what_is_special(client, server, tiny):
@@ -268,7 +308,9 @@ def test_no_content_is_an_empty_text(client):
 
 
 def test_tokens_and_cost_are_what_the_server_counted(client):
-    engine = client(said("aaaaaaaaa", "bbbb", tokens=9), usd_per_million_prompt_tokens=1e6, usd_per_million_completion_tokens=2e6)
+    engine = client(
+        said("aaaaaaaaa", "bbbb", tokens=9), usd_per_million_prompt_tokens=1e6, usd_per_million_completion_tokens=2e6
+    )
     assert [c.tokens for c in engine.generate(ONE, SAMPLED._replace(n=2))] == [6, 3]
     engine.generate(ONE, SAMPLED._replace(n=2))
     assert (engine.prompt_tokens, engine.generated_tokens, engine.cost()) == (10, 18, "$46.00")
@@ -299,18 +341,25 @@ def test_probabilities_are_those_of_the_model(client, local):
 
 @pytest.mark.parametrize("hidden", ["Maybe: 3!</think>", "\n\n"])
 def test_tokens_that_the_text_has_not_move_no_place(client, hidden):
-    """A reasoning part or stripped white space stands among the tokens; the probabilities are those of the text's own place."""
+    """A reasoning part or stripped white space stands among the tokens; the probabilities are those of the text's own
+    place."""
     tokens = [(c, {"3": 0.9, "4": 0.1}) for c in hidden] + [(c, {"3": 0.25, "4": 0.5}) for c in "ok 4!"]
-    content = [{"token": c, "logprob": -9, "top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in top.items()]} for c, top in tokens]
-    sampling = SAMPLED._replace(n=1, probe=Probe(r"([0-5])!", 1, ("3", "4")))
+    content = [
+        {"token": c, "logprob": -9, "top_logprobs": [{"token": t, "logprob": math.log(p)} for t, p in top.items()]}
+        for c, top in tokens
+    ]
+    sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs(r"([0-5])!", 1, ("3", "4")))
     (c,) = client(said("ok 4!", logprobs={"content": content}, tokens=len(tokens))).generate(ONE, sampling)
     assert c.probs == [0.25, pytest.approx(math.exp(-9))], "what was written is told last, and counts"
 
 
 def test_a_letter_in_two_tokens_moves_no_place(client):
     entries = [("", [195]), ("", [169]), (" 4", None), ("!", None)]
-    content = [{"token": t, "bytes": b, "logprob": -0.5, "top_logprobs": [{"token": " 5", "bytes": None, "logprob": -1.5}]} for t, b in entries]
-    sampling = SAMPLED._replace(n=1, probe=Probe(r"([0-5])!", 1, ("3", "4", "5")))
+    content = [
+        {"token": t, "bytes": b, "logprob": -0.5, "top_logprobs": [{"token": " 5", "bytes": None, "logprob": -1.5}]}
+        for t, b in entries
+    ]
+    sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs(r"([0-5])!", 1, ("3", "4", "5")))
     (c,) = client(said("é 4!", logprobs={"content": content}, tokens=4)).generate(ONE, sampling)
     assert c.probs == [0.0, pytest.approx(0.6065, abs=1e-4), pytest.approx(0.2231, abs=1e-4)]
 
@@ -319,22 +368,39 @@ def test_a_letter_in_two_tokens_moves_no_place(client):
     ("text", "tokens", "offsets", "known"),
     [
         ("é 4!", ["", "é", " 4", "!"], [0, 0, 1, 3], True),  # vLLM
-        ("é 4!", ["bytes:\\xc3", "bytes:\\xa9", " 4", "!"], [7, 8, 8, 10], True),  # OpenAI, which here counts from the beginning of the prompt
+        (
+            "é 4!",
+            ["bytes:\\xc3", "bytes:\\xa9", " 4", "!"],
+            [7, 8, 8, 10],
+            True,
+        ),  # OpenAI, which here counts from the beginning of the prompt
         ("ok 4!", ["ok", " 4", "!</s>"], [0, 2, 4], True),  # the end is no part of the text
-        ("\ufffd 4 4!", ["", " 4", " 4", "!"], [0, 0, 2, 4], False),  # vLLM counts no place for a byte that is no letter
+        (
+            "\ufffd 4 4!",
+            ["", " 4", " 4", "!"],
+            [0, 0, 2, 4],
+            False,
+        ),  # vLLM counts no place for a byte that is no letter
         ("4 \ufffd!", ["4", " ", "", "!"], [0, 1, 2, 2], False),
     ],
 )
 def test_places_that_are_not_the_texts_tell_nothing(text, tokens, offsets, known):
-    logprobs = {"tokens": tokens, "token_logprobs": [-0.5] * len(tokens), "top_logprobs": [{" 5": -1.5}] * len(tokens), "text_offset": offsets}
+    logprobs = {
+        "tokens": tokens,
+        "token_logprobs": [-0.5] * len(tokens),
+        "top_logprobs": [{" 5": -1.5}] * len(tokens),
+        "text_offset": offsets,
+    }
     choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": logprobs}
     raw = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": len(tokens)}}).encode()
-    (said,) = read_answer(raw, "one", SAMPLED._replace(n=1, probe=Probe(r"[0-5]", 0, ("4", "5")))).completions
+    (said,) = read_answer(
+        raw, "one", SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs(r"[0-5]", 0, ("4", "5")))
+    ).completions
     assert said.probs == ([pytest.approx(math.exp(-0.5)), pytest.approx(math.exp(-1.5))] if known else None)
 
 
 def test_a_server_that_tells_no_probabilities(client, server):
-    sampling = SAMPLED._replace(n=1, probe=Probe("4", 0, ("4",)))
+    sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
     with pytest.raises(EngineError, match=r"tells no probabilities of .*judge_candidates\.score: sampled"):
         client(said("4")).generate(ONE, sampling)
     engine = client(refused(400, "logprobs are not supported"))
@@ -355,7 +421,10 @@ PASSING = {
     "a list": Fault(status=200, text="[]"),
     "no choices": said(),
     "too many choices": said("a", "b"),
-    "no text": Fault(status=200, text='{"choices": [{"index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'),
+    "no text": Fault(
+        status=200,
+        text='{"choices": [{"index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}',
+    ),
     "a number": said(4),
     "tokens are no number": said("a", tokens="7"),
     "tokens below zero": said("a", tokens=-1),
@@ -367,7 +436,7 @@ PASSING = {
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_what_may_pass_is_tried_again(client, server, fault):
     engine = client(fault._replace(times=2), attempts=3)
-    sampling = GREEDY._replace(n=1, probe=Probe("4", 0, ("4",)))
+    sampling = GREEDY._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
     assert engine.generate(ONE, sampling)[0].text
     assert len(server.asked(engine.name)) == 3
     asked = [{k: v for k, v in a.items() if k != "at"} for a in server.asked(engine.name)]
@@ -400,7 +469,11 @@ def gone(server: Server, engine: OpenAIEngine) -> bool:
     return not there
 
 
-@pytest.mark.parametrize("fault", [said("drop by drop", drip=0.1), refused(400, "drop by drop")._replace(drip=0.1)], ids=["answer", "refusal"])
+@pytest.mark.parametrize(
+    "fault",
+    [said("drop by drop", drip=0.1), refused(400, "drop by drop")._replace(drip=0.1)],
+    ids=["answer", "refusal"],
+)
 def test_an_answer_that_drips_is_silence(client, server, fault):
     """No read takes long, the whole would take more than 3 s."""
     engine = client(fault._replace(times=1), timeout_s=1.5)
@@ -463,9 +536,13 @@ def test_the_server_says_when_to_come_again(client, server, monkeypatch):
 
 FULL = {
     "openai": refused(400, "Please reduce the length of the messages.", code="context_length_exceeded"),
-    "vllm": refused(400, "This model's maximum context length is 96 tokens. However, you requested 90 output tokens", code=400),
+    "vllm": refused(
+        400, "This model's maximum context length is 96 tokens. However, you requested 90 output tokens", code=400
+    ),
     "vllm, prompt": refused(400, "The decoder prompt (length 97) is longer than the maximum model length of 96."),
-    "llama.cpp": refused(400, "the request exceeds the available context size, try increasing it", type="exceed_context_size_error"),
+    "llama.cpp": refused(
+        400, "the request exceeds the available context size, try increasing it", type="exceed_context_size_error"
+    ),
     "413": refused(413, "too many tokens"),
 }
 
@@ -475,7 +552,7 @@ def test_a_full_context_is_no_failure(client, server, fault):
     engine = client(fault)
     assert engine.generate(ONE, SAMPLED) == [Completion("one", n, "", "length", 0) for n in range(3)]
     assert engine.generate(ONE, GREEDY) == [Completion("one", n, "", "length", 0) for n in range(2)]
-    assert (engine.no_room, len(server.asked(engine.name))) == (2, 2)
+    assert (engine.prompts_too_long, len(server.asked(engine.name))) == (2, 2)
 
 
 def test_a_prompt_that_is_too_long_is_counted_beside_those_that_fit(client):
@@ -483,7 +560,7 @@ def test_a_prompt_that_is_too_long_is_counted_beside_those_that_fit(client):
     done = by_id(engine.generate([Request("full", user("cat " * 300)), *ONE], SAMPLED))
     assert done["full", 2] == Completion("full", 2, "", "length", 0)
     assert done["one", 2].tokens
-    assert engine.no_room == 1
+    assert engine.prompts_too_long == 1
 
 
 LITTLE_ROOM = {
@@ -505,35 +582,48 @@ TOO_FEW = {
     "resulting in a maximum input length of 1 tokens.",
 }
 """The prompt is counted only until it is one token too long."""
-LONG = [Request("one", user("Say cat")), Request("long", user("cat " * 65)), Request("string", "cat " * 70), Request("full", user("cat " * 300))]
+LONG = [
+    Request("one", user("Say cat")),
+    Request("long", user("cat " * 65)),
+    Request("string", "cat " * 70),
+    Request("full", user("cat " * 300)),
+]
 
 
-@pytest.mark.parametrize(("said", "calls"), [*((said, 2) for said in LITTLE_ROOM.values()), *((said, 3) for said in TOO_FEW.values())])
+@pytest.mark.parametrize(
+    ("said", "calls"), [*((said, 2) for said in LITTLE_ROOM.values()), *((said, 3) for said in TOO_FEW.values())]
+)
 @pytest.mark.parametrize("sampling", [SAMPLED._replace(max_tokens=60), GREEDY._replace(max_tokens=60)])
 def test_a_prompt_that_leaves_little_room_gets_what_room_there_is(client, server, said, calls, sampling):
     """As from a server, or an engine, that clamps by itself."""
-    engine, clamps = client(Fault(no_room=said)), client()
+    engine, clamps = client(Fault(prompts_too_long=said)), client()
     done = engine.generate(LONG, sampling)
     assert done == clamps.generate(LONG, sampling)
     assert {c.id for c in done if c.tokens} == {"one", "long", "string"}
-    assert engine.no_room == 1
+    assert engine.prompts_too_long == 1
     for request in LONG[1:3]:
-        asked = [a["max_tokens"] for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))]
+        asked = [
+            a["max_tokens"] for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))
+        ]
         assert len(asked) == calls
         assert asked[0] == 60 > asked[-1] > 1
     assert sum(a.get("messages") == LONG[0].prompt for a in server.asked(engine.name)) == 1
 
 
-@pytest.mark.parametrize(("prompt", "calls"), [(60, 2), (95, 2), (96, 1), (5, 1)], ids=["room", "one token", "none", "room for all"])
+@pytest.mark.parametrize(
+    ("prompt", "calls"), [(60, 2), (95, 2), (96, 1), (5, 1)], ids=["room", "one token", "none", "room for all"]
+)
 def test_and_is_asked_for_once_again_at_most(client, server, prompt, calls):
     """What would be no less is not asked for."""
     engine = client(refused(400, LITTLE_ROOM["vllm"].format(limit=96, prompt=prompt, asked=60, total=prompt + 60)))
-    assert engine.generate(ONE, SAMPLED._replace(max_tokens=60)) == [Completion("one", n, "", "length", 0) for n in range(3)]
+    assert engine.generate(ONE, SAMPLED._replace(max_tokens=60)) == [
+        Completion("one", n, "", "length", 0) for n in range(3)
+    ]
     assert [a["max_tokens"] for a in server.asked(engine.name)] == [60, 96 - prompt][:calls]
 
 
 def test_a_server_may_refuse_n_and_leave_little_room(client):
-    engine = client(NO_N["groq"]._replace(for_n=True, no_room=LITTLE_ROOM["vllm"]))
+    engine = client(NO_N["groq"]._replace(for_n=True, prompts_too_long=LITTLE_ROOM["vllm"]))
     sampling = SAMPLED._replace(max_tokens=60)
     texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(LONG, sampling)]
     assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(LONG, sampling)]
@@ -547,10 +637,15 @@ def test_a_call_that_would_end_with_no_text_fails(client, server, monkeypatch, s
     """The server's settings are the cause, most likely: what it said, and what to do."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     engine, given = client(REFUSED), []
-    with pytest.raises(EngineError, match=r"any of 12 prompts.*400: This model's maximum context length is 16 tokens.*--max-model-len.*shorter") as caught:
+    with pytest.raises(
+        EngineError,
+        match=r"any of 12 prompts.*400: This model's maximum context length is 16 tokens.*--max-model-len.*shorter",
+    ) as caught:
         for batch in engine.batches(MANY, sampling):
             given += batch
-    assert sorted(given) == sorted(Completion(r.id, n, "", "length", 0) for r in MANY for n in sampling.numbers), "each is a fate all the same"
+    assert sorted(given) == sorted(Completion(r.id, n, "", "length", 0) for r in MANY for n in sampling.numbers), (
+        "each is a fate all the same"
+    )
     assert len(server.asked(engine.name)) == len(MANY)
     assert KEY[:12] not in str(caught.value)
     with pytest.raises(EngineError, match="any of 2 prompts"):
@@ -561,13 +656,13 @@ def test_a_call_that_would_end_with_no_text_fails(client, server, monkeypatch, s
 def test_one_text_is_enough(client, fault):
     engine = client(fault, at_once=1)
     assert sum(bool(c.text) for c in engine.generate(MANY, SAMPLED)) == SAMPLED.n
-    assert engine.no_room == len(MANY) - 1
+    assert engine.prompts_too_long == len(MANY) - 1
 
 
 def test_what_is_left_of_a_call_may_all_be_refused(client):
     """The others were `kept` from before: else a stage with two prompts that are too long could not be resumed."""
     engine = client(REFUSED)
-    engine.kept = 10
+    engine.cached = 10
     assert not any(c.text for c in engine.generate(MANY[:2], SAMPLED))
 
 
@@ -607,7 +702,9 @@ def test_what_finishes_is_given_at_once_and_a_caller_may_go_away(client, server)
     assert time.monotonic() - started < 0.9
     asked, written = len(server.asked(engine.name)), engine.generated_tokens
     time.sleep(1.3)
-    assert (len(server.asked(engine.name)), engine.generated_tokens) == (asked, written), "what was on its way is cancelled"
+    assert (len(server.asked(engine.name)), engine.generated_tokens) == (asked, written), (
+        "what was on its way is cancelled"
+    )
 
 
 def test_an_engine_is_left_at_once(server, tmp_path):
@@ -636,7 +733,9 @@ def test_what_came_before_a_failure_is_kept_and_not_asked_for_again(server, tmp_
     name, run, short = next(names), Stage(tmp_path / "finished.sqlite"), SAMPLED._replace(max_tokens=4)
 
     def generate() -> list[Completion]:
-        with open_engine(engine_params("openai"), hardware(at_once=2, attempts=2), tmp_path, model=name, seed=7, run=run) as engine:
+        with open_engine(
+            engine_params("openai"), hardware(at_once=2, attempts=2), tmp_path, model=name, seed=7, run=run
+        ) as engine:
             return engine.generate(MANY, short)
 
     server.behave(name, Fault(status=503, text="{}", skip=5))
@@ -656,13 +755,14 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from stages.config.machine import EngineParams, Hardware
+from stages.config.machine import Hardware
+from stages.config.engines import EngineParams
 from stages.console.command import command
-from stages.engines.base import open_engine
+from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
 
 def main(finished: Path, model: str, engine: str, hardware: str) -> None:
-    run = SimpleNamespace(stage="s", finished=finished, servers={}, packages={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
+    run = SimpleNamespace(stage="s", completion_cache=finished, servers={}, packages={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
     what = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware), finished.parent
     with open_engine(*what, model=model, seed=7, run=run) as engine:
         engine.generate([Request(str(i), f"Say {i}") for i in range(20)], Sampling(1, 1.0, 1.0, 8))
@@ -675,9 +775,20 @@ command(main)
 def test_ctrl_c_does_not_wait_for_a_slow_server(server, tmp_path, how):
     name = next(names)
     server.behave(name, said("slow", delay=60.0, skip=5))
-    arguments = [tmp_path / "f.sqlite", name, engine_params("openai").model_dump_json(), hardware(at_once=3, timeout_s=300.0).model_dump_json()]
+    arguments = [
+        tmp_path / "f.sqlite",
+        name,
+        engine_params("openai").model_dump_json(),
+        hardware(at_once=3, timeout_s=300.0).model_dump_json(),
+    ]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OPENAI_API_KEY": KEY}
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, *map(str, arguments)], env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *map(str, arguments)],
+        env=env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     until = time.monotonic() + 60
     while len(server.asked(name)) < 5 + 3 and time.monotonic() < until:
         time.sleep(0.05)
@@ -709,14 +820,18 @@ def test_the_key_is_sent_and_never_seen(client, server, tmp_path, monkeypatch, c
         server.behave(name, fault)
         with (
             pytest.raises(EngineError) as caught,
-            open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=Stage(tmp_path / "f.sqlite")) as engine,
+            open_engine(
+                engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=Stage(tmp_path / "f.sqlite")
+            ) as engine,
         ):
             engine.generate(ONE, GREEDY)
         seen = "".join(traceback.format_exception(caught.value))
         assert KEY[:12] not in seen
         assert "Bearer [secret]" in seen
     name = next(names)
-    with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=Stage(tmp_path / "f.sqlite")) as engine:
+    with open_engine(
+        engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=Stage(tmp_path / "f.sqlite")
+    ) as engine:
         assert engine.generate(ONE, GREEDY)
         engine.generate([Request("two", "cat")], GREEDY)
         kept = b"".join(file.read_bytes() for file in tmp_path.glob("f.sqlite*"))
@@ -732,7 +847,11 @@ LOGIN = base64.b64encode(b"anna:hunter22").decode()
 def test_an_address_may_hold_a_password_and_a_query(client, server, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url.replace('//', '//anna:hunter22@')}/?tenant=blue42")
     engine = client(refused(401, "anna: {authorization} hunter22 {path}"))
-    assert engine.identity == {"url": server.url, "model": engine.name} == server_identity(server_address("OPENAI_BASE_URL"), tmp_path, engine.name)
+    assert (
+        engine.identity
+        == {"url": server.url, "model": engine.name}
+        == server_identity(server_address("OPENAI_BASE_URL"), tmp_path, engine.name)
+    )
     with pytest.raises(EngineError) as caught:
         engine.generate(ONE, GREEDY)
     assert "401: anna: Basic [secret] [secret] /v1/chat/completions?tenant=[secret]. " in str(caught.value)
@@ -796,7 +915,10 @@ def test_any_password_is_hidden(password, spelling):
 
 def test_a_hostile_answer_is_soon_read():
     """Patterns of what repeats itself must not match in very many ways."""
-    secrets = Secrets("a_-" * 300, urlsplit(f"http://u:{quote(chr(92) * 20 + 'x', safe='')}@h?a={quote('%25%25& ' * 9 + 'x', safe='')}"))
+    secrets = Secrets(
+        "a_-" * 300,
+        urlsplit(f"http://u:{quote(chr(92) * 20 + 'x', safe='')}@h?a={quote('%25%25& ' * 9 + 'x', safe='')}"),
+    )
     started = time.monotonic()
     for text in ("\\", "a_-", "%5C", "%25", "%2525", "&amp;+", "&", " ", "\\u00"):
         secrets.hide((text * openai.READ)[: openai.READ])
@@ -817,11 +939,22 @@ def test_logs_hold_no_secret(client, server, tmp_path, monkeypatch, caplog, leve
     caplog.set_level(level)
     name = next(names)
     server.behave(
-        name, Fault(status=400, headers=(("X-You-Sent", "{path}"), ("X-Key", "hunter"), ("X-Api-Key", quote(VALUE, safe=""))), text="{authorization} {path}")
+        name,
+        Fault(
+            status=400,
+            headers=(("X-You-Sent", "{path}"), ("X-Key", "hunter"), ("X-Api-Key", quote(VALUE, safe=""))),
+            text="{authorization} {path}",
+        ),
     )
-    with pytest.raises(EngineError), open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7) as engine:
+    with (
+        pytest.raises(EngineError),
+        open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7) as engine,
+    ):
         engine.generate(ONE, GREEDY)
-    assert f'HTTP Request: POST {server.url}/chat/completions?version=[secret]&api-key=[secret] "HTTP/1.1 400' in caplog.text
+    assert (
+        f'HTTP Request: POST {server.url}/chat/completions?version=[secret]&api-key=[secret] "HTTP/1.1 400'
+        in caplog.text
+    )
     seen = caplog.text + "".join(map(repr, caplog.records))
     for secret in ("p@ss", "p%40ss", "fel", base64.b64encode(b"anna:p@ss").decode()[:10]):
         assert secret not in seen
@@ -831,12 +964,19 @@ def test_logs_hold_no_secret(client, server, tmp_path, monkeypatch, caplog, leve
 
 def test_what_is_logged_there_are_records_of():
     """Another name, and secrets would be seen."""
-    ours = {name for name in logging.root.manager.loggerDict if name in ("httpx", "httpx2") or name.startswith(("httpcore.", "httpcore2."))}
+    ours = {
+        name
+        for name in logging.root.manager.loggerDict
+        if name in ("httpx", "httpx2") or name.startswith(("httpcore.", "httpcore2."))
+    }
     assert "httpx2" in ours
     assert ours <= set(openai.LOGGERS)
 
 
-@pytest.mark.parametrize("url", [None, "", "localhost:8000/v1", "http://", "ftp://x/v1", "http://x:port/v1", "http://x y/v1", "http://[::1/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [None, "", "localhost:8000/v1", "http://", "ftp://x/v1", "http://x:port/v1", "http://x y/v1", "http://[::1/v1"],
+)
 def test_no_address_no_engine(client, monkeypatch, url):
     monkeypatch.delenv("OPENAI_BASE_URL")
     if url is not None:
@@ -848,7 +988,8 @@ def test_no_address_no_engine(client, monkeypatch, url):
 
 
 def test_a_role_may_have_a_server_of_its_own(server, tmp_path, monkeypatch):
-    """The address, the key and what is said of them are those of `env_prefix`; and another server's texts are other texts."""
+    """The address, the key and what is said of them are those of `env_prefix`; and another server's texts are other
+    texts."""
     judge = engine_params("openai").model_copy(update={"env_prefix": "JUDGE"})
     name, run = next(names), Stage(tmp_path / "f.sqlite")
     with pytest.raises(EngineError, match=r"^JUDGE_BASE_URL is not set.*export JUDGE_BASE_URL="):
@@ -866,16 +1007,24 @@ def test_a_role_may_have_a_server_of_its_own(server, tmp_path, monkeypatch):
         assert engine.generate(ONE, GREEDY) == written
     assert len(server.asked(name)) == 1, "whose variables they are makes no text anew"
     server.behave(name, refused(401))
-    with pytest.raises(EngineError, match="export JUDGE_API_KEY="), open_engine(judge, hardware(), tmp_path, model=name, seed=7) as engine:
+    with (
+        pytest.raises(EngineError, match="export JUDGE_API_KEY="),
+        open_engine(judge, hardware(), tmp_path, model=name, seed=7) as engine,
+    ):
         engine.generate(ONE, GREEDY)
 
 
 def test_and_settings_of_its_own(server, tmp_path, monkeypatch):
     """Those of `hardware.servers` that have its `env_prefix`, all of them, and messages that name them."""
     monkeypatch.setenv("JUDGE_BASE_URL", server.url)
-    own = HARDWARE.server.model_copy(update={"attempts": 2, "usd_per_million_prompt_tokens": 1e6, "usd_per_million_completion_tokens": 0.0})
+    own = HARDWARE.server.model_copy(
+        update={"attempts": 2, "usd_per_million_prompt_tokens": 1e6, "usd_per_million_completion_tokens": 0.0}
+    )
     machine = hardware(attempts=1).model_copy(update={"servers": {"JUDGE": own}})
-    for prefix, tries, section, cost in (("JUDGE", 2, r"hardware\.servers\.JUDGE", "$5.00"), ("OPENAI", 1, r"hardware\.server", "")):
+    for prefix, tries, section, cost in (
+        ("JUDGE", 2, r"hardware\.servers\.JUDGE", "$5.00"),
+        ("OPENAI", 1, r"hardware\.server", ""),
+    ):
         name, params = next(names), engine_params("openai").model_copy(update={"env_prefix": prefix})
         with OpenAIEngine(params, machine, tmp_path, model=name, seed=7) as engine:
             server.behave(name, said("yes"))
@@ -924,7 +1073,9 @@ def running(*command: str | Path, patience_s: float = 180.0) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             until = time.monotonic() + patience_s
             while True:
@@ -942,11 +1093,15 @@ def running(*command: str | Path, patience_s: float = 180.0) -> Iterator[str]:
 def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path, monkeypatch):
     """It listens to no n, and tells no probabilities."""
     for package in ("fastapi", "uvicorn"):
-        pytest.importorskip(package, reason="transformers serve needs fastapi and uvicorn: pip install 'transformers[serving]'")
+        pytest.importorskip(
+            package, reason="transformers serve needs fastapi and uvicorn: pip install 'transformers[serving]'"
+        )
     requests = [request for request in REQUESTS if request.prompt]  # it answers 500 to an empty one
     program = Path(sys.executable).with_name("transformers")
     (tmp_path / "server.json").write_text(json.dumps({"model": str(tiny)}))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))  # asked which models it has, it looks there, and wants the folder to be
+    monkeypatch.setenv(
+        "HF_HUB_CACHE", str(tmp_path)
+    )  # asked which models it has, it looks there, and wants the folder to be
     with running(program, "serve", tiny, "--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32") as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with OpenAIEngine(engine_params("openai"), hardware(at_once=1), tmp_path, model="M1", seed=7) as engine:
@@ -957,7 +1112,8 @@ def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path,
 
 
 def never_half_a_letter(folder: Path) -> None:
-    """Bytes that are no letter of their own are never the likeliest: what a server tells in their places is another test's."""
+    """Bytes that are no letter of their own are never the likeliest: what a server tells in their places is another
+    test's."""
     byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
     vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     weights = load_file(folder / "model.safetensors")
@@ -976,21 +1132,44 @@ def test_vllm_serve_says_what_the_model_says_here(tmp_path, monkeypatch):
     folder = build(tmp_path / "model")
     never_half_a_letter(folder)
     local = TransformersEngine(engine_params("transformers"), HARDWARE, folder, model="M1", seed=7)
-    program = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder))  # `vllm serve` is broken in the CPU build
-    settings = ("--dtype", "float32", "--max-model-len", "96", "--enforce-eager", "--max-logprobs", "20", "--served-model-name", "judge")
+    program = (
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(folder),
+    )  # `vllm serve` is broken in the CPU build
+    settings = (
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "96",
+        "--enforce-eager",
+        "--max-logprobs",
+        "20",
+        "--served-model-name",
+        "judge",
+    )
     (tmp_path / "server.json").write_text(json.dumps({"model": "judge"}))
     with running(*program, "--host", "127.0.0.1", *settings) as url:
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with OpenAIEngine(engine_params("openai"), hardware(), tmp_path, model="M1", seed=7) as engine:
             greedy = engine.generate(SAY, LETTER)
-            whole, part = (by_id(engine.generate(SAY, SAMPLED._replace(n=n, first=first))) for n, first in ((3, 0), (1, 2)))
+            whole, part = (
+                by_id(engine.generate(SAY, SAMPLED._replace(n=n, first=first))) for n, first in ((3, 0), (1, 2))
+            )
             full = engine.generate([Request("full", user("cat " * 300))], LETTER)
     here = local.generate(SAY, LETTER)
     assert [c.text for c in greedy] == [c.text for c in here]
     assert [bool(c.probs) for c in greedy] == [bool(c.probs) for c in here]
     assert any(c.probs for c in here[:8]), "messages"
     assert any(c.probs for c in here[8:]), "strings"
-    told = [(a, b) for ours, theirs in zip(greedy, here, strict=True) for a, b in zip(ours.probs or (), theirs.probs or (), strict=True) if a]
+    told = [
+        (a, b)
+        for ours, theirs in zip(greedy, here, strict=True)
+        for a, b in zip(ours.probs or (), theirs.probs or (), strict=True)
+        if a
+    ]
     assert all(a == pytest.approx(b, rel=1e-3) for a, b in told), "it tells the 20 likeliest"
     assert {key: c.text for key, c in part.items()}.items() <= {key: c.text for key, c in whole.items()}.items()
     assert full == [Completion("full", 0, "", "length", 0)]

@@ -1,4 +1,5 @@
-"""Requests through Ray: real actors on this machine, killed, stopped and resumed. One Ray serves the tests that need none of their own."""
+"""Requests through Ray: real actors on this machine, killed, stopped and resumed. One Ray serves the tests that need
+none of their own."""
 
 from __future__ import annotations
 
@@ -17,15 +18,16 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import Stage
+from stage_double import Stage
 from test_every_engine import REQUESTS, SAMPLED, by_id
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Engine, open_engine
-from stages.engines.request import Completion, Probe, Request, Sampling
+from stages.engines.base import Engine
+from stages.engines.open import open_engine
+from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs
 
-of_ray = pytest.importorskip("stages.engines.ray")
+of_ray = pytest.importorskip("stages.engines.backends.ray")
 ray = of_ray.ray
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +39,10 @@ DRIVER = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from stages.config.machine import EngineParams, Hardware
+from stages.config.machine import Hardware
+from stages.config.engines import EngineParams
 from stages.console.command import command
-from stages.engines.base import open_engine
+from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
 
 class Stage:
@@ -47,7 +50,7 @@ class Stage:
     packages = {}
 
 def main(engine: str, hardware: str, place: Path, texts: int) -> None:
-    Stage.finished = place
+    Stage.completion_cache = place
     engine, hardware = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware)
     with open_engine(engine, hardware, Path(), model="M1", seed=7, run=Stage()) as engine:
         print(engine.generate([Request(f"r{i}", f"Question {i}") for i in range(texts)], Sampling(1, 1.0, 0.9, 12))[0].text)
@@ -68,8 +71,17 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def opened(inner: str, folder: Path = Path(), *, block: int = 4, run: Stage | None = None, **hardware: object) -> AbstractContextManager[Engine]:
-    return open_engine(engine_params("ray", inner=inner, block=block), HARDWARE.model_copy(update=hardware), folder, model="M1", seed=7, run=run)
+def opened(
+    inner: str, folder: Path = Path(), *, block: int = 4, run: Stage | None = None, **hardware: object
+) -> AbstractContextManager[Engine]:
+    return open_engine(
+        engine_params("ray", inner=inner, block=block),
+        HARDWARE.model_copy(update=hardware),
+        folder,
+        model="M1",
+        seed=7,
+        run=run,
+    )
 
 
 def alone(inner: str, requests: list[Request], sampling: Sampling, folder: Path = Path()) -> list[Completion]:
@@ -117,8 +129,9 @@ def test_the_same_texts_as_the_engine_alone_in_the_order_of_the_requests() -> No
 
 
 def test_a_model_gets_the_requests_block_by_block(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exactly the floating-point sums of the same blocks without Ray; a relative folder is found by workers that run elsewhere."""
-    asked = SAMPLED._replace(stop=("e",), probe=Probe("[a-z]", 0, ("a", "b")))
+    """Exactly the floating-point sums of the same blocks without Ray; a relative folder is found by workers that run
+    elsewhere."""
+    asked = SAMPLED._replace(stop=("e",), score_logprobs=ScoreLogprobs("[a-z]", 0, ("a", "b")))
     blocks = [REQUESTS[i : i + 5] for i in range(0, len(REQUESTS), 5)]
     with open_engine(engine_params("transformers"), ONE, tiny, model="M1", seed=7) as engine:
         expected = [engine.generate(block, asked) for block in blocks]
@@ -214,7 +227,10 @@ def kept(place: Path) -> int:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no model folder .*gone") as raised, opened("transformers", tmp_path / "gone", workers=1) as engine:
+    with (
+        pytest.raises(ModelError, match=r"no model folder .*gone") as raised,
+        opened("transformers", tmp_path / "gone", workers=1) as engine,
+    ):
         engine.generate(REQUESTS, SAMPLED)
     assert len(str(raised.value)) < 300
 
@@ -237,7 +253,10 @@ def test_a_bug_in_a_worker_shows_its_own_traceback() -> None:
 
 
 def test_more_than_the_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match=r"GPU\(s\), and a worker wants 99 of one node"), opened("scripted", device="cuda", tensor_parallel=99):
+    with (
+        pytest.raises(EngineError, match=r"GPU\(s\), and a worker wants 99 of one node"),
+        opened("scripted", device="cuda", tensor_parallel=99),
+    ):
         pass
     monkeypatch.setattr(of_ray, "WAIT_S", 0)
     taken = ray.remote(of_ray.Tries).options(num_cpus=ray.cluster_resources()["CPU"]).remote()
@@ -251,13 +270,15 @@ def test_more_than_the_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cluster_is_joined_and_runs_the_drivers_own_code(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "stages/engines/scripted.py").open("a") as code:
+    with (tmp_path / "stages/engines/backends/scripted.py").open("a") as code:
         code.write("\n\ndef _question(rng):\n    return 'the code of this folder'\n")
     (tmp_path / "data").mkdir()
     with (tmp_path / "data/large").open("w") as large:
         large.truncate(2**31)  # more than Ray would send: our code goes, the data stays
     env = {**os.environ, "RAY_ADDRESS": address()}
-    done = subprocess.run(command(tmp_path / "finished.sqlite", 1), cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command(tmp_path / "finished.sqlite", 1), cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
     assert "the code of this folder" in done.stdout.splitlines(), done.stderr
     assert len(ray._private.state.jobs()) > 1
 
@@ -268,5 +289,8 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("RAY_ADDRESS", "node1:6379")
     monkeypatch.setattr(ray, "init", nobody)
-    with pytest.raises(EngineError, match=r"Failed to connect to Ray cluster\. Does `ray status` see the cluster of RAY_ADDRESS=node1:6379"):
+    with pytest.raises(
+        EngineError,
+        match=r"Failed to connect to Ray cluster\. Does `ray status` see the cluster of RAY_ADDRESS=node1:6379",
+    ):
         of_ray._start(2)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_llama import HARDWARE, engine_params
 
+from stages.engines.backends.scripted import DULL, ScriptedEngine
 from stages.engines.request import Request, Sampling
-from stages.engines.scripted import DULL, ScriptedEngine
 
 SAMPLED = Sampling(n=4, temperature=0.7, top_p=0.9, max_tokens=100)
 SCORE = re.compile(r"\nScore: (\d)$")
@@ -26,7 +26,9 @@ def ask(text: str):
 
 
 def test_judgements_of_every_kind(engine):
-    done = engine.generate([Request(str(i), ask(f"Judge answer {i}. End with Score: <n>")) for i in range(500)], SAMPLED)
+    done = engine.generate(
+        [Request(str(i), ask(f"Judge answer {i}. End with Score: <n>")) for i in range(500)], SAMPLED
+    )
     cut = [c for c in done if c.finish_reason == "length"]
     scores = Counter(m[1] if (m := SCORE.search(c.text)) else None for c in done if c.finish_reason == "stop")
     assert len(cut) / len(done) == pytest.approx(0.06, abs=0.03)
@@ -52,7 +54,9 @@ def test_answers_hold_dull_prompts_duplicates_and_cut_offs(engine):
 
 
 def test_a_comparison_gets_a_verdict(engine):
-    done = engine.generate([Request(str(i), ask(f"Which is better? Say [[A]], [[B]] or [[C]]. {i}")) for i in range(60)], SAMPLED)
+    done = engine.generate(
+        [Request(str(i), ask(f"Which is better? Say [[A]], [[B]] or [[C]]. {i}")) for i in range(60)], SAMPLED
+    )
     marks = Counter(m[1] for c in done if (m := re.search(r"\[\[([ABC])\]\]$", c.text)))
     assert set(marks) == set("ABC")
     assert sum(marks.values()) > 200

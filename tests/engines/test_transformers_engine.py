@@ -15,9 +15,9 @@ from tiny_llama import HARDWARE, build, engine_params
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.prompts import Prompts
-from stages.engines.request import Probe, Request, Sampling
-from stages.engines.transformers import TransformersEngine, _Prompt
+from stages.engines.backends.transformers import TransformersEngine, _Prompt
+from stages.engines.request import Request, Sampling, ScoreLogprobs
+from stages.engines.tokenization import ModelTokenizer
 
 GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=8)
 
@@ -35,7 +35,13 @@ def random_model(folder: Path, tiny: Path, kind: str, **config) -> Path:
     """A model of another architecture, with the tokenizer of `tiny`."""
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     torch.manual_seed(0)
-    shape = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "initializer_range": 0.2} | config
+    shape = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "initializer_range": 0.2,
+    } | config
     AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -48,7 +54,9 @@ def encode(e: TransformersEngine, prompt) -> list[int]:
 def greedy_ids(e: TransformersEngine, prompt: str) -> list[int]:
     """What the model writes, as tokens."""
     ids = torch.tensor([encode(e, prompt)])
-    return e.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, pad_token_id=0)[0, ids.shape[1] :].tolist()
+    return e.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, pad_token_id=0)[
+        0, ids.shape[1] :
+    ].tolist()
 
 
 def end_with(folder: Path, *tokens: int) -> None:
@@ -57,7 +65,10 @@ def end_with(folder: Path, *tokens: int) -> None:
 
 def test_messages_are_the_template_and_nothing_more(tiny):
     e = engine(tiny)
-    assert encode(e, [{"role": "user", "content": "Say cat"}]) == e.tokenizer("<bos>Question: Say cat Answer:", add_special_tokens=False).input_ids
+    assert (
+        encode(e, [{"role": "user", "content": "Say cat"}])
+        == e.tokenizer("<bos>Question: Say cat Answer:", add_special_tokens=False).input_ids
+    )
     assert encode(e, "Say cat") == e.tokenizer("Say cat", add_special_tokens=False).input_ids
 
 
@@ -79,7 +90,9 @@ def test_greedy_is_what_generate_says(tiny):
     e = engine(tiny)
     (done,) = e.generate([Request("x", "Question: Say cat")], GREEDY)
     ids = torch.tensor([encode(e, "Question: Say cat")])
-    out = e.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=2, pad_token_id=0)
+    out = e.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, eos_token_id=2, pad_token_id=0
+    )
     assert done.text == e.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
@@ -103,7 +116,16 @@ def test_the_folders_own_generation_settings_do_not_leak_in(copy, tiny):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"use_cache": False}))
     (copy / "generation_config.json").write_text(
-        json.dumps({"eos_token_id": 2, "repetition_penalty": 9.0, "do_sample": True, "temperature": 5.0, "max_length": 3, "use_cache": False})
+        json.dumps(
+            {
+                "eos_token_id": 2,
+                "repetition_penalty": 9.0,
+                "do_sample": True,
+                "temperature": 5.0,
+                "max_length": 3,
+                "use_cache": False,
+            }
+        )
     )
     assert engine(copy).generate(request, GREEDY) == before
 
@@ -115,7 +137,9 @@ def test_the_context_is_at_most_the_models(tiny):
 def test_finished_rows_outlive_a_table_of_learned_positions(tmp_path, tiny):
     """GPT-2 has 24 positions here; a long prompt is finished while a short one in its chunk writes on."""
     e = engine(random_model(tmp_path, tiny, "gpt2", n_positions=24, n_embd=16, n_layer=1, n_head=2))
-    short, long = e.generate([Request("short", "cat"), Request("long", "cat" + " cat" * 19)], GREEDY._replace(max_tokens=20))
+    short, long = e.generate(
+        [Request("short", "cat"), Request("long", "cat" + " cat" * 19)], GREEDY._replace(max_tokens=20)
+    )
     assert short.tokens > 4 >= long.tokens
 
 
@@ -133,7 +157,12 @@ def test_a_template_that_refuses_is_named(tmp_path):
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=30), st.integers(1, 4), st.sampled_from([1, 100, 300, 1000]), st.data())
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=30),
+    st.integers(1, 4),
+    st.sampled_from([1, 100, 300, 1000]),
+    st.data(),
+)
 def test_batches_are_cut_by_tokens_and_stay_when_others_are_taken_away(lengths, n, chunk, data):
     """What `Engine.batches` promises, so that a resumed stage decodes the batches of an uninterrupted one."""
     maker = SimpleNamespace(chunk=chunk, max_context=96)
@@ -146,7 +175,9 @@ def test_batches_are_cut_by_tokens_and_stay_when_others_are_taken_away(lengths, 
     assert [len(p.ids) for batch in cut for p in batch] == sorted(lengths)
     left = data.draw(st.lists(st.sampled_from(range(len(cut))), unique=True).map(sorted))
     remaining = {p.id for i in left for p in cut[i]}
-    assert list(TransformersEngine._cut(maker, [p for p in prompts if p.id in remaining], sampling)) == [cut[i] for i in left]
+    assert list(TransformersEngine._cut(maker, [p for p in prompts if p.id in remaining], sampling)) == [
+        cut[i] for i in left
+    ]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, GREEDY._replace(n=3, temperature=1.0)], ids=["greedy", "sampled"])
@@ -154,7 +185,7 @@ def test_probed_probabilities_are_the_models_own(tiny, sampling):
     """At temperature 1 and before any cut, whatever the sampling; computed here by one pass over prompt and text."""
     e, texts = engine(tiny), [Request("x", "Question: Say cat"), Request("longer", "Say cat 3 times. cat cat")]
     among = ("a", "b", "c", "d")
-    said = e.generate(texts, sampling._replace(probe=Probe(r"(?s)^(.)", 1, among)))
+    said = e.generate(texts, sampling._replace(score_logprobs=ScoreLogprobs(r"(?s)^(.)", 1, among)))
     assert e.generate(texts, sampling) == [c._replace(probs=None) for c in said]
     for request in texts:
         logits = e.model(torch.tensor([encode(e, request.prompt)])).logits[0, -1]
@@ -188,7 +219,9 @@ def test_no_folder_and_broken_config(tmp_path, copy):
 def test_cuda_that_is_not_there(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="device to auto or cpu"):
-        TransformersEngine(engine_params("transformers"), HARDWARE.model_copy(update={"device": "cuda"}), tiny, model="M1", seed=0)
+        TransformersEngine(
+            engine_params("transformers"), HARDWARE.model_copy(update={"device": "cuda"}), tiny, model="M1", seed=0
+        )
 
 
 def test_an_unknown_kind_of_model_is_named(copy):
@@ -196,7 +229,7 @@ def test_an_unknown_kind_of_model_is_named(copy):
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "no-such-kind"}))
     with pytest.raises(ModelError, match=r"model cannot be loaded: .*no-such-kind"):
         engine(copy)
-    prompts = object.__new__(Prompts)
+    prompts = object.__new__(ModelTokenizer)
     prompts.folder = copy
     with pytest.raises(ModelError, match="no-such-kind"):
         prompts.max_context(8)
@@ -204,14 +237,21 @@ def test_an_unknown_kind_of_model_is_named(copy):
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2}
 ATTENTION = SMALL | {"intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
-EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+EXPERTS = {
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
 DELTA = {"linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
 UNSHARED = {
     "lfm2": ATTENTION | {"layer_types": ["conv", "full_attention"]},
     "qwen3_next": ATTENTION | EXPERTS | DELTA | {"head_dim": 16, "layer_types": ["linear_attention", "full_attention"]},
-    "jamba": ATTENTION | {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_dt_rank": 4, "mamba_d_state": 4},
+    "jamba": ATTENTION
+    | {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_dt_rank": 4, "mamba_d_state": 4},
     # its one kind of layer has keys, values and states, and can repeat the first two
-    "falcon_h1": ATTENTION | {"head_dim": 16, "mamba_d_ssm": 32, "mamba_n_heads": 2, "mamba_d_head": 16, "mamba_d_state": 8},
+    "falcon_h1": ATTENTION
+    | {"head_dim": 16, "mamba_d_ssm": 32, "mamba_n_heads": 2, "mamba_d_head": 16, "mamba_d_state": 8},
     "mamba": SMALL | {"state_size": 4, "time_step_rank": 4},
 }
 
@@ -238,11 +278,16 @@ def test_a_cache_that_can_be_repeated_is(tiny):
 
 def test_a_model_that_takes_padding_for_text_is_refused_where_prompts_are_padded(tmp_path, tiny):
     folder = random_model(tmp_path, tiny, "rwkv", **SMALL, attention_hidden_size=32, intermediate_size=32)
-    with pytest.raises(EngineError, match=r"padding for text in .*\(rwkv\).*Use the engine vllm, or set engine\.chunk, which is 128, to 1"):
+    with pytest.raises(
+        EngineError,
+        match=r"padding for text in .*\(rwkv\).*Use the engine vllm, or set engine\.max_batch_tokens, which is 128, to 1",
+    ):
         engine(folder)
     e = engine(folder, chunk=1)
     x, y = Request("x", "Question: Say cat"), Request("y", "cat")
-    assert e.generate([x, y], GREEDY._replace(n=2)) == e.generate([x], GREEDY._replace(n=2)) + e.generate([y], GREEDY._replace(n=2))
+    assert e.generate([x, y], GREEDY._replace(n=2)) == e.generate([x], GREEDY._replace(n=2)) + e.generate(
+        [y], GREEDY._replace(n=2)
+    )
 
 
 def test_a_model_that_cannot_be_decoded_is_named(tmp_path, tiny):
@@ -264,7 +309,10 @@ def fail_from(e: TransformersEngine, batch: int, fail) -> None:
     e.model.register_forward_hook(lambda *_: fail() if next(calls) == 8 * batch + 3 else None)
 
 
-@pytest.mark.parametrize(("fail", "said"), [(no_room_on_gpu, r"CUDA out of memory. Tried to allocate 9.00 GiB\."), (no_room_on_cpu, "can't allocate memory")])
+@pytest.mark.parametrize(
+    ("fail", "said"),
+    [(no_room_on_gpu, r"CUDA out of memory. Tried to allocate 9.00 GiB\."), (no_room_on_cpu, "can't allocate memory")],
+)
 def test_out_of_memory_says_what_needed_it_and_what_to_lower(tiny, fail, said):
     e = engine(tiny)
     longest = len(encode(e, "cat " * 20)) + 8
@@ -273,20 +321,28 @@ def test_out_of_memory_says_what_needed_it_and_what_to_lower(tiny, fail, said):
     batches = e.batches([Request(i, "cat " * (20 if i > "b" else 1)) for i in "abcd"], GREEDY)
     assert [c.id for c in next(batches)] == ["a", "b"]
     needed = rf"batch of {2 * longest} tokens \(2 prompts x 1 texts x up to {longest} tokens\) on cpu: .*{said}"
-    with pytest.raises(EngineError, match=rf"{needed}.*What came before is kept\. Lower engine\.chunk, which is {2 * longest}"):
+    with pytest.raises(
+        EngineError,
+        match=rf"{needed}.*What came before is kept\. Lower engine\.max_batch_tokens, which is {2 * longest}",
+    ):
         next(batches)
 
 
 def test_out_of_memory_by_one_prompt_is_not_for_the_chunk(tiny):
     e = engine(tiny)
     fail_from(e, 0, no_room_on_gpu)
-    with pytest.raises(EngineError, match=r"1 prompts x 1 texts.*Lower engine\.max_context, which is 96, .*engine\.chunk, which is 128, cannot"):
+    with pytest.raises(
+        EngineError,
+        match=r"1 prompts x 1 texts.*Lower engine\.max_context, which is 96, .*engine\.max_batch_tokens, which is 128, cannot",
+    ):
         e.generate([Request("x", "cat")], GREEDY)
 
 
 def test_weights_that_do_not_fit(tiny, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: no_room_on_gpu())
-    with pytest.raises(EngineError, match=r"no memory for .* as float32 on cpu: CUDA out of memory.*Set engine\.dtype to bfloat16"):
+    with pytest.raises(
+        EngineError, match=r"no memory for .* as float32 on cpu: CUDA out of memory.*Set engine\.dtype to bfloat16"
+    ):
         engine(tiny)
 
 
@@ -297,11 +353,16 @@ def test_another_error_of_torch_is_no_lack_of_memory(tiny):
         e.generate([Request("x", "cat")], GREEDY)
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, GREEDY._replace(n=2, temperature=1.0), GREEDY._replace(temperature=0.7, top_p=0.9)])
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, GREEDY._replace(n=2, temperature=1.0), GREEDY._replace(temperature=0.7, top_p=0.9)]
+)
 def test_weights_that_are_no_numbers_write_nothing(tiny, sampling):
     e = engine(tiny)
     e.model.model.layers[0].mlp.up_proj.weight.data[3, 5] = torch.nan
-    with pytest.raises(EngineError, match=r"tiny.* gives NaN .*weights hold NaN.*\. Train the model again with a smaller lr.*first for request 'x'"):
+    with pytest.raises(
+        EngineError,
+        match=r"tiny.* gives NaN .*weights hold NaN.*\. Train the model again with a smaller lr.*first for request 'x'",
+    ):
         e.generate([Request("x", "Question: Say cat")], sampling)
     assert e.generated_tokens == 0
 
@@ -311,14 +372,17 @@ def test_sums_that_leave_float16_say_which_dtype_to_set(tiny):
     e = TransformersEngine(params, HARDWARE, tiny, model="M1", seed=7)
     assert e.generate([Request("x", "cat")], GREEDY)
     e.model.model.layers[0].mlp.down_proj.weight.data[:] = 6e4
-    with pytest.raises(EngineError, match=r"weights are finite, its sums are not.*Set engine\.dtype, which is float16, to float32"):
+    with pytest.raises(
+        EngineError, match=r"weights are finite, its sums are not.*Set engine\.dtype, which is float16, to float32"
+    ):
         e.generate([Request("x", "cat")], GREEDY)
 
 
 @pytest.mark.parametrize(("broken_from", "seen"), [(2, True), (3, False)])
 def test_only_what_a_text_was_chosen_from_must_be_numbers(copy, broken_from, seen):
-    """A text of two tokens chose three times, the last time its end; what the model says of the padding behind is nobody's. Token 0 is what
-    the largest of NaN is taken for, and an end here, as in some models: the text looks finished."""
+    """A text of two tokens chose three times, the last time its end; what the model says of the padding behind is
+    nobody's. Token 0 is what the largest of NaN is taken for, and an end here, as in some models: the text looks
+    finished."""
     end_with(copy, 0, greedy_ids(engine(copy), "Question: Say cat")[2])
     e, requests = engine(copy), [Request("x", "Question: Say cat"), Request("y", "cat " * 20)]
     before = e.generate(requests, GREEDY)

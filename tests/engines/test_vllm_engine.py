@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Stage
 from safetensors.torch import save_file
+from stage_double import Stage
 from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Batching, Engine, open_engine
-from stages.engines.prompts import ADAPTER
-from stages.engines.request import Probe, Request
+from stages.engines.base import BaseEngine, Engine
+from stages.engines.open import open_engine
+from stages.engines.request import Request, ScoreLogprobs
+from stages.engines.tokenization import ADAPTER
 
 pytest.importorskip("vllm")
 from vllm import EngineArgs
@@ -25,7 +26,7 @@ from vllm.usage.usage_lib import UsageContext
 
 pytestmark = pytest.mark.vllm
 HERE = HARDWARE.model_copy(update={"workers": 1})
-FIRST = Probe(r"(?s)^(.)", 1, tuple("abcdefghijklmnopqrstuvwxyz"))
+FIRST = ScoreLogprobs(r"(?s)^(.)", 1, tuple("abcdefghijklmnopqrstuvwxyz"))
 
 
 def opened(folder: Path, name: str = "vllm", **changes):
@@ -34,7 +35,7 @@ def opened(folder: Path, name: str = "vllm", **changes):
 
 
 @pytest.fixture
-def vllm(tiny: Path) -> Iterator[Batching]:
+def vllm(tiny: Path) -> Iterator[BaseEngine]:
     with opened(tiny) as engine:
         yield engine
 
@@ -45,13 +46,19 @@ def transformers(tiny: Path) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, GREEDY._replace(n=1, stop=("a", "e")), GREEDY._replace(n=1, max_tokens=2)], ids=["plain", "stop", "short"])
+@pytest.mark.parametrize(
+    "sampling",
+    [GREEDY, GREEDY._replace(n=1, stop=("a", "e")), GREEDY._replace(n=1, max_tokens=2)],
+    ids=["plain", "stop", "short"],
+)
 def test_greedy_texts_are_those_of_transformers(vllm, transformers, sampling):
     assert vllm.generate(REQUESTS, sampling) == transformers.generate(REQUESTS, sampling)
 
 
 def test_probabilities_are_those_of_transformers(vllm, transformers):
-    ours, theirs = (engine.generate(REQUESTS, GREEDY._replace(n=1, probe=FIRST)) for engine in (vllm, transformers))
+    ours, theirs = (
+        engine.generate(REQUESTS, GREEDY._replace(n=1, score_logprobs=FIRST)) for engine in (vllm, transformers)
+    )
     assert [(c.id, c.text) for c in ours] == [(c.id, c.text) for c in theirs]
     known = [(a.probs, b.probs) for a, b in zip(ours, theirs, strict=True)]
     assert [a is None for a, _ in known] == [b is None for _, b in known]
@@ -97,7 +104,8 @@ def test_a_request_that_is_broken_off_while_decoding_is_forgotten(vllm, monkeypa
 
 
 def test_prompts_are_counted_as_often_as_they_are_computed(tmp_path):
-    """vLLM's cache of prefixes has blocks of many tokens: of a short prompt each completion reads all, of a long one only the first does."""
+    """vLLM's cache of prefixes has blocks of many tokens: of a short prompt each completion reads all, of a long one
+    only the first does."""
     with opened(build(tmp_path, max_position_embeddings=1024), max_context=1024) as engine:
 
         def computed(prompt: str, n: int) -> float:
@@ -115,14 +123,19 @@ def test_as_many_requests_are_decoded_together_as_by_vllms_own_class(vllm, tiny)
     """Left to itself, an engine that is not that class decodes fewer."""
     (ours, theirs, others) = (
         (config.max_num_seqs, config.max_num_batched_tokens)
-        for config in (vllm.llm.vllm_config.scheduler_config, *(scheduler(tiny, of) for of in (UsageContext.LLM_CLASS, UsageContext.ENGINE_CONTEXT)))
+        for config in (
+            vllm.llm.vllm_config.scheduler_config,
+            *(scheduler(tiny, of) for of in (UsageContext.LLM_CLASS, UsageContext.ENGINE_CONTEXT)),
+        )
     )
     assert ours == theirs
     assert ours > others
 
 
 def scheduler(folder: Path, of: UsageContext) -> Any:
-    arguments = EngineArgs(model=str(folder), max_model_len=96, enable_chunked_prefill=False, load_format="safetensors", dtype="float32")
+    arguments = EngineArgs(
+        model=str(folder), max_model_len=96, enable_chunked_prefill=False, load_format="safetensors", dtype="float32"
+    )
     return arguments.create_engine_config(of).scheduler_config
 
 
@@ -147,17 +160,20 @@ def test_what_was_written_before_a_failure_is_kept(vllm, monkeypatch):
 
 def test_a_call_that_was_killed_goes_on_to_the_same_texts(tiny, tmp_path, monkeypatch):
     """What is left is decoded in other company; on the CPU that changes no text."""
-    monkeypatch.setattr("stages.engines.vllm.KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr("stages.engines.backends.vllm.KEEP_EVERY_S", 0.0)
     many, sampling = [Request(f"x{i}", user(f"Say cat {i}")) for i in range(40)], SAMPLED._replace(stop=("a", "e"))
     whole, killed = Stage(tmp_path / "whole.sqlite"), Stage(tmp_path / "killed.sqlite")
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=whole) as engine:
         expected = engine.generate(many, sampling)
-    with pytest.raises(KeyboardInterrupt), open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine,
+    ):
         for _ in engine.batches(many, sampling):
             raise KeyboardInterrupt
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=killed) as engine:
         assert engine.generate(many, sampling) == expected
-        assert 0 < engine.kept < len(expected)
+        assert 0 < engine.cached < len(expected)
 
 
 def test_what_is_kept_needs_no_model(tiny, tmp_path):
@@ -180,8 +196,17 @@ def adapter(folder: Path, rank: int = 3) -> None:
             tensors |= {f"{key}_A.weight": torch.randn(rank, width), f"{key}_B.weight": torch.randn(width, rank)}
     (folder / ADAPTER).mkdir()
     save_file(tensors, folder / ADAPTER / "adapter_model.safetensors")
-    about = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj", "v_proj"], "lora_dropout": 0.0}
-    (folder / ADAPTER / "adapter_config.json").write_text(json.dumps(about | {"base_model_name_or_path": "", "bias": "none", "inference_mode": True}))
+    about = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": ["q_proj", "v_proj"],
+        "lora_dropout": 0.0,
+    }
+    (folder / ADAPTER / "adapter_config.json").write_text(
+        json.dumps(about | {"base_model_name_or_path": "", "bias": "none", "inference_mode": True})
+    )
 
 
 def test_an_adapter_changes_the_texts_in_both_engines_alike(tmp_path, transformers):
@@ -193,7 +218,9 @@ def test_an_adapter_changes_the_texts_in_both_engines_alike(tmp_path, transforme
     with opened(tmp_path) as engine:
         over = engine.generate(REQUESTS, asked)
     assert sum(a.text != b.text for a, b in zip(over, plain, strict=True)) > len(REQUESTS) // 2
-    assert sum(a.text == b.text for a, b in zip(over, merged, strict=True)) > len(REQUESTS) // 2, "sums in another order may flip a near tie"
+    assert sum(a.text == b.text for a, b in zip(over, merged, strict=True)) > len(REQUESTS) // 2, (
+        "sums in another order may flip a near tie"
+    )
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"r": 4096}'])
@@ -207,7 +234,12 @@ def test_an_adapter_that_is_none_is_named(tmp_path, content):
 
 def test_heads_that_the_cpu_kernels_do_not_know_are_named(tmp_path):
     folder = build(tmp_path, hidden_size=80, num_attention_heads=4)
-    with pytest.raises(ModelError, match=r"attention heads of 20, and vLLM on the CPU knows 32, .* engine.name: transformers"), opened(folder):
+    with (
+        pytest.raises(
+            ModelError, match=r"attention heads of 20, and vLLM on the CPU knows 32, .* engine.name: transformers"
+        ),
+        opened(folder),
+    ):
         pass
 
 
@@ -220,7 +252,10 @@ def test_an_unknown_quantization_and_a_broken_folder_are_sentences(tiny, tmp_pat
         pass
 
 
-@pytest.mark.parametrize(("hardware", "said"), [({"workers": 2}, "engine.name: ray and engine.inner: vllm"), ({"device": "cuda"}, "device to auto or cpu")])
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [({"workers": 2}, "engine.name: ray and engine.inner: vllm"), ({"device": "cuda"}, "device to auto or cpu")],
+)
 def test_what_vllm_does_not_do_here_is_said(tiny, hardware, said):
     where = HERE.model_copy(update=hardware)
     with pytest.raises(EngineError, match=said), open_engine(engine_params("vllm"), where, tiny, model="M1", seed=7):
@@ -246,14 +281,18 @@ def test_vllm_in_a_ray_worker_writes_what_it_writes_alone(tiny):
 @pytest.mark.parametrize(
     ("said", "on_cpu", "advice"),
     [
-        ("To serve at least one request, 2 GiB KV cache is needed, larger than the available KV cache memory", False, "or raise hardware.gpu_memory"),
+        (
+            "To serve at least one request, 2 GiB KV cache is needed, larger than the available KV cache memory",
+            False,
+            "or raise hardware.gpu_memory",
+        ),
         ("No available memory for the cache blocks", True, "set VLLM_CPU_KVCACHE_SPACE"),
         ("Free memory on device is less than desired GPU memory utilization", False, "Lower hardware.gpu_memory"),
         ("Unknown quantization method", False, ""),
     ],
 )
 def test_what_helps_against_too_little_room(said, on_cpu, advice):
-    from stages.engines.vllm import hint
+    from stages.engines.backends.vllm import hint
 
     assert advice in hint(said, on_cpu)
     assert bool(advice) == bool(hint(said, on_cpu))

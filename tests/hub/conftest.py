@@ -9,23 +9,22 @@ from types import SimpleNamespace
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
-from hub_server import Server, User, serving
+from hub_server import USERS, Server, serving
 from huggingface_hub.utils._http import default_client_factory
 from small_store import Store
-
-USERS = {
-    "hf_ann": User("ann", {"lab": "write", "club": "read"}),
-    "hf_bob": User("bob", {"lab": "read"}),
-    "hf_reader": User("ann", token_role="read"),
-    "hf_fine": User("ann", token_role="fineGrained"),
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def online(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the client reads of its environment it read when it was imported; the tests of other folders are offline, and ours may have set its time limit."""
+    """What the client reads of its environment it read when it was imported; the tests of other folders are offline,
+    and ours may have set its time limit."""
     home = tmp_path_factory.mktemp("home")
-    values = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
+    values = {
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_TOKEN_PATH": str(home / "token"),
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setattr(huggingface_hub.constants, name, value)

@@ -1,11 +1,14 @@
-"""A Hugging Face Hub in a process of its own, for the unmodified `huggingface_hub` and `datasets`, that misbehaves when it is told to.
+"""A Hugging Face Hub in a process of its own, for the unmodified `huggingface_hub` and `datasets`, that misbehaves when
+it is told to.
 
-    (echo '{"hf_ann": {"name": "ann"}}'; cat) | python hub_server.py FOLDER [PORT]    # prints its port, lives until stdin is closed
+    (echo '{"hf_ann": {"name": "ann"}}'; cat) | python hub_server.py FOLDER [PORT]    # prints its port, lives until
+stdin is closed
 
-The first line of stdin says who has which token (`User`). All else lies in FOLDER, one folder a repository: `repo.json` (commits, branches, tags) and
-`objects`, contents under their sha256; both are written whole and renamed, so that a server that was killed goes on where it was. Not spoken: Xet
-(HF_HUB_DISABLE_XET=1), multipart uploads, pull requests, branches, .gitignore, pages of long answers. PUT /_test/faults says how to answer whom (`Fault`),
-GET /_test/asked what was asked.
+The first line of stdin says who has which token (`User`). All else lies in FOLDER, one folder a repository: `repo.json`
+(commits, branches, tags) and `objects`, contents under their sha256; both are written whole and renamed, so that a
+server that was killed goes on where it was. Not spoken: Xet (HF_HUB_DISABLE_XET=1), multipart uploads, pull requests,
+branches, .gitignore, pages of long answers. PUT /_test/faults says how to answer whom (`Fault`), GET /_test/asked what
+was asked.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ class User(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """How `times` of the requests that match are answered, after `skip` that are answered well; they are counted from `behave` on."""
+    """How `times` of the requests that match are answered, after `skip` that are answered well; they are counted from
+    `behave` on."""
 
     method: str = ".*"
     path: str = ".*"
@@ -54,7 +58,8 @@ class Fault(NamedTuple):
     delay: float = 0.0
     """Seconds before anything is done: one that the client did not wait for is done nevertheless."""
     status: int = 0
-    """Instead of the answer: this status, with `headers` and `text`, in which {authorization} becomes what the client sent. Nothing is done, ..."""
+    """Instead of the answer: this status, with `headers` and `text`, in which {authorization} becomes what the client
+    sent. Nothing is done, ..."""
     done: bool = False
     """... unless so, as behind a gateway that lost patience."""
     headers: tuple[tuple[str, str], ...] = ()
@@ -64,7 +69,8 @@ class Fault(NamedTuple):
 
 
 class Server(NamedTuple):
-    """The process, seen by a test. What is in the repositories is read from disk: it can be asked of a server that was killed."""
+    """The process, seen by a test. What is in the repositories is read from disk: it can be asked of a server that was
+    killed."""
 
     port: int
     folder: Path
@@ -83,7 +89,8 @@ class Server(NamedTuple):
         self.behave()
 
     def asked(self) -> list[dict[str, Any]]:
-        """`method`, `path`, `status` and `at` of the requests since `reset`, in the order they came. Status 0: no answer; None: not yet."""
+        """`method`, `path`, `status` and `at` of the requests since `reset`, in the order they came. Status 0: no
+        answer; None: not yet."""
         return self._call("GET", "asked")
 
     def reset(self) -> None:
@@ -100,7 +107,8 @@ class Server(NamedTuple):
         return json.loads((self.folder / f"{repo_type}s" / repo / "repo.json").read_text())
 
     def commits(self, repo_type: str, repo: str) -> list[dict[str, Any]]:
-        """Oldest first; the first is the Hub's own, with .gitattributes. `files`: path -> sha256, size, oid in git, lfs."""
+        """Oldest first; the first is the Hub's own, with .gitattributes. `files`: path -> sha256, size, oid in git,
+        lfs."""
         return self.repo(repo_type, repo)["commits"]
 
     def files(self, repo_type: str, repo: str, revision: str = "main") -> dict[str, bytes]:
@@ -129,10 +137,15 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str, code: str | None = None, **body: Any) -> None:
         self.status, self.body = status, {"error": message, **body}
-        self.headers = {"X-Error-Message": message.encode("ascii", "replace").decode()} | ({"X-Error-Code": code} if code else {})
+        self.headers = {"X-Error-Message": message.encode("ascii", "replace").decode()} | (
+            {"X-Error-Code": code} if code else {}
+        )
 
 
-ATTRIBUTES = "".join(f"{name} filter=lfs diff=lfs merge=lfs -text\n" for name in ("*.arrow", "*.bin", "*.gz", "*.parquet", "*.safetensors"))
+ATTRIBUTES = "".join(
+    f"{name} filter=lfs diff=lfs merge=lfs -text\n"
+    for name in ("*.arrow", "*.bin", "*.gz", "*.parquet", "*.safetensors")
+)
 REGULAR = 10 * 2**20
 """Bytes of a file that may be in git itself."""
 
@@ -195,7 +208,14 @@ class Repo:
     def commit(self, branch: str, title: str, description: str, author: str, files: dict[str, Any]) -> str:
         date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         parent = self.state["branches"].get(branch)
-        commit = {"parent": parent, "title": title, "description": description, "date": date, "author": author, "files": files}
+        commit = {
+            "parent": parent,
+            "title": title,
+            "description": description,
+            "date": date,
+            "author": author,
+            "files": files,
+        }
         oid = hashlib.sha1(json.dumps(commit, sort_keys=True).encode()).hexdigest()
         self.state["commits"].append({"oid": oid, **commit})
         self.state["branches"][branch] = oid
@@ -221,8 +241,15 @@ class Repo:
             found = {"type": "file", "path": path, "size": file["size"], "oid": file["oid"]}
             if file["lfs"]:
                 found["lfs"] = {"oid": file["sha256"], "size": file["size"], "pointerSize": file["pointer"]}
-        elif inside := sorted((name, file["oid"]) for name, file in commit["files"].items() if name.startswith(f"{path}/")):
-            found = {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(repr(inside).encode()).hexdigest()}
+        elif inside := sorted(
+            (name, file["oid"]) for name, file in commit["files"].items() if name.startswith(f"{path}/")
+        ):
+            found = {
+                "type": "directory",
+                "path": path,
+                "size": 0,
+                "oid": hashlib.sha1(repr(inside).encode()).hexdigest(),
+            }
         else:
             return None
         if expand:  # the oldest of the latest commits that all have it so
@@ -248,13 +275,20 @@ class Ask(NamedTuple):
         return json.loads(self.body)
 
     def role(self, namespace: str) -> str | None:
-        return None if self.user is None else "write" if namespace == self.user.name else (self.user.orgs or {}).get(namespace)
+        return (
+            None
+            if self.user is None
+            else "write"
+            if namespace == self.user.name
+            else (self.user.orgs or {}).get(namespace)
+        )
 
     def writes(self, namespace: str) -> bool:
         return self.user is not None and self.user.token_role == "write" and self.role(namespace) in ("admin", "write")
 
     def repo(self, kind: str | None, name: str, writing: bool = False) -> Repo:
-        """As on the Hub, one that this user may not see is not there. The Hub's 401 needs no code: the client knows it by the https in its URL."""
+        """As on the Hub, one that this user may not see is not there. The Hub's 401 needs no code: the client knows it
+        by the https in its URL."""
         kind, (namespace, _) = kind or "models", name.split("/")
         repo = Repo(self.folder / kind / name) if (self.folder / kind / name / "repo.json").exists() else None
         if self.user is None and (repo is None or repo.state["private"] or writing):
@@ -271,7 +305,8 @@ REPO, REVISION = r"/api/(models|datasets)/([^/]+/[^/]+)", "([^/]+)"
 
 
 def route(method: str, path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The function answers such requests; it gets the groups of the path, unquoted, and returns JSON, or status, bytes and headers."""
+    """The function answers such requests; it gets the groups of the path, unquoted, and returns JSON, or status, bytes
+    and headers."""
 
     def known(function: Callable[..., Any]) -> Callable[..., Any]:
         ROUTES.append((method, re.compile(path), function))
@@ -284,7 +319,9 @@ def route(method: str, path: str) -> Callable[[Callable[..., Any]], Callable[...
 def whoami(ask: Ask) -> Any:
     if ask.user is None:
         raise Refused(401, "Invalid username or password.")
-    orgs = [{"type": "org", "name": org, "fullname": org, "roleInOrg": role} for org, role in (ask.user.orgs or {}).items()]
+    orgs = [
+        {"type": "org", "name": org, "fullname": org, "roleInOrg": role} for org, role in (ask.user.orgs or {}).items()
+    ]
     token = {"type": "access_token", "accessToken": {"displayName": "test", "role": ask.user.token_role}}
     return {"type": "user", "name": ask.user.name, "fullname": ask.user.name, "orgs": orgs, "auth": token}
 
@@ -294,8 +331,14 @@ def create(ask: Ask) -> Any:
     if ask.user is None:
         raise Refused(401, "Invalid username or password.")
     asked = ask.json()
-    kind, namespace, name = f"{asked.get('type') or 'model'}s", asked.get("organization") or ask.user.name, asked["name"]
-    if kind not in ("models", "datasets") or not re.fullmatch(r"(?!.*(--|\.\.|\.git$))\w([\w.-]{,94}\w)?", name, re.ASCII):
+    kind, namespace, name = (
+        f"{asked.get('type') or 'model'}s",
+        asked.get("organization") or ask.user.name,
+        asked["name"],
+    )
+    if kind not in ("models", "datasets") or not re.fullmatch(
+        r"(?!.*(--|\.\.|\.git$))\w([\w.-]{,94}\w)?", name, re.ASCII
+    ):
         raise Refused(400, f"Invalid repo name: {name}")
     if not ask.writes(namespace):
         raise Refused(403, f'You don\'t have the rights to create a {kind[:-1]} under the namespace "{namespace}"')
@@ -325,8 +368,20 @@ def info(ask: Ask, kind: str, name: str, revision: str | None) -> Any:
         sibling |= {"size": file["size"], "blobId": file["oid"]}
         if file["lfs"]:
             sibling["lfs"] = {"sha256": file["sha256"], "size": file["size"], "pointerSize": file["pointer"]}
-    about = {"id": name, "author": name.split("/")[0], "sha": commit["oid"], "private": repo.state["private"], "gated": False, "disabled": False}
-    return about | {"createdAt": repo.state["commits"][0]["date"], "lastModified": commit["date"], "tags": [], "siblings": siblings}
+    about = {
+        "id": name,
+        "author": name.split("/")[0],
+        "sha": commit["oid"],
+        "private": repo.state["private"],
+        "gated": False,
+        "disabled": False,
+    }
+    return about | {
+        "createdAt": repo.state["commits"][0]["date"],
+        "lastModified": commit["date"],
+        "tags": [],
+        "siblings": siblings,
+    }
 
 
 @route("POST", f"{REPO}/preupload/{REVISION}")
@@ -382,17 +437,27 @@ def commit(ask: Ask, kind: str, name: str, branch: str) -> Any:
             files[path] = repo.add(base64.b64decode(what["content"]))
         elif change["key"] == "lfsFile":
             if not repo.object(what["oid"]).exists():
-                raise Refused(400, f"Your push was rejected because an LFS pointer pointed to a file that does not exist: {path}")
+                raise Refused(
+                    400, f"Your push was rejected because an LFS pointer pointed to a file that does not exist: {path}"
+                )
             files[path] = repo.lfs(what["oid"])
         else:
-            gone = [path] if change["key"] == "deletedFile" else [file for file in files if file.startswith(path.rstrip("/") + "/")]
+            gone = (
+                [path]
+                if change["key"] == "deletedFile"
+                else [file for file in files if file.startswith(path.rstrip("/") + "/")]
+            )
             if not gone or gone[0] not in files:
                 raise Refused(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
             for file in gone:
                 del files[file]
     assert ask.user
     oid = repo.commit(branch, header["value"]["summary"], header["value"].get("description", ""), ask.user.name, files)
-    return {"success": True, "commitOid": oid, "commitUrl": f"{ask.url}/{'datasets/' if kind == 'datasets' else ''}{name}/commit/{oid}"}
+    return {
+        "success": True,
+        "commitOid": oid,
+        "commitUrl": f"{ask.url}/{'datasets/' if kind == 'datasets' else ''}{name}/commit/{oid}",
+    }
 
 
 @route("GET", f"{REPO}/tree/{REVISION}(?:/(.+))?")
@@ -402,7 +467,9 @@ def tree(ask: Ask, kind: str, name: str, revision: str, folder: str | None) -> A
     inside = [path.removeprefix(prefix).split("/") for path in commit["files"] if path.startswith(prefix)]
     if folder and not inside:
         raise Refused(404, f"{folder} does not exist on {revision}", "EntryNotFound")
-    recursive, expand = ((ask.query.get(what) or ["false"])[0].lower() in ("true", "1") for what in ("recursive", "expand"))
+    recursive, expand = (
+        (ask.query.get(what) or ["false"])[0].lower() in ("true", "1") for what in ("recursive", "expand")
+    )
     paths = {"/".join(parts[:depth]) for parts in inside for depth in range(1, len(parts) + 1 if recursive else 2)}
     return [repo.entry(commit, prefix + path, expand) for path in sorted(paths)]
 
@@ -410,14 +477,18 @@ def tree(ask: Ask, kind: str, name: str, revision: str, folder: str | None) -> A
 @route("POST", f"{REPO}/paths-info/{REVISION}")
 def paths_info(ask: Ask, kind: str, name: str, revision: str) -> Any:
     repo, form = ask.repo(kind, name), parse_qs(ask.body.decode())
-    found = [repo.entry(repo.at(revision), path.rstrip("/"), form["expand"] == ["true"]) for path in form.get("paths", [])]
+    found = [
+        repo.entry(repo.at(revision), path.rstrip("/"), form["expand"] == ["true"]) for path in form.get("paths", [])
+    ]
     return [entry for entry in found if entry]
 
 
 @route("GET", f"{REPO}/refs")
 def refs(ask: Ask, kind: str, name: str) -> Any:
     state = ask.repo(kind, name).state
-    as_refs = lambda what, oids: [{"name": ref, "ref": f"refs/{what}/{ref}", "targetCommit": oid} for ref, oid in oids.items()]  # noqa: E731
+    as_refs = lambda what, oids: [
+        {"name": ref, "ref": f"refs/{what}/{ref}", "targetCommit": oid} for ref, oid in oids.items()
+    ]
     return {"branches": as_refs("heads", state["branches"]), "tags": as_refs("tags", state["tags"]), "converts": []}
 
 
@@ -425,7 +496,13 @@ def refs(ask: Ask, kind: str, name: str) -> Any:
 def commits(ask: Ask, kind: str, name: str, revision: str) -> Any:
     repo = ask.repo(kind, name)
     return [
-        {"id": commit["oid"], "title": commit["title"], "message": commit["description"], "date": commit["date"], "authors": [{"user": commit["author"]}]}
+        {
+            "id": commit["oid"],
+            "title": commit["title"],
+            "message": commit["description"],
+            "date": commit["date"],
+            "authors": [{"user": commit["author"]}],
+        }
         for commit in repo.history(repo.at(revision))
     ]
 
@@ -463,7 +540,9 @@ def resolve(ask: Ask, kind: str | None, name: str, revision: str, path: str) -> 
     if not (asked := re.fullmatch(r"bytes=(\d*)-(\d*)", ask.range)):
         return (200, content, headers)
     first, last = (int(number) if number else None for number in asked.groups())
-    start, stop = (max(size - (last or 0), 0), size) if first is None else (first, size if last is None else min(last + 1, size))
+    start, stop = (
+        (max(size - (last or 0), 0), size) if first is None else (first, size if last is None else min(last + 1, size))
+    )
     if start >= stop:
         return (416, b"", headers | {"Content-Range": f"bytes */{size}"})
     return (206, content[start:stop], headers | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"})
@@ -564,6 +643,14 @@ class Handler(BaseHTTPRequestHandler):
 
 class Listening(ThreadingHTTPServer):
     request_queue_size = 64
+
+
+USERS = {
+    "hf_ann": User("ann", {"lab": "write", "club": "read"}),
+    "hf_bob": User("bob", {"lab": "read"}),
+    "hf_reader": User("ann", token_role="read"),
+    "hf_fine": User("ann", token_role="fineGrained"),
+}
 
 
 if __name__ == "__main__":

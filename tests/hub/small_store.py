@@ -20,14 +20,28 @@ ROOT = Path(__file__).parents[2]
 WEIGHTS = 40_000
 """Bytes of a model's weights."""
 ROWS: tuple[tuple[Table, list[dict[str, Any]]], ...] = (
-    (tables.IFT_TRAIN, [{"ift_id": f"i{i}", "instruction": f"Say {i}", "response": str(i), "source": "hand", "source_id": str(i)} for i in range(5)]),
+    (
+        tables.IFT_TRAIN,
+        [
+            {"ift_id": f"i{i}", "instruction": f"Say {i}", "response": str(i), "source": "hand", "source_id": str(i)}
+            for i in range(5)
+        ],
+    ),
     (tables.IFT_VALID, [{"ift_id": "v0", "instruction": "Say v", "response": "v", "source": "hand", "source_id": "v"}]),
     (tables.TEST_PROMPTS, [{"prompt_id": "t0", "prompt": "Say t", "source": "hand", "source_id": "t"}]),
     *(
         (
             table,
             [
-                {"candidate_id": f"{name}{i}", "prompt_id": name, "prompt": name, "response": str(i), "human_rank": i, "source": "s", "source_id": "s"}
+                {
+                    "candidate_id": f"{name}{i}",
+                    "prompt_id": name,
+                    "prompt": name,
+                    "response": str(i),
+                    "human_rank": i,
+                    "source": "s",
+                    "source_id": "s",
+                }
                 for i in (0, 1)
             ],
         )
@@ -35,35 +49,99 @@ ROWS: tuple[tuple[Table, list[dict[str, Any]]], ...] = (
     ),
     (
         tables.SEED_JUDGEMENTS,
-        [{"candidate_id": "r0", "prompt_id": "r", "judge": "SFT", "k": 0, "text": "Score: 5", "finish_reason": "stop", "score": 5.0, "expected": None}],
+        [
+            {
+                "candidate_id": "r0",
+                "prompt_id": "r",
+                "judge": "SFT",
+                "k": 0,
+                "text": "Score: 5",
+                "finish_reason": "stop",
+                "score": 5.0,
+                "expected": None,
+            }
+        ],
     ),
-    (tables.EFT, [{"eft_id": "e0", "candidate_id": "r0", "instruction": "Judge: 0", "response": "Score: 5", "score": 5.0, "human_rank": 0}]),
+    (
+        tables.EFT,
+        [
+            {
+                "eft_id": "e0",
+                "candidate_id": "r0",
+                "instruction": "Judge: 0",
+                "response": "Score: 5",
+                "score": 5.0,
+                "human_rank": 0,
+            }
+        ],
+    ),
     (
         tables.PROMPTS,
         [
-            {"prompt_id": "p0", "model": "M1", "prompt": "Name <b>two</b> | fruits", "writer": "M0", "shots": ["i0", "i1"], "dropped": None},
-            {"prompt_id": "p1", "model": "M1", "prompt": "Say 0", "writer": "M0", "shots": ["i0", "p0"], "dropped": "too_similar"},
+            {
+                "prompt_id": "p0",
+                "model": "M1",
+                "prompt": "Name <b>two</b> | fruits",
+                "writer": "M0",
+                "shots": ["i0", "i1"],
+                "dropped": None,
+            },
+            {
+                "prompt_id": "p1",
+                "model": "M1",
+                "prompt": "Say 0",
+                "writer": "M0",
+                "shots": ["i0", "p0"],
+                "dropped": "too_similar",
+            },
         ],
     ),
     (
         tables.CANDIDATES,
         [
-            {"candidate_id": f"c{n}", "prompt_id": "p0", "model": "M1", "n": n, "response": text, "finish_reason": "stop", "tokens": 3}
+            {
+                "candidate_id": f"c{n}",
+                "prompt_id": "p0",
+                "model": "M1",
+                "n": n,
+                "response": text,
+                "finish_reason": "stop",
+                "tokens": 3,
+            }
             for n, text in enumerate(["apple\npear", "</pre><script>alert(1)</script>", "plum"])
         ],
     ),
     (
         tables.JUDGEMENTS,
         [
-            {"candidate_id": f"c{n}", "prompt_id": "p0", "judge": "M1", "k": 0, "text": "Score", "finish_reason": "stop", "score": score, "expected": None}
+            {
+                "candidate_id": f"c{n}",
+                "prompt_id": "p0",
+                "judge": "M1",
+                "k": 0,
+                "text": "Score",
+                "finish_reason": "stop",
+                "score": score,
+                "expected": None,
+            }
             for n, score in enumerate([4.0, 1.5, None])
         ],
     ),
     (
         tables.SCORES,
         [
-            {"candidate_id": f"c{n}", "prompt_id": "p0", "model": "M1", "score": score, "spread": spread, "parsed": parsed, "fate": fate}
-            for n, (score, spread, parsed, fate) in enumerate([(4.0, 0.0, 1, "chosen"), (1.5, 0.0, 1, "rejected"), (None, None, 0, "unreadable")])
+            {
+                "candidate_id": f"c{n}",
+                "prompt_id": "p0",
+                "model": "M1",
+                "score": score,
+                "spread": spread,
+                "parsed": parsed,
+                "fate": fate,
+            }
+            for n, (score, spread, parsed, fate) in enumerate(
+                [(4.0, 0.0, 1, "chosen"), (1.5, 0.0, 1, "rejected"), (None, None, 0, "unreadable")]
+            )
         ],
     ),
     (
@@ -119,11 +197,18 @@ class Store(NamedTuple):
 
     @classmethod
     def make(cls, path: Path) -> Store:
-        """Rows and models in `seed`, from where a real stage of DVC brings them to where they belong, and all that in a commit."""
+        """Rows and models in `seed`, from where a real stage of DVC brings them to where they belong, and all that in a
+        commit."""
         seed = path / "seed"
         for table, rows in ROWS:
             packages = {"vllm": "0.99"} if table.name == "candidates" else None
-            write(table, pl.DataFrame(rows, schema=table.schema), seed, "M1" if "{model}" in table.path else None, packages)
+            write(
+                table,
+                pl.DataFrame(rows, schema=table.schema),
+                seed,
+                "M1" if "{model}" in table.path else None,
+                packages,
+            )
         (seed / "data/metrics").mkdir()
         (seed / "data/metrics/AIFT-M1.json").write_text(json.dumps(METRICS))
         for model, parent, data in (("M1", "M0", "IFT/train"), ("M2", "M1", "AIFT/M1/pairs")):
@@ -133,10 +218,20 @@ class Store(NamedTuple):
         shutil.copy(ROOT / "stages/config/profiles/tiny.yaml", path / "params.yaml")
         shutil.copy(ROOT / ".dvcignore", path)
         store = cls(path)
-        store.set(**{"aift": {"M1": {"writer": "M0", "judge": "M1", "prompts": 2, "rho": None}}, "models": {"M2": {"prev": "M1"}}, "drift": {}})
+        store.set(
+            **{
+                "aift": {"M1": {"writer": "M0", "judge": "M1", "prompts": 2, "rho": None}},
+                "models": {"M2": {"prev": "M1"}},
+                "drift": {},
+            }
+        )
         store.set(**{"evaluated": ["M1", "M2"], "head_to_head": {"M2-M1": {"model": "M2", "other": "M1"}}})
         (path / ".gitignore").write_text("/data/*\n!/data/metrics\n")
-        for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"], [sys.executable, "-m", "dvc", "repro", "-q"]):
+        for command in (
+            ["git", "init", "-q"],
+            [sys.executable, "-m", "dvc", "init", "-q"],
+            [sys.executable, "-m", "dvc", "repro", "-q"],
+        ):
             store.run(*command)
         store.commit()
         return store
@@ -162,7 +257,12 @@ class Store(NamedTuple):
 
     def rewrite(self, table: Table, rows: list[dict[str, Any]]) -> None:
         """Other rows in a table, and all that belongs to it."""
-        write(table, pl.DataFrame(rows, schema=table.schema), self.path / "seed", "M1" if "{model}" in table.path else None)
+        write(
+            table,
+            pl.DataFrame(rows, schema=table.schema),
+            self.path / "seed",
+            "M1" if "{model}" in table.path else None,
+        )
         self.repro()
 
     def run(self, *command: str) -> None:
@@ -176,5 +276,13 @@ def weights(folder: Path, model: str, parent: str, table: str) -> None:
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text("{}")
     (folder / "model.safetensors").write_bytes(model.encode() * (WEIGHTS // 2))
-    known = {"name": model, "parent": parent, "method": "dpo", "reference": parent, "seed": 1, "threads": 1, "versions": {"torch": "2.13.0+cpu"}}
+    known = {
+        "name": model,
+        "parent": parent,
+        "method": "dpo",
+        "reference": parent,
+        "seed": 1,
+        "threads": 1,
+        "versions": {"torch": "2.13.0+cpu"},
+    }
     (folder / "lineage.json").write_text(json.dumps({**known, "data": {table: "0" * 32}, "params": {"lr": 1e-4}}))

@@ -12,14 +12,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from stages.config.params import Params, load_params
+from stages.config.load import load_params
+from stages.config.params import Params
 from stages.console.errors import HubError
-from stages.console.text import for_terminal
 from stages.hub import card, facts
 from stages.hub.card import BEGIN, END, merge
 from stages.hub.configs import Config, Split, configs, schema
 from stages.method.pairing import FATES
 from stages.store.tables import SCORES, TABLES
+from stages.text.escape import for_terminal
 
 OURS = {"license": "mit", "tags": ["dpo", "rlaif"], "configs": [{"config_name": "ift", "data_files": "ift.parquet"}]}
 HEAD = "---\nlicense: cc0-1.0\nmine: [1, 2]\n---\n"
@@ -43,7 +44,8 @@ def test_where_there_is_no_card_ours_is_the_card():
 
 
 TEXTS = st.lists(
-    st.sampled_from(["", "---", "# T", "a: b", "é\u202e😀", "<!-- x -->", "```"]) | st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=5)
+    st.sampled_from(["", "---", "# T", "a: b", "é\u202e😀", "<!-- x -->", "```"])
+    | st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=5)
 ).map("\n".join)
 
 
@@ -62,7 +64,14 @@ def test_what_people_wrote_stays(above, below, head):
     assert merged(first, before=OURS) == first
 
 
-@pytest.mark.parametrize("text", ["---\r\nmine: [1, 2]\r\n---\r\n# Rows\r\n", "# Rows\r\nof Ann\r\n", "---\nmine: [1, 2]\n---\n1 %\r2 %\r3 %\r4 %\r5 %\r6 %"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\r\nmine: [1, 2]\r\n---\r\n# Rows\r\n",
+        "# Rows\r\nof Ann\r\n",
+        "---\nmine: [1, 2]\n---\n1 %\r2 %\r3 %\r4 %\r5 %\r6 %",
+    ],
+)
 def test_whatever_its_line_ends_a_card_is_the_same_when_published_twice(text):
     once = merged(text)
     assert merged(once, before=OURS) == once
@@ -81,7 +90,11 @@ def test_only_the_section_is_replaced():
 def test_metadata_that_people_changed_stay():
     first = merged(None, metadata=OURS | {"language": ["en"]})
     theirs = first.replace("license: mit", "license: cc0-1.0\nextra: {a: [1]}").replace("- dpo", "- by-ann\n- dpo")
-    told = metadata(merged(theirs, metadata=OURS | {"license": "apache-2.0", "language": ["de"]}, before=OURS | {"language": ["en"]}))
+    told = metadata(
+        merged(
+            theirs, metadata=OURS | {"license": "apache-2.0", "language": ["de"]}, before=OURS | {"language": ["en"]}
+        )
+    )
     assert (told["license"], told["extra"], told["language"]) == ("cc0-1.0", {"a": [1]}, ["de"])
     assert told["tags"] == ["by-ann", "dpo", "rlaif"]
     assert metadata(merged("---\ntags: [rlaif, x]\n---\n"))["tags"] == ["rlaif", "x", "dpo"]
@@ -92,7 +105,9 @@ def test_what_people_say_of_a_config_of_ours_stays():
     theirs = first.replace("- config_name: ift", "- config_name: ift\n  default: true")
     assert theirs != first
     now = OURS | {"configs": [{"config_name": "ift", "data_files": "other.parquet"}]}
-    assert metadata(merged(theirs, metadata=now, before=OURS))["configs"] == [{"config_name": "ift", "default": True, "data_files": "other.parquet"}]
+    assert metadata(merged(theirs, metadata=now, before=OURS))["configs"] == [
+        {"config_name": "ift", "default": True, "data_files": "other.parquet"}
+    ]
 
 
 def test_what_people_took_away_does_not_come_back():
@@ -136,7 +151,12 @@ def test_a_config_has_the_name_under_which_its_columns_are_published():
         return card.renamed(ift, published, ours, suffix, taken={"ift_raw"}).name
 
     assert name([]) == name([ours]) == name([ours], "v2") == "ift"
-    assert name([old], "v2") == name([old, ours | {"config_name": "ift_v2"}]) == name([ours | {"config_name": "ift_v2"}]) == "ift_v2"
+    assert (
+        name([old], "v2")
+        == name([old, ours | {"config_name": "ift_v2"}])
+        == name([ours | {"config_name": "ift_v2"}])
+        == "ift_v2"
+    )
     assert name([old, schema_of("ift_v2", "b")], "v3") == "ift_v3"
     assert name([ours, schema_of("ift_v2", "b")]) == "ift", "columns that come back have their name back"
     with pytest.raises(HubError, match="--new-config v2"):
@@ -148,16 +168,30 @@ def test_a_config_has_the_name_under_which_its_columns_are_published():
 
 
 def test_configs_of_other_names_stay_and_ours_are_replaced():
-    theirs = [{"config_name": "ann", "data_files": "ann.csv"}, {"data_files": "unnamed.csv"}, {"config_name": "ift_old", "data_files": "once ours"}]
+    theirs = [
+        {"config_name": "ann", "data_files": "ann.csv"},
+        {"data_files": "unnamed.csv"},
+        {"config_name": "ift_old", "data_files": "once ours"},
+    ]
     text = "---\n" + yaml.safe_dump({"configs": [{"config_name": "ift", "data_files": "old"}, *theirs]}) + "---\n"
     assert metadata(merged(text, before={"configs": [theirs[2]]}))["configs"] == [*theirs, *OURS["configs"]]
     assert merged(merged(text), before=OURS) == merged(text)
 
 
-@pytest.mark.parametrize("theirs", [{"tags": "ann"}, {"configs": {"config_name": "ann", "data_files": "x"}}, {"dataset_info": {"config_name": "ann"}}])
+@pytest.mark.parametrize(
+    "theirs",
+    [{"tags": "ann"}, {"configs": {"config_name": "ann", "data_files": "x"}}, {"dataset_info": {"config_name": "ann"}}],
+)
 def test_what_need_not_be_a_list_on_the_hub_is_one_entry(theirs):
     ((key, value),) = theirs.items()
-    assert value in metadata(merged("---\n" + yaml.safe_dump(theirs) + "---\n", metadata=OURS | {"dataset_info": [{"config_name": "ift"}]}))[key]
+    assert (
+        value
+        in metadata(
+            merged(
+                "---\n" + yaml.safe_dump(theirs) + "---\n", metadata=OURS | {"dataset_info": [{"config_name": "ift"}]}
+            )
+        )[key]
+    )
 
 
 @pytest.mark.parametrize("head", ["a: [", "- a\n- b", "just text", "1: 2", "a: !!python/name:os.system"])
@@ -167,7 +201,9 @@ def test_metadata_that_cannot_be_read_are_not_written_over(head):
     assert card.metadata_of(f"---\n{head}\n---\n") == {}
 
 
-@pytest.mark.parametrize("body", [BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}", f"{BEGIN}{END}{BEGIN}{END}"])
+@pytest.mark.parametrize(
+    "body", [BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}", f"{BEGIN}{END}{BEGIN}{END}"]
+)
 def test_half_of_the_marks_or_twice_is_for_people_to_mend(body):
     with pytest.raises(HubError, match="Put both back, each once and in this order, or delete both"):
         merged(f"{HEAD}# Rows\n{body}\nmore")
@@ -208,26 +244,64 @@ class Seen(HTMLParser):
 
 
 PARAMS = load_params(Path(card.__file__).parents[1] / "config/profiles", "tiny.yaml")
-COUNTS = {"prompts": 8, "dropped": {"repeat": 2}, "candidates": 28, "judgements": 60, "unparsed": 4, "ties": 2, "pairs": 3}
+COUNTS = {
+    "prompts": 8,
+    "dropped": {"repeat": 2},
+    "candidates": 28,
+    "judgements": 60,
+    "unparsed": 4,
+    "ties": 2,
+    "pairs": 3,
+}
 COUNTS |= {"pair_yield": 0.375, "mean_score": 2.5, "mean_margin": 1.25, "unreadable_share": 1 / 15, "warned": []}
-M1 = COUNTS | {"fates": dict(zip(FATES, range(1, 8), strict=True)), "score_histogram": {"0": 6, "0.5": 0, "2.5": 10, "5": 40}}
-M2 = COUNTS | {"dropped": {"too long": 1}, "fates": dict.fromkeys(FATES, 4), "score_histogram": {"0": 0, "0.5": 0, "2.5": 56, "5": 0}}
+M1 = COUNTS | {
+    "fates": dict(zip(FATES, range(1, 8), strict=True)),
+    "score_histogram": {"0": 6, "0.5": 0, "2.5": 10, "5": 40},
+}
+M2 = COUNTS | {
+    "dropped": {"too long": 1},
+    "fates": dict.fromkeys(FATES, 4),
+    "score_histogram": {"0": 0, "0.5": 0, "2.5": 56, "5": 0},
+}
 FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
 JUDGE = dict.fromkeys(("pairwise_accuracy", "tie_share", "spearman", "unreadable_share"), FIGURE)
 WRITER = dict.fromkeys(("oracle_score", "fully_right", "all_five", "chars", "tokens", "cut_off"), FIGURE)
 METRICS = {"AIFT-M1": M1, "AIFT-M2": M2, "M1": {"judge": JUDGE, "writer": {"greedy": WRITER}}}
-EFT = {"ranked_prompts": 9, "ranked_answers": 20, "judgements": 80, "unparsed": 3, "agreeing_prompts": 5, "agreeing": 12, "thinned": 2, "eft": 10}
+EFT = {
+    "ranked_prompts": 9,
+    "ranked_answers": 20,
+    "judgements": 80,
+    "unparsed": 3,
+    "agreeing_prompts": 5,
+    "agreeing": 12,
+    "thinned": 2,
+    "eft": 10,
+}
 EFT |= {"score_histogram": {"0.5": 3, "4": 7}}
 
 
 def rendered(metrics=METRICS, raw=False, pair=None, params=PARAMS, **changes):
     made = [config for config in configs({"M1": "M2", "M2": "M3"}) if raw or not config.raw]
-    told = {"repo": "ann/rows", "params": params, "base": "M0", "seed_data": "files", "versions": "trl 1", "licences": {"data": "mit", "model": "mit"}}
-    told |= {"url": "https://hub/datasets/ann/rows", "models": [], "params_text": "seed: 1", "code_of": {"git": "ab", "dvc_lock": "cd"}}
+    told = {
+        "repo": "ann/rows",
+        "params": params,
+        "base": "M0",
+        "seed_data": "files",
+        "versions": "trl 1",
+        "licences": {"data": "mit", "model": "mit"},
+    }
+    told |= {
+        "url": "https://hub/datasets/ann/rows",
+        "models": [],
+        "params_text": "seed: 1",
+        "code_of": {"git": "ab", "dvc_lock": "cd"},
+    }
     rows = {(config.name, split.name): 7 for config in made for split in config.splits}
     told["configs"] = facts.described(made, rows, params)
     told["example"] = pair and {"model": "M2", "chosen_score": 5.0, "rejected_score": 0.0} | pair
-    return card.render("dataset", **told | facts.of_the_method(params) | facts.of_the_loop(params, metrics) | changes)
+    return card.render(
+        "dataset", **told | facts.generation_summary(params) | facts.of_the_loop(params, metrics) | changes
+    )
 
 
 def of_model(name, parent, method, *tables, **params):
@@ -235,18 +309,40 @@ def of_model(name, parent, method, *tables, **params):
     return {name: {"name": name, "parent": parent, "method": method, "data": data, "seed": 1, "params": params}}
 
 
-LINEAGES = of_model("M0", None, "tinyworld") | of_model("SFT", "M0", "sft", "IFT/train") | of_model("M1", "M0", "sft", "IFT/train", "EFT/train")
+LINEAGES = (
+    of_model("M0", None, "tinyworld")
+    | of_model("SFT", "M0", "sft", "IFT/train")
+    | of_model("M1", "M0", "sft", "IFT/train", "EFT/train")
+)
 LINEAGES |= of_model("M2", "M1", "dpo", "AIFT/M1/pairs") | of_model("M3", "M2", "dpo", "AIFT/M2/pairs")
-LINEAGES |= of_model("M2P", "M0", "sft", "IFT/train", "EFT/train", "AIFT/M1/prompts", "AIFT/M1/candidates", "AIFT/M1/scores")
-FILES = {"a": ("ift", "IFT/train", 3), "b": ("ift", "IFT/train", 2), "c": ("ift", "IFT/valid", 9), "d": ("eft", "EFT/train", 4)}
-FILES |= {f"{m}{t}": (f"aift_m{m}_{t}", f"AIFT/M{m}/{t}", 6) for m in (1, 2) for t in ("prompts", "candidates", "scores")}
+LINEAGES |= of_model(
+    "M2P", "M0", "sft", "IFT/train", "EFT/train", "AIFT/M1/prompts", "AIFT/M1/candidates", "AIFT/M1/scores"
+)
+FILES = {
+    "a": ("ift", "IFT/train", 3),
+    "b": ("ift", "IFT/train", 2),
+    "c": ("ift", "IFT/valid", 9),
+    "d": ("eft", "EFT/train", 4),
+}
+FILES |= {
+    f"{m}{t}": (f"aift_m{m}_{t}", f"AIFT/M{m}/{t}", 6) for m in (1, 2) for t in ("prompts", "candidates", "scores")
+}
 FILES |= {f"{m}": (f"aift_m{m}", f"AIFT/M{m}/pairs", m) for m in (1, 2)}
-FILES = {file: {"config": config, "table": f"data/{table}.parquet", "rows": rows} for file, (config, table, rows) in FILES.items()}
+FILES = {
+    file: {"config": config, "table": f"data/{table}.parquet", "rows": rows}
+    for file, (config, table, rows) in FILES.items()
+}
 """What the datasets' repository holds: a config, a table of the store, and rows."""
 
 
 def model_rendered(name, params=PARAMS, metrics=METRICS, lineages=LINEAGES, figures=None, **changes):
-    told = {"repo": f"ann/rows-{name}", "url": f"https://hub/ann/rows-{name}", "dataset_url": "https://hub/datasets/ann/rows", "params": params, "base": "M0"}
+    told = {
+        "repo": f"ann/rows-{name}",
+        "url": f"https://hub/ann/rows-{name}",
+        "dataset_url": "https://hub/datasets/ann/rows",
+        "params": params,
+        "base": "M0",
+    }
     told |= {
         "seed_data": facts.seed_in_words(params),
         "versions": "trl 1",
@@ -264,27 +360,84 @@ def match(other, **shares):
 
 
 def everywhere(text):
-    """A card with this text in each place that tells what is not ours: four times on lines of its own, seven times and more within one."""
+    """A card with this text in each place that tells what is not ours: four times on lines of its own, seven times and
+    more within one."""
     parents = [{"name": "M2", "parent": text, "method": text, "reference": text, "md5": "ab", "tables": {}}]
     metrics = METRICS | {"AIFT-M1": M1 | {"warned": [text], "dropped": {text: 2}}}
     pair = dict.fromkeys(("prompt", "chosen", "rejected"), text)
-    made = {"made": [{"model": text, "writer": text, "judge": text, "rho": None}], "writers": text, "judging": text, "chains": [text]}
-    made |= {"engines": dict.fromkeys(("prompts", "answers", "judgements", "EFT"), text), "scripted": ["answers"], "scripted_in_words": text}
+    made = {
+        "made": [{"model": text, "writer": text, "judge": text, "rho": None}],
+        "writers": text,
+        "judging": text,
+        "chains": [text],
+    }
+    made |= {
+        "engines": dict.fromkeys(("prompts", "answers", "judgements", "EFT"), text),
+        "scripted": ["answers"],
+        "scripted_in_words": text,
+    }
     metrics |= {"EFT": EFT}
-    return rendered(metrics, pair=pair, params_text=text, base=text, seed_data=text, models=parents, licences={"data": text, "model": "mit"}, **made)
+    return rendered(
+        metrics,
+        pair=pair,
+        params_text=text,
+        base=text,
+        seed_data=text,
+        models=parents,
+        licences={"data": text, "model": "mit"},
+        **made,
+    )
 
 
 def everywhere_in_a_model(text):
     """As `everywhere`, of a model that learnt from another's opinion."""
-    known = {"name": text, "parent": text, "method": text, "reference": text, "seed": text, "data": {}, "params": {text: text}}
-    told = {"model": known, "aift": {"model": text, "judge": f"{text}'s judge"}, "all_read": [text], "warnings": [], "base": text, "seed_data": text}
+    known = {
+        "name": text,
+        "parent": text,
+        "method": text,
+        "reference": text,
+        "seed": text,
+        "data": {},
+        "params": {text: text},
+    }
+    told = {
+        "model": known,
+        "aift": {"model": text, "judge": f"{text}'s judge"},
+        "all_read": [text],
+        "warnings": [],
+        "base": text,
+        "seed_data": text,
+    }
     told |= {"scripted": text, "matches": [match(text)], "compared_by": text}
     quiet = model_rendered("M2", versions=text, licences={"data": text, "model": text}, **told)
     return quiet + model_rendered("M2", **told | {"warnings": [{"dataset": text, "text": text}]})
 
 
-HOSTILE = ["</pre><script>alert(1)</script>", "</details>", "<img src=x onerror=alert(1)>", "<http://e.vil>", "&lt;", "<!--", "-->", BEGIN, END]
-HOSTILE += ["![i](http://e.vil/x.png)", "[l](javascript:alert(1))", "`x`", "```\n", "**b**", "|", "\\", "\n\n", "\n# h\n", "\n---\n", "\n- ", "\n    "]
+HOSTILE = [
+    "</pre><script>alert(1)</script>",
+    "</details>",
+    "<img src=x onerror=alert(1)>",
+    "<http://e.vil>",
+    "&lt;",
+    "<!--",
+    "-->",
+    BEGIN,
+    END,
+]
+HOSTILE += [
+    "![i](http://e.vil/x.png)",
+    "[l](javascript:alert(1))",
+    "`x`",
+    "```\n",
+    "**b**",
+    "|",
+    "\\",
+    "\n\n",
+    "\n# h\n",
+    "\n---\n",
+    "\n- ",
+    "\n    ",
+]
 HOSTILE += ["{{ 7*7 }}", "{% raw %}", "\x1b[31m", "\u202e", "\r"]
 
 
@@ -306,7 +459,10 @@ def test_a_reader_sees_text_as_it_is_and_none_of_it_does_anything(parts):
     assert (whole.count(BEGIN), whole.count(END), merged(whole, section, before=OURS)) == (1, 1, whole)
 
 
-@given(st.text(st.characters(max_codepoint=0x2FF), min_size=1, max_size=9) | st.text("ab_/.`|<\\\n*", min_size=1, max_size=5))
+@given(
+    st.text(st.characters(max_codepoint=0x2FF), min_size=1, max_size=9)
+    | st.text("ab_/.`|<\\\n*", min_size=1, max_size=5)
+)
 def test_code_is_printed_as_it_is_or_refused(text):
     try:
         printed = card.code(text)
@@ -329,7 +485,13 @@ def params_with(**sections):
     """The tiny profile with other keys in some sections; those that map names are given whole."""
     old = PARAMS.model_dump()
     whole = ("external", "aift", "models", "drift", "positive_only", "head_to_head")
-    return Params.model_validate(old | {name: new if name in whole or not isinstance(new, dict) else old[name] | new for name, new in sections.items()})
+    return Params.model_validate(
+        old
+        | {
+            name: new if name in whole or not isinstance(new, dict) else old[name] | new
+            for name, new in sections.items()
+        }
+    )
 
 
 def words(markdown):
@@ -351,7 +513,9 @@ def test_fates_and_scores_add_up():
     scores = [name for name in told if name.startswith("score ")]
     assert scores == ["score 0", "score 2.5", "score 5"], "0.5 was never given"
     for parts, whole in ((FATES, "candidates"), ([*scores, "unreadable (null, never a score)"], "judgements")):
-        assert [sum(map(int, column)) for column in zip(*(told[part] for part in parts), strict=True)] == [int(n) for n in told[whole]]
+        assert [sum(map(int, column)) for column in zip(*(told[part] for part in parts), strict=True)] == [
+            int(n) for n in told[whole]
+        ]
     assert (told["prompts dropped: repeat"], told["prompts dropped: too long"]) == (["2", "0"], ["0", "1"])
     assert told["prompts that gave a pair, %"] == ["37.5", "37.5"]
     assert (told[TIED], told[UNUSABLE]) == (["25.0", "25.0"], ["37.5", "37.5"]), "with those that gave a pair 100 %"
@@ -375,20 +539,38 @@ def test_every_column_of_every_contract_stands_in_the_card():
     rows = [tuple(row) for row in Seen(rendered(raw=True)).rows]
     for config in configs({"M1": "M2", "M2": "M3"}):
         for c in config.table.columns:
-            assert (c.name, str(c.dtype) + (", null is unknown" if c.nullable else ""), c.meaning.replace("`", "")) in rows
+            assert (
+                c.name,
+                str(c.dtype) + (", null is unknown" if c.nullable else ""),
+                c.meaning.replace("`", ""),
+            ) in rows
         for split in config.splits:
             made_by = split.table.made_by + (f"@{split.model}" if split.model else "")
-            assert (config.name, split.name, "7", made_by, config.trains if split.name == "train" else "nothing: held out", split.table.meaning) in rows
+            assert (
+                config.name,
+                split.name,
+                "7",
+                made_by,
+                config.trains if split.name == "train" else "nothing: held out",
+                split.table.meaning,
+            ) in rows
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_the_metadata_have_the_features_that_datasets_reads(table):
     config = Config("x", (Split("train", table, "M1"), Split("valid", table, "M1")))
-    sizes = {name: {"rows": rows, "bytes": 10 * rows, "stored": rows, "paths": [f"{name}.parquet"]} for name, rows in (("train", 3), ("valid", 1))}
+    sizes = {
+        name: {"rows": rows, "bytes": 10 * rows, "stored": rows, "paths": [f"{name}.parquet"]}
+        for name, rows in (("train", 3), ("valid", 1))
+    }
     made = yaml.safe_load(yaml.safe_dump(card.metadata_of_configs([(config, sizes)])))
     (info,) = made["dataset_info"]
     assert Features._from_yaml_list(info["features"]) == Features.from_arrow_schema(schema(table))
-    assert (info["splits"][0], info["download_size"], info["dataset_size"]) == ({"name": "train", "num_bytes": 30, "num_examples": 3}, 4, 40)
+    assert (info["splits"][0], info["download_size"], info["dataset_size"]) == (
+        {"name": "train", "num_bytes": 30, "num_examples": 3},
+        4,
+        40,
+    )
     paths = [{"split": name, "path": [f"{name}.parquet"]} for name in ("train", "valid")]
     assert made["configs"] == [{"config_name": "x", "data_files": paths}]
 
@@ -423,8 +605,14 @@ def aift(*models, **how):
 OTHERS = {"external": {"large": {"source": "hub", "repo": "lab/large", "revision": "ab"}}}
 ONE = {"aift": aift("M1"), "models": {"M2": {"prev": "M1"}}, "drift": {}, "evaluated": ["M1", "M2"], "head_to_head": {}}
 FOUR = {"aift": aift("M1", "M2", "M3", "M4"), "models": {f"M{i + 1}": {"prev": f"M{i}"} for i in (4, 2, 3, 1)}}
-SIBLINGS = {"models": {"M2": {"prev": "M1"}, "M2b": {"prev": "M1"}, "M3": {"prev": "M2"}, "S": {"prev": "SFT"}}, "aift": aift("M1", "M2", "SFT")}
-OWN, LAST = "judged its own answers 3 times each with an LLM-as-a-Judge prompt, and was trained by DPO on ", "then the next model did the same"
+SIBLINGS = {
+    "models": {"M2": {"prev": "M1"}, "M2b": {"prev": "M1"}, "M3": {"prev": "M2"}, "S": {"prev": "SFT"}},
+    "aift": aift("M1", "M2", "SFT"),
+}
+OWN, LAST = (
+    "judged its own answers 3 times each with an LLM-as-a-Judge prompt, and was trained by DPO on ",
+    "then the next model did the same",
+)
 BEST, CHAIN = "the best answer against the worst", "M0 → SFT on IFT + EFT → M1 → DPO on AIFT(M1) → M2"
 SELF = "Self-rewarding preference data"
 EXPECTED = {"engine": {"name": "transformers"}, "judge_candidates": {"score": "expected"}}
@@ -435,18 +623,38 @@ EXPECTED = {"engine": {"name": "transformers"}, "judge_candidates": {"score": "e
     [
         (
             {},
-            [f"{SELF}, with everything", "M0 wrote new prompts; a language model answered each 8 times, " + OWN + BEST, LAST],
+            [
+                f"{SELF}, with everything",
+                "M0 wrote new prompts; a language model answered each 8 times, " + OWN + BEST,
+                LAST,
+            ],
             ["control", "expect", "length"],
         ),
         ({}, [f"{CHAIN} → DPO on AIFT(M2) → M3. Load"], []),
-        ({"aift": aift("M1", writer="M1") | aift("M2", writer="M2")}, ["A language model wrote new prompts, answered each 8 times, " + OWN], ["M0 wrote"]),
-        ({"aift": aift("M1") | aift("M2", writer="M1")}, ["M0 and M1 wrote new prompts; a language model answered"], ["A language model wrote"]),
+        (
+            {"aift": aift("M1", writer="M1") | aift("M2", writer="M2")},
+            ["A language model wrote new prompts, answered each 8 times, " + OWN],
+            ["M0 wrote"],
+        ),
+        (
+            {"aift": aift("M1") | aift("M2", writer="M1")},
+            ["M0 and M1 wrote new prompts; a language model answered"],
+            ["A language model wrote"],
+        ),
         (
             OTHERS | {"aift": aift("M1", "M2", writer="large", judge="large")},
-            ["large wrote new prompts", "large judged the answers in AIFT(M1) and the answers in AIFT(M2), 3 times each, with", "the model was trained by DPO"],
+            [
+                "large wrote new prompts",
+                "large judged the answers in AIFT(M1) and the answers in AIFT(M2), 3 times each, with",
+                "the model was trained by DPO",
+            ],
             ["its own answers", SELF, "control"],
         ),
-        ({"aift": aift("M1") | aift("M2", judge="M1")}, ["M1 judged its own answers and the answers in AIFT(M2), 3 times each, with"], [SELF]),
+        (
+            {"aift": aift("M1") | aift("M2", judge="M1")},
+            ["M1 judged its own answers and the answers in AIFT(M2), 3 times each, with"],
+            [SELF],
+        ),
         (
             OTHERS | {"aift": aift("M1") | aift("M2", judge="large")},
             ["M1 judged its own answers and large judged the answers in AIFT(M2), 3 times each"],
@@ -457,13 +665,51 @@ EXPECTED = {"engine": {"name": "transformers"}, "judge_candidates": {"score": "e
             ["DPO on pairs that chance picked; then", "This is a control. The judge's scores were dealt out"],
             [BEST, SELF],
         ),
-        ({"build_pairs": {"signal": "longest"}}, ["DPO on the longest answer against the shortest; then", "This is a control. Length took"], [BEST, SELF]),
-        (EXPECTED, [f"{SELF}, with", "prompt (a score is what the judge's probabilities of 0 to 5 expect, not the number that it wrote), and was"], []),
-        ({"aift": aift("M1") | aift("M2", rho=0.0)}, [BEST + " (with length control, where the table below says so); then"], []),
-        (ONE, [OWN + BEST + " (Self-Rewarding Language Models, Yuan et al. 2024): " + CHAIN + ". Load"], ["next model"]),
-        (FOUR, ["then each next model did the same", CHAIN + " → DPO on AIFT(M2) → M3 → DPO on AIFT(M3) → M4 → DPO on AIFT(M4) → M5. Load"], []),
-        (SIBLINGS, [CHAIN + " → DPO on AIFT(M2) → M3; M0 → SFT on IFT → SFT → DPO on AIFT(SFT) → S; M1 → DPO on AIFT(M1) → M2b. Load"], []),
-        ({"positive_only": {"P": {"aift": "M1"}}}, ["→ M3; M0 → SFT on IFT + EFT + the perfect answers of AIFT(M1) → P. Load"], []),
+        (
+            {"build_pairs": {"signal": "longest"}},
+            ["DPO on the longest answer against the shortest; then", "This is a control. Length took"],
+            [BEST, SELF],
+        ),
+        (
+            EXPECTED,
+            [
+                f"{SELF}, with",
+                "prompt (a score is what the judge's probabilities of 0 to 5 expect, not the number that it wrote), "
+                "and was",
+            ],
+            [],
+        ),
+        (
+            {"aift": aift("M1") | aift("M2", rho=0.0)},
+            [BEST + " (with length control, where the table below says so); then"],
+            [],
+        ),
+        (
+            ONE,
+            [OWN + BEST + " (Self-Rewarding Language Models, Yuan et al. 2024): " + CHAIN + ". Load"],
+            ["next model"],
+        ),
+        (
+            FOUR,
+            [
+                "then each next model did the same",
+                CHAIN + " → DPO on AIFT(M2) → M3 → DPO on AIFT(M3) → M4 → DPO on AIFT(M4) → M5. Load",
+            ],
+            [],
+        ),
+        (
+            SIBLINGS,
+            [
+                CHAIN
+                + " → DPO on AIFT(M2) → M3; M0 → SFT on IFT → SFT → DPO on AIFT(SFT) → S; M1 → DPO on AIFT(M1) → M2b. Load"
+            ],
+            [],
+        ),
+        (
+            {"positive_only": {"P": {"aift": "M1"}}},
+            ["→ M3; M0 → SFT on IFT + EFT + the perfect answers of AIFT(M1) → P. Load"],
+            [],
+        ),
         (
             ONE | {"models": {}, "evaluated": ["M1"]},
             ["no model was trained by DPO on the pairs (Self", "M0 → SFT on IFT + EFT → M1. Load"],
@@ -485,10 +731,21 @@ def test_the_opening_is_true_of_the_run(changes, told, not_told):
 
 
 def test_the_limits_of_the_data_are_those_of_how_pairs_were_picked():
-    own, others = "Scores are a model's opinion of its own answers.", "Scores are the opinion of the models that judged."
-    chance, length = "was left to chance, and says nothing of how good it is", "was left to their lengths, and says nothing of how good it is"
+    own, others = (
+        "Scores are a model's opinion of its own answers.",
+        "Scores are the opinion of the models that judged.",
+    )
+    chance, length = (
+        "was left to chance, and says nothing of how good it is",
+        "was left to their lengths, and says nothing of how good it is",
+    )
     judged = OTHERS | {"aift": aift("M1", "M2", judge="large")}
-    runs = (({}, own), (judged, others), ({"build_pairs": {"signal": "shuffled"}}, chance), ({"build_pairs": {"signal": "longest"}}, length))
+    runs = (
+        ({}, own),
+        (judged, others),
+        ({"build_pairs": {"signal": "shuffled"}}, chance),
+        ({"build_pairs": {"signal": "longest"}}, length),
+    )
     for changes, told in runs:
         limits = words(rendered(params=params_with(**changes))).partition("Limits")[2]
         assert [said for said in (own, others, chance, length) if said in limits] == [told]
@@ -509,17 +766,78 @@ def test_a_table_tells_who_made_each_aift():
         assert {len(row) for row in rows} == {len(head)}, "no cell is lost"
         return {model: [row[i] for row in rows] for i, model in enumerate(head) if i}
 
-    usual, number, by_judge = "transformers", "sampled: the number that the judge wrote", "the judge's scores, margin above 0.5"
-    assert told() == {f"AIFT({m})": ["M0", usual, f"{m} itself", usual, "8", "0.7", f"{m} itself", usual, "3", "0.7", number, by_judge] for m in ("M1", "M2")}
+    usual, number, by_judge = (
+        "transformers",
+        "sampled: the number that the judge wrote",
+        "the judge's scores, margin above 0.5",
+    )
+    assert told() == {
+        f"AIFT({m})": [
+            "M0",
+            usual,
+            f"{m} itself",
+            usual,
+            "8",
+            "0.7",
+            f"{m} itself",
+            usual,
+            "3",
+            "0.7",
+            number,
+            by_judge,
+        ]
+        for m in ("M1", "M2")
+    }
     engine = PARAMS.engine.model_dump() | {"name": "openai", "max_context": 8192}
     judges = {"engine": engine, "k": 1, "temperature": 0.0, "score": "expected"}
-    changes = {"external": {"lar_ge": {"source": "server", "repo": "a|b", "revision": None}}, "judge_candidates": judges, "build_pairs": {"min_margin": 0}}
-    changes |= {"write_prompts": {"engine": PARAMS.engine.model_dump() | {"name": "ray", "inner": "vllm", "dtype": "bfloat16"}}}
-    by = told(**changes, sample_candidates={"n": 5, "temperature": 1.5}, aift=aift("M1", judge="lar_ge") | aift("M2", writer="M1", rho=0.1))
-    writes, judge, kind, picked = "ray, inner vllm, dtype bfloat16", "openai, max_context 8192", "expected: by the judge's probabilities", "the judge's scores"
-    assert by["AIFT(M1)"] == ["M0", writes, "M1 itself", usual, "5", "1.5", "lar_ge", judge, "1", "0.0", kind, f"{picked}, margin above 0.0"]
+    changes = {
+        "external": {"lar_ge": {"source": "server", "repo": "a|b", "revision": None}},
+        "judge_candidates": judges,
+        "build_pairs": {"min_margin": 0},
+    }
+    changes |= {
+        "write_prompts": {"engine": PARAMS.engine.model_dump() | {"name": "ray", "inner": "vllm", "dtype": "bfloat16"}}
+    }
+    by = told(
+        **changes,
+        sample_candidates={"n": 5, "temperature": 1.5},
+        aift=aift("M1", judge="lar_ge") | aift("M2", writer="M1", rho=0.1),
+    )
+    writes, judge, kind, picked = (
+        "ray, inner vllm, dtype bfloat16",
+        "openai, max_context 8192",
+        "expected: by the judge's probabilities",
+        "the judge's scores",
+    )
+    assert by["AIFT(M1)"] == [
+        "M0",
+        writes,
+        "M1 itself",
+        usual,
+        "5",
+        "1.5",
+        "lar_ge",
+        judge,
+        "1",
+        "0.0",
+        kind,
+        f"{picked}, margin above 0.0",
+    ]
     controlled = f"{picked}, margin above 0.0, with length control, rho 0.1"
-    assert by["AIFT(M2)"] == ["M1", writes, "M2 itself", usual, "5", "1.5", "M2 itself", judge, "1", "0.0", kind, controlled]
+    assert by["AIFT(M2)"] == [
+        "M1",
+        writes,
+        "M2 itself",
+        usual,
+        "5",
+        "1.5",
+        "M2 itself",
+        judge,
+        "1",
+        "0.0",
+        kind,
+        controlled,
+    ]
     for signal, picked in (
         ("shuffled", "scores dealt out at random (shuffled), margin above 0.5, with length control, rho 0.1"),
         ("longest", "length in tokens (longest), margin above 0.5"),
@@ -533,7 +851,10 @@ def test_a_table_tells_who_made_each_aift():
         ({}, "best minus worst not above 0.5"),
         ({"build_pairs": {"min_margin": 0}}, "best minus worst not above 0.0"),
         ({"aift": aift("M1") | aift("M2", rho=0.0)}, "best minus worst (as length control picks them) not above 0.5"),
-        ({"aift": aift("M1", "M2", rho=0.1), "build_pairs": {"signal": "longest"}}, "longest minus shortest not above 0.5"),
+        (
+            {"aift": aift("M1", "M2", rho=0.1), "build_pairs": {"signal": "longest"}},
+            "longest minus shortest not above 0.5",
+        ),
     ],
 )
 def test_why_prompts_gave_no_pair_is_told_as_the_rule_was(changes, rule):
@@ -551,14 +872,28 @@ def test_the_bins_of_eft_add_up():
     assert "EFT was chosen" not in rendered(), "no counts, no table"
     section = rendered(METRICS | {"EFT": EFT}).partition("### How EFT was chosen")[2].partition("\n## ")[0]
     told = dict(Seen(section).rows)
-    bins = ["unreadable (null, never a score)", "readable, not taken: in a try that does not agree, or after the first that does", "agreeing, thinned out"]
+    bins = [
+        "unreadable (null, never a score)",
+        "readable, not taken: in a try that does not agree, or after the first that does",
+        "agreeing, thinned out",
+    ]
     assert [told[name] for name in bins] == ["3", "65", "2"]
     assert sum(int(told[name]) for name in [*bins, "agreeing, kept"]) == int(told["judgements of these"]) == 80
-    assert [(name, n) for name, n in told.items() if "with score" in name] == [("with score 0.5", "3"), ("with score 4", "7")]
-    assert (told["rows of EFT"], told["ranked prompts"], told["of these, with a try that agrees"], told["ranked answers"]) == ("10", "9", "5", "20")
+    assert [(name, n) for name, n in told.items() if "with score" in name] == [
+        ("with score 0.5", "3"),
+        ("with score 4", "7"),
+    ]
+    assert (
+        told["rows of EFT"],
+        told["ranked prompts"],
+        told["of these, with a try that agrees"],
+        told["ranked answers"],
+    ) == ("10", "9", "5", "20")
 
 
-@pytest.mark.parametrize("wrong", [{"judgements": 14}, {"agreeing": 13}, {"thinned": 1}, {"eft": 11}, {"score_histogram": {"4": 9}}])
+@pytest.mark.parametrize(
+    "wrong", [{"judgements": 14}, {"agreeing": 13}, {"thinned": 1}, {"eft": 11}, {"score_histogram": {"4": 9}}]
+)
 def test_an_eft_whose_bins_do_not_add_up_is_not_published(wrong):
     assert rendered({"EFT": EFT | {"judgements": 15}}), "none was passed over"
     with pytest.raises(HubError, match=r"EFT\.json: its counts do not add up"):
@@ -567,13 +902,35 @@ def test_an_eft_whose_bins_do_not_add_up_is_not_published(wrong):
 
 def test_the_rule_of_agreement_is_told():
     def told(**changes):
-        return words(rendered({"EFT": EFT}, params=params_with(**changes))).partition("How EFT was chosen")[2].partition("EFT ranked")[0]
+        return (
+            words(rendered({"EFT": EFT}, params=params_with(**changes)))
+            .partition("How EFT was chosen")[2]
+            .partition("EFT ranked")[0]
+        )
 
     strict, weak = "always has the higher score.", "never has the lower score, and not all scores are equal."
-    model, written = "The SFT baseline (engine transformers) judged each ranked answer 4 times, at temperature 0.7;", "came with the seed data;"
-    usual, other = told(), told(build_eft={"agreement": "weak", "thin_commonest_to": 0.25}, judge_seed={"source": "written"})
-    assert [said in usual for said in (strict, weak, model, written, "thinned to 40.0 % of EFT at most")] == [True, False, True, False, True]
-    assert [said in other for said in (strict, weak, model, written, "thinned to 25.0 % of EFT at most")] == [False, True, False, True, True]
+    model, written = (
+        "The SFT baseline (engine transformers) judged each ranked answer 4 times, at temperature 0.7;",
+        "came with the seed data;",
+    )
+    usual, other = (
+        told(),
+        told(build_eft={"agreement": "weak", "max_share_of_commonest_score": 0.25}, judge_seed={"source": "written"}),
+    )
+    assert [said in usual for said in (strict, weak, model, written, "thinned to 40.0 % of EFT at most")] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert [said in other for said in (strict, weak, model, written, "thinned to 25.0 % of EFT at most")] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 # Where a hash took a model's place
@@ -583,7 +940,11 @@ IN_RAY = {"engine": {"name": "ray", "inner": "scripted"}}
 MODEL = PARAMS.engine.model_dump()
 WRITER_ALONE = {"write_prompts": {"engine": MODEL | {"name": "scripted"}}}
 JUDGE_ALONE = {"judge_candidates": {"engine": MODEL | {"name": "scripted"}}}
-ANSWERS_ALONE = HASH | {"write_prompts": {"engine": MODEL}, "judge_candidates": {"engine": MODEL}, "judge_seed": {"source": "written"}}
+ANSWERS_ALONE = HASH | {
+    "write_prompts": {"engine": MODEL},
+    "judge_candidates": {"engine": MODEL},
+    "judge_seed": {"source": "written"},
+}
 NO_AIFT = ONE | {"models": {}, "evaluated": ["M1"], "aift": {}}
 
 
@@ -607,15 +968,26 @@ def test_texts_from_a_hash_are_told_as_such(changes, made, figures):
         f"This is a trial of the pipeline. The engine scripted made {made}: texts from a hash",
         "answered and judged here in the models' place",
     )
-    assert (notice in section, "This is a trial" in section, figures_told in section) == (made is not None, made is not None, figures)
+    assert (notice in section, "This is a trial" in section, figures_told in section) == (
+        made is not None,
+        made is not None,
+        figures,
+    )
 
 
 def test_what_a_hash_decided_is_no_opinion():
-    own, chance, none = "model's opinion of its own answers", "was left to chance", "Scores come from a hash, and are no opinion of the answers."
+    own, chance, none = (
+        "model's opinion of its own answers",
+        "was left to chance",
+        "Scores come from a hash, and are no opinion of the answers.",
+    )
     for changes, told in (({}, own), (HASH, none), (JUDGE_ALONE, none), (WRITER_ALONE, own), (HASH | SHUFFLED, chance)):
         limits = words(rendered(params=params_with(**changes))).partition("Limits")[2]
         assert [said for said in (own, chance, none) if said in limits] == [told]
-    assert [f"{SELF}, with" in words(rendered(params=params_with(**changes))) for changes in (WRITER_ALONE, JUDGE_ALONE, HASH)] == [True, False, False]
+    assert [
+        f"{SELF}, with" in words(rendered(params=params_with(**changes)))
+        for changes in (WRITER_ALONE, JUDGE_ALONE, HASH)
+    ] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -639,11 +1011,17 @@ def test_a_tag_is_true_of_its_data(changes, tags):
     metadata = facts.dataset_metadata("ann/rows", params_with(**changes), 9)
     assert metadata["tags"] == [*tags, "arxiv:2401.10020"]
     theirs = "---\ntags: [by-ann, dpo]\n---\n"
-    assert yaml.safe_load(merged(theirs, metadata=metadata).split("---\n")[1])["tags"][:2] == ["by-ann", "dpo"], "people's own stay"
+    assert yaml.safe_load(merged(theirs, metadata=metadata).split("---\n")[1])["tags"][:2] == ["by-ann", "dpo"], (
+        "people's own stay"
+    )
 
 
 def test_what_is_trained_without_rejected_answers_is_told_where_its_data_are():
-    trains = {row[0]: row[4] for row in Seen(rendered(raw=True, params=params_with(positive_only={"P": {"aift": "M1"}}))).rows if len(row) == 6}
+    trains = {
+        row[0]: row[4]
+        for row in Seen(rendered(raw=True, params=params_with(positive_only={"P": {"aift": "M1"}}))).rows
+        if len(row) == 6
+    }
     assert (trains["eft"], trains["aift_m1"]) == ("M1, and P", "M2")
     assert trains["aift_m1_scores"] == "P, by the perfect answers; aift_m1 is made from it"
     assert trains["aift_m1_judgements"] == "nothing; aift_m1 is made from it"
@@ -657,23 +1035,77 @@ SHUFFLED, LONGEST = {"build_pairs": {"signal": "shuffled"}}, {"build_pairs": {"s
 @pytest.mark.parametrize(
     ("model", "changes", "told", "not_told"),
     [
-        ("M0", {}, "pretrained from scratch on the text of a tiny world, which a program wrote, and tuned on nothing.", ["It learnt", "judge", "control"]),
+        (
+            "M0",
+            {},
+            "pretrained from scratch on the text of a tiny world, which a program wrote, and tuned on nothing.",
+            ["It learnt", "judge", "control"],
+        ),
         (
             "SFT",
             {},
             "It learnt from the answers of the seed data only (IFT); no model of this loop wrote or judged them.",
             ["itself", "EFT", "control", "perfect"],
         ),
-        ("M1", {}, "to judge from EFT, judgements that the SFT baseline, a model, wrote of the seed data's ranked answers", ["itself", "perfect", "came with"]),
-        ("M1", {"judge_seed": {"source": "written"}}, "to judge from EFT, judgements that came with the seed data. No answer", ["itself", "SFT baseline"]),
-        ("M3", {}, "It learnt from answers that M2 judged itself, and that nobody read. It may be wrong or unsafe, and may like its own", ["M1", "control"]),
+        (
+            "M1",
+            {},
+            "to judge from EFT, judgements that the SFT baseline, a model, wrote of the seed data's ranked answers",
+            ["itself", "perfect", "came with"],
+        ),
+        (
+            "M1",
+            {"judge_seed": {"source": "written"}},
+            "to judge from EFT, judgements that came with the seed data. No answer",
+            ["itself", "SFT baseline"],
+        ),
+        (
+            "M3",
+            {},
+            "It learnt from answers that M2 judged itself, and that nobody read. It may be wrong or unsafe, and may "
+            "like its own",
+            ["M1", "control"],
+        ),
         ("M3", {}, "What M2, its parent, had learnt stays in it.", []),
-        ("M3", LARGE, "It learnt from answers of M2 that large judged, and that nobody read.", ["itself", "its own style"]),
-        ("M3", SHUFFLED, "It is a control: the scores that M2 gave the answers of M2 were dealt out anew at random, so chance picked", ["itself", "style"]),
-        ("M3", LONGEST, "It is a control: it learnt to prefer the longest answer of M2 to the shortest, whatever they say.", ["itself", "judge", "style"]),
-        ("M2P", {}, "IFT and EFT) it learnt from those answers of M1 to which M1 itself gave a perfect mean score, and from no rejected ones.", ["control"]),
-        ("M2P", LARGE, "it learnt from those answers of M1 to which large gave a perfect mean score, and from no rejected ones.", ["itself", "parent"]),
-        ("M2P", SHUFFLED, "answers of M1 that got a perfect score when those that M1 gave were dealt out anew at random (a control), and from", ["mean"]),
+        (
+            "M3",
+            LARGE,
+            "It learnt from answers of M2 that large judged, and that nobody read.",
+            ["itself", "its own style"],
+        ),
+        (
+            "M3",
+            SHUFFLED,
+            "It is a control: the scores that M2 gave the answers of M2 were dealt out anew at random, so chance "
+            "picked",
+            ["itself", "style"],
+        ),
+        (
+            "M3",
+            LONGEST,
+            "It is a control: it learnt to prefer the longest answer of M2 to the shortest, whatever they say.",
+            ["itself", "judge", "style"],
+        ),
+        (
+            "M2P",
+            {},
+            "IFT and EFT) it learnt from those answers of M1 to which M1 itself gave a perfect mean score, and from no "
+            "rejected ones.",
+            ["control"],
+        ),
+        (
+            "M2P",
+            LARGE,
+            "it learnt from those answers of M1 to which large gave a perfect mean score, and from no rejected ones.",
+            ["itself", "parent"],
+        ),
+        (
+            "M2P",
+            SHUFFLED,
+            "answers of M1 that got a perfect score when those that M1 gave were dealt out anew at random (a control), "
+            "and from",
+            ["mean"],
+        ),
         ("odd", {}, "Limits It may be wrong or unsafe. Licence", []),
     ],
 )
@@ -694,7 +1126,9 @@ def test_a_model_is_of_a_self_rewarding_loop_only_where_models_judged_themselves
 @pytest.mark.parametrize(("too_long", "told"), [(None, False), (0, False), (3, True)])
 def test_rows_that_were_left_out_are_told(too_long, told):
     lineages = LINEAGES | {"M2": LINEAGES["M2"] | {"too_long": too_long, "params": {"max_length": 512}}}
-    assert ("3 of these, longer than 512 tokens, were left out" in words(model_rendered("M2", lineages=lineages))) == told
+    assert (
+        "3 of these, longer than 512 tokens, were left out" in words(model_rendered("M2", lineages=lineages))
+    ) == told
 
 
 @pytest.mark.parametrize(
@@ -717,7 +1151,10 @@ def test_rows_that_were_left_out_are_told(too_long, told):
 def test_a_tag_is_true_of_its_model(model, changes, tags):
     params, lineages = params_with(**changes), LINEAGES | of_model("odd", "M0", "dpo", "IFT/train")
     about = facts.of_the_model(model, params, METRICS, lineages, FILES)
-    assert facts.model_metadata("ann/x", params, "ann/rows", "M0", lineages[model]["method"], about)["tags"] == [*tags, "arxiv:2401.10020"]
+    assert facts.model_metadata("ann/x", params, "ann/rows", "M0", lineages[model]["method"], about)["tags"] == [
+        *tags,
+        "arxiv:2401.10020",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -736,12 +1173,19 @@ def test_a_tag_is_true_of_its_model(model, changes, tags):
 )
 def test_a_model_that_learnt_from_a_hash_says_so(model, changes, made):
     section = words(model_rendered(model, params_with(**changes)))
-    assert (f"The engine scripted made {made} from which this model learnt:" in section, "trial" in section) == (made is not None, made is not None)
+    assert (f"The engine scripted made {made} from which this model learnt:" in section, "trial" in section) == (
+        made is not None,
+        made is not None,
+    )
 
 
 def card_of(model, figures, matches, params=PARAMS):
     """What its card tells of how good it is."""
-    return model_rendered(model, params, figures=figures, matches=matches).partition("## How good is it?")[2].partition("## Limits")[0]
+    return (
+        model_rendered(model, params, figures=figures, matches=matches)
+        .partition("## How good is it?")[2]
+        .partition("## Limits")[0]
+    )
 
 
 def test_a_writers_figures_are_not_a_judges():
@@ -790,7 +1234,11 @@ def test_who_decided_head_to_head_is_told():
     for changes, told in (({}, checker), (compares, f"{model}."), (by_hash, model + hashed), (HASH, checker)):
         text = words(card_of("M3", METRICS["M1"], [match("SFT")], params_with(**changes)))
         assert told in text
-        assert (checker in text, hashed in text, "in the model's place" in text) == (told == checker, changes == by_hash, changes == HASH)
+        assert (checker in text, hashed in text, "in the model's place" in text) == (
+            told == checker,
+            changes == by_hash,
+            changes == HASH,
+        )
 
 
 def test_matches_are_the_models_own():
@@ -805,22 +1253,47 @@ def test_a_model_names_what_it_was_trained_on_with_its_rows():
         ("SFT", "by sft. Trained on ift (5 rows). Load"),
         ("M1", "Trained on ift (5 rows) and eft (4 rows). Load"),
         ("M3", "Trained on aift_m2 (2 rows). Load"),
-        ("M2P", "Trained on ift (5 rows) and eft (4 rows), and on the answers of AIFT(M1) with a perfect mean score. Load"),
+        (
+            "M2P",
+            "Trained on ift (5 rows) and eft (4 rows), and on the answers of AIFT(M1) with a perfect mean score. Load",
+        ),
     ):
         assert told in words(model_rendered(model))
     assert "made by tinyworld. Load" in words(model_rendered("M0"))
 
 
 def test_a_model_tells_what_was_warned_of_the_data_that_it_and_its_parents_saw():
-    metrics = METRICS | {f"AIFT-{m}": METRICS[f"AIFT-{m}"] | {"warned": [f"<b>{m}</b>"]} for m in ("M1", "M2")} | {"drift-M2": {"warned": ["drifts"]}}
+    metrics = (
+        METRICS
+        | {f"AIFT-{m}": METRICS[f"AIFT-{m}"] | {"warned": [f"<b>{m}</b>"]} for m in ("M1", "M2")}
+        | {"drift-M2": {"warned": ["drifts"]}}
+    )
     metrics |= {"AIFT-M9": M1 | {"warned": ["once"]}, "drift-M1": {"warned": ["once"]}}
-    of_m1, of_m2, drift = (f"Warned of while its data were made: {told}" for told in ("AIFT-M1: <b>M1</b>", "AIFT-M2: <b>M2</b>", "drift-M2: drifts"))
-    for model, told in (("M0", []), ("SFT", []), ("M1", []), ("M2", [of_m1]), ("M2P", [of_m1]), ("M3", [of_m1, of_m2, drift])):
+    of_m1, of_m2, drift = (
+        f"Warned of while its data were made: {told}"
+        for told in ("AIFT-M1: <b>M1</b>", "AIFT-M2: <b>M2</b>", "drift-M2: drifts")
+    )
+    for model, told in (
+        ("M0", []),
+        ("SFT", []),
+        ("M1", []),
+        ("M2", [of_m1]),
+        ("M2P", [of_m1]),
+        ("M3", [of_m1, of_m2, drift]),
+    ):
         text = words(model_rendered(model, metrics=metrics))
-        assert ([said for said in (of_m1, of_m2, drift) if said in text], text.count("Warned"), "once" in text) == (told, len(told), False)
+        assert ([said for said in (of_m1, of_m2, drift) if said in text], text.count("Warned"), "once" in text) == (
+            told,
+            len(told),
+            False,
+        )
     assert "none of the warnings" not in words(model_rendered("M3", metrics=metrics))
     none = "made, none of the warnings of warn in params.yaml was given."
-    for model, told in (("M1", ""), ("M2", f"While AIFT(M1) was {none}"), ("M3", f"While AIFT(M1) and AIFT(M2) were {none}")):
+    for model, told in (
+        ("M1", ""),
+        ("M2", f"While AIFT(M1) was {none}"),
+        ("M3", f"While AIFT(M1) and AIFT(M2) were {none}"),
+    ):
         text = words(model_rendered(model))
         assert told in text
         assert (none in text) == bool(told)
@@ -830,7 +1303,10 @@ def test_a_model_tells_what_was_warned_of_the_data_that_it_and_its_parents_saw()
 def test_a_model_tells_the_source_of_the_seed_data():
     hub = params_with(split_seed={"source": "hub", "repo": "lab/oa_st", "revision": "fdf72"})
     for model in ("M0", "M3"):
-        assert "Seed data: lab/oa_st of the Hub at revision fdf72; 5 rows of IFT and 4 of EFT are made of them." in words(model_rendered(model, hub))
+        assert (
+            "Seed data: lab/oa_st of the Hub at revision fdf72; 5 rows of IFT and 4 of EFT are made of them."
+            in words(model_rendered(model, hub))
+        )
     assert "Seed data: made by the embedded tiny world; 5 rows" in words(model_rendered("M3"))
 
 

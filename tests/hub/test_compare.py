@@ -32,7 +32,11 @@ def test_equal_rows_are_equal_and_null_is_null():
         ({"score": [None, None, None]}, 1, "candidate_id=a"),
         ({"score": [1.5, 0.0, 0.0]}, 2, "candidate_id=b"),
         ({"prompt_id": ["p", "", "q"]}, 1, "candidate_id=b"),
-        ({"candidate_id": ["b", "a", "c"]}, 2, "candidate_id=a"),  # the order of the rows counts, and the first is named as it is here
+        (
+            {"candidate_id": ["b", "a", "c"]},
+            2,
+            "candidate_id=a",
+        ),  # the order of the rows counts, and the first is named as it is here
     ],
 )
 def test_a_row_that_differs_is_counted_and_named(changes, wrong, first):
@@ -45,8 +49,17 @@ def test_a_row_is_counted_once_however_much_of_it_differs():
 
 
 def test_a_key_of_two_columns_is_named_whole():
-    columns = {"candidate_id": ["a", "a"], "prompt_id": ["p", "p"], "judge": ["M1", "M1"], "k": [0, 1], "text": ["x", "y"]}
-    rows = pl.DataFrame(columns | {"finish_reason": ["stop", "stop"], "score": [1.0, 2.0], "expected": [None, None]}, schema=JUDGEMENTS.schema)
+    columns = {
+        "candidate_id": ["a", "a"],
+        "prompt_id": ["p", "p"],
+        "judge": ["M1", "M1"],
+        "k": [0, 1],
+        "text": ["x", "y"],
+    }
+    rows = pl.DataFrame(
+        columns | {"finish_reason": ["stop", "stop"], "score": [1.0, 2.0], "expected": [None, None]},
+        schema=JUDGEMENTS.schema,
+    )
     other = rows.with_columns(text=pl.Series(["x", "z"]))
     assert compare("x", rows, other, JUDGEMENTS).first == "candidate_id=a k=1"
 
@@ -65,7 +78,11 @@ def test_another_number_of_rows_is_wrong_from_end_to_end(ours, theirs):
 def test_other_columns_are_named():
     found = differing(judged().rename({"score": "mark"}))
     assert (found.wrong, found.first) == (3, "other columns: mark, score")
-    assert differing(judged().drop("parsed")).first == differing(judged(), judged().drop("parsed")).first == "other columns: parsed"
+    assert (
+        differing(judged().drop("parsed")).first
+        == differing(judged(), judged().drop("parsed")).first
+        == "other columns: parsed"
+    )
 
 
 @given(st.permutations(list(JUDGED.schema)))
@@ -91,13 +108,19 @@ def test_a_table_is_known_by_where_it_lies(table):
     assert table_at(table.path.format(model=model)) == (table, model)
 
 
-@pytest.mark.parametrize("path", ["data/IFT/other.parquet", "data/AIFT/M1/pairs.csv", "data/IFT/train.parquet/x", "/data/IFT/train.parquet", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["data/IFT/other.parquet", "data/AIFT/M1/pairs.csv", "data/IFT/train.parquet/x", "/data/IFT/train.parquet", ""],
+)
 def test_where_no_table_lies_is_an_error(path):
     with pytest.raises(TableError, match="no table lies at"):
         table_at(path)
 
 
-@pytest.mark.parametrize("path", [PAIRS.path.format(model=model) for model in ("", "../../elsewhere/M1", "M1/M2")] + ["data/AIFT/pairs.parquet"])
+@pytest.mark.parametrize(
+    "path",
+    [PAIRS.path.format(model=model) for model in ("", "../../elsewhere/M1", "M1/M2")] + ["data/AIFT/pairs.parquet"],
+)
 def test_a_model_of_a_table_has_a_name(path):
     with pytest.raises(TableError, match="no table lies at"):
         table_at(path)

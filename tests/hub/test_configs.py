@@ -47,7 +47,10 @@ def test_what_trains_a_model_is_published():
         ("aift_m1", ["train"]),
         ("aift_m2", ["train"]),
     ]
-    assert [split.path for config in made for split in config.splits][-2:] == ["data/AIFT/M1/pairs.parquet", "data/AIFT/M2/pairs.parquet"]
+    assert [split.path for config in made for split in config.splits][-2:] == [
+        "data/AIFT/M1/pairs.parquet",
+        "data/AIFT/M2/pairs.parquet",
+    ]
     assert [config.trains for config in made][-2:] == ["M2", "M3"]
 
 
@@ -56,7 +59,9 @@ def test_raw_is_all_that_it_was_made_from_too():
     of_m1 = [f"aift_m1_{name}" for name in ("prompts", "candidates", "judgements", "scores")]
     assert [config.name for config in every if config.raw] == ["ranked", "seed_judgements", "test_prompts", *of_m1]
     published = {split.table for config in every for split in config.splits}
-    assert {t.name for t in TABLES if t not in published} == {"answers", "judged", "verdicts"}, "the evaluation is in the card"
+    assert {t.name for t in TABLES if t not in published} == {"answers", "judged", "verdicts"}, (
+        "the evaluation is in the card"
+    )
 
 
 def test_the_splits_of_a_config_have_one_schema():
@@ -71,14 +76,22 @@ def test_models_whose_names_differ_in_case_alone_have_one_config():
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_contract_has_the_types_that_datasets_has(table):
-    kinds = {"String": Value("string"), "Int32": Value("int32"), "Float64": Value("float64"), "List(String)": List(Value("string"))}
+    kinds = {
+        "String": Value("string"),
+        "Int32": Value("int32"),
+        "Float64": Value("float64"),
+        "List(String)": List(Value("string")),
+    }
     assert Features.from_arrow_schema(schema(table)) == {c.name: kinds[str(c.dtype)] for c in table.columns}
 
 
 @pytest.mark.parametrize("table", [PROMPTS, JUDGEMENTS, SCORES], ids=lambda table: table.name)
 def test_datasets_reads_the_contract(tmp_path, table):
     values = {"String": ["é", ""], "Int32": [-1, 2], "Float64": [0.5, 4.0], "List(String)": [["a", "b"], []]}
-    frame = pl.DataFrame({c.name: [None if c.nullable else values[str(c.dtype)][0], values[str(c.dtype)][1]] for c in table.columns}, schema=table.schema)
+    frame = pl.DataFrame(
+        {c.name: [None if c.nullable else values[str(c.dtype)][0], values[str(c.dtype)][1]] for c in table.columns},
+        schema=table.schema,
+    )
     config = Config("c", (Split("train", table, "M1"),))
     files = [str(shard.file) for shard in write_shards(frame, config, config.splits[0], tmp_path)]
     loaded = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
@@ -86,7 +99,11 @@ def test_datasets_reads_the_contract(tmp_path, table):
     assert loaded.to_list() == frame.to_dicts()
 
 
-ROWS = st.lists(st.tuples(st.text(max_size=20), st.none() | st.text(max_size=5), st.lists(st.text(max_size=5), max_size=3)), min_size=1, max_size=12)
+ROWS = st.lists(
+    st.tuples(st.text(max_size=20), st.none() | st.text(max_size=5), st.lists(st.text(max_size=5), max_size=3)),
+    min_size=1,
+    max_size=12,
+)
 
 
 @settings(deadline=None, max_examples=50)
@@ -96,7 +113,9 @@ def test_shards_hold_the_rows_in_their_order(rows, limit):
     with TemporaryDirectory() as folder:
         shards = written(frame, folder, limit)
         assert pl.concat([pl.read_parquet(shard.file) for shard in shards]).equals(frame, null_equal=True)
-        assert [shard.path for shard in shards] == [f"data/aift_m1_prompts/train-{i:05}-of-{len(shards):05}.parquet" for i in range(len(shards))]
+        assert [shard.path for shard in shards] == [
+            f"data/aift_m1_prompts/train-{i:05}-of-{len(shards):05}.parquet" for i in range(len(shards))
+        ]
         assert [shard.file for shard in shards] == [Path(folder) / shard.path for shard in shards]
         assert [shard.rows for shard in shards] == [pq.read_metadata(shard.file).num_rows for shard in shards]
         assert max(shard.rows for shard in shards) - min(shard.rows for shard in shards) <= 1

@@ -10,10 +10,11 @@ from hub_server import Server
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from stages import forecast
+from stages.commands import forecast
 from stages.config.disk import Model
 from stages.config.disk import forecast as forecast_of
-from stages.config.params import Params, load_params
+from stages.config.load import load_params
+from stages.config.params import Params
 from stages.trainers import checkpoint
 from tests.workspace import ROOT, Workspace
 
@@ -39,25 +40,51 @@ def test_every_text_as_long_as_it_may_get(space):
     params = params_of(
         space,
         **{
-            "aift": {"M1": {"writer": "M0", "judge": "M1", "prompts": 10, "rho": None}, "M2": {"writer": "M0", "judge": "M2", "prompts": 20, "rho": None}},
-            **{"split_seed.eft_prompts": 5, "split_seed.test_prompts": 7, "split_seed.test_ranked": 3, "evaluated": ["M1", "M3"]},
+            "aift": {
+                "M1": {"writer": "M0", "judge": "M1", "prompts": 10, "rho": None},
+                "M2": {"writer": "M0", "judge": "M2", "prompts": 20, "rho": None},
+            },
+            **{
+                "split_seed.eft_prompts": 5,
+                "split_seed.test_prompts": 7,
+                "split_seed.test_ranked": 3,
+                "evaluated": ["M1", "M3"],
+            },
             **{"head_to_head": {"M3-M1": {"model": "M3", "other": "M1"}}, "evaluate.compare_with": "data/models/M0"},
-            **{"judge_seed.k": 2, "judge_seed.max_tokens": 100, "write_prompts.max_tokens": 40, "sample_candidates.n": 4},
+            **{
+                "judge_seed.k": 2,
+                "judge_seed.max_tokens": 100,
+                "write_prompts.max_tokens": 40,
+                "sample_candidates.n": 4,
+            },
             **{"sample_candidates.max_tokens": 50, "judge_candidates.k": 3, "judge_candidates.max_tokens": 30},
-            **{"evaluate.max_tokens": 60, "evaluate.judge_k": 2, "evaluate.judge_max_tokens": 20, "evaluate.compare_max_tokens": 10},
+            **{
+                "evaluate.max_tokens": 60,
+                "evaluate.judge_k": 2,
+                "evaluate.judge_max_tokens": 20,
+                "evaluate.compare_max_tokens": 10,
+            },
         },
     )
     seed = 5 * 4 * 2 * 100
     aift = 30 * 40 + 30 * 4 * 50 + 30 * 4 * 3 * 30
     evaluation = 2 * (2 * 7 * 60 + 3 * 4 * 2 * 20) + 2 * 2 * 7 * 10
     written = seed + aift + evaluation
-    assert forecast_of(params, {"M0": M0, "writer": Model(1, 500)}) == (3000, 4 * 1000 * 4, 4 * (written + 2 * 30 * 50), 4 * written)
+    assert forecast_of(params, {"M0": M0, "writer": Model(1, 500)}) == (
+        3000,
+        4 * 1000 * 4,
+        4 * (written + 2 * 30 * 50),
+        4 * written,
+    )
 
 
 def test_a_model_more_is_so_much_more(space):
     before = forecast_of(load_params(space.path), {"M0": M0}).trained
     assert before == 4 * 4 * M0.weights, "SFT, M1, M2, M3"
-    assert forecast_of(params_of(space, positive_only={"M2P": {"aift": "M1"}}), {"M0": M0}).trained == before + 4 * M0.weights
+    assert (
+        forecast_of(params_of(space, positive_only={"M2P": {"aift": "M1"}}), {"M0": M0}).trained
+        == before + 4 * M0.weights
+    )
 
 
 def test_a_models_weights_are_counted(tmp_path, space):
@@ -76,13 +103,16 @@ def test_dvc_holds_a_copy_unless_it_links(space, tmp_path):
     most = forecast_of(params, sizes)
     versioned = most.given + most.trained + most.tables
     cache, data, lock = space.path / ".dvc/cache", space.path / "data", space.path / "dvc.lock"
-    assert forecast.places(space.path, params, most, sizes) == [(data, versioned + most.finished, 0), (cache, versioned, 0)]
+    assert forecast.places(space.path, params, most, sizes) == [
+        (data, versioned + most.finished, 0),
+        (cache, versioned, 0),
+    ]
     lock.write_text("stages:\n  a: {outs: [{path: x, size: 70}, {path: y}]}\n  b: {outs: [{path: z, size: 7}]}\n")
     elsewhere = tmp_path / "cache"
     with (space.path / ".dvc/config").open("a") as config:
         config.write(f"[cache]\n    dir = {elsewhere}\n    type = hardlink,symlink\n")
-    (space.path / "data/finished").mkdir()
-    (space.path / "data/finished/texts").write_bytes(bytes(5))
+    (space.path / "data/cache").mkdir()
+    (space.path / "data/cache/texts").write_bytes(bytes(5))
     assert forecast.places(space.path, params, most, sizes) == [(data, most.finished, 5), (elsewhere, versioned, 77)]
 
 
@@ -90,7 +120,9 @@ def test_a_broken_config_is_left_to_dvc(space):
     (space.path / ".dvc/config").write_text("[cache]\n    type = nothing\n")
     params, sizes = load_params(space.path), {"M0": M0}
     (space.path / "dvc.lock").write_text("stages: [")
-    assert (space.path / ".dvc/cache") in [place.folder for place in forecast.places(space.path, params, forecast_of(params, sizes), sizes)]
+    assert (space.path / ".dvc/cache") in [
+        place.folder for place in forecast.places(space.path, params, forecast_of(params, sizes), sizes)
+    ]
 
 
 def test_too_little_room_is_told_and_what_to_do(space, capsys):
@@ -125,16 +157,26 @@ def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, cap
     params = params_of(space, base={}, external={"M0": {"source": "hub", "repo": "ann/base", "revision": commit}})
     found = forecast.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
     assert found.bytes == sum(files.values()), "what would not be downloaded takes no room"
-    (place,) = (place for place in forecast.places(space.path, params, forecast_of(params, {"M0": found}), {"M0": found}) if "ann--base" in place.folder.name)
+    (place,) = (
+        place
+        for place in forecast.places(space.path, params, forecast_of(params, {"M0": found}), {"M0": found})
+        if "ann--base" in place.folder.name
+    )
     assert (place.needs, place.holds) == (found.bytes, 0), "what other models take in the Hub's cache is no part of it"
     assert found.weights == found.bytes // 2, "this Hub counts no weights; most models are kept in half precision"
     params = params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
     unknown = "to this comes what M0 and models trained from there take: the Hub did not tell their size"
     assert unknown in said(space, capsys)
     checkpoint.random_llama(space.path / "data/models/M0", seed=1, max_context=128)
-    for made_from, known in ((params.external["M0"].model_dump(), True), (params.external["M0"].model_dump() | {"repo": "ann/base"}, False), (None, False)):
+    for made_from, known in (
+        (params.external["M0"].model_dump(), True),
+        (params.external["M0"].model_dump() | {"repo": "ann/base"}, False),
+        (None, False),
+    ):
         (space.path / "data/models/M0/lineage.json").write_text(json.dumps({"params": made_from}))
-        assert (unknown not in said(space, capsys)) == known, "it is here now, if it is not the one of an earlier params.yaml"
+        assert (unknown not in said(space, capsys)) == known, (
+            "it is here now, if it is not the one of an earlier params.yaml"
+        )
 
 
 def test_a_servers_model_takes_no_room(space):

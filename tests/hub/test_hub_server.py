@@ -18,8 +18,7 @@ from typing import Any
 import huggingface_hub
 import polars as pl
 import pytest
-from conftest import USERS
-from hub_server import Fault, Server, serving
+from hub_server import USERS, Fault, Server, serving
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem, hf_hub_download
 from huggingface_hub.errors import (
     BadRequestError,
@@ -97,7 +96,13 @@ def test_a_repository_is_made_once(api, hub, repo_type):
 
 @pytest.mark.parametrize(
     ("name", "token", "status"),
-    [("bob/x", "hf_ann", 403), ("club/x", "hf_ann", 403), ("ann/x", "hf_reader", 403), ("ann/x", "hf_nobody", 401), ("ann/x", False, 401)],
+    [
+        ("bob/x", "hf_ann", 403),
+        ("club/x", "hf_ann", 403),
+        ("ann/x", "hf_reader", 403),
+        ("ann/x", "hf_nobody", 401),
+        ("ann/x", False, 401),
+    ],
 )
 def test_not_everyone_makes_repositories(api, hub, name, token, status):
     assert failure(lambda: api.create_repo(name, token=token)).response.status_code == status
@@ -115,13 +120,26 @@ def test_a_commit_has_regular_files_and_large_ones(api, hub, repo):
     first = publish(api, repo)
     commit = hub.commits("dataset", repo)[-1]
     assert (commit["oid"], commit["author"], commit["title"]) == (first, "ann", "Rows")
-    assert {path: file["lfs"] for path, file in commit["files"].items()} == {".gitattributes": False, "README.md": False, "data/a.parquet": True}
+    assert {path: file["lfs"] for path, file in commit["files"].items()} == {
+        ".gitattributes": False,
+        "README.md": False,
+        "data/a.parquet": True,
+    }
     files = hub.files("dataset", repo)
     assert (files["README.md"], files["data/a.parquet"]) == (README, DATA)
     assert len(asked(hub, "/_lfs/")) == 1
-    second = publish(api, repo, {"README.md": README, "b.txt": b"b", "copy.parquet": DATA, "empty": b"", "bytes": b"\xff"}, parent_commit=first)
+    second = publish(
+        api,
+        repo,
+        {"README.md": README, "b.txt": b"b", "copy.parquet": DATA, "empty": b"", "bytes": b"\xff"},
+        parent_commit=first,
+    )
     assert heads(hub, repo)[-2:] == [first, second]
-    assert [path for path, file in hub.commits("dataset", repo)[-1]["files"].items() if file["lfs"]] == ["data/a.parquet", "copy.parquet", "bytes"]
+    assert [path for path, file in hub.commits("dataset", repo)[-1]["files"].items() if file["lfs"]] == [
+        "data/a.parquet",
+        "copy.parquet",
+        "bytes",
+    ]
     assert len(asked(hub, "/_lfs/")) == 2, "an object that is there is not sent again"
     assert [commit.commit_id for commit in api.list_repo_commits(repo, repo_type="dataset")] == heads(hub, repo)[::-1]
 
@@ -130,7 +148,9 @@ def test_what_has_not_changed_is_no_commit(api, hub, repo):
     first = publish(api, repo)
     hub.reset()
     assert publish(api, repo) == first
-    assert publish(api, repo, parent_commit="0" * 40) == first, "where there is nothing to commit, nobody looks at the parent"
+    assert publish(api, repo, parent_commit="0" * 40) == first, (
+        "where there is nothing to commit, nobody looks at the parent"
+    )
     assert not asked(hub, "/commit/")
     assert not asked(hub, "/_lfs/")
 
@@ -147,7 +167,9 @@ def test_a_commit_on_another_parent_is_refused(api, hub, repo):
 
 def test_files_are_deleted(api, hub, repo):
     publish(api, repo, {"a.txt": b"a", "b/c.txt": b"c", "b/d/e.txt": b"e"})
-    delete = lambda *paths: api.create_commit(repo, [CommitOperationDelete(p) for p in paths], commit_message="-", repo_type="dataset")  # noqa: E731
+    delete = lambda *paths: api.create_commit(
+        repo, [CommitOperationDelete(p) for p in paths], commit_message="-", repo_type="dataset"
+    )
     delete("a.txt", "b/d/")
     assert sorted(hub.files("dataset", repo)) == [".gitattributes", "b/c.txt"]
     for missing in ("a.txt", "b/d/"):
@@ -179,11 +201,16 @@ def test_a_card_is_checked_before_anything_is_sent(api, hub, repo):
 def test_tags_stay_where_they_are(api, hub, repo):
     first, second = publish(api, repo), publish(api, repo, {"b.txt": b"b"})
     api.create_tag(repo, tag="v1", revision=first, repo_type="dataset")
-    assert failure(lambda: api.create_tag(repo, tag="v1", revision=second, repo_type="dataset")).response.status_code == 409
+    assert (
+        failure(lambda: api.create_tag(repo, tag="v1", revision=second, repo_type="dataset")).response.status_code
+        == 409
+    )
     api.create_tag(repo, tag="v1", revision=second, repo_type="dataset", exist_ok=True)
     api.create_tag(repo, tag="v2", repo_type="dataset")
     refs = api.list_repo_refs(repo, repo_type="dataset")
-    assert {tag.name: tag.target_commit for tag in refs.tags} == {"v1": first, "v2": second}, "exist_ok says nothing of another commit"
+    assert {tag.name: tag.target_commit for tag in refs.tags} == {"v1": first, "v2": second}, (
+        "exist_ok says nothing of another commit"
+    )
     assert [(branch.name, branch.target_commit) for branch in refs.branches] == [("main", second)]
     assert api.dataset_info(repo, revision="v1").sha == first
     api.delete_tag(repo, tag="v1", repo_type="dataset")
@@ -200,13 +227,22 @@ def test_what_a_repository_holds(api, hub, repo):
     assert list(tree) == [".gitattributes", "README.md", "data", "data/a.parquet", "data/b.txt"]
     assert (tree["data/a.parquet"].lfs.size, tree["data/a.parquet"].last_commit.oid) == (len(DATA), first)
     assert tree["data"].last_commit.oid == heads(hub, repo)[-1]
-    assert [entry.path for entry in api.list_repo_tree(repo, repo_type="dataset")] == [".gitattributes", "README.md", "data"]
-    assert [entry.path for entry in api.list_repo_tree(repo, "data", revision=first, repo_type="dataset")] == ["data/a.parquet"]
+    assert [entry.path for entry in api.list_repo_tree(repo, repo_type="dataset")] == [
+        ".gitattributes",
+        "README.md",
+        "data",
+    ]
+    assert [entry.path for entry in api.list_repo_tree(repo, "data", revision=first, repo_type="dataset")] == [
+        "data/a.parquet"
+    ]
     paths = api.get_paths_info(repo, ["data", "README.md", "none"], repo_type="dataset")
     assert [entry.path for entry in paths] == ["data", "README.md"]
     info = api.dataset_info(repo, revision=first, files_metadata=True)
     assert (info.sha, info.private) == (first, True)
-    assert {file.rfilename: (file.size, bool(file.lfs)) for file in info.siblings}["data/a.parquet"] == (len(DATA), True)
+    assert {file.rfilename: (file.size, bool(file.lfs)) for file in info.siblings}["data/a.parquet"] == (
+        len(DATA),
+        True,
+    )
 
 
 def test_files_are_read_by_commit(api, hub, repo, tmp_path):
@@ -241,8 +277,15 @@ def test_files_are_read_by_commit(api, hub, repo, tmp_path):
 )
 def test_what_is_not_there_and_what_one_may_not_see(api, hub, repo, tmp_path, kind, what, token, error, status):
     publish(api, repo)
-    name, revision = "ann/none" if kind == "no such repository" else repo, "none" if kind == "no such revision" else "main"
-    asks = [lambda: hf_hub_download(name, what, repo_type="dataset", revision=revision, cache_dir=tmp_path, token=token, endpoint=hub.url)]
+    name, revision = (
+        "ann/none" if kind == "no such repository" else repo,
+        "none" if kind == "no such revision" else "main",
+    )
+    asks = [
+        lambda: hf_hub_download(
+            name, what, repo_type="dataset", revision=revision, cache_dir=tmp_path, token=token, endpoint=hub.url
+        )
+    ]
     asks.append(lambda: list(api.list_repo_tree(name, what, repo_type="dataset", revision=revision, token=token)))
     if error is not RemoteEntryNotFoundError:
         asks.append(lambda: api.dataset_info(name, revision=revision, token=token))
@@ -255,7 +298,10 @@ def test_what_is_not_there_and_what_one_may_not_see(api, hub, repo, tmp_path, ki
 @pytest.mark.parametrize(("token", "status"), [("hf_bob", 403), ("hf_reader", 403), (False, 401), ("hf_nobody", 401)])
 def test_not_everyone_writes(api, hub, repo, token, status):
     api.update_repo_settings(repo, repo_type="dataset", private=False)
-    for write in (lambda: publish(api, repo, token=token), lambda: api.create_tag(repo, tag="v", repo_type="dataset", token=token)):
+    for write in (
+        lambda: publish(api, repo, token=token),
+        lambda: api.create_tag(repo, tag="v", repo_type="dataset", token=token),
+    ):
         assert failure(write).response.status_code == status
     assert len(heads(hub, repo)) == 1
 
@@ -300,7 +346,7 @@ def test_it_gives_up_after_six_times(api, hub, repo, waited):
 def test_a_commit_is_done_though_its_answer_was_lost(api, hub, repo):
     """The same operations know nothing of what was committed meanwhile, new ones do: nothing is left to commit."""
     operations = [CommitOperationAdd("README.md", README), CommitOperationAdd("a.parquet", DATA)]
-    commit = lambda **how: api.create_commit(repo, operations, commit_message="Rows", repo_type="dataset", **how)  # noqa: E731
+    commit = lambda **how: api.create_commit(repo, operations, commit_message="Rows", repo_type="dataset", **how)
     parent = heads(hub, repo)[-1]
     hub.behave(Fault("POST", "/commit/", drop_after=True, times=1))
     with pytest.raises(huggingface_hub.errors.HTTPError, match="Server disconnected without sending a response"):
@@ -316,7 +362,10 @@ def test_a_commit_is_done_though_its_answer_was_lost(api, hub, repo):
 def test_a_lost_answer_looks_like_somebody_elses_tag_or_repository(api, hub, repo):
     publish(api, repo)
     hub.behave(*(Fault("POST", path, status=504, done=True, times=1) for path in ("/tag/", "/create")))
-    for do in (lambda: api.create_tag(repo, tag="v1", repo_type="dataset"), lambda: api.create_repo(f"{repo}-2", repo_type="dataset")):
+    for do in (
+        lambda: api.create_tag(repo, tag="v1", repo_type="dataset"),
+        lambda: api.create_repo(f"{repo}-2", repo_type="dataset"),
+    ):
         assert failure(do).response.status_code == 504
         assert failure(do).response.status_code == 409
 
@@ -338,7 +387,9 @@ def test_reading_is_asked_again_or_not(api, hub, repo, waited):
 
 def test_downloads_are_asked_again_or_not(api, hub, repo, waited, tmp_path):
     oid = publish(api, repo)
-    download = lambda: api.hf_hub_download(repo, "data/a.parquet", repo_type="dataset", revision=oid, cache_dir=tmp_path)  # noqa: E731
+    download = lambda: api.hf_hub_download(
+        repo, "data/a.parquet", repo_type="dataset", revision=oid, cache_dir=tmp_path
+    )
     for fault, error in ((Fault(status=401), HfHubHTTPError), (Fault(drop=True), huggingface_hub.errors.HTTPError)):
         hub.behave(fault._replace(method="HEAD", times=1))
         with pytest.raises(error):
@@ -350,7 +401,9 @@ def test_downloads_are_asked_again_or_not(api, hub, repo, waited, tmp_path):
     with pytest.raises(LocalEntryNotFoundError):
         download()
     assert waited == [1, 2, 4, 8, 8]
-    hub.behave(Fault("HEAD", status=503, times=1), Fault("GET", drop=True, times=1), Fault("GET", status=429, skip=1, times=1))
+    hub.behave(
+        Fault("HEAD", status=503, times=1), Fault("GET", drop=True, times=1), Fault("GET", status=429, skip=1, times=1)
+    )
     assert Path(download()).read_bytes() == DATA
     assert waited[5:] == [1, 1], "the second HEAD does not wait"
 
@@ -366,7 +419,10 @@ def test_slow_answers(api, hub, repo):
 
 
 def test_a_401_or_a_403_of_the_moment_is_told_as_it_is(api, hub, repo):
-    hub.behave(Fault(status=401, text='{"error": "you sent {authorization}"}', times=1), Fault(status=403, text="rights", skip=1))
+    hub.behave(
+        Fault(status=401, text='{"error": "you sent {authorization}"}', times=1),
+        Fault(status=403, text="rights", skip=1),
+    )
     assert "you sent Bearer hf_ann" in str(failure(lambda: api.dataset_info(repo)))
     assert "rights" in str(failure(lambda: api.dataset_info(repo)))
     with pytest.raises(RepositoryNotFoundError):
@@ -379,7 +435,10 @@ def test_requests_are_counted_and_have_no_tokens(api, hub):
     api.create_repo(name, repo_type="dataset")
     publish(api, name, revision="main")
     requests = hub.asked()
-    assert [(request["method"], request["path"].split("?")[0].replace(name, "REPO"), request["status"]) for request in requests] == [
+    assert [
+        (request["method"], request["path"].split("?")[0].replace(name, "REPO"), request["status"])
+        for request in requests
+    ] == [
         ("POST", "/api/repos/create", 200),
         ("POST", "/api/validate-yaml", 200),
         ("POST", "/api/datasets/REPO/preupload/main", 200),
@@ -462,8 +521,16 @@ def test_datasets_loads_the_rows_of_a_commit(api, hub, repo, tmp_path):
     oid = publish(api, repo, files)
     publish(api, repo, {"small/train.parquet": DATA})
     others = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_ann", "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+    variables = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path),
+        "HF_TOKEN": "hf_ann",
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
     variables |= dict.fromkeys(("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"), "1")
-    done = subprocess.run([sys.executable, "-c", LOAD, repo, oid], env=others | variables, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, repo, oid], env=others | variables, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert {(config, split): rows for config, split, rows in json.loads(done.stdout)} == ROWS

@@ -1,4 +1,5 @@
-"""Publishing a small store on a Hub of our own, with the real client; then what a reader has, and what happens when things go wrong."""
+"""Publishing a small store on a Hub of our own, with the real client; then what a reader has, and what happens when
+things go wrong."""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ from prov.model import ProvDerivation, ProvDocument, ProvEntity, ProvGeneration,
 from ruamel.yaml import YAML
 from small_store import METRICS, ROOT, ROWS, Store
 
-from stages import publish as publishing
+from stages.commands import publish as publishing
+from stages.commands.verify import verify
 from stages.console.errors import HubError, TableError
 from stages.hub import card, configs, remote
 from stages.hub.card import BEGIN, END
 from stages.store.catalog import write
 from stages.store.tables import IFT_TRAIN, PAIRS, TABLES
-from stages.verify import verify
 
 COUNT = itertools.count()
 IFT = {table.name: rows for table, rows in ROWS}["ift"]
@@ -84,8 +85,17 @@ print(json.dumps([[*key, rows] for key, rows in rows.items()]))
 
 def read_cold(hub: Server, repo: str, revision: str, home: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Every split as a stranger loads it by commit, in a process with empty caches."""
-    env = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_ann"}
-    done = subprocess.run([sys.executable, "-c", READ, repo, revision], env=env, capture_output=True, text=True, check=False)
+    env = {
+        **os.environ,
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "hf_ann",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", READ, repo, revision], env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return {(config, split): rows for config, split, rows in json.loads(done.stdout.splitlines()[-1])}
 
@@ -114,13 +124,24 @@ def test_every_row_comes_back(made, hub, repo, tmp_path):
     for model in ("M1", "M2"):
         files = hub.files("model", f"{repo}-{model}")
         assert files["model.safetensors"] == (made.path / f"data/models/{model}/model.safetensors").read_bytes()
-        assert set(files) >= {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "lineage.json"}
+        assert set(files) >= {
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "README.md",
+            "lineage.json",
+        }
         verify(f"{repo}-{model}", None, hub.url, made.path)
 
 
 def test_only_what_one_trains_on_unless_raw_is_asked_for(made, hub, repo, up_to_date):
     publish(made, hub, repo)
-    assert {path.split("/")[1] for path in hub.files("dataset", repo) if path.startswith("data/")} == {"ift", "eft", "aift_m1"}
+    assert {path.split("/")[1] for path in hub.files("dataset", repo) if path.startswith("data/")} == {
+        "ift",
+        "eft",
+        "aift_m1",
+    }
     publish(made, hub, repo, raw=True)
     assert "data/aift_m1_judgements/train-00000-of-00001.parquet" in hub.files("dataset", repo)
     publish(made, hub, repo)
@@ -148,11 +169,17 @@ def test_verify_sees_a_file_that_is_not_what_its_lineage_says(made, hub, repo, u
 
 
 def test_w3c_tools_find_the_seed_rows(made, hub, repo, up_to_date):
-    """From the published pairs, over what they were derived from and the stage that made it, to what that stage read."""
+    """From the published pairs, over what they were derived from and the stage that made it, to what that stage
+    read."""
     publish(made, hub, repo)
     found = ProvDocument.deserialize(content=hub.files("dataset", repo)["lineage.prov.json"].decode(), format="json")
-    related = {kind: [record.args for record in found.get_records(kind)] for kind in (ProvDerivation, ProvGeneration, ProvUsage)}
-    label = {record.identifier: next(iter(record.get_attribute("prov:label"))) for record in found.get_records(ProvEntity)}
+    related = {
+        kind: [record.args for record in found.get_records(kind)]
+        for kind in (ProvDerivation, ProvGeneration, ProvUsage)
+    }
+    label = {
+        record.identifier: next(iter(record.get_attribute("prov:label"))) for record in found.get_records(ProvEntity)
+    }
     (table,) = (args[1] for args in related[ProvDerivation] if "aift_m1" in label[args[0]])
     assert label[table] == "data/AIFT/M1/pairs.parquet"
     (stage,) = (args[1] for args in related[ProvGeneration] if args[0] == table)
@@ -178,7 +205,12 @@ def test_data_and_card_change_in_one_commit(store, hub, repo, up_to_date):
     first, second = (hub.files("dataset", repo, commit["oid"]) for commit in commits(hub, repo))
     path = "data/ift/train-00000-of-00001.parquet"
     assert pl.read_parquet(second[path])["ift_id"].to_list() == ["i0", "i1", "i2"]
-    assert {name for name in first if first[name] != second[name]} == {path, "README.md", "lineage.json", "lineage.prov.json"}
+    assert {name for name in first if first[name] != second[name]} == {
+        path,
+        "README.md",
+        "lineage.json",
+        "lineage.prov.json",
+    }
     assert hub.files("dataset", repo, "v1") == first
 
 
@@ -191,7 +223,9 @@ def test_a_table_in_several_files_and_then_in_one(store, hub, repo, up_to_date, 
     verify(repo, None, hub.url, store.path)
     monkeypatch.setattr("stages.hub.plan.write_shards", write)
     publish(store, hub, repo)
-    assert [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")] == ["data/ift/train-00000-of-00001.parquet"]
+    assert [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")] == [
+        "data/ift/train-00000-of-00001.parquet"
+    ]
     verify(repo, None, hub.url, store.path)
 
 
@@ -202,7 +236,9 @@ def test_what_people_wrote_on_the_hub_stays(made, hub, repo, up_to_date):
     theirs = theirs.replace(BEGIN, f"Read **this** first.\n\n{BEGIN}").replace(END, f"{END}\n\nThanks to all.")
     theirs = theirs.replace("| `ift` | `train` | 5 |", "| `ift` | `train` | 6 |")
     api = HfApi(endpoint=hub.url, token="hf_ann")
-    api.create_commit(repo, [CommitOperationAdd("README.md", theirs.encode())], commit_message="ours", repo_type="dataset")
+    api.create_commit(
+        repo, [CommitOperationAdd("README.md", theirs.encode())], commit_message="ours", repo_type="dataset"
+    )
     publish(made, hub, repo)
     now = hub.files("dataset", repo)["README.md"].decode()
     assert now == theirs.replace("| `ift` | `train` | 6 |", "| `ift` | `train` | 5 |")
@@ -211,7 +247,9 @@ def test_what_people_wrote_on_the_hub_stays(made, hub, repo, up_to_date):
 def test_a_dry_run_shows_all_and_sends_nothing(made, hub, repo, up_to_date, capsys):
     publish(made, hub, repo, "M2", tag="v1", dry_run=True)
     shown = capsys.readouterr().out
-    assert {asked["path"] for asked in hub.asked() if asked["method"] != "GET"} == {"/api/validate-yaml"}, "which reads only"
+    assert {asked["path"] for asked in hub.asked() if asked["method"] != "GET"} == {"/api/validate-yaml"}, (
+        "which reads only"
+    )
     for told in (
         f"dataset {repo}: would be made",
         f"model {repo}-M2: would be made",
@@ -243,11 +281,16 @@ def test_a_models_card_tells_of_those_that_it_comes_from_alone(store, hub, repo,
     store.set(external={"large": {"source": "hub", "repo": "org/judge", "revision": "0" * 40}})
     publish(store, hub, repo, "M1", "M2")
     m1, m2, rows = (
-        hub.files(kind, name)["README.md"].decode().replace("\\", "") for kind, name in (("model", f"{repo}-M1"), ("model", f"{repo}-M2"), ("dataset", repo))
+        hub.files(kind, name)["README.md"].decode().replace("\\", "")
+        for kind, name in (("model", f"{repo}-M1"), ("model", f"{repo}-M2"), ("dataset", repo))
     )
     assert "Packages: torch 2.13.0+cpu, vllm 0.99.\n" in m1
     assert "Packages: torch 2.13.0+cpu and 9.9, vllm 0.99.\n" in m2
-    assert [("org/judge of the Hub" in text, "M0 was pretrained here" in text) for text in (m1, m2, rows)] == [(False, True), (False, True), (True, True)]
+    assert [("org/judge of the Hub" in text, "M0 was pretrained here" in text) for text in (m1, m2, rows)] == [
+        (False, True),
+        (False, True),
+        (True, True),
+    ]
 
 
 # Columns that changed
@@ -261,7 +304,9 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     monkeypatch.setattr("stages.store.tables.PAIRS", fewer)
     (row,) = {table.name: rows for table, rows in ROWS}["pairs"]
     store.rewrite(fewer, [{key: value for key, value in row.items() if key != "rejected_id"}])
-    with pytest.raises(HubError, match=r"config aift_m1 is published with other columns \(rejected_id string\).*--new-config v2"):
+    with pytest.raises(
+        HubError, match=r"config aift_m1 is published with other columns \(rejected_id string\).*--new-config v2"
+    ):
         publish(store, hub, repo)
     publish(store, hub, repo, new_config="v2")
     now = hub.files("dataset", repo)
@@ -273,7 +318,9 @@ def test_other_columns_need_a_new_name(store, hub, repo, up_to_date, monkeypatch
     publish(store, hub, repo)
     assert len(commits(hub, repo)) == 2, "the new name is remembered"
     told = json.loads(hub.files("dataset", repo)["lineage.json"])
-    assert {path: about["commit"] for path, about in told["kept"].items()} == {old: commits(hub, repo)[0]["oid"]}, "whose lineage tells how it was made"
+    assert {path: about["commit"] for path, about in told["kept"].items()} == {old: commits(hub, repo)[0]["oid"]}, (
+        "whose lineage tells how it was made"
+    )
     assert {about["config"] for about in told["files"].values()} == {"ift", "eft", "aift_m1_v2"}
     monkeypatch.setattr("stages.hub.audit.TABLES", tuple(fewer if table.name == "pairs" else table for table in TABLES))
     verify(repo, None, hub.url, store.path)
@@ -295,7 +342,9 @@ def test_what_another_version_of_srlm_published_is_not_touched(made, hub, repo, 
     told = json.loads(hub.files("dataset", repo)["lineage.json"])
     put(hub, repo, "lineage.json", json.dumps(told | {"format": "self-rewarding-lm lineage 99"}).encode())
     for ask in (lambda: publish(made, hub, repo), lambda: verify(repo, None, hub.url, made.path)):
-        with pytest.raises(HubError, match=r"of another version of srlm \(self-rewarding-lm lineage 99; this one writes"):
+        with pytest.raises(
+            HubError, match=r"of another version of srlm \(self-rewarding-lm lineage 99; this one writes"
+        ):
             ask()
     assert len(commits(hub, repo)) == 2
 
@@ -305,7 +354,19 @@ def test_what_another_version_of_srlm_published_is_not_touched(made, hub, repo, 
 
 def amend(store: Store) -> None:
     """Another commit in the last one's place: this branch does not hold what was published from there."""
-    store.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--amend", "--allow-empty", "-m", "another run")
+    store.run(
+        "git",
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@t",
+        "commit",
+        "-q",
+        "--amend",
+        "--allow-empty",
+        "-m",
+        "another run",
+    )
 
 
 def test_what_another_branch_published_is_not_written_over(store, hub, repo, up_to_date):
@@ -316,7 +377,10 @@ def test_what_another_branch_published_is_not_written_over(store, hub, repo, up_
     store.rewrite(IFT_TRAIN, IFT[:2])
     before = hub.files("dataset", repo)
     for options in ({}, {"dry_run": True}):
-        with pytest.raises(HubError, match=rf"{repo} was last published from commit [0-9a-f]{{12}}, which this branch does not hold.*git pull.*--replace"):
+        with pytest.raises(
+            HubError,
+            match=rf"{repo} was last published from commit [0-9a-f]{{12}}, which this branch does not hold.*git pull.*--replace",
+        ):
             publish(store, hub, repo, "M2", **options)
     assert hub.files("dataset", repo) == before
     publish(store, hub, repo, "M2", replace=True)
@@ -333,7 +397,10 @@ def test_a_file_that_somebody_changed_there_is_not_written_over(store, hub, repo
     change = CommitOperationDelete(path) if content is None else CommitOperationAdd(path, content)
     api.create_commit(model, [change], commit_message="theirs")
     put(hub, repo, "LICENSE", b"theirs")
-    with pytest.raises(HubError, match=rf"1 file.*{model} were put, changed or deleted on the Hub.*{path}.*{model}/commits/main.*--replace"):
+    with pytest.raises(
+        HubError,
+        match=rf"1 file.*{model} were put, changed or deleted on the Hub.*{path}.*{model}/commits/main.*--replace",
+    ):
         publish(store, hub, repo, "M2")
     assert hub.files("model", model).get(path) == content
     if content == b"{}\n":
@@ -350,7 +417,10 @@ def test_a_file_that_somebody_put_there_is_not_written_over(store, hub, repo, up
     publish(store, hub, repo, "M2")
     put(hub, f"{repo}-M2", "chat_template.jinja", b"theirs", "model")
     (store.path / "data/models/M2/chat_template.jinja").write_text("ours")
-    with pytest.raises(HubError, match=rf"1 file.*{repo}-M2 were put, changed or deleted on the Hub by somebody else, first 'chat_template.jinja'"):
+    with pytest.raises(
+        HubError,
+        match=rf"1 file.*{repo}-M2 were put, changed or deleted on the Hub by somebody else, first 'chat_template.jinja'",
+    ):
         publish(store, hub, repo, "M2")
     (store.path / "data/models/M2/chat_template.jinja").write_text("theirs")
     publish(store, hub, repo, "M2")
@@ -391,7 +461,10 @@ def test_somebodys_config_is_not_taken_for_ours(store, hub, repo, up_to_date, th
         publish(store, hub, other, new_config="v2")
     else:
         publish(store, hub, other)
-    configs = {entry["config_name"]: entry["data_files"] for entry in DatasetCard(hub.files("dataset", other)["README.md"].decode()).data["configs"]}
+    configs = {
+        entry["config_name"]: entry["data_files"]
+        for entry in DatasetCard(hub.files("dataset", other)["README.md"].decode()).data["configs"]
+    }
     ours = "aift_m1_v2" if theirs == "aift_m1" else "aift_m1"
     assert configs[theirs] == "theirs.parquet"
     assert configs[ours] == [{"split": "train", "path": [f"data/{ours}/train-00000-of-00001.parquet"]}]
@@ -407,9 +480,14 @@ def test_models_of_data_that_became_private_do_not_go_to_the_public(store, hub, 
     assert len(commits(hub, f"{repo}-M2", "model")) == 1
 
 
-@pytest.mark.parametrize("url", ["http://localhost:80a", "http://[::1", "localhost:9", "ftp://hub", "http://", "http://a b"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:80a", "http://[::1", "localhost:9", "ftp://hub", "http://", "http://a b"]
+)
 def test_an_address_that_is_none(made, repo, url):
-    for ask in (lambda: publishing.publish(repo, [], endpoint=url, root=made.path), lambda: verify(repo, None, url, made.path)):
+    for ask in (
+        lambda: publishing.publish(repo, [], endpoint=url, root=made.path),
+        lambda: verify(repo, None, url, made.path),
+    ):
         with pytest.raises(HubError, match=r"is no address of a Hub.*--base-url https://"):
             ask()
 
@@ -427,7 +505,10 @@ def test_a_card_that_the_hub_would_refuse(made, hub, repo, up_to_date, options):
     """Which is seen before anything is sent; a Hub that only cannot answer is asked again."""
     said = json.dumps({"errors": [{"message": '"license" must be one of [\x1b apache-2.0, mit]'}], "warnings": []})
     hub.behave(Fault("POST", "validate-yaml", status=400, text=said))
-    with pytest.raises(HubError, match=r'would not take the card of lab/rows-\d+: "license" must be one of \[\\x1b apache-2\.0, mit\]\. Mend'):
+    with pytest.raises(
+        HubError,
+        match=r'would not take the card of lab/rows-\d+: "license" must be one of \[\\x1b apache-2\.0, mit\]\. Mend',
+    ):
         publish(made, hub, repo, "M2", **options)
     assert not (hub.folder / "datasets" / repo).exists()
     hub.behave(Fault("POST", "validate-yaml", status=503, times=1))
@@ -480,9 +561,14 @@ def test_the_client_waits_for_a_while_only(made, hub, repo):
 
 def put(hub: Server, repo: str, path: str, content: bytes, kind: str = "dataset") -> None:
     """A commit of one file past the client, which does not let every card through."""
-    lines = ({"key": "header", "value": {"summary": "theirs"}}, {"key": "file", "value": {"path": path, "content": b64encode(content).decode()}})
+    lines = (
+        {"key": "header", "value": {"summary": "theirs"}},
+        {"key": "file", "value": {"path": path, "content": b64encode(content).decode()}},
+    )
     body, headers = "\n".join(json.dumps(line) for line in lines).encode(), {"Authorization": "Bearer hf_ann"}
-    urllib.request.urlopen(urllib.request.Request(f"{hub.url}/api/{kind}s/{repo}/commit/main", body, headers, method="POST")).close()
+    urllib.request.urlopen(
+        urllib.request.Request(f"{hub.url}/api/{kind}s/{repo}/commit/main", body, headers, method="POST")
+    ).close()
 
 
 # What is refused before anything is sent
@@ -579,7 +665,7 @@ def test_names_are_one_in_capitals_and_small_letters(made, hub, up_to_date):
 
 
 @contextmanager
-def no_room(limit: int = 2000) -> Iterator[None]:
+def prompts_too_long(limit: int = 2000) -> Iterator[None]:
     """No file may get longer than so many bytes."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
@@ -594,18 +680,27 @@ def test_a_disk_without_room_is_not_the_hubs_fault(made, hub, repo, up_to_date, 
     hub.reset()
     there = remote.Remote(repo, "dataset", endpoint=hub.url, token="hf_ann")
     found = there.look()
-    with pytest.raises(HubError, match=r"this computer's disk, not the Hub: .*File too large"), no_room():
+    with pytest.raises(HubError, match=r"this computer's disk, not the Hub: .*File too large"), prompts_too_long():
         there.text("README.md", found, tmp_path)
-    assert len([asked for asked in hub.asked() if "README.md" in asked["path"] and asked["method"] == "GET"]) == 1, "it is not tried again"
+    assert len([asked for asked in hub.asked() if "README.md" in asked["path"] and asked["method"] == "GET"]) == 1, (
+        "it is not tried again"
+    )
 
 
 def test_no_room_for_what_is_to_be_published(made, tmp_path):
     (ift,) = (config for config in configs.configs({}) if config.name == "ift")
-    with pytest.raises(HubError, match=r"cannot be written to .*File too large.*export TMPDIR="), publishing.disk_in_words(), no_room(100):
+    with (
+        pytest.raises(HubError, match=r"cannot be written to .*File too large.*export TMPDIR="),
+        publishing.disk_in_words(),
+        prompts_too_long(100),
+    ):
         configs.write_shards(pl.DataFrame(IFT), ift, ift.splits[0], tmp_path)
 
 
-@pytest.mark.parametrize("option", [{"tag": "v 1"}, {"tag": "a..b"}, {"tag": "-x"}, {"tag": "v1.lock"}, {"new_config": "a/b"}, {"new_config": "../x"}])
+@pytest.mark.parametrize(
+    "option",
+    [{"tag": "v 1"}, {"tag": "a..b"}, {"tag": "-x"}, {"tag": "v1.lock"}, {"new_config": "a/b"}, {"new_config": "../x"}],
+)
 def test_names_that_nobody_takes_are_refused_first(made, hub, repo, up_to_date, option):
     with pytest.raises(HubError, match=r"cannot be a tag|cannot end a config's name"):
         publish(made, hub, repo, "M2", **option)
@@ -634,7 +729,9 @@ def test_a_folder_in_a_models_folder_is_published_too(store, hub, repo, up_to_da
 def test_a_repository_that_holds_something_else(made, hub, repo, up_to_date):
     api = HfApi(endpoint=hub.url, token="hf_ann")
     api.create_repo(repo, repo_type="dataset")
-    api.create_commit(repo, [CommitOperationAdd("train.csv", b"a,b\n1,2\n")], commit_message="theirs", repo_type="dataset")
+    api.create_commit(
+        repo, [CommitOperationAdd("train.csv", b"a,b\n1,2\n")], commit_message="theirs", repo_type="dataset"
+    )
     with pytest.raises(HubError, match=r"holds what srlm did not publish, 1 file\(s\), first 'train\.csv'"):
         publish(made, hub, repo)
     assert len(commits(hub, repo)) == 1
@@ -673,17 +770,24 @@ def test_a_tag_does_not_move(store, hub, repo, up_to_date):
         publish(store, hub, repo, tag="v1")
     assert len(commits(hub, repo)) == 1
     publish(store, hub, repo, tag="v2")
-    assert hub.repo("dataset", repo)["tags"] == {f"v{i}": commit["oid"] for i, commit in enumerate(commits(hub, repo), 1)}
+    assert hub.repo("dataset", repo)["tags"] == {
+        f"v{i}": commit["oid"] for i, commit in enumerate(commits(hub, repo), 1)
+    }
 
 
 # Things that go wrong on the way
 
 
-def whole(hub: Server, repo: str, kind: str = "dataset") -> bool:
+def atomic_write(hub: Server, repo: str, kind: str = "dataset") -> bool:
     """Every commit that a reader could see holds all that its card and lineage name."""
     for commit in commits(hub, repo, kind) if (hub.folder / f"{kind}s" / repo).exists() else []:
         files = hub.files(kind, repo, commit["oid"])
-        named = [path for entry in card.metadata_of(files["README.md"].decode()).get("configs", ()) for data in entry["data_files"] for path in data["path"]]
+        named = [
+            path
+            for entry in card.metadata_of(files["README.md"].decode()).get("configs", ())
+            for data in entry["data_files"]
+            for path in data["path"]
+        ]
         if not {*named, *json.loads(files["lineage.json"])["files"]} <= set(files):
             return False
     return True
@@ -692,7 +796,12 @@ def whole(hub: Server, repo: str, kind: str = "dataset") -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
-    [Fault(drop=True, times=1), Fault(drop_after=True, times=1), Fault(status=500, done=True, times=1), Fault(drop=True)],
+    [
+        Fault(drop=True, times=1),
+        Fault(drop_after=True, times=1),
+        Fault(status=500, done=True, times=1),
+        Fault(drop=True),
+    ],
     ids=["dropped", "done and dropped", "done and 500", "gone from then on"],
 )
 def test_whichever_request_fails_the_second_try_ends_it(made, hub, up_to_date, fault):
@@ -708,14 +817,14 @@ def test_whichever_request_fails_the_second_try_ends_it(made, hub, up_to_date, f
             tries.append(1)
         except HubError as e:
             told.append(str(e))
-            assert whole(hub, repo)
-            assert whole(hub, f"{repo}-M2", "model")
+            assert atomic_write(hub, repo)
+            assert atomic_write(hub, f"{repo}-M2", "model")
             hub.forget()
             publish(made, hub, repo, "M2", tag="v1")
             tries.append(2)
         assert len(commits(hub, repo)) == len(commits(hub, f"{repo}-M2", "model")) == 1, f"request {k}"
-        assert whole(hub, repo)
-        assert whole(hub, f"{repo}-M2", "model")
+        assert atomic_write(hub, repo)
+        assert atomic_write(hub, f"{repo}-M2", "model")
         assert hub.repo("dataset", repo)["tags"] == {"v1": commits(hub, repo)[0]["oid"]}
         if tries[-1] == 1 and len(hub.asked()) <= k:
             break
@@ -741,13 +850,17 @@ def test_whichever_request_of_an_update_fails_the_second_try_ends_it(made, store
             publish(store, hub, repo, "M2")
             break
         except HubError:
-            assert hub.files("dataset", repo) == before or changed in hub.files("dataset", repo), "all of it, or nothing"
+            assert hub.files("dataset", repo) == before or changed in hub.files("dataset", repo), (
+                "all of it, or nothing"
+            )
         hub.forget()
         publish(store, hub, repo, "M2")
         assert len(commits(hub, repo)) == len(commits(hub, f"{repo}-M2", "model")) == 2, f"request {k}"
-        assert whole(hub, repo)
+        assert atomic_write(hub, repo)
         assert (
-            [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")] == [changed] != [path for path in before if "ift/train" in path]
+            [path for path in hub.files("dataset", repo) if path.startswith("data/ift/train")]
+            == [changed]
+            != [path for path in before if "ift/train" in path]
         )
         assert hub.files("model", f"{repo}-M2")["model.safetensors"] == b"others"
     assert k > 5
@@ -767,7 +880,12 @@ def told_meanwhile(hub: Server, path: str, ours: Callable[[], None], theirs: Cal
 
 def test_another_publisher_in_between_is_not_written_over(made, hub, repo, up_to_date):
     publish(made, hub, repo)
-    told = told_meanwhile(hub, "/preupload/", lambda: publish(made, hub, repo, raw=True), lambda: put(hub, repo, "NOTES.md", b"from another desk"))
+    told = told_meanwhile(
+        hub,
+        "/preupload/",
+        lambda: publish(made, hub, repo, raw=True),
+        lambda: put(hub, repo, "NOTES.md", b"from another desk"),
+    )
     assert "got another commit" in told
     assert [commit["title"] for commit in commits(hub, repo)][1:] == ["theirs"]
     publish(made, hub, repo, raw=True)
@@ -800,7 +918,9 @@ def test_another_evaluation_is_told_with_the_commit_that_made_it(store, hub, rep
     (store.path / "data/metrics/AIFT-M1.json").write_text(json.dumps(METRICS | {"warned": []}))
     store.commit()
     publish(store, hub, repo)
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=store.path, capture_output=True, text=True, check=True).stdout.strip()
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=store.path, capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert f"`{git}`" in hub.files("dataset", repo)["README.md"].decode()
     assert len(commits(hub, repo)) == 2
 
@@ -808,21 +928,40 @@ def test_another_evaluation_is_told_with_the_commit_that_made_it(store, hub, rep
 @pytest.mark.parametrize("path", ["/preupload/", "/objects/batch", "/_lfs/", "/commit/", "/tag/"])
 def test_killed_in_the_middle(made, hub, repo, path):
     """kill -9 while the request is on its way, then the same command; with git, DVC and the real command line."""
-    program = [sys.executable, "-c", "from stages.cli import main; main()", "publish", "--repo", repo, "--tag", "v1", "--base-url", hub.url]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_ann"}
+    program = [
+        sys.executable,
+        "-c",
+        "from stages.commands.cli import main; main()",
+        "publish",
+        "--repo",
+        repo,
+        "--tag",
+        "v1",
+        "--base-url",
+        hub.url,
+    ]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "hf_ann",
+    }
     hub.behave(Fault("POST|PUT", path, delay=3.0, times=1))
-    with subprocess.Popen(program, cwd=made.path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        program, cwd=made.path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         until = time.monotonic() + 60
         while not any(path in asked["path"] for asked in hub.asked()):
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    assert whole(hub, repo)
+    assert atomic_write(hub, repo)
     done = subprocess.run(program, cwd=made.path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     time.sleep(3.0)  # what the killed one had asked for is done meanwhile
-    assert whole(hub, repo)
+    assert atomic_write(hub, repo)
     assert hub.files("dataset", repo)["lineage.json"] == hub.files("dataset", repo, "v1")["lineage.json"]
 
 

@@ -1,4 +1,5 @@
-"""`srlm verify`: each row of what it shows, with a difference that this row alone tells, and with damage that must not end it."""
+"""`srlm verify`: each row of what it shows, with a difference that this row alone tells, and with damage that must not
+end it."""
 
 from __future__ import annotations
 
@@ -17,17 +18,21 @@ from hub_server import Server
 from ruamel.yaml import YAML
 from small_store import ROWS, Store
 
-from stages import publish as publishing
-from stages import verify as verifying
+from stages.commands import publish as publishing
+from stages.commands import verify as verifying
+from stages.commands.verify import verify
 from stages.console.errors import HubError, ParamsError
 from stages.hub import audit, prov
 from stages.store.catalog import write
 from stages.store.files import ignored_by_dvc, md5
 from stages.store.tables import IFT_TRAIN, PAIRS, TABLES, Table
-from stages.verify import verify
 
 COUNT = itertools.count()
-HERE = ("files and folders that stages made, by their md5 in dvc.lock", "what stages read, as it is now", "what models were made from, by their lineage.json")
+HERE = (
+    "files and folders that stages made, by their md5 in dvc.lock",
+    "what stages read, as it is now",
+    "what models were made from, by their lineage.json",
+)
 MADE, READ, TRAINED = HERE
 STAGES = "stages that made them: command, parameters, what was read and made"
 STRANGE = "files that srlm did not publish"
@@ -63,7 +68,9 @@ def store(sound: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 def token(online: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", "hf_ann")
-        patch.setattr(publishing, "check_up_to_date", lambda root: None)  # git and DVC are not asked, which takes two seconds
+        patch.setattr(
+            publishing, "check_up_to_date", lambda root: None
+        )  # git and DVC are not asked, which takes two seconds
         yield
 
 
@@ -124,7 +131,8 @@ class Shown(NamedTuple):
 
 
 def shown(capsys: pytest.CaptureFixture[str], repo: str | None = None, hub: Server | None = None) -> Shown:
-    """What `srlm verify` prints in this folder, cells that take several lines put together, and the error that it ends with."""
+    """What `srlm verify` prints in this folder, cells that take several lines put together, and the error that it ends
+    with."""
     capsys.readouterr()
     error = ""
     try:
@@ -143,7 +151,11 @@ def shown(capsys: pytest.CaptureFixture[str], repo: str | None = None, hub: Serv
             rows[-1] = [f"{whole} {more}".strip() for whole, more in zip(rows[-1], cells, strict=True)]
     wrong = {what: (int(things), int(count), first) for what, things, count, first in rows if count != "0"}
     assert all(first == "" for *_, count, first in rows if count == "0")
-    assert error == "" if not wrong else error.startswith(f"{sum(count for _, count, _ in wrong.values())} difference(s). ")
+    assert (
+        error == ""
+        if not wrong
+        else error.startswith(f"{sum(count for _, count, _ in wrong.values())} difference(s). ")
+    )
     return Shown([what for what, *_ in rows], wrong, error)
 
 
@@ -197,7 +209,10 @@ def test_a_stage_that_read_what_another_makes_otherwise_now(store, capsys):
     YAML().dump(stages, Path("dvc.yaml"))
     known = md5(Path("data/IFT/train.parquet"))
     rewrite(IFT_TRAIN, response="other")
-    for read, wrong in ((known, {}), (md5(Path("data/IFT/train.parquet")), {READ: (2, 1, "use read another data/IFT/train.parquet")})):
+    for read, wrong in (
+        (known, {}),
+        (md5(Path("data/IFT/train.parquet")), {READ: (2, 1, "use read another data/IFT/train.parquet")}),
+    ):
         entry = {"cmd": "true", "deps": [{"path": "data/IFT/train.parquet", "hash": "md5", "md5": read, "size": 1}]}
         lock(lambda stages, entry=entry: stages.update(use=entry))
         assert shown(capsys).wrong == {MADE: (OUTS, 1, "data/IFT/train.parquet: changed")} | wrong
@@ -223,7 +238,9 @@ def test_a_reference_that_names_no_row(store, capsys):
 
 def test_what_a_stage_did_that_is_gone_is_not_asked_for(store, capsys):
     """DVC leaves it in dvc.lock."""
-    files = [{"path": path, "hash": "md5", "md5": "0" * 32, "size": 1} for path in ("data/old.parquet", "data/models/M9")]
+    files = [
+        {"path": path, "hash": "md5", "md5": "0" * 32, "size": 1} for path in ("data/old.parquet", "data/models/M9")
+    ]
     lock(lambda stages: stages.update(old={"cmd": "true", "deps": [files[0] | {"path": "old"}], "outs": files}))
     assert "data/models/M9" in Path("dvc.lock").read_text()
     assert shown(capsys).wrong == {}
@@ -285,7 +302,8 @@ def test_a_table_that_others_name_and_that_is_gone(store, capsys):
 
 
 def test_a_table_at_which_polars_panics(store, capsys, monkeypatch):
-    """It does so at some damaged files (of 3,000 that were cut or got wrong bytes, at 23), with what is no Exception."""
+    """It does so at some damaged files (of 3,000 that were cut or got wrong bytes, at 23), with what is no
+    Exception."""
     read = pl.read_parquet
 
     def panicking(path: Path, **options: Any) -> pl.DataFrame:
@@ -297,7 +315,10 @@ def test_a_table_at_which_polars_panics(store, capsys, monkeypatch):
     found = shown(capsys)
     assert len(found.wrong) == 3
     _, _, first = found.wrong["scores@M1.candidate_id -> candidates.candidate_id, prompt_id as there"]
-    assert first == "data/AIFT/M1/scores.parquet cannot be read as parquet: called `Option::unwrap()` on a `None` value. Delete it and run: dvc repro"
+    assert (
+        first
+        == "data/AIFT/M1/scores.parquet cannot be read as parquet: called `Option::unwrap()` on a `None` value. Delete it and run: dvc repro"
+    )
 
 
 def test_what_was_found_is_shown_even_if_something_ends_the_checking(store, capsys, monkeypatch):
@@ -320,9 +341,13 @@ def test_names_of_files_are_no_markup_and_move_no_cursor(store, capsys):
 
 
 def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
-    assert shown(capsys, repo, hub) == Shown([f"files of {repo} by their sha256 in lineage.json", STAGES, RETOLD, HELD, *CONFIGS], {}, "")
+    assert shown(capsys, repo, hub) == Shown(
+        [f"files of {repo} by their sha256 in lineage.json", STAGES, RETOLD, HELD, *CONFIGS], {}, ""
+    )
     model = f"{repo}-M1"
-    assert shown(capsys, model, hub) == Shown([f"files of {model} by their sha256 in lineage.json", STAGES, RETOLD, "files of M1", STRANGE], {}, "")
+    assert shown(capsys, model, hub) == Shown(
+        [f"files of {model} by their sha256 in lineage.json", STAGES, RETOLD, "files of M1", STRANGE], {}, ""
+    )
 
 
 @pytest.mark.parametrize("kind", ["dataset", "model"])
@@ -344,7 +369,9 @@ def test_a_models_file_that_changed_here(store, hub, repo, capsys):
 @pytest.mark.parametrize("name", ["M1", "M2"])
 def test_each_model_is_compared_with_its_own_folder(store, hub, repo, capsys, name):
     Path(f"data/models/{name}/model.safetensors").write_bytes(b"x")
-    assert {model: [*shown(capsys, f"{repo}-{model}", hub).wrong] for model in ("M1", "M2")} == {"M1": [], "M2": []} | {name: [f"files of {name}"]}
+    assert {model: [*shown(capsys, f"{repo}-{model}", hub).wrong] for model in ("M1", "M2")} == {"M1": [], "M2": []} | {
+        name: [f"files of {name}"]
+    }
 
 
 def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
@@ -352,7 +379,9 @@ def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
     Path("data/EFT/train.parquet").unlink()
     rewrite(PAIRS, chosen="other")
     found = shown(capsys, repo, hub)
-    assert {what: row[:2] for what, row in found.wrong.items()} == dict.fromkeys(("ift, train", "eft, train", "aift_m1, train"), (1, 1))
+    assert {what: row[:2] for what, row in found.wrong.items()} == dict.fromkeys(
+        ("ift, train", "eft, train", "aift_m1, train"), (1, 1)
+    )
     assert found.wrong["ift, train"][2].startswith("data/IFT/train.parquet cannot be read as parquet")
     assert found.wrong["eft, train"][2].startswith("data/EFT/train.parquet is not there")
     assert found.wrong["aift_m1, train"][2] == "prompt_id=p0"
@@ -360,14 +389,21 @@ def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
 
 def test_a_table_that_this_version_does_not_know(store, hub, repo, capsys, monkeypatch):
     monkeypatch.setattr(audit, "TABLES", tuple(table for table in TABLES if table is not IFT_TRAIN))
-    assert shown(capsys, repo, hub).wrong == {"ift, train": (1, 1, "no table lies at data/IFT/train.parquet in this version of srlm")}
+    assert shown(capsys, repo, hub).wrong == {
+        "ift, train": (1, 1, "no table lies at data/IFT/train.parquet in this version of srlm")
+    }
 
 
 def put(hub: Server, repo: str, kind: str, files: dict[str, bytes]) -> None:
     """A commit past the client, which does not let every card through."""
-    lines = [{"key": "file", "value": {"path": path, "content": b64encode(content).decode()}} for path, content in files.items()]
+    lines = [
+        {"key": "file", "value": {"path": path, "content": b64encode(content).decode()}}
+        for path, content in files.items()
+    ]
     body = "\n".join(json.dumps(line) for line in [{"key": "header", "value": {"summary": "theirs"}}, *lines]).encode()
-    asked = urllib.request.Request(f"{hub.url}/api/{kind}s/{repo}/commit/main", body, {"Authorization": "Bearer hf_ann"}, method="POST")
+    asked = urllib.request.Request(
+        f"{hub.url}/api/{kind}s/{repo}/commit/main", body, {"Authorization": "Bearer hf_ann"}, method="POST"
+    )
     urllib.request.urlopen(asked).close()
 
 
@@ -380,7 +416,9 @@ def changed(sound: Store, hub: Server, token: None) -> str:
 def test_a_models_file_that_changed_on_the_hub(store, hub, changed, capsys):
     model = f"{changed}-M1"
     put(hub, model, "model", {"tokenizer.json": b'{"a": 1}'})
-    assert shown(capsys, model, hub).wrong == {f"files of {model} by their sha256 in lineage.json": (5, 1, "tokenizer.json")}
+    assert shown(capsys, model, hub).wrong == {
+        f"files of {model} by their sha256 in lineage.json": (5, 1, "tokenizer.json")
+    }
 
 
 def test_files_that_change_what_a_model_loads(store, hub, changed, capsys):
@@ -408,18 +446,28 @@ def test_a_lineage_that_hides_a_models_file(store, hub, changed, capsys):
     """As one of an earlier publication it would be compared with its own sha256 alone."""
     model, path = f"{changed}-M1", "model.safetensors"
     told = without(hub, model, "model", path) | {"kept": {path: {"sha256": sha256(b"theirs").hexdigest()}}}
-    put(hub, model, "model", {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()})
+    put(
+        hub,
+        model,
+        "model",
+        {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()},
+    )
     assert {what: row[1:] for what, row in shown(capsys, model, hub).wrong.items()} == {STRANGE: (1, path)}
 
 
 def test_a_lineage_that_hides_a_dataset(store, hub, changed, capsys):
     path = "data/aift_m1/train-00000-of-00001.parquet"
     told = without(hub, changed, "dataset", path)
-    put(hub, changed, "dataset", {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()})
+    put(
+        hub,
+        changed,
+        "dataset",
+        {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()},
+    )
     assert shown(capsys, changed, hub).wrong == {HELD: (4, 1, "data/AIFT/M1/pairs.parquet")}
 
 
-def retold(hub: Server, repo: str, **changes: Any) -> dict[str, bytes]:
+def lineage_mismatches(hub: Server, repo: str, **changes: Any) -> dict[str, bytes]:
     """Lineage and PROV of a repository of datasets, with `changes` in the first."""
     told = json.loads(hub.files("dataset", repo)["lineage.json"]) | changes
     return {"lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()}
@@ -427,12 +475,17 @@ def retold(hub: Server, repo: str, **changes: Any) -> dict[str, bytes]:
 
 def test_a_lineage_that_tells_of_another_training(store, hub, changed, capsys):
     models = json.loads(hub.files("dataset", changed)["lineage.json"])["models"]
-    put(hub, changed, "dataset", retold(hub, changed, models=models | {"M2": models["M2"] | {"parent": "GPT"}}))
+    put(
+        hub,
+        changed,
+        "dataset",
+        lineage_mismatches(hub, changed, models=models | {"M2": models["M2"] | {"parent": "GPT"}}),
+    )
     assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.json of M2 is another here")}
-    put(hub, changed, "dataset", retold(hub, changed, models=models | {"../seed": {}}))
+    put(hub, changed, "dataset", lineage_mismatches(hub, changed, models=models | {"../seed": {}}))
     assert shown(capsys, changed, hub).wrong == {RETOLD: (6, 1, "lineage.json of ../seed is another here")}
     Path(lineage_of("M1")).write_text("{")
-    put(hub, changed, "dataset", retold(hub, changed, models=models))
+    put(hub, changed, "dataset", lineage_mismatches(hub, changed, models=models))
     assert shown(capsys, changed, hub).wrong[RETOLD][2].startswith("lineage.json of M1 cannot be read here: ")
 
 
@@ -446,7 +499,7 @@ def test_a_lineage_of_another_commit(store, hub, changed, capsys, revision):
         store.commit()
         revision = publishing.git(store.path, "rev-parse", "HEAD").strip()
         first = f"dvc.lock of commit {revision[:12]} is another"
-    put(hub, changed, "dataset", retold(hub, changed, code=code | {"git": revision}))
+    put(hub, changed, "dataset", lineage_mismatches(hub, changed, code=code | {"git": revision}))
     assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, first)}
 
 
@@ -454,13 +507,15 @@ def test_a_lineage_that_tells_of_other_packages(store, hub, changed, capsys):
     table = "data/AIFT/M1/candidates.parquet"
     assert json.loads(hub.files("dataset", changed)["lineage.json"])["packages"] == {table: {"vllm": "0.99"}}
     for told in ({}, {table: {"vllm": "1"}}):
-        put(hub, changed, "dataset", retold(hub, changed, packages=told))
+        put(hub, changed, "dataset", lineage_mismatches(hub, changed, packages=told))
         assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, f"{table} was written with other packages")}
 
 
 def test_prov_that_tells_something_else(store, hub, changed, capsys):
     put(hub, changed, "dataset", {prov.NAME: b"{}"})
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.prov.json tells something else than lineage.json")}
+    assert shown(capsys, changed, hub).wrong == {
+        RETOLD: (5, 1, "lineage.prov.json tells something else than lineage.json")
+    }
 
 
 def test_held_out_rows_that_are_shown_as_training_rows(store, hub, changed, capsys):
@@ -469,9 +524,18 @@ def test_held_out_rows_that_are_shown_as_training_rows(store, hub, changed, caps
     files = json.loads(there["lineage.json"])["files"]
     train, valid = (f"data/ift/{split}-00000-of-00001.parquet" for split in ("train", "valid"))
     swapped = {train: files[valid] | {"split": "train"}, valid: files[train] | {"split": "valid"}}
-    card = there["README.md"].decode().replace("num_examples: 4", "num_examples: 0").replace("num_examples: 2", "num_examples: 4")
-    body = {train: there[valid], valid: there[train], "README.md": card.replace("num_examples: 0", "num_examples: 2").encode()}
-    put(hub, changed, "dataset", body | retold(hub, changed, files=files | swapped))
+    card = (
+        there["README.md"]
+        .decode()
+        .replace("num_examples: 4", "num_examples: 0")
+        .replace("num_examples: 2", "num_examples: 4")
+    )
+    body = {
+        train: there[valid],
+        valid: there[train],
+        "README.md": card.replace("num_examples: 0", "num_examples: 2").encode(),
+    }
+    put(hub, changed, "dataset", body | lineage_mismatches(hub, changed, files=files | swapped))
     found = shown(capsys, changed, hub).wrong
     assert found["ift, train"] == (1, 1, "is said to be data/IFT/valid.parquet, which is ift valid")
     assert found["ift, valid"] == (1, 1, "is said to be data/IFT/train.parquet, which is ift train")
@@ -480,15 +544,27 @@ def test_held_out_rows_that_are_shown_as_training_rows(store, hub, changed, caps
 def test_a_config_that_stands_for_another(store, hub, changed, capsys):
     files = json.loads(hub.files("dataset", changed)["lineage.json"])["files"]
     path = "data/eft/train-00000-of-00001.parquet"
-    put(hub, changed, "dataset", retold(hub, changed, files=files | {path: files[path] | {"config": "ift_candidates"}}))
-    assert shown(capsys, changed, hub).wrong == {"ift_candidates, train": (1, 1, "is said to be data/EFT/train.parquet, which is eft train")}
+    put(
+        hub,
+        changed,
+        "dataset",
+        lineage_mismatches(hub, changed, files=files | {path: files[path] | {"config": "ift_candidates"}}),
+    )
+    assert shown(capsys, changed, hub).wrong == {
+        "ift_candidates, train": (1, 1, "is said to be data/EFT/train.parquet, which is eft train")
+    }
 
 
 def test_a_models_repository_that_was_renamed(store, hub, changed, capsys):
     files = hub.files("model", f"{changed}-M1")
     put(hub, f"{changed}-M2", "model", files)
     assert "files of M1" in shown(capsys, f"{changed}-M2", hub).rows
-    put(hub, f"{changed}-M2", "model", {"lineage.json": json.dumps(json.loads(files["lineage.json"]) | {"model": "../M1"}).encode()})
+    put(
+        hub,
+        f"{changed}-M2",
+        "model",
+        {"lineage.json": json.dumps(json.loads(files["lineage.json"]) | {"model": "../M1"}).encode()},
+    )
     with pytest.raises(HubError, match="does not say which model it is"):
         shown(capsys, f"{changed}-M2", hub)
 

@@ -6,13 +6,15 @@ import polars as pl
 import pytest
 
 from stages.console.errors import TableError
-from stages.console.ids import content_id
 from stages.method.eft import agreeing, eft_rows, thin
 from stages.store.tables import EFT
+from stages.text.ids import content_id
 
 
 def ranked(*ranks: tuple[str, str, int]) -> pl.DataFrame:
-    return pl.DataFrame(ranks, schema={"prompt_id": pl.String, "candidate_id": pl.String, "human_rank": pl.Int32}, orient="row")
+    return pl.DataFrame(
+        ranks, schema={"prompt_id": pl.String, "candidate_id": pl.String, "human_rank": pl.Int32}, orient="row"
+    )
 
 
 def judged(tries: dict[str, list[float | None]], prompt: str = "p") -> pl.DataFrame:
@@ -80,7 +82,10 @@ def test_a_judgement_of_no_ranked_answer_is_named() -> None:
 
 
 def flat(scores: list[float]) -> pl.DataFrame:
-    return pl.DataFrame({"candidate_id": [f"c{i}" for i in range(len(scores))], "score": scores}, schema={"candidate_id": pl.String, "score": pl.Float64})
+    return pl.DataFrame(
+        {"candidate_id": [f"c{i}" for i in range(len(scores))], "score": scores},
+        schema={"candidate_id": pl.String, "score": pl.Float64},
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,5 +116,8 @@ def test_eft_rows_pair_the_judge_prompt_with_the_judgement() -> None:
     rows = eft_rows(THREE, judged({"a": [3], "b": [2]}), prompts)
     assert dict(rows.schema) == EFT.schema
     assert sorted(rows.rows()) == sorted(
-        [(content_id("judge a", "a-0"), "a", "judge a", "a-0", 3.0, 0), (content_id("judge b", "b-0"), "b", "judge b", "b-0", 2.0, 1)]
+        [
+            (content_id("judge a", "a-0"), "a", "judge a", "a-0", 3.0, 0),
+            (content_id("judge b", "b-0"), "b", "judge b", "b-0", 2.0, 1),
+        ]
     )

@@ -12,18 +12,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stages.console.errors import TableError
-from stages.method.evaluation import (
-    bootstrap,
+from stages.method.evaluation.judge import judge_metrics
+from stages.method.evaluation.match import (
     compare_prompts,
-    figures,
     head_to_head,
-    judge_metrics,
     model_verdicts,
     oracle_verdicts,
     read_comparison,
     verdict,
-    writer_metrics,
 )
+from stages.method.evaluation.writer import writer_metrics
+from stages.method.statistics import bootstrap, figures
 from stages.store.tables import ANSWERS, JUDGED, VERDICTS
 
 # --- bootstrap ---
@@ -32,13 +31,16 @@ from stages.store.tables import ANSWERS, JUDGED, VERDICTS
 def test_the_interval_agrees_with_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(0).normal(3, 1, 120)
     low, high = bootstrap(values, n=4000, seed=1) or (0, 0)
-    reference = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)).confidence_interval
+    reference = stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.02)
 
 
 def test_a_ratio_is_resampled_by_prompt() -> None:
     right, pairs = np.array([10.0, 0.0]), np.array([10.0, 10.0])
-    # two prompts: a resample holds the first twice, both, or the second twice; 20 independent pairs would give about .3 to .7
+    # two prompts: a resample holds the first twice, both, or the second twice; 20 independent pairs would give about .3
+    # to .7
     assert bootstrap(right, pairs, n=1000, seed=0) == (0.0, 1.0)
 
 
@@ -104,7 +106,12 @@ def test_best_means_best_of_the_prompts_own_answers() -> None:
 
 
 def test_a_mean_near_five_is_not_a_perfect_five() -> None:
-    assert judge_metrics(judged(("p", 0, 14.5 / 3), ("p", 1, 1.0)), n=10)["five_best"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert judge_metrics(judged(("p", 0, 14.5 / 3), ("p", 1, 1.0)), n=10)["five_best"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+    }
 
 
 def test_a_judge_that_was_never_readable_has_null_figures() -> None:
@@ -114,7 +121,9 @@ def test_a_judge_that_was_never_readable_has_null_figures() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10)), min_size=2, max_size=5), min_size=1, max_size=4))
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10)), min_size=2, max_size=5), min_size=1, max_size=4)
+)
 def test_figures_agree_with_a_plain_count(prompts: list[list[tuple[int, int]]]) -> None:
     frame = judged(*((f"p{i}", rank, half / 2) for i, answers in enumerate(prompts) for rank, half in answers))
     pairs = [(a, b) for answers in prompts for a in answers for b in answers if a[0] < b[0]]
@@ -143,7 +152,10 @@ def test_a_usual_test_set_takes_no_time() -> None:
 
 
 def answers(model: str, *rows: tuple[str, str, str, float | None, list[str] | None], cut: bool = False) -> pl.DataFrame:
-    full = [(p, model, d, text, "length" if cut else "stop", len(text) * 2, score, points) for p, d, text, score, points in rows]
+    full = [
+        (p, model, d, text, "length" if cut else "stop", len(text) * 2, score, points)
+        for p, d, text, score, points in rows
+    ]
     return pl.DataFrame(full, schema=ANSWERS.schema, orient="row")
 
 
@@ -154,7 +166,10 @@ def test_writer_metrics_are_means_per_decoding() -> None:
     rows = pl.concat(
         [
             answers(
-                "M1", ("p", "greedy", "abcd", 5.0, ALL), ("q", "greedy", "é", 1.0, ["relevant"]), ("r", "greedy", "abc", 3.0, ["relevant", "right", "tidy"])
+                "M1",
+                ("p", "greedy", "abcd", 5.0, ALL),
+                ("q", "greedy", "é", 1.0, ["relevant"]),
+                ("r", "greedy", "abc", 3.0, ["relevant", "right", "tidy"]),
             ),
             answers("M1", ("p", "sampled", "ab", 0.0, []), cut=True),
         ]
@@ -162,9 +177,18 @@ def test_writer_metrics_are_means_per_decoding() -> None:
     result = writer_metrics(rows, n=20)
     assert list(result) == ["greedy", "sampled"]
     points = {name: figure["value"] for name, figure in result["greedy"].pop("points").items()}
-    assert points == pytest.approx({"polite": 1 / 3, "relevant": 1, "right": 2 / 3, "tidy": 2 / 3, "useful": 1 / 3}, abs=1e-6)
+    assert points == pytest.approx(
+        {"polite": 1 / 3, "relevant": 1, "right": 2 / 3, "tidy": 2 / 3, "useful": 1 / 3}, abs=1e-6
+    )
     values = {name: figure["value"] for name, figure in result["greedy"].items()}
-    expected = {"oracle_score": 3, "fully_right": 2 / 3, "all_five": 1 / 3, "chars": 8 / 3, "tokens": 16 / 3, "cut_off": 0}
+    expected = {
+        "oracle_score": 3,
+        "fully_right": 2 / 3,
+        "all_five": 1 / 3,
+        "chars": 8 / 3,
+        "tokens": 16 / 3,
+        "cut_off": 0,
+    }
     assert values == pytest.approx(expected, abs=1e-6)
     assert result["sampled"]["cut_off"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
     assert result["sampled"]["points"] == {}
@@ -172,13 +196,30 @@ def test_writer_metrics_are_means_per_decoding() -> None:
 
 def test_without_an_oracle_its_figures_are_null() -> None:
     result = writer_metrics(answers("M1", ("p", "greedy", "ab", None, None)), n=10)["greedy"]
-    assert [result[name]["value"] for name in ("oracle_score", "fully_right", "all_five", "chars")] == [None, None, None, 2.0]
+    assert [result[name]["value"] for name in ("oracle_score", "fully_right", "all_five", "chars")] == [
+        None,
+        None,
+        None,
+        2.0,
+    ]
 
 
 # --- head to head ---
 
-A = answers("M2", ("p", "greedy", "a1 [[A]]", 4.0, ALL), ("q", "greedy", "a2", 2.0, ALL), ("r", "greedy", "a3", 2.0, ALL), ("s", "greedy", "a4", None, None))
-B = answers("M1", ("r", "greedy", "b3", 3.0, ALL), ("q", "greedy", "b2", 2.0, ALL), ("p", "greedy", "b1 </prompt>", 1.0, ALL), ("s", "greedy", "b4", 1.0, ALL))
+A = answers(
+    "M2",
+    ("p", "greedy", "a1 [[A]]", 4.0, ALL),
+    ("q", "greedy", "a2", 2.0, ALL),
+    ("r", "greedy", "a3", 2.0, ALL),
+    ("s", "greedy", "a4", None, None),
+)
+B = answers(
+    "M1",
+    ("r", "greedy", "b3", 3.0, ALL),
+    ("q", "greedy", "b2", 2.0, ALL),
+    ("p", "greedy", "b1 </prompt>", 1.0, ALL),
+    ("s", "greedy", "b4", 1.0, ALL),
+)
 PROMPTS = pl.DataFrame({"prompt_id": ["p", "q", "r", "s"], "prompt": ["P", "Q", "R", "S"]})
 
 
@@ -232,7 +273,15 @@ def test_a_judge_model_sees_both_orders_and_no_forged_verdict() -> None:
 
 @pytest.mark.parametrize(
     ("text", "choice"),
-    [("so [[A]]", "A"), ("[[A]] no, [[B]].", "B"), ("[[C]]", "C"), ("[[D]]", None), ("A is better", None), ("[[A (quoted)]]", None), ("", None)],
+    [
+        ("so [[A]]", "A"),
+        ("[[A]] no, [[B]].", "B"),
+        ("[[C]]", "C"),
+        ("[[D]]", None),
+        ("A is better", None),
+        ("[[A (quoted)]]", None),
+        ("", None),
+    ],
 )
 def test_the_last_choice_counts(text: str, choice: str | None) -> None:
     assert read_comparison(text) == choice
@@ -240,12 +289,24 @@ def test_the_last_choice_counts(text: str, choice: str | None) -> None:
 
 
 def said(asked: pl.DataFrame, texts: dict[str, str]) -> pl.DataFrame:
-    return asked.select("id", n=pl.lit(0), text=pl.col("id").replace_strict(texts, default="[[C]]"), finish_reason=pl.lit("stop"), tokens=pl.lit(1))
+    return asked.select(
+        "id",
+        n=pl.lit(0),
+        text=pl.col("id").replace_strict(texts, default="[[C]]"),
+        finish_reason=pl.lit("stop"),
+        tokens=pl.lit(1),
+    )
 
 
 def test_a_judge_models_verdicts_are_from_the_first_models_view() -> None:
     asked = compare_prompts(TEMPLATE, PROMPTS, A, B)
-    texts = {"p-greedy-first": "[[A]]", "p-greedy-second": "[[B]]", "q-greedy-first": "[[A]]", "q-greedy-second": "[[A]]", "r-greedy-second": "?"}
+    texts = {
+        "p-greedy-first": "[[A]]",
+        "p-greedy-second": "[[B]]",
+        "q-greedy-first": "[[A]]",
+        "q-greedy-second": "[[A]]",
+        "r-greedy-second": "?",
+    }
     rows = model_verdicts(A, B, asked, said(asked, texts).reverse(), judge="M3")
     assert dict(rows.schema) == VERDICTS.schema
     assert rows.select("prompt_id", "judge", "first", "second", "verdict").rows() == [
@@ -264,7 +325,9 @@ def test_a_comparison_that_was_not_made_is_named() -> None:
 
 def test_head_to_head_counts_readable_verdicts_only() -> None:
     result: dict[str, Any] = head_to_head(oracle_verdicts(A, B), n=20)
-    assert {name: result["greedy"][name]["value"] for name in ("win", "tie", "lose")} == pytest.approx(dict.fromkeys(("win", "tie", "lose"), 1 / 3), abs=1e-6)
+    assert {name: result["greedy"][name]["value"] for name in ("win", "tie", "lose")} == pytest.approx(
+        dict.fromkeys(("win", "tie", "lose"), 1 / 3), abs=1e-6
+    )
     assert result["greedy"]["n"] == 3
     assert result["greedy"]["unreadable"] == 1
     assert result["greedy"]["win"]["n"] == 3
@@ -273,7 +336,10 @@ def test_head_to_head_counts_readable_verdicts_only() -> None:
 def test_points_of_a_plot_are_the_figures_that_are_known() -> None:
     known = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
     unknown = {"value": None, "low": None, "high": None, "n": 0}
-    metrics = {"greedy": {"chars": known, "oracle_score": unknown, "points": {"right": known}, "n": 4}, "sampled": {"chars": {**known, "value": 0.4}}}
+    metrics = {
+        "greedy": {"chars": known, "oracle_score": unknown, "points": {"right": known}, "n": 4},
+        "sampled": {"chars": {**known, "value": 0.4}},
+    }
     assert figures("M1", metrics).rows(named=True) == [
         {"name": "M1", "series": "greedy", "measure": "chars", "value": 0.5, "low": 0.25, "high": 0.75},
         {"name": "M1", "series": "sampled", "measure": "chars", "value": 0.4, "low": 0.25, "high": 0.75},

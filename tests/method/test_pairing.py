@@ -16,7 +16,14 @@ from stages.store.tables import PAIRS, PROMPTS, SCORES
 class Answer:
     """One candidate of prompt p (or another): its K scores, text, length."""
 
-    def __init__(self, scores: list[float | None], text: str | None = None, tokens: int = 10, cut: bool = False, prompt: str = "p") -> None:
+    def __init__(
+        self,
+        scores: list[float | None],
+        text: str | None = None,
+        tokens: int = 10,
+        cut: bool = False,
+        prompt: str = "p",
+    ) -> None:
         self.scores, self.text, self.tokens, self.cut, self.prompt = scores, text, tokens, cut, prompt
 
 
@@ -25,18 +32,38 @@ def tables(answers: list[Answer]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFr
     for i, a in enumerate(answers):
         n[a.prompt] = n.get(a.prompt, -1) + 1
         candidate = f"c{i}"
-        candidates.append((candidate, a.prompt, "M1", n[a.prompt], f"text {i}" if a.text is None else a.text, "length" if a.cut else "stop", a.tokens))
+        candidates.append(
+            (
+                candidate,
+                a.prompt,
+                "M1",
+                n[a.prompt],
+                f"text {i}" if a.text is None else a.text,
+                "length" if a.cut else "stop",
+                a.tokens,
+            )
+        )
         judgements += [(candidate, a.prompt, k, s) for k, s in enumerate(a.scores)]
     prompts = [(p, "M1", f"prompt {p}", "M0", [], None) for p in sorted(n)]
     return (
         pl.DataFrame(prompts, schema=PROMPTS.schema, orient="row"),
         pl.DataFrame(
             candidates,
-            schema={"candidate_id": pl.String, "prompt_id": pl.String, "model": pl.String, "n": pl.Int32, "response": pl.String}
+            schema={
+                "candidate_id": pl.String,
+                "prompt_id": pl.String,
+                "model": pl.String,
+                "n": pl.Int32,
+                "response": pl.String,
+            }
             | {"finish_reason": pl.String, "tokens": pl.Int32},
             orient="row",
         ),
-        pl.DataFrame(judgements, schema={"candidate_id": pl.String, "prompt_id": pl.String, "k": pl.Int32, "score": pl.Float64}, orient="row"),
+        pl.DataFrame(
+            judgements,
+            schema={"candidate_id": pl.String, "prompt_id": pl.String, "k": pl.Int32, "score": pl.Float64},
+            orient="row",
+        ),
     )
 
 
@@ -75,9 +102,13 @@ def test_a_lone_candidate_is_tied() -> None:
     assert run([Answer([4]), Answer([None])])[0] == ["tied", "unreadable"]
 
 
-@pytest.mark.parametrize(("best", "margin", "paired"), [(4.5, 0.5, False), (5, 0.5, True), (4.5, 0.4, True), (4.5, 0.0, True)])
+@pytest.mark.parametrize(
+    ("best", "margin", "paired"), [(4.5, 0.5, False), (5, 0.5, True), (4.5, 0.4, True), (4.5, 0.0, True)]
+)
 def test_the_margin_must_be_exceeded(best: float, margin: float, paired: bool) -> None:
-    assert run([Answer([best]), Answer([4])], min_margin=margin)[0] == (["chosen", "rejected"] if paired else ["tied", "tied"])
+    assert run([Answer([best]), Answer([4])], min_margin=margin)[0] == (
+        ["chosen", "rejected"] if paired else ["tied", "tied"]
+    )
 
 
 def test_a_margin_of_thirds_is_not_exceeded_by_float_noise() -> None:
@@ -99,13 +130,19 @@ def test_a_candidate_that_nobody_judged_is_unreadable() -> None:
 
 
 def test_a_cut_off_candidate_does_not_take_part_and_hides_no_equal_text() -> None:
-    assert run([Answer([5], "same", cut=True), Answer([4], "same"), Answer([2])])[0] == ["cut_off", "chosen", "rejected"]
+    assert run([Answer([5], "same", cut=True), Answer([4], "same"), Answer([2])])[0] == [
+        "cut_off",
+        "chosen",
+        "rejected",
+    ]
 
 
 def test_of_identical_texts_the_first_stays() -> None:
     assert run([Answer([1], "same"), Answer([5], "same"), Answer([3])])[0] == ["rejected", "duplicate", "chosen"]
     assert run([Answer([1], "same"), Answer([5], "same")])[0] == ["tied", "duplicate"]
-    other_prompt = run([Answer([1], "same"), Answer([5], "x"), Answer([3], "same", prompt="q"), Answer([2], "y", prompt="q")])[0]
+    other_prompt = run(
+        [Answer([1], "same"), Answer([5], "x"), Answer([3], "same", prompt="q"), Answer([2], "y", prompt="q")]
+    )[0]
     assert other_prompt == ["rejected", "chosen", "chosen", "rejected"]
 
 
@@ -120,27 +157,64 @@ def test_prompts_do_not_mix() -> None:
 
 def test_rho_takes_the_shortest_of_the_top_band_and_the_longest_of_the_bottom_band() -> None:
     # range 0 to 5, rho .2: top band 4 to 5, bottom band 0 to 1; both edges are inside
-    answers = [Answer([5], tokens=30), Answer([4], tokens=20), Answer([3.5], tokens=1), Answer([1], tokens=40), Answer([0], tokens=5), Answer([1.5], tokens=99)]
+    answers = [
+        Answer([5], tokens=30),
+        Answer([4], tokens=20),
+        Answer([3.5], tokens=1),
+        Answer([1], tokens=40),
+        Answer([0], tokens=5),
+        Answer([1.5], tokens=99),
+    ]
     assert run(answers, rho=0.2)[0] == ["between", "chosen", "between", "rejected", "between", "between"]
 
 
 def test_the_edge_of_a_band_is_inside_despite_float_noise() -> None:
     # scores 7/3, 6.5/3 and 2/3: the top tenth begins at exactly 6.5/3, in floats above it
     assert 6.5 / 3 < 7 / 3 - 0.1 * (7 / 3 - 2 / 3)
-    assert run([Answer([2, 2, 3], tokens=30), Answer([2, 2, 2.5], tokens=20), Answer([0.5, 0.5, 1])], rho=0.1)[0] == ["between", "chosen", "rejected"]
+    assert run([Answer([2, 2, 3], tokens=30), Answer([2, 2, 2.5], tokens=20), Answer([0.5, 0.5, 1])], rho=0.1)[0] == [
+        "between",
+        "chosen",
+        "rejected",
+    ]
 
 
 def test_equal_lengths_in_a_band_go_to_the_score_further_out() -> None:
-    assert run([Answer([4.5]), Answer([5]), Answer([0]), Answer([0.5])], rho=0.2)[0] == ["between", "chosen", "rejected", "between"]
+    assert run([Answer([4.5]), Answer([5]), Answer([0]), Answer([0.5])], rho=0.2)[0] == [
+        "between",
+        "chosen",
+        "rejected",
+        "between",
+    ]
 
 
 def test_at_rho_0_equal_scores_go_by_variance_then_length_then_n() -> None:
-    calm, wild = [4, 4], [3, 5]
-    assert run([Answer(wild, tokens=1), Answer(calm, tokens=50), Answer([1])], rho=0.0)[0] == ["between", "chosen", "rejected"]
-    assert run([Answer(calm, tokens=9), Answer(calm, tokens=8), Answer([1])], rho=0.0)[0] == ["between", "chosen", "rejected"]
-    assert run([Answer([5]), Answer(calm, tokens=8), Answer(calm, tokens=9)], rho=0.0)[0] == ["chosen", "between", "rejected"]
-    assert run([Answer([5]), Answer(wild, tokens=9), Answer(calm, tokens=8)], rho=0.0)[0] == ["chosen", "between", "rejected"]
-    assert run([Answer(calm), Answer(calm), Answer([1]), Answer([1])], rho=0.0)[0] == ["chosen", "between", "rejected", "between"]
+    low_variance, wild = [4, 4], [3, 5]
+    assert run([Answer(wild, tokens=1), Answer(low_variance, tokens=50), Answer([1])], rho=0.0)[0] == [
+        "between",
+        "chosen",
+        "rejected",
+    ]
+    assert run([Answer(low_variance, tokens=9), Answer(low_variance, tokens=8), Answer([1])], rho=0.0)[0] == [
+        "between",
+        "chosen",
+        "rejected",
+    ]
+    assert run([Answer([5]), Answer(low_variance, tokens=8), Answer(low_variance, tokens=9)], rho=0.0)[0] == [
+        "chosen",
+        "between",
+        "rejected",
+    ]
+    assert run([Answer([5]), Answer(wild, tokens=9), Answer(low_variance, tokens=8)], rho=0.0)[0] == [
+        "chosen",
+        "between",
+        "rejected",
+    ]
+    assert run([Answer(low_variance), Answer(low_variance), Answer([1]), Answer([1])], rho=0.0)[0] == [
+        "chosen",
+        "between",
+        "rejected",
+        "between",
+    ]
 
 
 def test_length_control_may_cost_the_margin() -> None:
@@ -165,7 +239,11 @@ def test_shuffled_deals_the_scores_out_anew_within_each_prompt() -> None:
     _, judge, _ = run(answers)
     _, dealt, made = run(answers, signal="shuffled")
     per_prompt = pl.col("score").sort()
-    assert dealt.group_by("prompt_id", maintain_order=True).agg(per_prompt).equals(judge.group_by("prompt_id", maintain_order=True).agg(per_prompt))
+    assert (
+        dealt.group_by("prompt_id", maintain_order=True)
+        .agg(per_prompt)
+        .equals(judge.group_by("prompt_id", maintain_order=True).agg(per_prompt))
+    )
     stayed = (dealt["score"] == judge["score"]).mean()
     assert 0.1 < float(stayed) < 0.4  # a quarter by chance
     assert (made["chosen_score"] > made["rejected_score"]).all()
@@ -272,10 +350,16 @@ def test_perfect_answers_are_those_whose_mean_is_5() -> None:
 
 def test_counts_hold_what_the_metrics_file_shows() -> None:
     prompts, candidates, judgements = tables(SOME)
-    extra = pl.DataFrame([("x", "M1", "a", "M0", [], "repeat"), ("y", "M1", "b", "M0", [], "repeat")], schema=PROMPTS.schema, orient="row")
+    extra = pl.DataFrame(
+        [("x", "M1", "a", "M0", [], "repeat"), ("y", "M1", "b", "M0", [], "repeat")],
+        schema=PROMPTS.schema,
+        orient="row",
+    )
     prompts = pl.concat([prompts, extra])
     scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
-    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores))
+    figures = counts(
+        prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores)
+    )
     assert figures == {
         "prompts": 3,
         "dropped": {"repeat": 2},
@@ -288,7 +372,19 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
         "pair_yield": 1 / 3,
         "mean_score": pytest.approx((4.5 + 2 + 3 + 4 + 4 + 5) / 6),
         "mean_margin": 2.5,
-        "score_histogram": {"0": 0, "0.5": 0, "1": 0, "1.5": 0, "2": 1, "2.5": 0, "3": 2, "3.5": 0, "4": 5, "4.5": 0, "5": 3},
+        "score_histogram": {
+            "0": 0,
+            "0.5": 0,
+            "1": 0,
+            "1.5": 0,
+            "2": 1,
+            "2.5": 0,
+            "3": 2,
+            "3.5": 0,
+            "4": 5,
+            "4.5": 0,
+            "5": 3,
+        },
         "commonest_score_share": 5 / 11,
         "unreadable_share": 3 / 14,
         "candidate_tokens": pytest.approx(80 / 7),
@@ -301,8 +397,18 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
 def test_a_share_or_mean_of_nothing_is_null() -> None:
     prompts, candidates, judgements = tables([])
     scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
-    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores))
-    nothing = ("pair_yield", "mean_score", "mean_margin", "commonest_score_share", "unreadable_share", "chosen_tokens", "rejected_tokens")
+    figures = counts(
+        prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores)
+    )
+    nothing = (
+        "pair_yield",
+        "mean_score",
+        "mean_margin",
+        "commonest_score_share",
+        "unreadable_share",
+        "chosen_tokens",
+        "rejected_tokens",
+    )
     nothing += ("candidate_tokens", "distinct_share")
     assert [figures[name] for name in nothing] == [None] * 9
     assert figures["pairs"] == 0
@@ -311,13 +417,20 @@ def test_a_share_or_mean_of_nothing_is_null() -> None:
 def test_the_mean_score_is_the_judges_under_every_signal() -> None:
     prompts, candidates, judgements = tables(SOME)
     scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="longest", seed=0)
-    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores))
+    figures = counts(
+        prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores)
+    )
     assert figures["mean_score"] == mean_scores(judgements)["score"].mean()
     assert figures["mean_margin"] == 10.0  # in tokens, as the pairs are
 
 
 def test_suspicious_figures_are_named() -> None:
-    figures = {"commonest_score_share": 0.84, "score_histogram": {"4": 16, "5": 84}, "unreadable_share": 0.06, "pair_yield": 0.29}
+    figures = {
+        "commonest_score_share": 0.84,
+        "score_histogram": {"4": 16, "5": 84},
+        "unreadable_share": 0.06,
+        "pair_yield": 0.29,
+    }
     figures |= {"distinct_share": 0.2}
     limits = {"commonest_score": 0.6, "unreadable": 0.05, "pair_yield": 0.3, "distinct": 0.3}
     assert warnings(figures, **limits) == [
@@ -333,14 +446,22 @@ def test_suspicious_figures_are_named() -> None:
 
 def test_lost_prompts_are_told_by_reason() -> None:
     answers = [
-        *(Answer([None], prompt="a"), Answer([None], prompt="a"), Answer([None], prompt="b"), Answer([1], cut=True, prompt="b")),
+        *(
+            Answer([None], prompt="a"),
+            Answer([None], prompt="a"),
+            Answer([None], prompt="b"),
+            Answer([1], cut=True, prompt="b"),
+        ),
         *(Answer([4], prompt="c"), Answer([4], prompt="c")),
     ]
     prompts, candidates, judgements = tables(answers)
     scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     assert lost(prompts, scores) == "of 3 prompts, 2 had no readable score and 1 were ties."
     more = pl.DataFrame([("z", "M1", "z", "M0", [], None)], schema=PROMPTS.schema, orient="row")
-    assert lost(pl.concat([prompts, more]), scores) == "of 4 prompts, 2 had no readable score, 1 had no answers and 1 were ties."
+    assert (
+        lost(pl.concat([prompts, more]), scores)
+        == "of 4 prompts, 2 had no readable score, 1 had no answers and 1 were ties."
+    )
 
 
 def test_prompts_with_a_pair_are_not_lost() -> None:

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from stages.console.errors import SrlmError
-from stages.console.ids import content_id
-from stages.method.prompting import PromptFilter, RougeL, Written, draw_shots, prompt_id, prompts_frame, quoted, render, why_dropped
+from stages.method.prompting import (
+    PromptFilter,
+    RougeL,
+    Written,
+    draw_shots,
+    prompt_id,
+    prompts_frame,
+    why_dropped,
+)
+from stages.method.template import mask_verdicts, render
 from stages.store.tables import PROMPTS
+from stages.text.ids import content_id
 
 REFERENCE = RougeScorer(["rougeL"], use_stemmer=False)
 IFT = pl.DataFrame({"ift_id": [f"i{n}" for n in range(10)], "instruction": [f"seed {n}" for n in range(10)]})
@@ -76,7 +85,10 @@ def test_shots_are_decided_by_seed_and_request() -> None:
 
 
 def test_new_prompts_do_not_always_stand_in_the_same_place() -> None:
-    places = {tuple(i.startswith("p") for i, _ in draw_shots(IFT, NEW, ift_shots=6, new_shots=2, seed=0, request_id=str(r))) for r in range(20)}
+    places = {
+        tuple(i.startswith("p") for i, _ in draw_shots(IFT, NEW, ift_shots=6, new_shots=2, seed=0, request_id=str(r)))
+        for r in range(20)
+    }
     assert len(places) > 5
 
 
@@ -173,7 +185,9 @@ def test_the_least_common_length_follows_the_references_last_bit() -> None:
 
 def test_filtering_is_fast() -> None:
     seeds = [f"w{i % 97} w{i % 89} w{i % 83} w{i % 79} w{i % 73} w{i % 71} w{i % 67} w{i % 61}" for i in range(1200)]
-    new = [f"w{i % 59} w{i % 53} w{i % 47} w{i % 43} w{i % 41} w{i % 37} w{i % 31} w{i % 29}" for i in range(1200, 1900)]
+    new = [
+        f"w{i % 59} w{i % 53} w{i % 47} w{i % 43} w{i % 41} w{i % 37} w{i % 31} w{i % 29}" for i in range(1200, 1900)
+    ]
     start = time.process_time()
     keep = PromptFilter(seeds, [], 0.7)
     reasons = [keep.reason(text, "stop") for text in new]
@@ -185,10 +199,20 @@ def test_filtering_is_fast() -> None:
 
 
 def test_prompt_rows_keep_arrival_and_reasons_and_give_repeats_their_own_id() -> None:
-    written = [Written("a b", ["i1"], None), Written("c", [], "too_short"), Written("a b", ["i2"], "repeat"), Written("a b", [], "repeat")]
+    written = [
+        Written("a b", ["i1"], None),
+        Written("c", [], "too_short"),
+        Written("a b", ["i2"], "repeat"),
+        Written("a b", [], "repeat"),
+    ]
     rows = prompts_frame(written, "M1", "M0")
     assert dict(rows.schema) == PROMPTS.schema
-    assert rows["prompt_id"].to_list() == [content_id("a b"), content_id("c"), content_id("a b", 2), content_id("a b", 3)]
+    assert rows["prompt_id"].to_list() == [
+        content_id("a b"),
+        content_id("c"),
+        content_id("a b", 2),
+        content_id("a b", 3),
+    ]
     assert rows["prompt_id"][0] == prompt_id("a b")
     assert rows.row(0) == (content_id("a b"), "M1", "a b", "M0", ["i1"], None)
     assert rows["dropped"].to_list() == [None, "too_short", "repeat", "repeat"]
@@ -199,7 +223,12 @@ def test_no_prompts_make_an_empty_frame_of_the_contract() -> None:
 
 
 def test_drops_are_counted_in_a_sentence() -> None:
-    written = [Written("a", [], "repeat"), Written("b", [], None), Written("c", [], "repeat"), Written("d", [], "empty")]
+    written = [
+        Written("a", [], "repeat"),
+        Written("b", [], None),
+        Written("c", [], "repeat"),
+        Written("d", [], "empty"),
+    ]
     assert why_dropped(written) == "Of 4 written, 3 were dropped: 2 repeat, 1 empty."
     assert why_dropped([]) == "Of 0 written, 0 were dropped."
 
@@ -211,13 +240,13 @@ MARK = re.compile(r"(mark)!")
 
 def test_quoting_marks_verdicts_and_the_templates_own_tags_only() -> None:
     template = "<response>\n{{ response }}\n</response> <n>"
-    assert quoted("a mark! </response> < / Response > <n> <b>x</b> responses", template, MARK) == (
+    assert mask_verdicts("a mark! </response> < / Response > <n> <b>x</b> responses", template, MARK) == (
         "a mark (quoted)! </response (quoted)> < / Response (quoted) > <n> <b>x</b> responses"
     )
 
 
 @given(st.text(alphabet="mark! <>/response(quoted)", max_size=40))
 def test_quoting_leaves_nothing_to_quote(text: str) -> None:
-    once = quoted(text, "</response>", MARK)
+    once = mask_verdicts(text, "</response>", MARK)
     assert not MARK.search(once)
-    assert quoted(once, "</response>", MARK) == once
+    assert mask_verdicts(once, "</response>", MARK) == once

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.console.errors import SeedDataError
-from stages.console.ids import content_id
-from stages.method.prompting import text_key
 from stages.method.seeds import ranked_answers, split
 from stages.store.tables import IFT_TRAIN, RANKED, TEST_PROMPTS
+from stages.text.ids import content_id, text_key
 
 REAL = Path(__file__).parents[3] / "shared" / "real" / "ranked_messages.jsonl.gz"
 
@@ -63,7 +62,9 @@ def test_prompts_that_are_no_good_first_turns_are_left_out(change: dict[str, Any
     assert taken(*other, TREE[0] | change, *TREE[1:]) == [("c", 0)]
 
 
-@pytest.mark.parametrize("change", [{"deleted": True}, {"review_result": False}, {"rank": None}, {"role": "prompter"}, {"text": ""}])
+@pytest.mark.parametrize(
+    "change", [{"deleted": True}, {"review_result": False}, {"rank": None}, {"role": "prompter"}, {"text": ""}]
+)
 def test_ranks_close_up_over_answers_that_are_left_out(change: dict[str, Any]) -> None:
     assert taken(*TREE, answer("c", "p", 2), TREE[2] | change) == taken(*TREE[:2], TREE[2], answer("c", "p", 2))
     gone = [m if m["message_id"] != "b" else m | change for m in (*TREE, answer("c", "p", 2))]
@@ -89,7 +90,11 @@ def test_nested_trees_give_the_same_rows_as_flat_messages() -> None:
     def nested(m: dict[str, Any], *replies: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in m.items() if k not in ("parent_id", "tree_state")} | {"replies": list(replies)}
 
-    tree = {"message_tree_id": "p", "tree_state": "ready_for_export", "prompt": nested(TREE[0], nested(TREE[1], nested(prompt("x", "More?"))), nested(TREE[2]))}
+    tree = {
+        "message_tree_id": "p",
+        "tree_state": "ready_for_export",
+        "prompt": nested(TREE[0], nested(TREE[1], nested(prompt("x", "More?"))), nested(TREE[2])),
+    }
     assert ranked_answers([tree], lang="en", source="s").equals(ranked_answers(TREE, lang="en", source="s"))
     with pytest.raises(SeedDataError, match="no ranked answers"):
         ranked_answers([tree | {"tree_state": "growing"}], lang="en", source="s")
@@ -114,11 +119,16 @@ def test_the_order_of_the_messages_does_not_matter() -> None:
 
 
 def test_nothing_left_says_what_was_seen() -> None:
-    with pytest.raises(SeedDataError, match=r"f\.jsonl: no ranked answers in 3 messages: 1 first turns \(1 en\), 0 in 'de', 2 messages with a rank"):
+    with pytest.raises(
+        SeedDataError,
+        match=r"f\.jsonl: no ranked answers in 3 messages: 1 first turns \(1 en\), 0 in 'de', 2 messages with a rank",
+    ):
         ranked_answers(TREE, lang="de", source="f.jsonl")
 
 
-@pytest.mark.parametrize(("field", "value"), [("text", None), ("message_id", 7), ("role", None), ("rank", "first"), ("rank", 0.5)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("text", None), ("message_id", 7), ("role", None), ("rank", "first"), ("rank", 0.5)]
+)
 def test_a_message_without_its_fields_is_named(field: str, value: Any) -> None:
     with pytest.raises(SeedDataError, match=f"f.jsonl, message 2: {field} is"):
         ranked_answers([TREE[0], TREE[1] | {field: value}, TREE[2]], lang="en", source="f.jsonl")
@@ -128,12 +138,22 @@ def test_a_message_without_its_fields_is_named(field: str, value: Any) -> None:
 
 
 def people(prompts: int, answers: int = 2, tag: str = "prompt") -> pl.DataFrame:
-    rows = [(f"{tag}{i}-{r}", f"{tag}{i}", f"{tag} {i}", f"answer {r}", r, "s", f"{tag}{i}-{r}") for i in range(prompts) for r in range(answers)]
+    rows = [
+        (f"{tag}{i}-{r}", f"{tag}{i}", f"{tag} {i}", f"answer {r}", r, "s", f"{tag}{i}-{r}")
+        for i in range(prompts)
+        for r in range(answers)
+    ]
     return pl.DataFrame(rows, schema=RANKED.schema, orient="row")
 
 
 SIZES = {"ift": 10, "ift_valid": 2, "eft_prompts": 6, "test_prompts": 4, "test_ranked": 3}
-NAMES = {"ift": "ift", "ift_valid": "ift_valid", "ranked": "eft_prompts", "ranked_valid": "test_ranked", "test_prompts": "test_prompts"}
+NAMES = {
+    "ift": "ift",
+    "ift_valid": "ift_valid",
+    "ranked": "eft_prompts",
+    "ranked_valid": "test_ranked",
+    "test_prompts": "test_prompts",
+}
 
 
 def keys(tables: dict[str, pl.DataFrame]) -> dict[str, set[str]]:
@@ -159,7 +179,11 @@ def test_ift_is_the_answer_that_people_ranked_best() -> None:
 
 
 def test_a_prompt_asked_twice_goes_to_one_side_and_once_into_ift() -> None:
-    loud = people(30).with_columns(pl.col("prompt").str.to_uppercase() + " ", prompt_id=pl.col("prompt_id") + "x", candidate_id=pl.col("candidate_id") + "x")
+    loud = people(30).with_columns(
+        pl.col("prompt").str.to_uppercase() + " ",
+        prompt_id=pl.col("prompt_id") + "x",
+        candidate_id=pl.col("candidate_id") + "x",
+    )
     tables = split(pl.concat([people(30), loud]), **SIZES, seed=1)
     assert [len(part) for part in keys(tables).values()] == [10, 2, 6, 3, 4]
     assert len(set().union(*keys(tables).values())) == 25
@@ -171,7 +195,9 @@ def test_a_prompt_asked_twice_goes_to_one_side_and_once_into_ift() -> None:
 def test_ranked_parts_take_only_prompts_with_two_ranks() -> None:
     tables = split(pl.concat([people(10), people(40, 1, "single")]), **SIZES, seed=1)
     assert all(p.startswith("prompt") for name in ("ranked", "ranked_valid") for p in tables[name]["prompt"])
-    equal = people(9).with_columns(human_rank=pl.lit(0, pl.Int32), candidate_id=pl.col("candidate_id") + "e", prompt="equal " + pl.col("prompt"))
+    equal = people(9).with_columns(
+        human_rank=pl.lit(0, pl.Int32), candidate_id=pl.col("candidate_id") + "e", prompt="equal " + pl.col("prompt")
+    )
     equal = equal.with_columns(prompt_id=pl.col("prompt"))
     tables = split(pl.concat([people(16), equal]), **SIZES, seed=1)
     assert not any(p.startswith("equal") for name in ("ranked", "ranked_valid") for p in tables[name]["prompt"])
@@ -185,11 +211,23 @@ def test_fewer_prompts_shrink_every_part_in_proportion_but_never_to_nothing() ->
     assert sizes_of(people(25)) == {"ift": 10, "ift_valid": 2, "ranked": 6, "ranked_valid": 3, "test_prompts": 4}
     assert sizes_of(people(13)) == {"ift": 5, "ift_valid": 1, "ranked": 3, "ranked_valid": 1, "test_prompts": 2}
     assert sizes_of(people(5)) == {"ift": 1, "ift_valid": 1, "ranked": 1, "ranked_valid": 1, "test_prompts": 1}
-    assert sizes_of(people(4), ift_valid=0) == {"ift": 1, "ift_valid": 0, "ranked": 1, "ranked_valid": 1, "test_prompts": 1}
+    assert sizes_of(people(4), ift_valid=0) == {
+        "ift": 1,
+        "ift_valid": 0,
+        "ranked": 1,
+        "ranked_valid": 1,
+        "test_prompts": 1,
+    }
 
 
 def test_few_prompts_with_two_ranks_shrink_only_the_ranked_parts() -> None:
-    assert sizes_of(pl.concat([people(3), people(40, 1, "single")])) == {"ift": 10, "ift_valid": 2, "ranked": 2, "ranked_valid": 1, "test_prompts": 4}
+    assert sizes_of(pl.concat([people(3), people(40, 1, "single")])) == {
+        "ift": 10,
+        "ift_valid": 2,
+        "ranked": 2,
+        "ranked_valid": 1,
+        "test_prompts": 4,
+    }
 
 
 @pytest.mark.parametrize(
@@ -233,7 +271,10 @@ def test_real_messages_split_into_all_parts() -> None:
     ranked = ranked_answers(messages, lang="en", source=REAL.name)
     assert ranked["prompt_id"].n_unique() == 250
     assert ranked["candidate_id"].is_unique().all()
-    assert ranked.group_by("prompt_id").agg((pl.col("human_rank").max() + 1 - pl.len()).alias("gap"))["gap"].to_list() == [0] * 250
+    assert (
+        ranked.group_by("prompt_id").agg((pl.col("human_rank").max() + 1 - pl.len()).alias("gap"))["gap"].to_list()
+        == [0] * 250
+    )
     parts = keys(split(ranked, ift=3200, ift_valid=64, eft_prompts=775, test_prompts=256, test_ranked=190, seed=0))
     assert 240 <= sum(map(len, parts.values())) <= 250
     assert len(set().union(*parts.values())) == sum(map(len, parts.values()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, meta
 
-from stages.method.prompting import render
+from stages.method.template import render
 
 TEMPLATES = Path(__file__).parents[2] / "stages" / "templates"
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,7 +31,11 @@ def test_a_template_renders_as_its_golden_copy(name: str) -> None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_template_uses_exactly_its_documented_fields(name: str) -> None:
     assert meta.find_undeclared_variables(Environment(autoescape=True).parse(template(name))) == set(FIELDS[name])
-    row = next(line for line in (TEMPLATES / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}.jinja`"))
+    row = next(
+        line
+        for line in (TEMPLATES / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"| `{name}.jinja`")
+    )
     assert row.split("|")[2].strip() == ", ".join(f"`{field}`" for field in FIELDS[name])
 
 

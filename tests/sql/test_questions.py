@@ -1,4 +1,5 @@
-"""Every canned question, on rows made by hand with answers worked out by hand. A file in stages/sql without a test here fails the last test."""
+"""Every canned question, on rows made by hand with answers worked out by hand. A file in stages/sql without a test here
+fails the last test."""
 
 import polars as pl
 import pytest
@@ -7,7 +8,17 @@ from stages.store import catalog
 from stages.store.database import connect
 from stages.store.files import write_json
 from stages.store.questions import questions
-from stages.store.tables import ANSWERS, CANDIDATES, IFT_TRAIN, JUDGEMENTS, PAIRS, PROMPTS, SCORES, TEST_PROMPTS, VERDICTS
+from stages.store.tables import (
+    ANSWERS,
+    CANDIDATES,
+    IFT_TRAIN,
+    JUDGEMENTS,
+    PAIRS,
+    PROMPTS,
+    SCORES,
+    TEST_PROMPTS,
+    VERDICTS,
+)
 
 ASKED = set()
 
@@ -18,7 +29,8 @@ def put(root, table, rows, model=None):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """M1: p1 gave a pair, p2 tied, p3 was not readable, p4 cut off, p5 got no answers, two prompts were dropped. M2 asks p1 again, in other words.
+    """M1: p1 gave a pair, p2 tied, p3 was not readable, p4 cut off, p5 got no answers, two prompts were dropped. M2
+    asks p1 again, in other words.
 
     M10 stands for a model whose name sorts before M2 as text.
     """
@@ -53,9 +65,26 @@ def store(tmp_path_factory):
     put(root, CANDIDATES, m1, "M1")
     put(root, CANDIDATES, [("d1", "q1", "M2", 0, "meow", "stop", 20), ("d2", "q1", "M2", 1, "purr", "stop", 30)], "M2")
     put(root, CANDIDATES, [("e1", "r1", "M10", 0, "x", "stop", 50)], "M10")
-    said = {"c1": (5, 5, 4), "c2": (1, 4, None), "c3": (3, 3, 3), "c5": (4, 4, 4), "c6": (4, 4, 4), "c7": (None, None, None)}
-    put(root, JUDGEMENTS, [(c, "p1", "M1", k, f"{c} {k}", "stop", s, None) for c, scores in said.items() for k, s in enumerate(scores)], "M1")
-    put(root, JUDGEMENTS, [("d1", "q1", "M2", 0, "good", "stop", 5.0, None), ("d2", "q1", "M2", 0, "poor", "stop", 3.0, None)], "M2")
+    said = {
+        "c1": (5, 5, 4),
+        "c2": (1, 4, None),
+        "c3": (3, 3, 3),
+        "c5": (4, 4, 4),
+        "c6": (4, 4, 4),
+        "c7": (None, None, None),
+    }
+    put(
+        root,
+        JUDGEMENTS,
+        [(c, "p1", "M1", k, f"{c} {k}", "stop", s, None) for c, scores in said.items() for k, s in enumerate(scores)],
+        "M1",
+    )
+    put(
+        root,
+        JUDGEMENTS,
+        [("d1", "q1", "M2", 0, "good", "stop", 5.0, None), ("d2", "q1", "M2", 0, "poor", "stop", 3.0, None)],
+        "M2",
+    )
     put(
         root,
         SCORES,
@@ -78,8 +107,19 @@ def store(tmp_path_factory):
     for model, points in (("SFT", (0, 0, 0, 0)), ("M1", (1, 2, 5, None)), ("M3", (4, 2, 1, None))):
         rows = [(f"t{i}", model, "greedy", f"{model} says {i}", "stop", 3, p, None) for i, p in enumerate(points)]
         put(root, ANSWERS, [*rows, ("t0", model, "sampled", "other", "stop", 3, 5.0, None)], model)
-    put(root, VERDICTS, [("t3", "M3", "M1", "greedy", "M0", "win", "win", "win"), ("t2", "M3", "M1", "greedy", "M0", "win", "win", "win")], "M3-M1")
-    write_json(root / "data/metrics/M1.json", {"judge": {"pairwise_accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10}}, "note": "x"})
+    put(
+        root,
+        VERDICTS,
+        [
+            ("t3", "M3", "M1", "greedy", "M0", "win", "win", "win"),
+            ("t2", "M3", "M1", "greedy", "M0", "win", "win", "win"),
+        ],
+        "M3-M1",
+    )
+    write_json(
+        root / "data/metrics/M1.json",
+        {"judge": {"pairwise_accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10}}, "note": "x"},
+    )
     write_json(root / "data/metrics/AIFT-M1.json", {"pairs": 1, "mean_score": None})
     with connect(root) as found:
         yield found
@@ -112,7 +152,16 @@ def test_score_distribution(store):
 def test_fates(store):
     rows = [row for row in ask(store, "fates") if row["model"] == "M1"]
     bins = {row["fate"]: row["candidates"] for row in rows}
-    assert bins == {"between": 1, "chosen": 1, "cut_off": 1, "duplicate": 1, "rejected": 1, "tied": 2, "unreadable": 1, "all": 8}
+    assert bins == {
+        "between": 1,
+        "chosen": 1,
+        "cut_off": 1,
+        "duplicate": 1,
+        "rejected": 1,
+        "tied": 2,
+        "unreadable": 1,
+        "all": 8,
+    }
     assert rows[-1]["fate"] == "all"
     assert sum(row["share"] for row in rows[:-1]) == rows[-1]["share"] == 1
     assert {row["fate"]: row["mean_score"] for row in rows}["unreadable"] is None
@@ -122,7 +171,11 @@ def test_pair_quality(store):
     rows = ask(store, "pair_quality")
     assert of(rows, "model", "prompts", "pairs", "yield") == [("M1", 5, 1, 0.2), ("M2", 2, 1, 0.5), ("M10", 1, 0, 0.0)]
     assert of(rows, "mean_margin", "median_margin") == [(pytest.approx(14 / 3 - 2.5),) * 2, (2.0, 2.0), (None, None)]
-    assert of(rows, "chosen_tokens", "rejected_tokens", "chosen_is_longer") == [(10, 4, 1.0), (20, 30, 0.0), (None, None, None)]
+    assert of(rows, "chosen_tokens", "rejected_tokens", "chosen_is_longer") == [
+        (10, 4, 1.0),
+        (20, 30, 0.0),
+        (None, None, None),
+    ]
 
 
 def test_lost_prompts(store):
@@ -147,13 +200,22 @@ def test_judge_noise(store):
 
 def test_judge_saturation(store):
     rows = ask(store, "judge_saturation")
-    assert of(rows, "model", "judgements", "commonest", "distinct_scores") == [("M1", 18, 4.0, 4), ("M2", 2, 5.0, 2)], "of equals the higher"
-    assert of(rows, "commonest_share", "full_marks", "unreadable") == [pytest.approx((8 / 14, 2 / 14, 4 / 18)), (0.5, 0.5, 0.0)]
+    assert of(rows, "model", "judgements", "commonest", "distinct_scores") == [("M1", 18, 4.0, 4), ("M2", 2, 5.0, 2)], (
+        "of equals the higher"
+    )
+    assert of(rows, "commonest_share", "full_marks", "unreadable") == [
+        pytest.approx((8 / 14, 2 / 14, 4 / 18)),
+        (0.5, 0.5, 0.0),
+    ]
 
 
 def test_length_drift(store):
     rows = ask(store, "length_drift")
-    assert of(rows, "model", "candidates", "tokens", "chosen", "rejected") == [("M1", 8, 86 / 8, 10, 4), ("M2", 2, 25, 20, 30), ("M10", 1, 50, None, None)]
+    assert of(rows, "model", "candidates", "tokens", "chosen", "rejected") == [
+        ("M1", 8, 86 / 8, 10, 4),
+        ("M2", 2, 25, 20, 30),
+        ("M10", 1, 50, None, None),
+    ]
     assert of(rows, "growth") == [(None,), (pytest.approx(200 / 86 - 1),), (1.0,)]
     assert rows[1]["with_score"] == pytest.approx(-1)
 
@@ -166,7 +228,10 @@ def test_repeats(store):
 
 def test_score_gap(store):
     rows = ask(store, "score_gap")
-    assert of(rows, "model", "pairs", "gap", "change") == [("M1", 1, pytest.approx(13 / 6), None), ("M2", 1, 2.0, pytest.approx(2 - 13 / 6))]
+    assert of(rows, "model", "pairs", "gap", "change") == [
+        ("M1", 1, pytest.approx(13 / 6), None),
+        ("M2", 1, 2.0, pytest.approx(2 - 13 / 6)),
+    ]
 
 
 def test_most_improved_and_most_worsened(store):
@@ -180,7 +245,10 @@ def test_most_improved_and_most_worsened(store):
 
 
 def test_doubtful_pairs(store):
-    assert of(ask(store, "doubtful_pairs"), "model", "chosen_spread", "rejected_spread") == [("M1", 1.0, 3.0), ("M2", 0.0, 0.0)]
+    assert of(ask(store, "doubtful_pairs"), "model", "chosen_spread", "rejected_spread") == [
+        ("M1", 1.0, 3.0),
+        ("M2", 0.0, 0.0),
+    ]
     assert of(ask(store, "doubtful_pairs", model="M2"), "margin", "prompt_id") == [(2.0, "q1")]
 
 
@@ -201,7 +269,9 @@ def test_pair_lineage(store):
 
 
 def test_improvement(store):
-    assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high") == [("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95)]
+    assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high") == [
+        ("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95)
+    ]
 
 
 def test_every_question_was_asked():

@@ -160,7 +160,10 @@ def test_every_key_is_one_over_all_files_of_a_table(root):
     for table in TABLES:
         key = ", ".join(dict.fromkeys(("model", *table.key)))
         with connect(root) as store:
-            assert store.rows(f"SELECT {key} FROM {table.name} GROUP BY {key} HAVING count(*) > 1", may_lack=[table.name]) == []
+            assert (
+                store.rows(f"SELECT {key} FROM {table.name} GROUP BY {key} HAVING count(*) > 1", may_lack=[table.name])
+                == []
+            )
 
 
 def test_an_empty_store_can_be_asked(tmp_path):
@@ -177,8 +180,13 @@ def test_an_absent_table_has_the_columns_of_its_contract(tmp_path):
 
 
 def test_metrics_are_one_long_table(tmp_path):
-    write_json(tmp_path / "data/metrics/M3-M1.json", {"greedy": {"win": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, "n": 9}, "by": "oracle"})
-    write_json(tmp_path / "data/metrics/AIFT-M1.json", {"pairs": 3, "fates": {"tied": 1}, "mean_score": None, "warned": ["a"]})
+    write_json(
+        tmp_path / "data/metrics/M3-M1.json",
+        {"greedy": {"win": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, "n": 9}, "by": "oracle"},
+    )
+    write_json(
+        tmp_path / "data/metrics/AIFT-M1.json", {"pairs": 3, "fates": {"tied": 1}, "mean_score": None, "warned": ["a"]}
+    )
     assert list(metrics(tmp_path)) == [
         ("AIFT-M1", "M1", "fates.tied", 1, None, None),
         ("AIFT-M1", "M1", "mean_score", None, None, None),
@@ -202,7 +210,9 @@ def test_a_saved_database_needs_no_store(root, tmp_path):
         path.unlink()
     with duckdb.connect(str(out), read_only=True) as saved:
         assert saved.sql("SELECT count(*) FROM judgements").fetchall() == [(2,)]
-        assert saved.sql("SELECT comment FROM duckdb_tables() WHERE table_name = 'judgements'").fetchall() == [(JUDGEMENTS.meaning,)]
+        assert saved.sql("SELECT comment FROM duckdb_tables() WHERE table_name = 'judgements'").fetchall() == [
+            (JUDGEMENTS.meaning,)
+        ]
     with pytest.raises(QueryError, match="exists already"):
         save(root, out)
     assert not list(tmp_path.glob("*.partial*"))

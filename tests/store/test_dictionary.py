@@ -6,4 +6,6 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_data_dictionary_is_fresh():
-    assert (ROOT / "data/README.md").read_text() == dictionary(), "run: python -m stages.store.dictionary > data/README.md"
+    assert (ROOT / "data/README.md").read_text() == dictionary(), (
+        "run: python -m stages.store.dictionary > data/README.md"
+    )

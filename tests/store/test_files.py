@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from stages.console.errors import SrlmError
-from stages.store.files import append_line, md5, result_file, whole, write_json
+from stages.store.files import append_line, atomic_write, md5, result_file, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_no_new_one(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
-    with pytest.raises(KeyboardInterrupt), whole(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
         partial.write_text("half")
         raise KeyboardInterrupt
     assert json.loads(path.read_text()) == {"old": 1}
@@ -26,14 +26,17 @@ def test_a_failure_leaves_the_old_file_and_no_new_one(tmp_path):
 
 def test_a_folder_replaces_a_folder(tmp_path):
     for content in ("old", "new"):
-        with whole(tmp_path / "M1") as partial:
+        with atomic_write(tmp_path / "M1") as partial:
             partial.mkdir()
             (partial / content).write_text(content)
     assert [f.name for f in (tmp_path / "M1").iterdir()] == ["new"]
 
 
 def test_a_full_disk_is_a_sentence(tmp_path):
-    with pytest.raises(SrlmError, match=r"no space left while writing .*a\.json .*Nothing was half-written"), whole(tmp_path / "a.json") as partial:
+    with (
+        pytest.raises(SrlmError, match=r"no space left while writing .*a\.json .*Nothing was half-written"),
+        atomic_write(tmp_path / "a.json") as partial,
+    ):
         partial.write_text("x")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
@@ -41,7 +44,9 @@ def test_a_full_disk_is_a_sentence(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a small file system")
 def test_a_really_full_disk_is_a_sentence(tmp_path):
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], check=False, capture_output=True
+    ).returncode:
         pytest.skip("may not mount here")
     try:
         with pytest.raises(SrlmError, match="no space left"):
@@ -52,7 +57,7 @@ def test_a_really_full_disk_is_a_sentence(tmp_path):
 
 
 def test_no_permission_is_a_sentence(tmp_path):
-    with pytest.raises(SrlmError, match=r"may not write .*a\.json"), whole(tmp_path / "a.json"):
+    with pytest.raises(SrlmError, match=r"may not write .*a\.json"), atomic_write(tmp_path / "a.json"):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
@@ -64,11 +69,13 @@ def test_a_file_in_the_place_of_a_folder_is_a_sentence(tmp_path):
 
 def test_a_full_disk_told_by_a_rust_library_is_a_sentence(tmp_path):
     """polars and safetensors raise types of their own that hold the number in their text."""
-    with pytest.raises(SrlmError, match="no space left"), whole(tmp_path / "model"):
+    with pytest.raises(SrlmError, match="no space left"), atomic_write(tmp_path / "model"):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
 
 
-@pytest.mark.parametrize("name", [".", "", "data/AIFT/M1", "/dev/null", "data/AIFT/M1/pairs.parquet", "data/new.csv", ".dvc/config"])
+@pytest.mark.parametrize(
+    "name", [".", "", "data/AIFT/M1", "/dev/null", "data/AIFT/M1/pairs.parquet", "data/new.csv", ".dvc/config"]
+)
 def test_a_result_replaces_no_folder_device_or_part_of_the_store(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "data/AIFT/M1"

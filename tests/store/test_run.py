@@ -17,7 +17,12 @@ def make(root, name="M1"):
     (root / "in.txt").write_text("data")
     with Run("train_dpo", root, name) as run:
         run.watch(root / "in.txt")
-        with run.new_model(name, parent="M0", method="dpo", params={"lr": 1e-4}, notes={"seed": 1, "threads": 2}) as folder, run.computing():
+        with (
+            run.new_model(
+                name, parent="M0", method="dpo", params={"lr": 1e-4}, notes={"seed": 1, "threads": 2}
+            ) as folder,
+            run.computing(),
+        ):
             (folder / "config.json").write_text("{}")
 
 
@@ -41,7 +46,10 @@ def test_equal_runs_make_equal_bytes(tmp_path):
 
 def test_an_input_that_moves_fails_the_stage_and_leaves_no_model(tmp_path):
     (tmp_path / "in.txt").write_text("data")
-    with pytest.raises(StaleInputError, match=r"in\.txt changed while train_dpo@M2 ran"), Run("train_dpo", tmp_path, "M2") as run:
+    with (
+        pytest.raises(StaleInputError, match=r"in\.txt changed while train_dpo@M2 ran"),
+        Run("train_dpo", tmp_path, "M2") as run,
+    ):
         run.watch(tmp_path / "in.txt")
         with run.new_model("M2", parent="M1", method="dpo", params={}, notes={}) as folder:
             (folder / "config.json").write_text("{}")

@@ -18,7 +18,11 @@ def corpus() -> list[str]:
 
 
 def test_no_test_prompt_stands_in_the_corpus(corpus):
-    told = [prompt for text in corpus for prompt in re.findall(r"(?:Question:|\*) ([A-Z][^*]*?\.)(?= Answer:| \*|<end>)", text)]
+    told = [
+        prompt
+        for text in corpus
+        for prompt in re.findall(r"(?:Question:|\*) ([A-Z][^*]*?\.)(?= Answer:| \*|<end>)", text)
+    ]
     tasks = [prompt for prompt in told if parse(prompt)]
     assert len(tasks) > 4000
     assert not [prompt for prompt in tasks if in_test(prompt, SPLIT)]
@@ -57,7 +61,11 @@ def test_flipped_findings_stay_consistent_in_themselves():
         right, of = int(check[2]), int(check[3])
         assert (flags.count("yes"), len(flags)) == (right, of)
         points = [int(check[i]) for i in range(4, 9)]
-        assert points[:3] == [right >= 1, (right >= 1) + (2 * right >= of), (right >= 1) + (2 * right >= of) + (right == of)]
+        assert points[:3] == [
+            right >= 1,
+            (right >= 1) + (2 * right >= of),
+            (right >= 1) + (2 * right >= of) + (right == of),
+        ]
         assert points[4] == int(check[9])
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from stages.config.params import SplitSeed
 from stages.console.errors import SeedDataError
-from stages.console.ids import content_id
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS
+from stages.text.ids import content_id
 from stages.tinyworld.demonstrators import IFT_WRITER, Writer, answer, seed_tables
 from stages.tinyworld.oracle import score, score_task
 from stages.tinyworld.tasks import in_test, parse, sample_task
@@ -29,7 +29,10 @@ def tables() -> dict[str, pl.DataFrame]:
 
 
 def prompts(tables: dict[str, pl.DataFrame]) -> dict[str, set[str]]:
-    return {name: set(frame["instruction" if "instruction" in frame.columns else "prompt"]) for name, frame in tables.items()}
+    return {
+        name: set(frame["instruction" if "instruction" in frame.columns else "prompt"])
+        for name, frame in tables.items()
+    }
 
 
 def test_a_perfect_writer_gets_all_points():
@@ -41,14 +44,18 @@ def test_a_perfect_writer_gets_all_points():
 def test_every_fault_is_survived_and_costs_points():
     rng = Random(0)
     worst = Writer(right=0, polite=0, tidy=0, lazy=1)
-    points = [score_task(task, answer(task, worst, rng)) for task in (sample_task(rng, "train", 1) for _ in range(2000))]
+    points = [
+        score_task(task, answer(task, worst, rng)) for task in (sample_task(rng, "train", 1) for _ in range(2000))
+    ]
     assert not any(p.tidy or p.polite for p in points)
     assert mean(p.right for p in points) < 0.12  # faults can undo each other
 
 
 def test_demonstrations_have_the_faults_that_leave_room_to_learn():
     rng = Random(0)
-    points = [score_task(task, answer(task, IFT_WRITER, rng)) for task in (sample_task(rng, "train", 1) for _ in range(4000))]
+    points = [
+        score_task(task, answer(task, IFT_WRITER, rng)) for task in (sample_task(rng, "train", 1) for _ in range(4000))
+    ]
     assert mean(p.total for p in points) == pytest.approx(3.3, abs=0.1)
     assert mean(p.right for p in points) == pytest.approx(0.36, abs=0.03)
     assert mean(any(c.item is None for c in p.checks) for p in points) == pytest.approx(0.26, abs=0.03)
@@ -61,13 +68,25 @@ def test_tables_keep_their_contracts(tables):
         assert dict(frame.schema) == table.schema
         assert frame.null_count().sum_horizontal().item() == 0
         assert not frame.select(table.key).is_duplicated().any()
-    assert {name: frame.height for name, frame in tables.items()} == {"ift": 60, "ift_valid": 10, "ranked": 80, "ranked_valid": 60, "test_prompts": 50}
+    assert {name: frame.height for name, frame in tables.items()} == {
+        "ift": 60,
+        "ift_valid": 10,
+        "ranked": 80,
+        "ranked_valid": 60,
+        "test_prompts": 50,
+    }
     assert tables["test_prompts"]["prompt_id"][0] == content_id(tables["test_prompts"]["prompt"][0])
 
 
 def test_no_prompt_stands_in_two_tables_and_only_held_out_ones_in_test(tables):
     by_table = prompts(tables)
-    assert {name: len(texts) for name, texts in by_table.items()} == {"ift": 60, "ift_valid": 10, "ranked": 20, "ranked_valid": 15, "test_prompts": 50}
+    assert {name: len(texts) for name, texts in by_table.items()} == {
+        "ift": 60,
+        "ift_valid": 10,
+        "ranked": 20,
+        "ranked_valid": 15,
+        "test_prompts": 50,
+    }
     assert all(not a & b for a, b in combinations(by_table.values(), 2))
     assert all(parse(prompt) for texts in by_table.values() for prompt in texts)
     for name, texts in by_table.items():
@@ -76,7 +95,9 @@ def test_no_prompt_stands_in_two_tables_and_only_held_out_ones_in_test(tables):
 
 def test_people_rank_by_points_with_dense_ranks_and_some_order_in_every_set(tables):
     for (_,), group in tables["ranked"].group_by("prompt_id"):
-        totals = [score(prompt, response).total for prompt, response in zip(group["prompt"], group["response"], strict=True)]
+        totals = [
+            score(prompt, response).total for prompt, response in zip(group["prompt"], group["response"], strict=True)
+        ]
         best_first = sorted(set(totals), reverse=True)
         assert group["human_rank"].to_list() == [best_first.index(total) for total in totals]
         assert group.height == group["response"].n_unique() == 4

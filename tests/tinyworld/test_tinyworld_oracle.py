@@ -35,7 +35,11 @@ REVERSE = "Reverse this list: saw pink hen."
         ("Name two fruits please.", "cat dog.", "tidy"),
         ("Name two fruits please.", "fig kiwi plum.", "relevant useful tidy"),
         ("Name 3 fruits from A to Z.", "fig kiwi plum.", "relevant useful right tidy"),
-        ("Name 3 fruits from A to Z.", "kiwi fig plum.", "relevant useful tidy"),  # fig comes too late, the others are in order
+        (
+            "Name 3 fruits from A to Z.",
+            "kiwi fig plum.",
+            "relevant useful tidy",
+        ),  # fig comes too late, the others are in order
         ("Name 3 fruits from A to Z.", "plum kiwi fig.", "relevant tidy"),
     ],
 )
@@ -65,7 +69,8 @@ def test_the_review_says_what_was_wanted_what_was_missing_and_what_was_too_much(
         "Wanted 3: up far bad. Check: up up yes none far no none bad no. Right 1 of 3. Points: 1 1 1 2 2. Score: 2"
     )
     assert review("Name 2 tools from A to Z.", "Ugh, axe saw hat.") == (
-        "Wanted 2: tools sorted. Check: axe tools yes saw tools yes hat none no. Right 2 of 3. Points: 1 2 2 2 2. Score: 2"
+        "Wanted 2: tools sorted. Check: axe tools yes saw tools yes hat none no. Right 2 of 3. Points: 1 2 2 2 2. "
+        "Score: 2"
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.commands.forecast import EMBEDDED, on_disk
 from stages.config.params import Tinyworld
-from stages.forecast import EMBEDDED, on_disk
 from stages.tinyworld.muon import orthogonalize
 from stages.tinyworld.pretrain import build_model, pretrain
 from stages.tinyworld.tokenizer import CONTEXT
@@ -48,7 +48,9 @@ def test_the_folder_is_a_model_for_anyone(m0):
     assert 0.3e6 < model.num_parameters() < 0.35e6
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
-    asked = tokenizer.apply_chat_template([{"role": "user", "content": "Say cat 3 times."}], add_generation_prompt=True, return_tensors="pt")
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Say cat 3 times."}], add_generation_prompt=True, return_tensors="pt"
+    )
     assert model.generate(**asked, max_new_tokens=3, do_sample=False).shape[1] <= asked["input_ids"].shape[1] + 3
 
 

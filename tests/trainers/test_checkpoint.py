@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
-from stages.config.params import load_params
-from stages.engines.base import open_engine
+from stages.config.load import load_params
+from stages.engines.open import open_engine
 from stages.engines.request import Request
 from stages.trainers import checkpoint
 from stages.trainers.arguments import turns
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 
 @pytest.fixture
@@ -32,16 +30,27 @@ def test_what_ends_a_turn_becomes_the_end_token(chatml):
     checkpoint.complete(chatml)
     tokenizer = AutoTokenizer.from_pretrained(chatml)
     assert tokenizer.eos_token == "<|im_end|>"
-    assert GenerationConfig.from_pretrained(chatml).eos_token_id == [tokenizer.convert_tokens_to_ids("<|im_end|>"), 1], "the end of a text still ends one"
+    assert GenerationConfig.from_pretrained(chatml).eos_token_id == [
+        tokenizer.convert_tokens_to_ids("<|im_end|>"),
+        1,
+    ], "the end of a text still ends one"
 
 
 def test_an_adapter_comes_along(tmp_path):
-    for name in ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/notes.txt", "adapter/adapter_model.bin"):
+    for name in (
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/notes.txt",
+        "adapter/adapter_model.bin",
+    ):
         (tmp_path / "from" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "from" / name).write_text("x")
     (tmp_path / "to").mkdir()
     checkpoint.copy_local(tmp_path / "from", tmp_path / "to")
-    assert {str(f.relative_to(tmp_path / "to")) for f in (tmp_path / "to").rglob("*.*")} == {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert {str(f.relative_to(tmp_path / "to")) for f in (tmp_path / "to").rglob("*.*")} == {
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+    }
 
 
 def test_a_folder_whose_template_ends_with_the_end_token_is_left_so(tmp_path):
@@ -51,7 +60,9 @@ def test_a_folder_whose_template_ends_with_the_end_token_is_left_so(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.eos_token == "</s>"
     assert (tmp_path / "generation_config.json").read_text() == before
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}], tokenize=False)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}], tokenize=False
+    )
     assert text == "<s>### User:\nHi\n\n### Assistant: Yes</s>"
 
 

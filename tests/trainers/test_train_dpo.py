@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.config.params import TrainDpo, load_params
+from stages.config.load import load_params
+from stages.config.params import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import train
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo
@@ -26,7 +27,13 @@ PARAMS = TrainDpo(
     gradient_checkpointing=False,
     nll_weight=0.0,
 )
-PAIRS = pl.DataFrame({"prompt": [f"Say cat {n} times." for n in range(12)], "chosen": ["cat cat cat."] * 12, "rejected": ["pear plum apple."] * 12})
+PAIRS = pl.DataFrame(
+    {
+        "prompt": [f"Say cat {n} times." for n in range(12)],
+        "chosen": ["cat cat cat."] * 12,
+        "rejected": ["pear plum apple."] * 12,
+    }
+)
 
 
 def run(model: Path, out: Path, pairs: pl.DataFrame = PAIRS, **changed):
@@ -97,7 +104,9 @@ def test_training_that_changes_nothing_is_an_error(base_model, tmp_path):
 
 def test_pairs_too_long_are_left_out_and_counted(base_model, tmp_path):
     long = "cat " * 90
-    pairs = pl.DataFrame({"prompt": ["Say"] * 6, "chosen": ["cat."] * 4 + [long, "cat."], "rejected": ["pear."] * 5 + [long]})
+    pairs = pl.DataFrame(
+        {"prompt": ["Say"] * 6, "chosen": ["cat."] * 4 + [long, "cat."], "rejected": ["pear."] * 5 + [long]}
+    )
     trained = run(base_model, tmp_path, pairs, epochs=1)
     assert (trained.rows, trained.too_long) == (4, 2)
     with pytest.raises(TrainingError, match="none of 6 pairs fits into max_length 5"):

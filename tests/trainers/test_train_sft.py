@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stages.config.params import TrainSft, load_params
+from stages.config.load import load_params
+from stages.config.params import TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.trainers.arguments import lengths, load, turns
 from stages.trainers.sft import sft_trainer, train_sft
@@ -49,19 +50,27 @@ def test_the_loss_is_on_the_response_and_its_end_token_only(base_model, tmp_path
 def test_it_learns_the_answer_and_where_it_ends(base_model, tmp_path):
     from tiny_llama import engine_params
 
+    from stages.engines.backends.transformers import TransformersEngine
     from stages.engines.request import Request, Sampling
-    from stages.engines.transformers import TransformersEngine
 
     trained = run(base_model, tmp_path, epochs=20, lr=1e-2)
     log = trained.log
     assert (trained.rows, trained.too_long) == (12, 0)
-    assert log.schema == {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64, "accuracy": pl.Float64, "tokens": pl.Float64}
+    assert log.schema == {
+        "step": pl.Int32,
+        "loss": pl.Float64,
+        "lr": pl.Float64,
+        "accuracy": pl.Float64,
+        "tokens": pl.Float64,
+    }
     assert log["step"].to_list() == list(range(1, 61))
     assert log["loss"][-1] < 0.5 < log["loss"][0]
     assert log["lr"].max() <= 1e-2
     assert log["lr"][-1] == pytest.approx(5e-4, rel=0.1)
     engine = TransformersEngine(engine_params("transformers"), CPU, tmp_path, model="M1", seed=0)
-    (said,) = engine.generate([Request("x", [{"role": "user", "content": "Say cat 3 times."}])], Sampling(1, 0.0, 1.0, 20))
+    (said,) = engine.generate(
+        [Request("x", [{"role": "user", "content": "Say cat 3 times."}])], Sampling(1, 0.0, 1.0, 20)
+    )
     assert (said.text.strip(), said.finish_reason) == ("cat cat cat.", "stop")
 
 
@@ -69,7 +78,9 @@ def test_twice_the_same_weights_and_another_seed_others(base_model, tmp_path):
     for name in ("a", "b"):
         run(base_model, tmp_path / name, epochs=2)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
-    train_sft(base_model, tmp_path / "b", ROWS, PARAMS.model_copy(update={"epochs": 2}), seed=2, hardware=CPU, label="M1")
+    train_sft(
+        base_model, tmp_path / "b", ROWS, PARAMS.model_copy(update={"epochs": 2}), seed=2, hardware=CPU, label="M1"
+    )
     assert weights(tmp_path / "a") != weights(tmp_path / "b")
 
 
@@ -81,8 +92,15 @@ def test_what_is_saved_can_be_used(base_model, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.float32
     assert model.config.use_cache
-    assert AutoTokenizer.from_pretrained(tmp_path).chat_template == AutoTokenizer.from_pretrained(base_model).chat_template
-    assert {p.name for p in tmp_path.iterdir()} >= {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path).chat_template == AutoTokenizer.from_pretrained(base_model).chat_template
+    )
+    assert {p.name for p in tmp_path.iterdir()} >= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
 
 
 def test_accumulated_batches_are_the_same_steps(base_model, tmp_path):

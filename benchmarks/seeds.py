@@ -1,0 +1,152 @@
+"""seeds: the same pipeline again under other parameters, each in a folder of its own that shares DVC's cache.
+
+    python -m benchmarks.seeds seeds --first 101 --count 5     five runs from scratch: does the result hold?
+    python -m benchmarks.seeds controls                        the judge's order replaced by chance, and by length
+
+A variant is a copy of the code with another `params.yaml`; since the cache is shared, a control restores all that it
+has in common with the run at hand (M0 to AIFT(M1)'s judgements) and computes only the rest. What is kept is each
+variant's metrics, in `data/results/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ruamel.yaml import YAML
+
+from stages.console.command import own_path, run
+from stages.console.errors import SrlmError
+from stages.console.progress import progress, stderr
+from stages.store.files import write_json
+from stages.store.run import times
+
+COPIED = ("dvc.yaml", "params.yaml", ".dvcignore", "stages", "data/.gitignore")
+CONTROLS: dict[str, dict[str, Any]] = {
+    "shuffled": {"build_pairs.signal": "shuffled"},
+    "longest": {"build_pairs.signal": "longest"},
+}
+
+Overrides = dict[str, Any]
+
+
+def seeds(first: int, count: int, shared: Overrides, jobs: int = 1, root: Path = Path()) -> None:
+    """Run `count` seeds from scratch; writes data/results/seeds.json. `shared` overrides stand in every variant."""
+    run_all("seeds", {str(seed): {**shared, "seed": seed} for seed in range(first, first + count)}, root, jobs)
+
+
+def controls(seeds: list[int], shared: Overrides, jobs: int = 1, root: Path = Path()) -> None:
+    """Run every control under every seed; writes data/results/controls.json."""
+    run_all(
+        "controls",
+        {
+            f"{name}-{seed}": {**shared, **overrides, "seed": seed}
+            for seed in seeds
+            for name, overrides in CONTROLS.items()
+        },
+        root,
+        jobs,
+    )
+
+
+def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) -> None:
+    """Run variants, `jobs` at a time, and keep their metrics. Raises SrlmError naming the log of one that failed."""
+    results = root / "data" / "results" / f"{name}.json"
+    done: dict[str, Any] = {}
+    with progress(name, len(variants), "runs") as advance, ThreadPoolExecutor(jobs) as pool:
+        for variant, outcome in zip(
+            variants, pool.map(lambda v: run_one(root, name, v, variants[v]), variants), strict=True
+        ):
+            done[variant] = outcome
+            write_json(results, done)
+            advance(note=f"{variant}: {outcome['seconds']:.0f} s")
+    stderr.print(f"kept in {results}", markup=False)
+
+
+def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[str, Any]:
+    """One variant, in runs/{name}/{variant}. The same command after a crash goes on where it stopped."""
+    folder = (root / "runs" / name / variant).resolve()
+    prepare(root, folder, overrides)
+    started = time.monotonic()
+    with (folder / "repro.log").open("a") as log:
+        code = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=folder, stdout=log, stderr=log, check=False, env=own_path()
+        ).returncode
+    if code:
+        raise SrlmError(
+            f"variant {variant} failed: read {folder / 'repro.log'}, mend it, and run the same command again"
+        )
+    metrics = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "data" / "metrics").glob("*.json"))}
+    return {
+        "overrides": overrides,
+        "seconds": round(time.monotonic() - started, 1),
+        "metrics": metrics,
+        "stages": times(folder),
+    }
+
+
+def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
+    """Copy the code, point DVC at the shared cache, write the variant's params.yaml."""
+    shutil.rmtree(folder / "stages", ignore_errors=True)  # a file deleted here must not live on there
+    for name in COPIED:
+        source, target = root / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    (folder / ".dvc").mkdir(exist_ok=True)
+    cache = (root / ".dvc" / "cache").resolve()
+    (folder / ".dvc" / "config").write_text(
+        f"[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {cache}\n"
+    )
+    yaml = YAML()
+    yaml.width = 1000
+    params = yaml.load(folder / "params.yaml")
+    for key, value in overrides.items():
+        section = params
+        *path, last = key.split(".")
+        for part in path:
+            section = section[part]
+        if last not in section:
+            raise SrlmError(f"variant sets {key}, which params.yaml does not have")
+        section[last] = value
+    for section, key in (
+        (params["split_seed"], "path"),
+        (params["judge"], "template"),
+        (params["write_prompts"], "template"),
+        *((b, "path") for b in params["base"].values()),
+    ):
+        if not section[key].startswith("stages/"):  # a file of the user's own is not copied
+            section[key] = str((root / section[key]).resolve())
+    yaml.dump(params, folder / "params.yaml")
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+First = Annotated[int, typer.Option(help="the first seed")]
+Count = Annotated[int, typer.Option(min=1, help="how many seeds")]
+Jobs = Annotated[int, typer.Option(min=1, help="variants at a time")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads of each; 0 keeps params.yaml's hardware.threads")]
+
+
+@app.command("seeds")
+def seeds_command(first: First = 301, count: Count = 5, jobs: Jobs = 1, threads: Threads = 0) -> None:
+    """Run several seeds from scratch; keeps their metrics in data/results/seeds.json."""
+    seeds(first, count, {"hardware.threads": threads} if threads else {}, jobs)
+
+
+@app.command("controls")
+def controls_command(first: First = 301, count: Count = 1, jobs: Jobs = 1, threads: Threads = 0) -> None:
+    """Run the loop with shuffled scores, and with "longest wins"; keeps their metrics in data/results/controls.json."""
+    controls(list(range(first, first + count)), {"hardware.threads": threads} if threads else {}, jobs)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,107 @@
+"""cache: completions that engines finished and keep, so that no work is done twice. `srlm cache` shows them by model
+and stage.
+
+    srlm cache --prune --model M1          forget M1's
+    srlm cache --prune --older 30          forget what is older than 30 days
+
+What is forgotten is generated again when a stage next needs it; the store's tables do not depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stages.console.errors import SrlmError
+from stages.console.progress import stderr
+from stages.engines.cache import CompletionCache
+from stages.store.run import COMPLETION_CACHE
+from stages.text.escape import for_terminal
+
+DAY_S = 86_400
+
+
+def show(root: Path = Path()) -> None:
+    """Print how much is kept, by model and stage."""
+    path = root / COMPLETION_CACHE
+    if aside := damaged(path):
+        megabytes = sum(file.stat().st_size for file in aside) / 1e6
+        stderr.print(
+            f"{len(aside)} damaged database(s) set aside beside it, {megabytes:.1f} MB: srlm cache --prune deletes "
+            f"them too",
+            markup=False,
+            highlight=False,
+        )
+    if not path.is_file():
+        stderr.print("nothing is kept yet: engines keep what they finish when a stage runs", markup=False)
+        return
+    table = Table("model", "stage", "completions", "MB of text", "oldest", "newest", box=None, pad_edge=False)
+    with CompletionCache(path) as finished:
+        sizes = finished.sizes()
+    for size in sizes:
+        cells = (
+            size.model,
+            size.stage,
+            f"{size.completions:,}",
+            f"{size.bytes / 1e6:.1f}",
+            day(size.oldest),
+            day(size.newest),
+        )
+        table.add_row(*(Text(for_terminal(cell)) for cell in cells))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{sum(size.completions for size in sizes):,} completions in {path}, {path.stat().st_size / 1e6:.1f} MB",
+        markup=False,
+        highlight=False,
+    )
+
+
+def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
+    """Forget completions of `model` (None: of all) that are older than `older` days (None: of any age), and damaged
+    databases of that age if no model is named. Raises SrlmError for a model that has none."""
+    path, before = root / COMPLETION_CACHE, None if older is None else time.time() - older * DAY_S
+    aside = [file for file in damaged(path) if model is None and (before is None or file.stat().st_mtime < before)]
+    for file in aside:
+        file.unlink()
+    if aside:
+        stderr.print(f"{len(aside)} damaged database(s) deleted", markup=False)
+    if not path.is_file():
+        if aside:
+            return
+        raise SrlmError(f"nothing is kept: {path} is not there")
+    if model is None and before is None:
+        # needs no room on a full disk, which forgetting rows does; who has it open goes on with a new one
+        files = [file for suffix in ("-wal", "-shm", "") if (file := path.with_name(path.name + suffix)).is_file()]
+        stderr.print(
+            f"everything is forgotten: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB deleted", markup=False
+        )
+        for file in files:
+            file.unlink(missing_ok=True)
+        return
+    was = path.stat().st_size
+    with CompletionCache(path) as finished:
+        known = {size.model for size in finished.sizes()}
+        if model is not None and model not in known:
+            raise SrlmError(f"nothing of {model} is kept; there is {', '.join(sorted(known)) or 'nothing'}")
+        gone = finished.prune(model=model, before=before)
+    less = (
+        f"{path} takes {(was - path.stat().st_size) / 1e6:,.1f} MB less"
+        if path.stat().st_size < was
+        else f"{path} is as large as before: new ones go there"
+    )
+    stderr.print(f"{gone:,} completions forgotten; {less}", markup=False)
+
+
+def damaged(path: Path) -> list[Path]:
+    """Databases that were set aside; nothing of ours reads them again."""
+    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+
+
+def day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,218 @@
+"""srlm: the commands for people. The pipeline itself is `dvc repro`; every stage is also `python -m stages.<verb>`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.console.command import run, run_dvc
+from stages.console.errors import ParamsError, SrlmError
+from stages.console.progress import stderr
+
+PROFILES = Path(__file__).parents[1] / "config" / "profiles"
+
+
+class Form(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+    markdown = "markdown"
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Self-rewarding language models: M0 -> M1 -> M2 -> M3, every dataset versioned.",
+)
+
+
+@app.command()
+def repro(
+    targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None,
+) -> None:
+    """Run what is not up to date (`dvc repro`), then show the result."""
+    from stages.commands.forecast import show as show_disk
+    from stages.commands.results import show
+    from stages.config.load import load_params
+    from stages.store.recovery import recover
+
+    params = load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
+    recover(Path())
+    show_disk(Path(), params)
+    if code := run_dvc("repro", *(targets or [])):
+        raise SystemExit(code if code > 0 else 128 - code)
+    show(Path())
+
+
+@app.command()
+def forecast() -> None:
+    """Show about how much disk a whole run takes, and whether there is room."""
+    from stages.commands.forecast import show
+    from stages.config.load import load_params
+
+    show(Path(), load_params(Path()))
+
+
+@app.command()
+def results(markdown: Annotated[bool, typer.Option(help="as Markdown")] = False) -> None:
+    """Show whether M1 < M2 < M3."""
+    from stages.commands.results import show
+
+    show(Path(), markdown=markdown)
+
+
+@app.command()
+def query(
+    what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
+    values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
+    form: Annotated[Form | None, typer.Option("--format", help="how to show it; a file's ending tells it too")] = None,
+    out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
+    rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
+    save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
+) -> None:
+    """Ask the store: score distributions, fates, pair quality, lineage, or any SELECT. Reads only."""
+    from stages.commands import query as asking
+
+    if save:
+        asking.save(save, revision=rev)
+    if what:
+        asking.ask(what, values or [], form=form.value if form else None, out=out, revision=rev)
+    elif not save:
+        asking.show_list()
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="a git revision or tag")],
+    new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
+    table: Annotated[str | None, typer.Argument(help="one table only")] = None,
+) -> None:
+    """What changed between two versions of the store: rows by table, and figures."""
+    from stages.commands import diff as comparing
+
+    comparing.show(old, new, table)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("report.html"),
+    rev: Annotated[str | None, typer.Option(help="of this git revision or tag")] = None,
+) -> None:
+    """Write one self-contained HTML page: models compared, scores, fates, every pair with its judgements, lineage."""
+    from stages.commands import report as reporting
+
+    reporting.write(out, revision=rev)
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="tiny, gpu, paper or scripted")],
+    force: Annotated[bool, typer.Option(help="replace a params.yaml that you edited")] = False,
+) -> None:
+    """Copy a profile (a complete params.yaml) here."""
+    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+    if name not in known:
+        raise ParamsError(f"no profile {name}; there are {', '.join(known)}")
+    here, text = Path("params.yaml"), (PROFILES / f"{name}.yaml").read_text()
+    if here.exists() and not force and here.read_text() not in {p.read_text() for p in PROFILES.glob("*.yaml")}:
+        raise ParamsError(f"params.yaml holds changes of yours. To replace it: srlm profile {name} --force")
+    here.write_text(text)
+    stderr.print(f"params.yaml is now profile {name}. Next: srlm repro")
+
+
+@app.command()
+def cache(
+    prune: Annotated[
+        bool, typer.Option("--prune", help="forget instead: all, or what --model and --older name")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="with --prune: only this model's")] = None,
+    older: Annotated[
+        float | None, typer.Option(min=0, help="with --prune: only what is older than so many days")
+    ] = None,
+) -> None:
+    """Texts that engines finished and keep, by model and stage: why a killed stage goes on where it was."""
+    from stages.commands import cache as keeping
+
+    if prune:
+        keeping.prune(model=model, older=older)
+    elif model is not None or older is not None:
+        raise SrlmError("--model and --older say what to forget: add --prune")
+    else:
+        keeping.show()
+
+
+@app.command()
+def publish(
+    repo: Annotated[
+        str, typer.Option(help="organisation/name of the datasets; a model is published as organisation/name-MODEL")
+    ],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="with --models: which")] = None,
+    models: Annotated[bool, typer.Option("--models", help="models too: --models M1 M2 M3")] = False,
+    raw: Annotated[
+        bool,
+        typer.Option(
+            "--raw",
+            help="also what the datasets were made from: prompts, candidates, judgements, scores, ranked answers",
+        ),
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="make new repositories private")] = False,
+    tag: Annotated[str | None, typer.Option(help="name the version, e.g. v1; tags do not move")] = None,
+    new_config: Annotated[
+        str | None, typer.Option(help="a suffix for configs whose columns have changed since they were published")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="write over what another branch published, or somebody changed there")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show every file, what would change, and the cards; send nothing")
+    ] = False,
+    base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
+) -> None:
+    """Publish datasets, and models, on the Hugging Face Hub, with cards and lineage; one commit a repository, none when
+    nothing changed."""
+    from stages.commands import publish as publishing
+
+    if bool(names) != models:
+        raise SrlmError(
+            "--models wants names behind it: --models M1 M2 M3"
+            if models
+            else f"to publish {' '.join(names or [])} add --models before it"
+        )
+    publishing.publish(
+        repo,
+        names or [],
+        raw=raw,
+        private=private,
+        tag=tag,
+        new_config=new_config,
+        replace=replace,
+        dry_run=dry_run,
+        endpoint=base_url,
+    )
+
+
+@app.command()
+def verify(
+    repo: Annotated[str | None, typer.Option(help="a repository on the Hub, to be compared with what is here")] = None,
+    revision: Annotated[str | None, typer.Option(help="a commit or tag of it; its newest commit by default")] = None,
+    base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
+) -> None:
+    """Recompute every hash, follow every id; with --repo download what was published and compare every row."""
+    from stages.commands import verify as verifying
+
+    if revision and not repo:
+        raise SrlmError("--revision is of a repository: add --repo ORG/NAME")
+    verifying.verify(repo, revision, base_url)
+
+
+def main() -> None:
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""diff: what changed between two versions of the store. `srlm diff v1` (against the workspace), `srlm diff v1 v2`,
+`srlm diff v1 v2 pairs`.
+
+Rows added, removed and changed, by the key of each table; then the figures of the canned questions that came out
+otherwise, side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table as Shown
+from rich.text import Text
+
+from stages.console.errors import QueryError, TableError
+from stages.store import database, versions
+from stages.store.questions import Question, questions
+from stages.store.tables import TABLES, Table
+from stages.text.escape import for_terminal
+
+WORKSPACE = "workspace"
+
+
+class Change(NamedTuple):
+    """Rows of one table and model: in the new version only, in the old only, in both with other values, in both and
+    equal."""
+
+    table: str
+    model: str | None
+    added: int
+    removed: int
+    changed: int
+    equal: int
+
+
+class Figure(NamedTuple):
+    """One figure of a canned question that came out otherwise; None where a version has no such row or value."""
+
+    question: str
+    row: str
+    name: str
+    old: Any
+    new: Any
+
+
+def show(old: str, new: str | None, table: str | None, root: Path = Path()) -> None:
+    """Print what differs between revision `old` and revision `new` (None: the workspace). Raises RevisionError,
+    TableError, QueryError."""
+    wanted = tables(table)
+    names = None if table is None else [table]
+    with versions.at(root, old, names) as before, versions.at(root, new, names) as after:
+        with database.connect(after, old=before, new=after) as both:
+            changed = [
+                change
+                for t in wanted
+                for change in changes(both, t)
+                if change.added or change.removed or change.changed
+            ]
+        with database.connect(before) as left, database.connect(after) as right:
+            differing = (
+                [figure for q in questions().values() if q.by for figure in figures(left, right, q)]
+                if table is None
+                else []
+            )
+    console = Console()
+    if not changed and not differing:
+        console.print(f"no table differs between {old} and {new or WORKSPACE}", markup=False)
+        return
+    rows = Shown("table", "model", "added", "removed", "changed", "equal", box=None, pad_edge=False)
+    for change in changed:
+        rows.add_row(*(Text("" if value is None else for_terminal(str(value))) for value in change))
+    console.print(rows)
+    if differing:
+        shown = Shown("question", "of", "figure", old, new or WORKSPACE, "change", box=None, pad_edge=False)
+        for f in differing:
+            apart = f.new - f.old if isinstance(f.old, int | float) and isinstance(f.new, int | float) else None
+            shown.add_row(
+                *(
+                    Text(for_terminal(v))
+                    for v in (f.question, f.row, f.name, number(f.old), number(f.new), number(apart, "+"))
+                )
+            )
+        console.print(shown)
+
+
+def tables(name: str | None) -> list[Table]:
+    """All tables, or the one of this name. Raises QueryError for a name that is none."""
+    found = [table for table in TABLES if name in (None, table.name)]
+    if not found:
+        raise QueryError(f"no table {name}; there are {', '.join(table.name for table in TABLES)}")
+    return found
+
+
+def changes(store: database.Store, table: Table) -> list[Change]:
+    """One row per model that has the table in either version. Rows are matched by the table's key within a model."""
+    key = ["model", *(column for column in table.key if column != "model")]
+    values = [column.name for column in table.columns if column.name not in key]
+    both = " AND ".join(f"o.{column} IS NOT DISTINCT FROM n.{column}" for column in key)
+    same = f"hash({', '.join(f'o.{v}' for v in values)}) = hash({', '.join(f'n.{v}' for v in values)})"
+    sql = f"""
+        SELECT coalesce(o.model, n.model) AS whose,
+            count(*) FILTER (o.here IS NULL), count(*) FILTER (n.here IS NULL),
+            count(*) FILTER (o.here AND n.here AND NOT {same}), count(*) FILTER (o.here AND n.here AND {same})
+        FROM (SELECT *, true AS here FROM old.{table.name}) AS o
+        FULL JOIN (SELECT *, true AS here FROM new.{table.name}) AS n ON {both}
+        GROUP BY whose ORDER BY length(whose), whose"""  # noqa: S608  # names of our own contracts
+    return [Change(table.name, *row) for row in store.select(sql).fetchall()]
+
+
+def figures(left: database.Store, right: database.Store, question: Question) -> list[Figure]:
+    """Figures of `question` that differ, row by row; a row is named by the question's `by` columns."""
+    old, new = answer(left, question), answer(right, question)
+    found = []
+    for row in dict.fromkeys([*old, *new]):
+        was, now = old.get(row, {}), new.get(row, {})
+        name = " ".join("null" if part is None else number(part) for part in row)
+        for figure in dict.fromkeys([*was, *now]):
+            if not alike(was.get(figure), now.get(figure)):
+                found.append(Figure(question.name, name, figure, was.get(figure), now.get(figure)))
+    return found
+
+
+def alike(old: Any, new: Any) -> bool:
+    """Equal, but for the last digits of a mean: DuckDB adds in parallel, in no fixed order."""
+    if isinstance(old, float) and isinstance(new, float):
+        return math.isclose(old, new, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(old == new)
+
+
+def answer(store: database.Store, question: Question) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Names of a row to its figures; nothing where a table is not there."""
+    try:
+        rows = store.rows(question.sql, dict.fromkeys(question.values), question.may_lack)
+    except TableError:
+        return {}
+    return {
+        tuple(row[column] for column in question.by): {
+            name: value for name, value in row.items() if name not in question.by
+        }
+        for row in rows
+    }
+
+
+def number(value: Any, sign: str = "") -> str:
+    if isinstance(value, float):
+        return f"{value:{sign}.4g}"
+    return "" if value is None else f"{value:{sign}}" if isinstance(value, int) else str(value)

@@ -1,0 +1,333 @@
+"""Texts from a local model by transformers' batched `generate`, on CPU or CUDA.
+
+Guarantee: the random numbers of a completion depend on `(seed, request id, n)` alone. Floating point sums depend a
+little on what a batch is padded to, so a text can differ between batches only where two tokens are equal to the last
+digits; greedy and sampled texts of float32 models were the same alone, in a batch and in reverse order in every test.
+Batches are cut from the requests and `engine.max_batch_tokens`, never from the hardware: prompts of like length
+together, and as many as `chunk` tokens hold, so that little is padding and memory has a bound.
+
+What completions of one prompt share is computed once where the model's cache can be repeated; recurrent and hybrid
+models read the prompt for each.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Cache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.utils import logging
+
+from stages.config.engines import EngineParams
+from stages.config.machine import Hardware
+from stages.console.errors import EngineError, ModelError
+from stages.engines.base import BaseEngine
+from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, completion_seed
+from stages.engines.sampling import Finite, SeededSampling
+from stages.engines.tokenization import ADAPTER, ModelTokenizer
+
+
+class _Prompt(NamedTuple):
+    """A request in tokens; `room`: how many tokens a completion may have."""
+
+    id: str
+    ids: list[int]
+    room: int
+
+
+class StopStrings(StoppingCriteria):
+    """Ends a row once its newest tokens complete one of `strings`. Only the tail is decoded: a string of b bytes spans
+    at most b tokens."""
+
+    def __init__(self, tokenizer: Any, strings: Sequence[str], width: int) -> None:
+        self.tokenizer, self.strings, self.width = tokenizer, strings, width
+        self.tail = max(len(s.encode()) for s in strings) + 2
+        self.done: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        if self.done is None:
+            self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        live = (~self.done).nonzero()[:, 0].tolist()
+        tails = self.tokenizer.batch_decode(
+            input_ids[live, self.width :][:, -self.tail :], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        for row, text in zip(live, tails, strict=True):
+            self.done[row] = any(s in text for s in self.strings)
+        return self.done
+
+
+class RecordLogprobs(LogitsProcessor):
+    """Records the probabilities of some tokens at every step, before anything is cut or chosen."""
+
+    def __init__(self, pieces: Mapping[int, str]) -> None:
+        self.tokens, self.recorded = list(pieces), list[torch.Tensor]()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.recorded.append((scores[:, self.tokens].double() - scores.double().logsumexp(-1, keepdim=True)).exp())
+        return scores
+
+    def read(
+        self, prompts: ModelTokenizer, probe: ScoreLogprobs, said: Completion, ids: list[int], row: int
+    ) -> list[float] | None:
+        """`Completion.probs` of one row of the batch."""
+        return prompts.probs(
+            probe, said, ids, lambda step: dict(zip(self.tokens, self.recorded[step][row].tolist(), strict=True))
+        )
+
+
+class TransformersEngine(BaseEngine):
+    """One model in memory."""
+
+    def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
+        if hardware.device == "cuda" and not torch.cuda.is_available():
+            raise EngineError(
+                "hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu"
+            )
+        if hardware.threads > 0:
+            torch.set_num_threads(hardware.threads)
+        self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
+        if engine.quantization:
+            raise EngineError(
+                f"engine.quantization is {engine.quantization}, which the engine transformers does not do. Set it to "
+                f"null, or use vllm"
+            )
+        self.name, self.seed, self.chunk = model, seed, engine.max_batch_tokens
+        self.prompts = ModelTokenizer(model_dir)
+        self.tokenizer = self.prompts.tokenizer
+        self.shares = (
+            True  # what completions of one prompt have in common; False once a cache turns out not to be repeatable
+        )
+        self.model = _load(model_dir, getattr(torch, engine.dtype))
+        with _memory(
+            f"{model_dir} as {engine.dtype} on {self.device}",
+            "Set engine.dtype to bfloat16, hardware.device to cpu, or use the engine vllm",
+        ):
+            self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
+        self.max_context, self.end_ids = self.prompts.max_context(engine.max_context), self.prompts.end_ids
+        # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
+        self.model.generation_config = GenerationConfig()
+        if getattr(self.model, "_is_stateful", False):
+            self._check_states()
+        self.pad_id = next(i for i in (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        del self.model
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """Completions batch by batch, short prompts first. Raises EngineError for messages that cannot be templated."""
+        prompts = [
+            _Prompt(r.id, ids, min(sampling.max_tokens, self.max_context - len(ids)))
+            for r, ids in zip(requests, self.prompts.encode(requests), strict=True)
+        ]
+        full = [p for p in prompts if p.room <= 0]
+        if full:
+            yield [Completion(p.id, n, "", "length", 0) for p in full for n in sampling.numbers]
+        for batch in self._cut([p for p in prompts if p.room > 0], sampling):
+            with _memory(*self._needs(batch, sampling)):
+                written = self._decode(batch, sampling)
+            self.prompt_tokens += sum(len(p.ids) for p in batch) * (1 if self.shares else sampling.n)
+            self.generated_tokens += sum(c.tokens for c in written)
+            yield written
+
+    def _cut(self, prompts: Sequence[_Prompt], sampling: Sampling) -> Iterator[list[_Prompt]]:
+        """Batches of at most `chunk` tokens, padding and room included, but of one prompt at least, short prompts
+        first.
+
+        A batch ends where the next prompt, the longest so far, does not fit: so when whole batches are taken away, the
+        others stay as they are. The sort is stable: the same requests give the same batches.
+        """
+        batch: list[_Prompt] = []
+        for prompt in sorted(prompts, key=lambda p: len(p.ids)):
+            longest = min(len(prompt.ids) + sampling.max_tokens, self.max_context)
+            if batch and (len(batch) + 1) * sampling.n * longest > self.chunk:
+                yield batch
+                batch = []
+            batch.append(prompt)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def _decode(self, chunk: list[_Prompt], sampling: Sampling) -> list[Completion]:
+        """All completions of a chunk, ordered by prompt, then n: rows of one batch, prompts padded on the left."""
+        width, steps = max(len(p.ids) for p in chunk), max(p.room for p in chunk)
+        ids = torch.tensor([[self.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
+        mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
+        cache = self._read_once(ids, mask, sampling.n) if self.shares and sampling.n > 1 and width > 1 else None
+        rows = [(p, n) for p in chunk for n in sampling.numbers]
+        processors, stopping = LogitsProcessorList([finite := Finite()]), StoppingCriteriaList()
+        probed = (
+            RecordLogprobs(self.prompts.choice_tokens(sampling.score_logprobs.choices))
+            if sampling.score_logprobs
+            else None
+        )
+        if probed:
+            processors.append(probed)
+        if sampling.temperature > 0:
+            seeds = [completion_seed(self.seed, p.id, n) for p, n in rows]
+            processors.append(SeededSampling(seeds, steps, width, sampling.temperature, sampling.top_p, self.device))
+        if sampling.stop:
+            stopping.append(StopStrings(self.tokenizer, sampling.stop, width))
+        out = self.model.generate(
+            input_ids=ids.repeat_interleave(sampling.n, 0),
+            attention_mask=mask.repeat_interleave(sampling.n, 0),
+            past_key_values=cache,
+            generation_config=GenerationConfig(
+                max_new_tokens=steps,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=self.pad_id,
+                eos_token_id=sorted(self.end_ids) or None,
+            ),
+            logits_processor=processors,
+            stopping_criteria=stopping,
+        )
+        ended = out[:, width:].tolist()
+        said = [
+            self.prompts.completion(p.id, n, ids, p.room, sampling.stop)
+            for (p, n), ids in zip(rows, ended, strict=True)
+        ]
+        if bad := [c.id for c, steps in zip(said, finite.read(), strict=True) if not all(steps[: c.tokens + 1])]:
+            raise EngineError(
+                f"{self.prompts.folder} {finite.explain_nonfinite_logits(self.model)}, first for request {bad[0]!r}. "
+                f"Nothing of this batch is kept"
+            )
+        if not probed or not sampling.score_logprobs:
+            return said
+        return [
+            c._replace(probs=probed.read(self.prompts, sampling.score_logprobs, c, ids, row))
+            for row, (c, ids) in enumerate(zip(said, ended, strict=True))
+        ]
+
+    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache | None:
+        """Keys and values of each prompt but its last token, repeated n times. None when the model's cache cannot be
+        repeated, and `shares` is then false."""
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        read = self.model.base_model(
+            ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True
+        )
+        cache: Cache | None = getattr(read, "past_key_values", None)
+        self.shares = _repeatable(cache)
+        if cache is None or not self.shares:
+            return None
+        cache.batch_repeat_interleave(n)
+        return cache
+
+    @torch.inference_mode()
+    def _check_states(self) -> None:
+        """Raises EngineError for a recurrent model that cannot be decoded, or takes padding for text, as two prompts
+        show that differ in padding alone."""
+        kind, size = (
+            f"{self.prompts.folder} ({self.model.config.model_type})",
+            self.model.get_input_embeddings().num_embeddings,
+        )
+        ids = torch.tensor([[*range(8), 8, 9], [*range(10, 18), 8, 9]], device=self.device) % size
+        try:
+            one, other = (
+                self.model(ids, attention_mask=torch.tensor([[0] * 8 + [1] * 2] * 2, device=self.device))
+                .logits[:, -1]
+                .float()
+            )
+        except Exception as e:  # dozens of types
+            raise EngineError(
+                f"transformers cannot decode {kind}: {type(e).__name__}: {e}. Use the engine vllm"
+            ) from None
+        if self.chunk > 1 and (one - other).abs().max() > 0.02 * (
+            one.max() - one.min()
+        ):  # the last digits may depend on who is computed with whom
+            raise EngineError(
+                f"transformers takes padding for text in {kind}, so that texts would depend on their neighbours. Use "
+                f"the engine vllm, or set engine.max_batch_tokens, "
+                f"which is {self.chunk}, to 1: then each prompt is decoded alone and none is padded"
+            )
+
+    def _needs(self, batch: list[_Prompt], sampling: Sampling) -> tuple[str, str]:
+        """What a batch needs memory for, and what to do when there is too little."""
+        longest = max(len(p.ids) + p.room for p in batch)
+        tokens = (
+            f"{len(batch) * sampling.n * longest:,} tokens ({len(batch)} prompts x {sampling.n} texts x up to "
+            f"{longest} tokens)"
+        )
+        lower = f"engine.max_batch_tokens, which is {self.chunk}, to less than that (texts of another chunk begin anew)"
+        alone = (
+            f"engine.max_context, which is {self.max_context}, or how many texts a prompt gets: "
+            f"engine.max_batch_tokens, which is {self.chunk}, cannot cut one prompt"
+        )
+        return (
+            f"a batch of {tokens} on {self.device}",
+            f"What came before is kept. Lower {lower if len(batch) > 1 else alone}",
+        )
+
+    def _clamp_positions(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """A finished row is padded until its chunk ends, past the last position that a model with learned positions
+        knows."""
+        if kwargs.get("position_ids") is not None:
+            kwargs["position_ids"] = kwargs["position_ids"].clamp(max=self.max_context - 1)
+        return args, kwargs
+
+
+def _repeatable(cache: Any) -> bool:
+    """Whether `batch_repeat_interleave` repeats all that a cache holds. A layer with states beside keys and values has
+    a `reset` of its own; it must have its own way to repeat them too, and not the one that it inherits from a layer of
+    keys and values."""
+    repeat = "batch_repeat_interleave"
+    own = [
+        next((k for k in type(layer).__mro__ if vars(k).keys() & {repeat, "reset"}), object)
+        for layer in getattr(cache, "layers", ())
+    ]
+    return hasattr(cache, repeat) and all(repeat in vars(kind) for kind in own)
+
+
+@contextmanager
+def _memory(what: str, remedy: str) -> Iterator[None]:
+    """Turns out of memory into an EngineError: torch has a type for the GPU's allocator only, and words for its
+    libraries' and the CPU's."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        said = next(iter(str(e).strip().splitlines()), type(e).__name__)
+        if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(
+            s in str(e) for s in ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+        ):
+            raise EngineError(f"there is no memory for {what}: {said}. {remedy}") from None
+        raise
+
+
+def _load(folder: Path, dtype: torch.dtype) -> Any:
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
+        raise ModelError(f"{folder} cannot be loaded: {e}") from None
+    adapter = folder / ADAPTER
+    if not adapter.is_dir():
+        return model
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError:
+        raise EngineError(
+            f"{adapter} is a LoRA adapter, and the engine transformers needs peft for it. Type: pip install peft"
+        ) from None
+    try:
+        return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+    except Exception as e:
+        raise ModelError(f"the adapter {adapter} does not fit its model: {e}") from None

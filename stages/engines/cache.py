@@ -1,0 +1,275 @@
+"""Finished completions in SQLite, so that a killed stage goes on where it was. No DVC out: DVC deletes a stage's outs
+when it starts.
+
+The completions of a request are found by a hash of everything that decides their texts, so a changed model, prompt,
+template, sampling or seed never meets an old row. Each row carries a digest of itself. A database that is damaged is
+set aside and begun anew: what it held is generated again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+from stages.console.errors import EngineError
+from stages.console.progress import stderr
+from stages.engines.request import Completion
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS finished (
+    key BLOB NOT NULL,            -- hash of all that decides a request's texts
+    first INTEGER NOT NULL,       -- number of the first completion here
+    texts INTEGER NOT NULL,       -- how many completions are here
+    completions BLOB NOT NULL,    -- JSON, UTF-8: a list of [n, text, finish_reason, tokens, probabilities]
+    digest BLOB NOT NULL,         -- of key and completions
+    model TEXT NOT NULL,          -- model, stage, made: for people, to see and to prune by
+    stage TEXT NOT NULL,
+    made INTEGER NOT NULL,        -- seconds since 1970
+    PRIMARY KEY (key, first)
+)"""
+KEEP = """
+INSERT INTO finished VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, first) DO UPDATE SET
+texts = excluded.texts, completions = excluded.completions, digest = excluded.digest,
+model = excluded.model, stage = excluded.stage, made = excluded.made
+WHERE excluded.texts > finished.texts"""
+"""Where another process kept a request's texts meanwhile, more of them count."""
+AT_ONCE = 1_000
+"""Keys asked for in one statement."""
+SCAN = 6
+"""To look a row up takes as long as to read so many, one after another."""
+WAIT_S, GLANCE_S = 60.0, 0.2
+"""How long to wait for another process that is writing, and how long in SQLite at a time: there Ctrl-C is not heard."""
+SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536")
+NO_ROOM = 2**20
+"""Bytes: on a disk with less, an error of reading or writing is for want of room."""
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+Result = TypeVar("Result")
+
+
+class DamagedRow(sqlite3.DatabaseError):
+    """A row does not fit its digest."""
+
+
+class Size(NamedTuple):
+    """What one stage keeps of one model. `bytes`: of their JSON; `oldest` and `newest` in seconds since 1970."""
+
+    model: str
+    stage: str
+    completions: int
+    bytes: int
+    oldest: int
+    newest: int
+
+
+class CompletionCache:
+    """The database in `path`, made if need be. Several processes may have it open. Close it, or use it as a context.
+
+    Every method waits for other writers, at most a minute, and sets a damaged database aside. Raises EngineError when
+    it cannot be opened or written (no permission, a full disk, locked for a minute); nothing written before is lost by
+    that.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        self._do(lambda connection: None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+    def get(self, keys: Mapping[str, bytes], numbers: Container[int]) -> list[Completion]:
+        """Those of the completions with `numbers` of some requests (id -> key, each its own) that are kept, each once,
+        in any order."""
+
+        def work(connection: sqlite3.Connection) -> list[Completion]:
+            request = {key: i for i, key in keys.items()}
+            found: list[Completion] = []
+            for rows in _rows(connection, request):
+                if any(digest != _digest(key, completions) for key, completions, digest in rows):
+                    raise DamagedRow("a row does not fit its digest")
+                together = b",".join(
+                    completions for _, completions, _ in rows
+                )  # parsed at once: a million small calls take longer than what they do
+                said = zip(rows, json.loads(b"[" + together + b"]"), strict=True)
+                found += [
+                    Completion(request[key], *row) for (key, _, _), kept in said for row in kept if row[0] in numbers
+                ]
+            if len({(c.id, c.n) for c in found}) < len(
+                found
+            ):  # of a number that two processes kept, always the same text
+                found = list({(c.id, c.n): c for c in sorted(found, key=repr)}.values())
+            return found
+
+        return self._do(work)
+
+    def put(self, finished: Iterable[tuple[bytes, Sequence[Completion]]], *, model: str, stage: str) -> None:
+        """Write finished completions of some requests, all or none; on return they survive kill -9 and a power cut."""
+        now, rows = int(time.time()), []
+        for key, said in finished:
+            completions = ENCODER.encode([c[1:] for c in said]).encode(errors="surrogatepass")
+            rows.append((key, said[0].n, len(said), completions, _digest(key, completions), model, stage, now))
+
+        def work(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(KEEP, rows)
+
+        self._do(work)
+
+    def sizes(self) -> list[Size]:
+        """What is kept, by model and stage."""
+        sql = (
+            "SELECT model, stage, sum(texts), sum(length(completions)), min(made), max(made) FROM finished GROUP "
+            "BY model, stage ORDER BY model, stage"
+        )
+
+        def work(connection: sqlite3.Connection) -> list[Size]:
+            return [Size(_readable(model), _readable(stage), *rest) for model, stage, *rest in connection.execute(sql)]
+
+        return self._do(work)
+
+    def prune(self, *, model: str | None = None, before: float | None = None) -> int:
+        """Forget completions of `model` made before `before` (seconds since 1970); None: of any model, of any age.
+        Returns how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                which = "FROM finished WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR made < ?2)"
+                gone: int = connection.execute(f"SELECT coalesce(sum(texts), 0) {which}", (model, before)).fetchone()[0]
+                connection.execute(f"DELETE {which}", (model, before))
+            with suppress(
+                sqlite3.OperationalError
+            ):  # the file shrinks another time: someone is at work, or the disk has no room for it
+                connection.execute("VACUUM")
+            return gone
+
+        return self._do(work)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Run `work` on the database: again when another process was writing, or when the database was damaged and has
+        been begun anew."""
+        try:
+            return self._tried(work)
+        except OSError as e:
+            raise EngineError(
+                f"finished texts cannot be kept in {self.path}: {e.strerror}. Check the owner and mode of "
+                f"{self.path.parent}"
+            ) from None
+
+    def _tried(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        until, set_aside = time.monotonic() + WAIT_S, 0
+        while True:
+            try:
+                return work(self._connected())
+            except sqlite3.Error as e:
+                code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+                if code in BUSY and time.monotonic() < until:
+                    time.sleep(GLANCE_S / 4)
+                elif (code in DAMAGED or isinstance(e, DamagedRow) or "no such" in str(e)) and set_aside < 3:
+                    set_aside += 1
+                    self._set_aside(str(e))
+                elif code == sqlite3.SQLITE_FULL or (
+                    code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self.path.parent).free < NO_ROOM
+                ):
+                    raise EngineError(
+                        f"no space left for finished texts in {self.path}. Those before are kept; make room, then the "
+                        f"same command goes on"
+                    ) from None
+                else:
+                    who = "Check its owner, its mode, your quota and who else has it open"
+                    raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. {who}") from None
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection to what `path` is now: another process may have set the old file aside."""
+        if self.connection and self.file == _identity(self.path):
+            return self.connection
+        self.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=GLANCE_S, isolation_level=None)
+        try:
+            connection.text_factory = bytes  # one bad byte must be seen as damage, not as an error of decoding
+            self.file = _identity(self.path)  # before anything can find it damaged
+            for setting in SETTINGS:
+                connection.execute(f"PRAGMA {setting}")
+            connection.execute(SCHEMA)
+            self.file = _identity(self.path)  # SQLite makes a new file with the first statement
+        except BaseException:
+            connection.close()
+            raise
+        self.connection = connection
+        return connection
+
+    def _set_aside(self, why: str) -> None:
+        """Rename the damaged database, unless another process has done so; a new one is begun with the next
+        connection."""
+        self.close()
+        with self.path.with_name(self.path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.file != _identity(self.path):
+                return
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+            self.path.replace(aside)
+        stderr.print(
+            f"warning: {self.path} is damaged ({why}): set aside as {aside.name}; what it held is generated again",
+            style="yellow",
+            markup=False,
+        )
+
+
+def _rows(connection: sqlite3.Connection, keys: Collection[bytes]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
+    """Key, completions and digest of the rows that have one of `keys` (a set or dict), some at a time: looked up, or
+    all read where many are wanted."""
+    columns = "SELECT key, completions, digest FROM finished"
+    if len(keys) * SCAN > (connection.execute("SELECT max(rowid) FROM finished").fetchone()[0] or 0):
+        read = connection.execute(columns)
+        while rows := read.fetchmany(AT_ONCE):
+            yield [row for row in rows if row[0] in keys]
+    else:
+        left = iter(keys)
+        while some := list(islice(left, AT_ONCE)):
+            yield connection.execute(f"{columns} WHERE key IN ({','.join('?' * len(some))})", some).fetchall()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever its name; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _digest(key: bytes, completions: bytes) -> bytes:
+    """Of a row as it is read; in a damaged one the values may have other types."""
+    try:
+        return hashlib.blake2b(completions, key=key, digest_size=8).digest()
+    except TypeError:
+        return b""
+
+
+def _readable(text: Any) -> str:
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)

@@ -1,0 +1,200 @@
+"""Any engine, made durable: each batch is kept when it is finished, and what is kept is never generated again.
+
+A batch is kept whole or not at all. Where an engine cuts the requests that are left into the same batches as before
+(`Engine.batches`), a stage that was killed and run again writes the bytes of an uninterrupted one; vLLM and servers
+decode what is left in other company, and say what that means.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+from stages.config.engines import EngineParams
+from stages.console.command import Interrupted
+from stages.console.errors import EngineError
+from stages.console.progress import stderr
+from stages.engines.base import BaseEngine, Stage
+from stages.engines.cache import CompletionCache
+from stages.engines.request import Completion, Request, Sampling
+from stages.engines.versions import PACKAGES, VERSIONS
+
+KEY_FIELDS = {
+    "openai": (),
+    "ray": ("inner", "requests_per_block"),
+    "scripted": ("max_context", "max_batch_tokens"),
+    "transformers": ("dtype", "max_context", "max_batch_tokens"),
+    "vllm": ("dtype", "quantization", "max_context"),
+}
+"""Entries of `engine` that decide an engine's texts."""
+
+
+class CachedEngine(BaseEngine):
+    """The engine that `make` opens, which is when something is left to generate."""
+
+    def __init__(
+        self,
+        make: Callable[[], AbstractContextManager[BaseEngine]],
+        engine: EngineParams,
+        model_dir: Path,
+        *,
+        model: str,
+        seed: int,
+        run: Stage,
+    ) -> None:
+        self.name, self.seed, self.run, self.make = model, seed, run, make
+        names = [engine.name, engine.inner] if engine.name == "ray" else [engine.name]
+        decides: dict[str, Any] = {
+            "engine": {"name": engine.name}
+            | engine.model_dump(include={field for name in names for field in KEY_FIELDS[name]}),
+            "model": model,
+            "files": run.hash_of(model_dir),
+            "code": {name: VERSIONS[name] for name in names},
+            "versions": {package: version(package) for name in names for package in PACKAGES[name]},
+        }
+        run.packages |= {name: number for name, number in decides["versions"].items() if number}
+        if "vllm" in names and (invariant := os.environ.get("VLLM_BATCH_INVARIANT")):
+            decides["batch_invariant"] = invariant  # other kernels, other texts
+        self.at_a_server = (
+            engine.name == "openai"
+        )  # what one refuses for its settings, another, or the same one started anew, may take
+        if self.at_a_server:
+            from stages.engines.backends.server import server_address, server_identity
+
+            run.servers[model] = decides["server"] = server_identity(
+                server_address(f"{engine.env_prefix}_BASE_URL"), model_dir, model
+            )
+        self.fingerprint = json.dumps(decides, sort_keys=True).encode()
+        self.new = 0
+        self.stack = ExitStack()
+        self.inner: BaseEngine | None = None
+
+    def __enter__(self) -> Self:
+        self.cache = self.stack.enter_context(CompletionCache(self.run.completion_cache))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if not kind and self.requested:
+            print(self.summary())
+        self.stack.close()
+        if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
+            stderr.print(
+                f"{self.new:,} texts that {self.name} wrote in this run are kept: the same command goes on from there",
+                markup=False,
+            )
+
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """First what is kept, in one batch, then what is left."""
+        with gc_paused():
+            keys, wanted = self.keys(requests, sampling), sampling.numbers
+            cached = self.cache.get(keys, wanted)
+        self.cached += len(cached)
+        if cached:
+            yield cached
+        if len(cached) == len(keys) * len(wanted):
+            return
+        for numbers, group in gaps(requests, sampling, {(c.id, c.n) for c in cached}):
+            part = sampling._replace(first=numbers.start, n=len(numbers))
+            inner = self.opened()
+            inner.cached = len(cached)  # a server that refuses all that is left has not refused everything
+            written: Any = inner.batches(group, part)
+            with closing(written):  # before the engine, whatever happens
+                while True:
+                    with self.run.computing():
+                        batch = next(written, None)
+                    if batch is None:
+                        break
+                    cacheable = [
+                        c for c in batch if c.text or c.tokens or c.finish_reason == "stop" or not self.at_a_server
+                    ]
+                    self.cache.put(by_request(cacheable, keys), model=self.name, stage=self.run.stage)
+                    self.new += len(cacheable)
+                    self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
+                    self.generated_tokens += sum(c.tokens for c in batch)
+                    yield batch
+
+    def keys(self, requests: Sequence[Request], sampling: Sampling) -> dict[str, bytes]:
+        """Of each request, by id: a hash of what decides its texts, all but their number.
+
+        Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut
+        into other batches.
+        """
+        asked = (
+            sampling.temperature,
+            sampling.top_p,
+            sampling.max_tokens,
+            sampling.stop,
+            sampling.score_logprobs,
+            self.seed,
+        )
+        same = hashlib.sha256(self.fingerprint + repr(asked).encode())
+        keys = {}
+        for request in requests:
+            key = same.copy()
+            key.update(
+                repr((request.id, request.prompt)).encode()
+            )  # of strings and lists of them: exact, escapes surrogates, and cheaper than JSON
+            keys[request.id] = key.digest()
+        return keys
+
+    def opened(self) -> BaseEngine:
+        """The engine itself, its model loaded."""
+        if self.inner is None:
+            self.inner = self.stack.enter_context(self.make())
+            self.run.check_inputs()  # the model that was loaded is the one that was hashed
+        return self.inner
+
+    def cost(self) -> str:
+        return self.inner.cost() if self.inner else ""
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Makes a million small objects that stay: Python's collector would go through them again and again, and find
+    nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def version(package: str) -> str | None:
+    """Of an installed package, None without it; vLLM's CPU build has a name of its own."""
+    for name in (package, f"{package}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return None
+
+
+def by_request(batch: Sequence[Completion], keys: dict[str, bytes]) -> Iterator[tuple[bytes, list[Completion]]]:
+    """The completions of each request, which stand together (`Engine.batches`), with its key."""
+    for request_id, said in groupby(batch, key=lambda c: c.id):
+        yield keys[request_id], list(said)
+
+
+def gaps(
+    requests: Sequence[Request], sampling: Sampling, have: Container[tuple[str, int]]
+) -> Iterator[tuple[range, list[Request]]]:
+    """Runs of completion numbers that requests lack, each with the requests, in their order: a greater n is asked for
+    beside what is there."""
+    lack: dict[range, list[Request]] = {}
+    for request in requests:
+        missing = [n for n in sampling.numbers if (request.id, n) not in have]
+        while missing:
+            run = next(i for i in range(1, len(missing) + 1) if i == len(missing) or missing[i] != missing[0] + i)
+            lack.setdefault(range(missing[0], missing[0] + run), []).append(request)
+            missing = missing[run:]
+    yield from lack.items()

@@ -1,0 +1,85 @@
+"""`srlm cache`: what is kept, and forgetting it."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from stages.commands import cache
+from stages.console.errors import SrlmError
+from stages.engines.cache import CompletionCache
+from stages.engines.request import Completion
+from stages.store.run import COMPLETION_CACHE
+
+
+@pytest.fixture
+def root(tmp_path):
+    with CompletionCache(tmp_path / COMPLETION_CACHE) as finished:
+        for i, (model, stage) in enumerate(
+            (("M1", "judge_candidates@M1"), ("M1", "judge_candidates@M1"), ("M2", "sample_candidates@M2"))
+        ):
+            finished.put([(bytes([i]) * 32, [Completion("r", 0, "x" * 1000, "stop", 1)])], model=model, stage=stage)
+        finished.connection.execute("UPDATE finished SET made = made - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,))
+    return tmp_path
+
+
+def shown(capsys, root):
+    cache.show(root)
+    return capsys.readouterr().out
+
+
+def test_sizes_are_shown_by_model_and_stage(capsys, root):
+    lines = shown(capsys, root).splitlines()
+    assert lines[0].split()[:3] == ["model", "stage", "completions"]
+    assert lines[1].split()[:4] == ["M1", "judge_candidates@M1", "2", "0.0"]
+    assert lines[2].split()[:3] == ["M2", "sample_candidates@M2", "1"]
+    assert "3 completions in" in lines[3]
+
+
+def test_damaged_databases_are_told_and_deleted(capsys, root):
+    aside = root / f"{COMPLETION_CACHE}.damaged-1"
+    aside.write_bytes(bytes(2_000_000))
+    cache.show(root)
+    assert "1 damaged database(s) set aside beside it, 2.0 MB" in capsys.readouterr().err
+    cache.prune(model="M1", root=root)
+    cache.prune(older=1, root=root)
+    assert aside.exists(), "of no model, and not so old"
+    cache.prune(root=root)
+    assert not aside.exists()
+    assert "1 damaged database(s) deleted" in capsys.readouterr().err
+
+
+def test_an_empty_cache_is_told(capsys, tmp_path):
+    cache.show(tmp_path)
+    assert "nothing is kept yet" in capsys.readouterr().err
+    assert not (tmp_path / COMPLETION_CACHE).exists()
+    with pytest.raises(SrlmError, match="nothing is kept"):
+        cache.prune(root=tmp_path)
+
+
+def test_old_or_one_models_completions_are_forgotten(capsys, root):
+    cache.prune(older=30, root=root)
+    assert "1 completions forgotten; " in capsys.readouterr().err
+    assert "2 completions in" in shown(capsys, root)
+    cache.prune(model="M2", root=root)
+    assert "1 completions in" in shown(capsys, root)
+    with pytest.raises(SrlmError, match="nothing of M2 is kept; there is M1"):
+        cache.prune(model="M2", root=root)
+    cache.prune(root=root)
+    assert "everything is forgotten" in capsys.readouterr().err
+    cache.show(root)
+    assert "nothing is kept yet" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):
+    """Forgetting rows needs room: SQLite writes what it changes beside the database first."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(SrlmError, match="finished texts"):
+            cache.prune(model="M1", root=root)
+        cache.prune(root=root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list((root / COMPLETION_CACHE).parent.glob(f"{(root / COMPLETION_CACHE).name}*"))

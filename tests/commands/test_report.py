@@ -1,0 +1,267 @@
+"""`srlm report`: one file, no network, and no text of a model is ever more than text. Looked at by a real browser where
+there is one."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import polars as pl
+import pytest
+
+from stages.commands import report
+from stages.console.errors import TableError
+from stages.page.pairs import embedded, fitting
+from stages.store import catalog
+from stages.store.files import write_json
+from stages.store.tables import ANSWERS, CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES, TEST_PROMPTS
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+EVIL = {
+    "script": "<script>document.title='pwned'</script>",
+    "end of script": "</script><script>document.title='pwned'</script>",
+    "handler": "<img src=x onerror=\"document.title='pwned'\">",
+    "comment": "<!--<script>document.title='pwned'",
+    "markdown": "**bold** [x](javascript:alert(1)) `code`",
+    "right to left": "\u202egnp.exe",
+    "zero width": "pass\u200bword\ufeff",
+    "control": "bell\x07 escape\x1b[31m null\x00",
+    "template": "{{ page.title }} {% raw %} ${1+1}",
+    "entity": "&lt;b&gt; &amp; &#x3c;",
+    "line separator": "emoji 😀 \u2028line",
+}
+
+
+def store(root, texts, models=("M1",), prefix=""):
+    """One pair per text and model; the text is prompt, both answers and all judgements."""
+    for model in models:
+        rows = {table: [] for table in (PROMPTS, CANDIDATES, JUDGEMENTS, SCORES, PAIRS)}
+        for i, text in enumerate(texts):
+            p, c, d = f"{model}p{i}", f"{model}c{i}", f"{model}d{i}"
+            rows[PROMPTS].append((p, model, text, "M0", [], None))
+            rows[CANDIDATES] += [
+                (c, p, model, 0, "chosen " + text, "stop", 5),
+                (d, p, model, 1, "rejected " + text, "stop", 9),
+            ]
+            rows[JUDGEMENTS] += [
+                (x, p, model, k, f"judged {k} {text}", "stop", s, None)
+                for x, s in ((c, 5.0), (d, None))
+                for k in range(2)
+            ]
+            rows[SCORES] += [(c, p, model, 5.0, 0.0, 2, "chosen"), (d, p, model, 1.0, 1.0, 1, "rejected")]
+            rows[PAIRS].append((p, model, text, "chosen " + text, "rejected " + text, c, d, 5.0, 1.0))
+        for table, found in rows.items():
+            catalog.write(table, pl.DataFrame(found, schema=table.schema, orient="row"), root, model)
+    return root
+
+
+def answered(root, text):
+    """Held-out answers of M1 and M3, a drop reason, a warning, a metric and lineage, all of this text: what the tables
+    and charts of the page show."""
+    tests = [("t", text, text, text)]
+    catalog.write(TEST_PROMPTS, pl.DataFrame(tests, schema=TEST_PROMPTS.schema, orient="row"), root)
+    for model, points in (("M1", 1.0), ("M3", 5.0)):
+        rows = [("t", model, "greedy", text, "stop", 3, points, [text])]
+        catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
+    dropped = [("x", "M2", text, text, [text], text), ("y", "M2", "kept", "M0", [], None)]
+    catalog.write(PROMPTS, pl.DataFrame(dropped, schema=PROMPTS.schema, orient="row"), root, "M2")
+    write_json(root / "data/metrics/AIFT-M1.json", {"warned": [text], text: 1})
+    lineage = {
+        "name": text,
+        "parent": text,
+        "method": text,
+        "data": {text: text},
+        "params": {text: text},
+        "versions": {text: text},
+    }
+    write_json(root / "data/models/M2/lineage.json", lineage)
+    (root / "params.yaml").write_text(f"# {text}\n")
+    return root
+
+
+def written(root, **how):
+    out = root / "report.html"
+    report.write(out, root=root, **how)
+    return out
+
+
+def browse(page, tmp_path):
+    """The page's DOM after its scripts ran, as Chromium prints it."""
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    command = [
+        CHROMIUM,
+        *flags,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"HOME": str(tmp_path)}
+    ).stdout
+
+
+@needs_browser
+@pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
+def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(text, tmp_path):
+    page = written(answered(store(tmp_path, [text]), text))
+    opened = page.with_name("opened.html")  # the same page, with every pair opened by its own script's handler
+    script = "for (const d of document.querySelectorAll('details')) d.open = true;"
+    opened.write_text(
+        re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", page.read_text())
+        + f"<script>{script}</script>"
+    )
+    dom = browse(opened, tmp_path)
+    assert "<title>Self-rewarding run</title>" in dom
+    assert len(re.findall(r"<script", dom)) == 3, "data, browser, and the test's own"
+    assert "<img" not in dom
+    assert "\u202e" not in page.read_text()
+    seen = re.sub(r'<span class="cp">U\+([0-9A-F]+)</span>', lambda m: chr(int(m[1], 16)), dom)
+    seen = re.sub(r"<[^>]+>", "", seen.split('id="list"')[1].split('class="pages"')[0])
+    shown = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\u00a0").replace("&amp;", "&")
+    for part in (f"chosen {text}", f"rejected {text}", f"judged 0 {text}", f"judged 1 {text}"):
+        assert part in shown
+
+
+@needs_browser
+def test_the_pages_own_policy_lets_its_script_run_and_no_other(tmp_path):
+    page = written(store(tmp_path, ["say cat"]))
+    assert "1 pairs found" in browse(page, tmp_path)
+    page.write_text(page.read_text() + "<script>document.title='pwned'</script>")
+    assert "<title>Self-rewarding run</title>" in browse(page, tmp_path)
+
+
+KEYS = """
+const press = (key, on = document.body) => on.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const set = (id, value) => { const e = document.getElementById(id); e.value = value; e.dispatchEvent(new Event("input", {bubbles: true})); };
+const told = [], tell = (what) => told.push(what);
+const heads = () => [...document.querySelectorAll("#list summary")], count = () => document.getElementById("count").textContent;
+tell(count()); tell(heads().length);
+press("j"); press("j", document.activeElement); tell(heads().indexOf(document.activeElement));
+press("k", document.activeElement); tell(heads().indexOf(document.activeElement));
+press("n", document.activeElement); tell(document.getElementById("where").textContent);
+press("/"); tell(document.activeElement.id);
+const started = performance.now(); set("f-text", "CAT 19999"); tell(count()); tell(performance.now() - started < 1000);
+set("f-text", ""); set("f-margin", "4.5"); tell(count()); set("f-margin", ""); set("f-model", "M1"); tell(count());
+set("f-model", ""); set("f-tokens", "6"); tell(count()); set("f-tokens-most", "9"); tell(count());
+set("f-tokens", ""); set("f-tokens-most", "8"); tell(count()); set("f-tokens-most", "");
+set("f-model", ""); set("f-length", "chosen"); tell(count());
+document.title = JSON.stringify(told);
+"""
+
+
+@needs_browser
+def test_20000_pairs_are_walked_and_filtered_by_keyboard(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PAIRS_BYTES", 40_000_000)
+    page = written(store(tmp_path, [f"say cat {i}" for i in range(20_000)]))
+    page.write_text(
+        re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", page.read_text())
+        + f"<script>{KEYS}</script>"
+    )
+    title = html.unescape(re.search(r"<title>(.*?)</title>", browse(page, tmp_path))[1])
+    assert json.loads(title) == [
+        *("20000 pairs found", 25, 1, 0, "page 2 of 800", "f-text"),
+        *("1 pairs found", True, "0 pairs found", "20000 pairs found"),
+        *("20000 pairs found", "20000 pairs found", "0 pairs found", "0 pairs found"),
+    ]
+
+
+def test_the_page_asks_for_nothing(tmp_path):
+    text = written(store(tmp_path, ["say cat"])).read_text()
+    without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
+    assert "http://" not in without_namespaces
+    assert "https://" not in without_namespaces
+    assert not re.search(r"<link|@import|src=", without_namespaces)
+
+
+def test_an_empty_store_is_a_friendly_page(tmp_path):
+    text = written(tmp_path).read_text()
+    assert "The store is empty. Make it with <code>dvc repro</code>" in text
+    assert "table judgements is not there yet: stage judge_candidates makes it" in text
+
+
+def test_what_is_there_is_shown_when_the_rest_is_not(tmp_path):
+    store(tmp_path, ["say cat"])
+    (tmp_path / PAIRS.path.format(model="M1")).unlink()
+    text = written(tmp_path).read_text()
+    assert "Every single judgement." in text
+    assert "table pairs is not there yet" in text
+    assert "No pairs yet." in text
+
+
+def test_pairs_without_their_prompts_are_still_counted(tmp_path):
+    store(tmp_path, ["say cat", "say dog"])
+    (tmp_path / PROMPTS.path.format(model="M1")).unlink()
+    text = written(tmp_path).read_text()
+    assert "2 of 2 pairs" in text
+    assert "The store is empty" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{", "is no lineage"), ('{"name": "M2"}', "lacks parent, method"), ("3", "is no lineage")]
+)
+def test_a_broken_lineage_is_named(tmp_path, content, said):
+    store(tmp_path, ["say cat"])
+    (tmp_path / "data/models/M2").mkdir(parents=True)
+    (tmp_path / "data/models/M2/lineage.json").write_text(content)
+    with pytest.raises(TableError, match=said):
+        written(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_warnings_and_lineage_are_shown(tmp_path):
+    store(tmp_path, ["say cat"])
+    write_json(tmp_path / "data/metrics/AIFT-M1.json", {"warned": ["the judge is saturated: 61% <b>"]})
+    lineage = {
+        "name": "M2",
+        "parent": "M1",
+        "method": "dpo",
+        "data": {"data/AIFT/M1/pairs.parquet": "abc123"},
+        "params": {"beta": 0.1},
+        "versions": {"trl": "1"},
+    }
+    write_json(tmp_path / "data/models/M2/lineage.json", lineage)
+    text = written(tmp_path).read_text()
+    assert "AIFT(M1): the judge is saturated: 61% &lt;b&gt;" in text
+    assert "abc123" in text
+    assert "which train <b>M2</b>" in text
+
+
+def test_a_large_store_is_sampled_evenly_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PAIRS_BYTES", 20_000)
+    page = written(store(tmp_path, [f"say cat {i}" for i in range(200)], models=("M1", "M2")))
+    text = page.read_text()
+    pairs = json.loads(re.search(r'id="pairs-data">(.*?)</script>', text)[1])
+    count = {model: sum(p["model"] == model for p in pairs) for model in ("M1", "M2")}
+    assert abs(count["M1"] - count["M2"]) <= 1
+    assert f"{len(pairs)} of 400 pairs: a sample, drawn evenly" in text
+    assert page.read_bytes() == written(tmp_path).read_bytes(), "the same store, the same page"
+
+
+def test_pairs_fit_their_budget():
+    pairs = [{"text": "x" * 10}] * 5
+    one = len(embedded(pairs[0]))
+    text, n = fitting(pairs, 2 + 3 * (one + 1))
+    assert n == 3 == len(json.loads(text))
+    assert len(text) <= 2 + 3 * (one + 1)
+    assert fitting([], 10) == ("[]", 0)
+
+
+@pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
+def test_embedded_json_cannot_end_its_element(text):
+    found = embedded({"text": text})
+    assert not set(found) & set("<>&")
+    assert found.isascii()
+    assert json.loads(found) == {"text": text}

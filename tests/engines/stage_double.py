@@ -1,0 +1,24 @@
+"""What a cached engine asks of the stage that it works for."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+
+class Stage:
+    """What a durable engine asks of the stage that it works for."""
+
+    def __init__(self, finished: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
+        self.completion_cache, self.stage, self.content = finished, stage, content
+        self.servers: dict[str, dict[str, str]] = {}
+        self.packages: dict[str, str] = {}
+
+    def hash_of(self, path: Path) -> str:
+        return self.content
+
+    def check_inputs(self) -> None:
+        pass
+
+    def computing(self) -> AbstractContextManager[None]:
+        return nullcontext()

@@ -1,0 +1,298 @@
+"""Finished completions: found as written, or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.console.errors import EngineError
+from stages.engines.cache import CompletionCache
+from stages.engines.request import Completion
+
+
+def key(i: int) -> bytes:
+    return i.to_bytes(32, "big")
+
+
+def rows(*numbers: int, text: str = "text") -> list[tuple[bytes, list[Completion]]]:
+    return [(key(i), [Completion(f"r{i}", 0, f"{text} {i}", "stop", i)]) for i in numbers]
+
+
+def keep(
+    finished: CompletionCache, *numbers: int, model: str = "M1", stage: str = "judge_candidates@M1", text: str = "text"
+) -> None:
+    finished.put(rows(*numbers, text=text), model=model, stage=stage)
+
+
+def find(
+    finished: CompletionCache, keys: Iterable[bytes], numbers: Container[int] = range(9)
+) -> dict[bytes, list[list[object]]]:
+    """What is kept of each key, without the id of its request."""
+    asked, found = {k.hex(): k for k in keys}, dict[bytes, list[list[object]]]()
+    for request_id, *row in finished.get(asked, numbers):
+        found.setdefault(asked[request_id], []).append(row)
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(), st.sampled_from(["stop", "length"]), st.integers(0, 10**6), st.none() | st.lists(st.floats(0, 1)))
+def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens, probs):
+    path = tmp_path_factory.mktemp("kept") / "f.sqlite"
+    with CompletionCache(path) as finished:
+        finished.put(
+            [(key(1), [Completion("r", 2, text, reason, tokens, probs), Completion("r", 3, "", "stop", 0)])],
+            model="M1",
+            stage="s",
+        )
+    with CompletionCache(path) as finished:
+        assert find(finished, [key(1), key(2)]) == {
+            key(1): [[2, text, reason, tokens, probs], [3, "", "stop", 0, None]]
+        }
+
+
+@pytest.mark.parametrize("asked_for", [4000, 1500, 400], ids=["all are read", "few are missing", "few are looked up"])
+def test_many_keys_are_asked_for(tmp_path, asked_for):
+    """Rows are looked up, or all read, whichever takes less time."""
+    with CompletionCache(tmp_path / "f.sqlite") as finished:
+        assert find(finished, [key(1)]) == {}
+        keep(finished, *range(3000))
+        finished.put(
+            [(key(i), [Completion(f"r{i}", 1, "more", "stop", 1)]) for i in range(0, 3000, 2)], model="M1", stage="s"
+        )
+        found = find(finished, [key(i) for i in range(2900 - asked_for // 2, 2900 + asked_for // 2)])
+        assert found.keys() == {key(i) for i in range(max(0, 2900 - asked_for // 2), 3000)}
+        assert found[key(2901)] == [[0, "text 2901", "stop", 2901, None]]
+        assert [row[:2] for row in found[key(2902)]] == [[0, "text 2902"], [1, "more"]]
+        assert set(find(finished, map(key, range(asked_for)), numbers=[1])) == {
+            key(i) for i in range(0, min(asked_for, 3000), 2)
+        }
+        assert find(finished, []) == {}
+
+
+@pytest.mark.parametrize("scan", [0, 10**6], ids=["looked up", "all read"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_a_number_that_two_processes_kept_it_is_always_the_same_text(tmp_path, monkeypatch, scan, order):
+    """A server may have told two of them different ones."""
+    monkeypatch.setattr("stages.engines.cache.SCAN", scan)
+    rows = [
+        [Completion("r", n, f"{text} {n}", "stop", 1) for n in numbers]
+        for text, numbers in (("a", (0, 1)), ("b", (1, 2, 3)))
+    ]
+    with CompletionCache(tmp_path / "f.sqlite") as finished:
+        for row in rows[::order]:
+            finished.put([(key(1), row)], model="M1", stage="s")
+        assert [row[1] for row in find(finished, [key(1)])[key(1)]] == ["a 0", "b 1", "b 2", "b 3"]
+
+
+def test_the_first_text_of_a_key_stays(tmp_path):
+    """Two processes may finish the same request."""
+    with CompletionCache(tmp_path / "f.sqlite") as one, CompletionCache(tmp_path / "f.sqlite") as other:
+        keep(one, 1, text="first")
+        keep(other, 1, 2, text="second")
+        assert find(one, [key(1), key(2)]) == {
+            key(1): [[0, "first 1", "stop", 1, None]],
+            key(2): [[0, "second 2", "stop", 2, None]],
+        }
+
+
+def test_more_texts_of_a_key_count(tmp_path):
+    """Another process asked for four while this one asked for one."""
+    four = [Completion("r1", n, f"four {n}", "stop", n) for n in range(4)]
+    with CompletionCache(tmp_path / "f.sqlite") as one, CompletionCache(tmp_path / "f.sqlite") as other:
+        keep(one, 1, text="one")
+        other.put([(key(1), four)], model="M1", stage="s")
+        keep(one, 1, text="one")
+        assert [row[1] for row in find(one, [key(1)])[key(1)]] == [c.text for c in four]
+        assert sum(size.completions for size in one.sizes()) == 4
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_is_an_error_in_words(tmp_path):
+    (tmp_path / "f.sqlite").write_bytes(b"no database" * 1000)
+    (tmp_path / "f.sqlite.lock").mkdir()
+    with pytest.raises(EngineError, match=r"cannot be kept in .*Is a directory. Check the owner and mode"):
+        CompletionCache(tmp_path / "f.sqlite")
+
+
+def in_a_process(program: str) -> subprocess.Popen[str]:
+    paths = f"import sys; from pathlib import Path; sys.path[:0] = {[str(Path.cwd()), str(Path(__file__).parent)]!r}"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{paths}\nfrom test_cache import CompletionCache, keep\n{program}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_share_it(tmp_path):
+    """They open it at the same moment, which makes it."""
+    path = tmp_path / "f.sqlite"
+    program = "with CompletionCache(Path({!r})) as finished:\n    for i in range({}, {}):\n        keep(finished, i)"
+    processes = [in_a_process(program.format(str(path), 1000 * t, 1000 * t + 40)) for t in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    with CompletionCache(path) as finished:
+        assert len(find(finished, [key(1000 * t + i) for t in range(3) for i in range(40)])) == 120
+
+
+def test_one_that_finds_old_damage_leaves_the_new_database_of_another(tmp_path):
+    path = tmp_path / "f.sqlite"
+    with CompletionCache(path) as finished:
+        keep(finished, *range(500))
+    one, other = CompletionCache(path), CompletionCache(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE finished SET completions = '[]' WHERE key = ?", [key(7)])
+    connection.close()
+    assert find(one, [key(7)]) == {}, "set aside"
+    keep(one, 1, 2)
+    assert find(other, [key(7)]) == {}, "not set aside again"
+    keep(other, 3)
+    one.close()
+    other.close()
+    with CompletionCache(path) as finished:
+        assert set(find(finished, [key(i) for i in range(9)])) == {key(1), key(2), key(3)}
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+
+
+def test_a_database_that_is_deleted_is_made_anew(tmp_path):
+    with CompletionCache(tmp_path / "f.sqlite") as finished:
+        keep(finished, 1)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        keep(finished, 2)
+    with CompletionCache(tmp_path / "f.sqlite") as finished:
+        assert set(find(finished, [key(1), key(2)])) == {key(2)}
+
+
+def test_ctrl_c_is_heard_while_another_process_writes(tmp_path):
+    path = tmp_path / "f.sqlite"
+    with CompletionCache(path) as holder:
+        keep(holder, 1)
+        assert holder.connection
+        holder.connection.execute("BEGIN IMMEDIATE")
+        waiting = in_a_process(
+            f"finished = CompletionCache(Path({str(path)!r})); print('open', flush=True); keep(finished, 2)"
+        )
+        assert waiting.stdout
+        waiting.stdout.readline()
+        time.sleep(0.5)
+        started = time.monotonic()
+        waiting.send_signal(signal.SIGINT)
+        waiting.wait(30)
+        assert time.monotonic() - started < 10
+        holder.connection.execute("ROLLBACK")
+
+
+@given(st.text(st.characters(codec=None)))
+@settings(max_examples=30, deadline=None)
+def test_any_text_of_python_is_kept(tmp_path_factory, text):
+    """A server's JSON can hold lone surrogates."""
+    with CompletionCache(tmp_path_factory.mktemp("kept") / "f.sqlite") as finished:
+        finished.put([(key(1), [Completion("r", 0, text + "\ud800", "stop", 1)])], model="M1", stage="s")
+        assert find(finished, [key(1)]) == {key(1): [[0, text + "\ud800", "stop", 1, None]]}
+
+
+def test_what_was_kept_survives_kill_9(tmp_path):
+    path = tmp_path / "f.sqlite"
+    program = f"finished = CompletionCache(Path({str(path)!r}))\nfor i in range(10**6):\n    keep(finished, 2 * i, 2 * i + 1)\n    print(i, flush=True)"
+    process = in_a_process(program)
+    assert process.stdout
+    for told in process.stdout:
+        if int(told) == 20:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with CompletionCache(path) as finished:
+        found = find(finished, [key(i) for i in range(10_000)])
+    assert len(found) >= 42
+    assert len(found) % 2 == 0, "a batch is there whole or not at all"
+
+
+@pytest.mark.parametrize(
+    "damage", ["no database", "zeros inside", "cut short", "another text", "no text", "bad byte", "another table"]
+)
+def test_a_damaged_database_is_set_aside_never_trusted(tmp_path, capsys, damage):
+    path = tmp_path / "f.sqlite"
+    with CompletionCache(path) as finished:
+        keep(finished, *range(500))
+    content = bytearray(path.read_bytes())
+    if damage == "no database":
+        path.write_text("not a database, but long enough to be taken for one" * 100)
+    elif damage == "zeros inside":
+        content[4096 : len(content) - 4096] = bytes(len(content) - 8192)
+        path.write_bytes(content)
+    elif damage == "cut short":
+        path.write_bytes(content[: len(content) // 3])
+    elif damage == "bad byte":
+        content[content.index(b"text 7") + 2] ^= 0x80
+        path.write_bytes(content)
+    else:
+        row = f"WHERE key = x'{key(7).hex()}'"
+        change = {
+            "another text": f"UPDATE finished SET completions = replace(cast(completions AS TEXT), 'text', 'word') {row}",
+            "no text": f"UPDATE finished SET completions = 5 {row}",
+        }
+        with sqlite3.connect(path) as connection:
+            connection.execute(change.get(damage, "ALTER TABLE finished RENAME COLUMN completions TO words"))
+        connection.close()
+    with CompletionCache(path) as finished:
+        found = find(finished, [key(i) for i in range(500)])
+        assert all(
+            row == [[0, f"text {int.from_bytes(k, 'big')}", "stop", int.from_bytes(k, "big"), None]]
+            for k, row in found.items()
+        )
+        keep(finished, 7, 8)
+        assert find(finished, [key(7), key(8)]) == {
+            key(7): [[0, "text 7", "stop", 7, None]],
+            key(8): [[0, "text 8", "stop", 8, None]],
+        }
+    assert "is damaged" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path):
+    with CompletionCache(tmp_path / "f.sqlite") as finished:
+        keep(finished, 1)
+        assert finished.connection
+        pages = finished.connection.execute("PRAGMA page_count").fetchone()[0]
+        finished.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+        with pytest.raises(EngineError, match="no space left for finished texts"):
+            finished.put(
+                [(key(i), [Completion("r", 0, "long " * 1000, "stop", 1)]) for i in range(2, 50)], model="M1", stage="s"
+            )
+        assert set(find(finished, [key(i) for i in range(50)])) == {key(1)}
+        finished.connection.execute("PRAGMA max_page_count = 100000")
+        keep(finished, 2)
+        assert set(find(finished, [key(1), key(2)])) == {key(1), key(2)}
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="cannot be kept"):
+        CompletionCache(tmp_path / "file" / "f.sqlite")
+    with pytest.raises(EngineError, match="cannot be kept"):
+        CompletionCache(tmp_path)
+
+
+def test_sizes_and_pruning_by_model_and_age(tmp_path):
+    with CompletionCache(tmp_path / "f.sqlite") as finished:
+        keep(finished, 1, 2)
+        keep(finished, 3, model="M2", stage="sample_candidates@M2", text="é")
+        finished.connection.execute("UPDATE finished SET made = 100 WHERE key = ?", [key(1)])
+        sizes = finished.sizes()
+        assert [(s.model, s.stage, s.completions, s.bytes) for s in sizes] == [
+            ("M1", "judge_candidates@M1", 2, 56),
+            ("M2", "sample_candidates@M2", 1, 26),
+        ]
+        assert sizes[0].oldest == 100
+        assert finished.prune(before=101) == 1
+        assert set(find(finished, [key(i) for i in (1, 2, 3)])) == {key(2), key(3)}
+        assert finished.prune(model="M2") == 1
+        assert set(find(finished, [key(i) for i in (1, 2, 3)])) == {key(2)}

@@ -1,0 +1,143 @@
+"""What a killed run leaves behind is put away, and nothing else."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from stages.console.errors import SrlmError
+from stages.store.recovery import recover
+
+LOCK = """\
+schema: '2.0'
+stages:
+  split_seed:
+    cmd: python -m stages.split_seed
+    deps:
+    - path: stages/split_seed.py
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef
+      size: 12
+"""
+
+
+@contextmanager
+def process(*words, cwd):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words], cwd=cwd) as started:
+        try:
+            yield started.pid
+        finally:
+            started.kill()
+
+
+def rwlock(root, pid, age_s=0):
+    lock = root / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text(
+        json.dumps(
+            {
+                "write": {"data/models/M3": {"pid": pid, "cmd": "dvc repro"}},
+                "read": {"data/IFT": [{"pid": pid, "cmd": "dvc repro"}]},
+            }
+        )
+    )
+    os.utime(lock, (lock.stat().st_atime, lock.stat().st_mtime - age_s))
+    return lock
+
+
+def test_a_lock_whose_owner_is_dead_is_removed(tmp_path):
+    with process(cwd=tmp_path) as pid:
+        lock = rwlock(tmp_path, pid)
+        with pytest.raises(SrlmError, match=rf"DVC is at work here already \(process {pid}: dvc repro\)"):
+            recover(tmp_path)
+        assert lock.exists()
+    recover(tmp_path)
+    assert not lock.exists()
+
+
+def test_a_lock_whose_owner_is_a_zombie_is_removed(tmp_path):
+    """Killed, and its parent, killed too, cannot say that it has seen it."""
+    with process(cwd=tmp_path) as pid:
+        lock = rwlock(tmp_path, pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        recover(tmp_path)
+        assert not lock.exists()
+
+
+def test_a_number_that_another_process_has_got_since_is_no_owner(tmp_path):
+    """As after a restart of the machine, whatever that process is called."""
+    with process("dvc", "repro", cwd=tmp_path) as pid:
+        lock = rwlock(tmp_path, pid, age_s=3600)
+        recover(tmp_path)
+        assert not lock.exists()
+
+
+def test_a_stage_that_outlived_its_dvc_is_not_disturbed(tmp_path):
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    partial = here / "data/models/M2.partial"
+    partial.mkdir(parents=True)
+    elsewhere.mkdir()
+    with (
+        process("-m", "stages.train_dpo", "M2", cwd=here) as pid,
+        process("-m", "stages.commands.cli", "repro", cwd=here),
+    ):
+        with pytest.raises(
+            SrlmError, match=rf"a stage is still at work here \(process {pid}: .*stages\.train_dpo M2\).*kill {pid}$"
+        ):
+            recover(here)
+        assert partial.exists()
+        recover(elsewhere)
+    recover(here)
+    assert not partial.exists()
+
+
+CUTS = [
+    "",
+    "schema: '",
+    "schema: '2.0'\nstages:\n  a",
+    LOCK[: LOCK.index("path:") + 3],
+    LOCK[: LOCK.index("hash: md") + 8],
+    LOCK[: LOCK.index("md5:")],
+]
+CUTS += [LOCK[:-25], LOCK[:-2], f"{LOCK}  a: 1\n", "\0\0\0"]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_dvc_lock_that_is_cut_off_is_set_aside(tmp_path, capsys, cut):
+    (tmp_path / "dvc.lock").write_text(cut)
+    recover(tmp_path)
+    assert not (tmp_path / "dvc.lock").exists()
+    assert [file.read_text() for file in tmp_path.glob("dvc.lock.damaged-*")] == [cut]
+    assert "dvc.lock is damaged" in capsys.readouterr().err
+
+
+def test_a_dvc_lock_that_is_no_text_is_set_aside(tmp_path):
+    (tmp_path / "dvc.lock").write_bytes(b"schema: \xff")
+    recover(tmp_path)
+    assert not (tmp_path / "dvc.lock").exists()
+
+
+REMOTE = f"{LOCK}    - path: s3://bucket/seed.jsonl\n      etag: 0a4f-2\n      size: 5\n"
+
+
+MERGE = f"{LOCK}<<<<<<< HEAD\n=======\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize(
+    "text", [LOCK, REMOTE, MERGE], ids=["whole", "with a file in a bucket", "a merge that people have to end"]
+)
+def test_another_dvc_lock_stays(tmp_path, capsys, text):
+    (tmp_path / "dvc.lock").write_text(text)
+    recover(tmp_path)
+    assert (tmp_path / "dvc.lock").read_text() == text
+    assert capsys.readouterr().err == ""
+
+
+def test_an_empty_folder(tmp_path):
+    recover(tmp_path)
+    assert list(tmp_path.iterdir()) == []
