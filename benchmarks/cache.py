@@ -35,8 +35,9 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.stage, self.completion_cache, self.generating = "benchmark", folder / "completions.sqlite", 0.0
-        self.servers: dict[str, dict[str, str]] = {}
-        self.packages: dict[str, str] = {}
+
+    def model(self, name: str) -> Path:
+        return Path(name)
 
     def hash_of(self, path: Path) -> str:
         return "0" * 32 + ".dir"

@@ -33,7 +33,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from stages.config.engines import EngineParams
 from stages.config.load import load_params
 from stages.engines.backends.transformers import _Prompt
-from stages.engines.base import Engine
+from stages.engines.base import BaseEngine
 from stages.engines.cached import CachedEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
@@ -61,8 +61,9 @@ class Stage:
 
     def __init__(self, finished: Path) -> None:
         self.stage, self.completion_cache = "benchmark", finished
-        self.servers: dict[str, dict[str, str]] = {}
-        self.packages: dict[str, str] = {}
+
+    def model(self, name: str) -> Path:
+        return Path(name)
 
     def hash_of(self, path: Path) -> str:
         return str(path)
@@ -252,7 +253,7 @@ def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
         console.print(f"{last} : {other} = {speed[last] / speed[other]:.2f}", highlight=False)
 
 
-def tokens_of(engine: Engine, asked: list[Request], sampling: Sampling) -> int:
+def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> int:
     return sum(c.tokens for c in engine.generate(asked, sampling))
 
 

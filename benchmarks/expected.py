@@ -18,7 +18,6 @@ import typer
 
 from stages.config.load import load_params
 from stages.config.params import Params
-from stages.engines.base import chat_requests, frame
 from stages.engines.open import open_engine
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging, pairing
@@ -62,10 +61,10 @@ def judged(run: Path, params: Params, model: str, *answers: pl.DataFrame) -> lis
     with open_engine(
         params.engine, params.hardware, catalog.model_dir(run, model), model=model, seed=params.seed
     ) as engine:
-        asked = [chat_requests(judging.judge_prompts(template, some), "candidate_id", "text") for some in answers]
+        prompts = [judging.judge_prompts(template, some).select(id="candidate_id", prompt="text") for some in answers]
         return [
-            judging.judgements(some, frame(engine.generate(them, sampling)), judge=model)
-            for some, them in zip(answers, asked, strict=True)
+            judging.judgements(some, engine.complete(them, sampling), judge=model)
+            for some, them in zip(answers, prompts, strict=True)
         ]
 
 

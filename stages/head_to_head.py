@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from stages.config.load import entry, load_params
-from stages.config.params import Params
 from stages.console.command import command
-from stages.engines.base import chat_requests, frame
-from stages.engines.open import open_engine
+from stages.engines.base import BaseEngine
+from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
 from stages.method.evaluation import match as matches
 from stages.method.statistics import figures
@@ -32,26 +29,20 @@ def main(match: str, root: Path = Path()) -> None:
     pair = entry(params.head_to_head, "head_to_head", match)
     with Run("head_to_head", root, match) as run:
         first, second = run.read(ANSWERS, pair.model), run.read(ANSWERS, pair.other)
-        by_checker = params.evaluate.compare_with.endswith(".py")
-        verdicts = matches.oracle_verdicts(first, second) if by_checker else compare(run, first, second, params)
-        run.write(VERDICTS, verdicts, match)
+        engine: BaseEngine | None = None
+        if params.evaluate.compare_with.endswith(".py"):
+            verdicts = matches.oracle_verdicts(first, second)
+        else:
+            judge = Path(params.evaluate.compare_with).name
+            prompts = matches.compare_prompts(run.template(TEMPLATE), run.read(TEST_PROMPTS), first, second)
+            sampling = Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens)
+            with stage_engine(params, "head_to_head", judge, run) as engine:
+                completions = engine.complete(prompts.select(id="id", prompt="text"), sampling)
+            verdicts = matches.model_verdicts(first, second, prompts, completions, judge=judge)
+        run.write(VERDICTS, verdicts, match, engine)
         result = matches.head_to_head(verdicts, n=params.evaluate.bootstrap, seed=params.seed)
         run.write_metrics(match, result)
         run.write_plot(f"wins_{match}", figures(match, result))
-
-
-def compare(run: Run, first: pl.DataFrame, second: pl.DataFrame, params: Params) -> pl.DataFrame:
-    """VERDICTS by a judge model, asked in both orders."""
-    judge = Path(params.evaluate.compare_with).name
-    asked = matches.compare_prompts(run.template(TEMPLATE), run.read(TEST_PROMPTS), first, second)
-    engine_params = params.engine_for("head_to_head")
-    with open_engine(
-        engine_params, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run
-    ) as engine:
-        said = engine.generate(
-            chat_requests(asked, "id", "text"), Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens)
-        )
-    return matches.model_verdicts(first, second, asked, frame(said), judge=judge)
 
 
 if __name__ == "__main__":

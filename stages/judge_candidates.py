@@ -13,8 +13,7 @@ from pathlib import Path
 from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import EngineError
-from stages.engines.base import chat_requests, frame
-from stages.engines.open import open_engine
+from stages.engines.open import stage_engine
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.store.run import Run
@@ -37,23 +36,16 @@ def main(model: str, root: Path = Path()) -> None:
             p.max_tokens,
             score_logprobs=ScoreLogprobs(*judging.SCORE_LOGPROBS) if p.score == "expected" else None,
         )
-        with open_engine(
-            params.engine_for("judge_candidates"),
-            params.hardware,
-            run.model(judge),
-            model=judge,
-            seed=params.seed,
-            run=run,
-        ) as engine:
-            said = engine.generate(chat_requests(prompts, "candidate_id", "text"), sampling)
-        judgements = judging.judgements(answers, frame(said), judge=judge)
+        with stage_engine(params, "judge_candidates", judge, run) as engine:
+            completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
+        judgements = judging.judgements(answers, completions, judge=judge)
         if p.score == "expected" and judgements["expected"].null_count() == len(judgements):
             raise EngineError(
                 f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score "
                 f"could be read. "
                 "Use judge_candidates.score: sampled"
             )
-        run.write(JUDGEMENTS, judgements, model)
+        run.write(JUDGEMENTS, judgements, model, engine)
         print(
             f"AIFT({model}): {len(judgements)} judgements by {judge}, {judgements['score'].null_count()} could not be "
             f"read"

@@ -15,8 +15,7 @@ import polars as pl
 from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import ParamsError
-from stages.engines.base import chat_requests, frame
-from stages.engines.open import open_engine
+from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
 from stages.method import judging
 from stages.store.run import Run
@@ -32,17 +31,17 @@ def main(root: Path = Path()) -> None:
     with Run("judge_seed", root) as run:
         ranked = run.read(RANKED)
         if p.source == "written":
-            judgements = judging.judgements(ranked, written(ranked, params.split_seed.source), judge="people")
+            judge, engine = "people", None
+            completions = written(ranked, params.split_seed.source)
         else:
-            prompts = judging.judge_prompts(run.template(params.judge.template), ranked)
-            with open_engine(
-                params.engine, params.hardware, run.model(JUDGE), model=JUDGE, seed=params.seed, run=run
-            ) as engine:
-                said = engine.generate(
-                    chat_requests(prompts, "candidate_id", "text"), Sampling(p.k, p.temperature, p.top_p, p.max_tokens)
+            judge, prompts = JUDGE, judging.judge_prompts(run.template(params.judge.template), ranked)
+            with stage_engine(params, "judge_seed", judge, run) as engine:
+                completions = engine.complete(
+                    prompts.select(id="candidate_id", prompt="text"),
+                    Sampling(p.k, p.temperature, p.top_p, p.max_tokens),
                 )
-            judgements = judging.judgements(ranked, frame(said), judge=JUDGE)
-        run.write(SEED_JUDGEMENTS, judgements)
+        judgements = judging.judgements(ranked, completions, judge=judge)
+        run.write(SEED_JUDGEMENTS, judgements, engine=engine)
         print(f"seed judgements: {len(judgements)}, of which {judgements['score'].null_count()} could not be read")
 
 

@@ -11,9 +11,8 @@ import polars as pl
 
 from stages.config.load import load_params
 from stages.console.command import command
-from stages.engines.base import chat_requests
-from stages.engines.open import open_engine
-from stages.engines.request import Completion, Sampling
+from stages.engines.open import stage_engine
+from stages.engines.request import Sampling
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, PROMPTS
 from stages.text.ids import content_id
@@ -25,19 +24,20 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.sample_candidates
     with Run("sample_candidates", root, model) as run:
         prompts = run.read(PROMPTS, model).filter(pl.col("dropped").is_null())
-        with open_engine(
-            params.engine, params.hardware, run.model(model), model=model, seed=params.seed, run=run
-        ) as engine:
-            said = engine.generate(
-                chat_requests(prompts, "prompt_id", "prompt"), Sampling(p.n, p.temperature, p.top_p, p.max_tokens)
-            )
-        run.write(CANDIDATES, candidates(said, model), model)
-        print(f"AIFT({model}): {len(said)} candidates, {sum(c.finish_reason == 'length' for c in said)} cut off")
+        sampling = Sampling(p.n, p.temperature, p.top_p, p.max_tokens)
+        with stage_engine(params, "sample_candidates", model, run) as engine:
+            completions = engine.complete(prompts.select(id="prompt_id", prompt="prompt"), sampling)
+        rows = candidates(completions, model)
+        run.write(CANDIDATES, rows, model, engine)
+        print(f"AIFT({model}): {len(rows)} candidates, {rows.filter(finish_reason='length').height} cut off")
 
 
-def candidates(said: list[Completion], model: str) -> pl.DataFrame:
+def candidates(completions: pl.DataFrame, model: str) -> pl.DataFrame:
     """CANDIDATES rows of completions whose id is a prompt_id."""
-    rows = [(content_id(c.id, model, c.n), c.id, model, c.n, c.text.strip(), c.finish_reason, c.tokens) for c in said]
+    rows = [
+        (content_id(prompt_id, model, n), prompt_id, model, n, text.strip(), finish_reason, tokens)
+        for prompt_id, n, text, finish_reason, tokens, _ in completions.iter_rows()
+    ]
     return pl.DataFrame(rows, schema=CANDIDATES.schema, orient="row")
 
 

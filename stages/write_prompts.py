@@ -17,9 +17,9 @@ from stages.config.load import entry, load_params
 from stages.config.params import Params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.engines.base import Engine
-from stages.engines.open import open_engine
-from stages.engines.request import Request, Sampling
+from stages.engines.base import BaseEngine
+from stages.engines.open import stage_engine
+from stages.engines.request import Sampling
 from stages.method import prompting
 from stages.method.template import render
 from stages.store.run import Run
@@ -39,23 +39,16 @@ def main(model: str, root: Path = Path()) -> None:
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
         held_out = {*run.read(TEST_PROMPTS)["prompt"], *run.read(RANKED_VALID)["prompt"]}
         keep = prompting.PromptFilter(sorted(seeds), held_out, params.write_prompts.rouge_l)
-        with open_engine(
-            params.engine_for("write_prompts"),
-            params.hardware,
-            run.model(writer),
-            model=writer,
-            seed=params.seed,
-            run=run,
-        ) as engine:
+        with stage_engine(params, "write_prompts", writer, run) as engine:
             written = write(engine, keep, ift, template, model, wanted, params)
         rows = prompting.prompts_frame(written, model, writer)
         kept = rows["dropped"].null_count()
-        run.write(PROMPTS, rows, model)
+        run.write(PROMPTS, rows, model, engine)
         print(f"AIFT({model}): {kept} new prompts by {writer}, {len(rows) - kept} dropped")
 
 
 def write(
-    engine: Engine,
+    engine: BaseEngine,
     keep: prompting.PromptFilter,
     ift: pl.DataFrame,
     template: str,
@@ -69,19 +62,20 @@ def write(
     accepted: list[tuple[str, str]] = []
     written: list[prompting.Written] = []
     for turn in range(p.max_rounds):
-        requests, shots = [], {}
+        asked, shots = [], {}
         for i in range(p.round):
             # the model's name is in it, so that two iterations with one writer do not ask the same
             request_id = f"{model}-{turn}-{i}"
             shots[request_id] = prompting.draw_shots(
                 ift, accepted, ift_shots=p.ift_shots, new_shots=p.new_shots, seed=params.seed, request_id=request_id
             )
-            text = render(template, shots=[text for _, text in shots[request_id]])
-            requests.append(Request(request_id, [{"role": "user", "content": text}] if p.chat else text))
-        for said in engine.generate(requests, sampling):
-            text = prompting.clean(said.text)
-            dropped = SURPLUS if len(accepted) == wanted else keep.reason(text, said.finish_reason)
-            written.append(one := prompting.Written(text, [i for i, _ in shots[said.id]], dropped))
+            asked.append((request_id, render(template, shots=[text for _, text in shots[request_id]])))
+        prompts = pl.DataFrame(asked, schema={"id": pl.String, "prompt": pl.String}, orient="row")
+        completions = engine.complete(prompts, sampling, chat=p.chat)
+        for request_id, completion, finish_reason in completions.select("id", "text", "finish_reason").iter_rows():
+            text = prompting.clean(completion)
+            dropped = SURPLUS if len(accepted) == wanted else keep.reason(text, finish_reason)
+            written.append(one := prompting.Written(text, [i for i, _ in shots[request_id]], dropped))
             if one.dropped is None:
                 accepted.append((prompting.prompt_id(one.text), one.text))
         if len(accepted) == wanted:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import polars as pl
@@ -22,32 +23,20 @@ from stages.console.errors import EngineError
 from stages.console.progress import progress, stderr
 from stages.engines.request import Completion, Request, Sampling
 
-
-class Engine(Protocol):
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """All completions, ordered by request, then n."""
-        ...
-
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """The same, as they are finished: all that was asked of a request together, ordered by n, requests in any
-        order.
-
-        Engines whose texts depend on what is decoded together cut batches so that the requests left when some whole
-        batches are taken away fall into the others as before. vLLM and servers cannot: each says what that means.
-        """
-        ...
+TYPES = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
+SCHEMA: dict[str, Any] = dict(zip(Completion._fields, TYPES, strict=True))
 
 
 class Stage(Protocol):
-    """What an engine must know of the stage that it works for, to keep what it finishes."""
+    """What an engine must know of the stage that it works for, to cache what it finishes."""
 
     stage: str
     completion_cache: Path
-    """The database of finished completions."""
-    servers: dict[str, dict[str, str]]
-    """Model -> `url` and `model` there, of those that servers have: for the log."""
-    packages: dict[str, str]
-    """Versions of those that decide the texts."""
+    """The database of cached completions."""
+
+    def model(self, name: str) -> Path:
+        """Folder of an input model, its content hashed."""
+        ...
 
     def hash_of(self, path: Path) -> str:
         """Content hash of an input."""
@@ -67,6 +56,10 @@ class BaseEngine(ABC):
     over calls."""
 
     name: str
+    packages: Mapping[str, str] = MappingProxyType({})
+    """Versions of the packages that decide the texts."""
+    served_by: Mapping[str, str] | None = None
+    """`url` and `model` there, where a server writes the texts."""
     requested: int = 0
     cached: int = 0
     """Completions that were asked for, and those of them that were found finished."""
@@ -79,7 +72,24 @@ class BaseEngine(ABC):
 
     @abstractmethod
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """As `Engine.batches`."""
+        """Completions as they are finished: all that was asked of a request together, ordered by n, requests in any
+        order.
+
+        Engines whose texts depend on what is decoded together cut batches so that the requests left when some whole
+        batches are taken away fall into the others as before. vLLM and servers cannot: each says what that means.
+        """
+
+    def complete(self, prompts: pl.DataFrame, sampling: Sampling, *, chat: bool = True) -> pl.DataFrame:
+        """Completions of `prompts` (id String, prompt String), ordered as they are, then by n: id String, n Int32, text
+        String, finish_reason String, tokens Int32, probs List(Float64)?.
+
+        With `chat` each prompt is a user's message, else a text to continue. Raises as `generate`.
+        """
+        requests = [
+            Request(i, [{"role": "user", "content": text}] if chat else text)
+            for i, text in prompts.select("id", "prompt").iter_rows()
+        ]
+        return pl.DataFrame(self.generate(requests, sampling), schema=SCHEMA, orient="row")
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be
@@ -139,30 +149,8 @@ def check_requests(requests: Sequence[Request]) -> None:
         )
 
 
-def chat_requests(rows: pl.DataFrame, id_column: str, text_column: str) -> list[Request]:
-    """One request per row, its text as a single user message."""
-    return [
-        Request(i, [{"role": "user", "content": text}]) for i, text in rows.select(id_column, text_column).iter_rows()
-    ]
-
-
 def prompt_text(request: Request) -> str:
     """The request's prompt as one string, roles shown; for engines and caches that need no tokens."""
     if isinstance(request.prompt, str):
         return request.prompt
     return "\n".join(f"{m['role']}: {m['content']}" for m in request.prompt)
-
-
-def frame(completions: Sequence[Completion]) -> pl.DataFrame:
-    """Completions as a table with columns id String, n Int32, text String, finish_reason String, tokens Int32, probs
-    List(Float64)?; it may be empty."""
-    types: tuple[pl.DataType | type[pl.DataType], ...] = (
-        pl.String,
-        pl.Int32,
-        pl.String,
-        pl.String,
-        pl.Int32,
-        pl.List(pl.Float64),
-    )
-    schema = dict(zip(Completion._fields, types, strict=True))
-    return pl.DataFrame(completions, schema=schema, orient="row")

@@ -60,7 +60,7 @@ class CachedEngine(BaseEngine):
             "code": {name: VERSIONS[name] for name in names},
             "versions": {package: version(package) for name in names for package in PACKAGES[name]},
         }
-        run.packages |= {name: number for name, number in decides["versions"].items() if number}
+        self.packages = {name: number for name, number in decides["versions"].items() if number}
         if "vllm" in names and (invariant := os.environ.get("VLLM_BATCH_INVARIANT")):
             decides["batch_invariant"] = invariant  # other kernels, other texts
         self.at_a_server = (
@@ -69,9 +69,8 @@ class CachedEngine(BaseEngine):
         if self.at_a_server:
             from stages.engines.backends.server import server_address, server_identity
 
-            run.servers[model] = decides["server"] = server_identity(
-                server_address(f"{engine.env_prefix}_BASE_URL"), model_dir, model
-            )
+            self.served_by = server_identity(server_address(f"{engine.env_prefix}_BASE_URL"), model_dir, model)
+            decides["server"] = self.served_by
         self.fingerprint = json.dumps(decides, sort_keys=True).encode()
         self.new = 0
         self.stack = ExitStack()

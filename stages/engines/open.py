@@ -11,8 +11,9 @@ from pathlib import Path
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
+from stages.config.params import Params
 from stages.console.errors import EngineError
-from stages.engines.base import BaseEngine, Engine, Stage
+from stages.engines.base import BaseEngine, Stage
 
 # name -> module, class; a module is imported when it is asked for, so that this file costs no torch
 ENGINES = {
@@ -48,10 +49,17 @@ def make(
     return made
 
 
+def stage_engine(params: Params, verb: str, model: str, run: Stage) -> AbstractContextManager[BaseEngine]:
+    """The engine that params name for `verb` and `model`, for a stage: finished batches are cached, and the model is
+    loaded when something is left to generate. Raises as `open_engine`."""
+    engine, folder = params.engine_for(verb, model), run.model(model)
+    return open_engine(engine, params.hardware, folder, model=model, seed=params.seed, run=run)
+
+
 @contextmanager
 def open_engine(
     engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int, run: Stage | None = None
-) -> Iterator[Engine]:
+) -> Iterator[BaseEngine]:
     """The engine that `engine.name` names, with the model in `model_dir`; leaving the context frees the model.
 
     `model` is the model's name (M1), for progress and errors. With a `run`, every batch is kept when it is finished,

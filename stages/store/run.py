@@ -14,12 +14,12 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 import psutil
@@ -36,6 +36,14 @@ COMPLETION_CACHE = "data/cache/completions.v3.sqlite"
 VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
 
 
+class TextSource(Protocol):
+    """What the store must know of an engine whose texts it keeps."""
+
+    name: str
+    packages: Mapping[str, str]
+    served_by: Mapping[str, str] | None
+
+
 class Run:
     """Context of one verb: `with Run("train_dpo", root, "M2") as run: ...`.
 
@@ -49,8 +57,7 @@ class Run:
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.completion_cache = root / COMPLETION_CACHE
-        self.servers: dict[str, dict[str, str]] = {}
-        self.packages: dict[str, str] = {}
+        self.servers: dict[str, Mapping[str, str]] = {}
         self.compute_s = 0.0
 
     def __enter__(self) -> Run:
@@ -126,9 +133,15 @@ class Run:
 
     # What goes out
 
-    def write(self, table: Table, frame: pl.DataFrame, model: str | None = None) -> None:
+    def write(
+        self, table: Table, frame: pl.DataFrame, model: str | None = None, engine: TextSource | None = None
+    ) -> None:
+        """Check and write a table; `engine` is what wrote its texts: its packages go into the file, its server into the
+        log."""
         self.check_inputs()
-        catalog.write(table, frame, self.root, model, self.packages)
+        if engine and engine.served_by:
+            self.servers[engine.name] = engine.served_by
+        catalog.write(table, frame, self.root, model, engine.packages if engine else None)
 
     def write_metrics(self, name: str, data: dict[str, Any]) -> None:
         write_json(self.root / "data" / "metrics" / f"{name}.json", data)

@@ -9,7 +9,7 @@ import pytest
 from stage_double import Stage
 from tiny_llama import HARDWARE, build, engine_params
 
-from stages.engines.base import Engine
+from stages.engines.base import BaseEngine
 from stages.engines.open import open_engine
 
 
@@ -30,7 +30,7 @@ VLLM = pytest.mark.vllm, pytest.mark.skipif(find_spec("vllm") is None, reason="v
         *(pytest.param(e, marks=VLLM) for e in ("vllm", "durable vllm")),
     ]
 )
-def opened(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+def opened(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., BaseEngine]]:
     """`opened(**params)`: the engine under test on the tiny model; a durable one opened again meets what the one before
     finished."""
     *durable, name = request.param.split()

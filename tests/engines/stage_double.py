@@ -11,8 +11,9 @@ class Stage:
 
     def __init__(self, finished: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
         self.completion_cache, self.stage, self.content = finished, stage, content
-        self.servers: dict[str, dict[str, str]] = {}
-        self.packages: dict[str, str] = {}
+
+    def model(self, name: str) -> Path:
+        return Path(name)
 
     def hash_of(self, path: Path) -> str:
         return self.content

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from stages.console.errors import EngineError
-from stages.engines.base import frame
 from stages.engines.request import Completion, Message, Request, Sampling
 
 SAMPLED = Sampling(n=3, temperature=1.0, top_p=0.9, max_tokens=12)
@@ -134,8 +133,16 @@ def test_engines_count_what_they_wrote(opened):
     assert engine.seconds > 0
 
 
-def test_frame_is_a_table_that_joins(opened):
-    table = frame(opened().generate(REQUESTS[:2], SAMPLED))
+def test_a_verb_gets_a_table_that_joins(opened):
+    engine = opened()
+    prompts = pl.DataFrame({"id": ["b", "a"], "prompt": ["Name three fruits.", "Say cat"], "more": [1, 2]})
+    table = engine.complete(prompts, SAMPLED)
+    asked = [Request(i, user(text)) for i, text, _ in prompts.iter_rows()]
+    assert list(map(Completion._make, table.iter_rows())) == engine.generate(asked, SAMPLED)
+    plain = engine.complete(prompts, SAMPLED, chat=False)
+    assert list(map(Completion._make, plain.iter_rows())) == engine.generate(
+        [Request(r.id, r.prompt[0]["content"]) for r in asked], SAMPLED
+    )
     assert table.schema == {
         "id": pl.String,
         "n": pl.Int32,
@@ -145,4 +152,4 @@ def test_frame_is_a_table_that_joins(opened):
         "probs": pl.List(pl.Float64),
     }
     assert table["id"].to_list() == ["b"] * 3 + ["a"] * 3
-    assert frame([]).schema == table.schema
+    assert engine.complete(prompts.clear(), SAMPLED).schema == table.schema

@@ -41,7 +41,6 @@ from stages.engines.backends import openai, refusals
 from stages.engines.backends.openai import OpenAIEngine
 from stages.engines.backends.server import Secrets, read_answer, server_address, server_identity, share_out
 from stages.engines.backends.transformers import TransformersEngine
-from stages.engines.base import frame
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, request_seed
 
@@ -300,7 +299,7 @@ def test_a_text_is_whole_only_when_the_server_says_so(client, finish):
 
 def test_what_no_table_can_hold_is_replaced(client):
     done = client(Fault(status=200, text=said("a?b").text.replace("?", r"\ud800"))).generate(ONE, SAMPLED._replace(n=1))
-    assert frame(done)["text"].to_list() == ["a\ufffdb"]
+    assert [c.text for c in done] == ["a\ufffdb"]
 
 
 def test_no_content_is_an_empty_text(client):
@@ -742,7 +741,6 @@ def test_what_came_before_a_failure_is_kept_and_not_asked_for_again(server, tmp_
     with pytest.raises(EngineError, match="503"):
         generate()
     assert "15 texts" in capsys.readouterr().err
-    assert run.servers == {name: {"url": server.url, "model": name}}
     before = len(server.asked(name))
     server.behave(name, Fault(times=0))
     done = generate()
@@ -1001,7 +999,7 @@ def test_a_role_may_have_a_server_of_its_own(server, tmp_path, monkeypatch):
     with open_engine(judge, hardware(), tmp_path, model=name, seed=7, run=run) as engine:
         written = engine.generate(ONE, GREEDY)
     assert [a["authorization"] for a in server.asked(name)] == [f"Bearer {KEY}"]
-    assert run.servers == {name: {"url": server.url, "model": name}}
+    assert engine.served_by == {"url": server.url, "model": name}
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
         assert engine.generate(ONE, GREEDY) == written

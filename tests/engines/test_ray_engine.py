@@ -23,7 +23,7 @@ from test_every_engine import REQUESTS, SAMPLED, by_id
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import Engine
+from stages.engines.base import BaseEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs
 
@@ -47,7 +47,6 @@ from stages.engines.request import Request, Sampling
 
 class Stage:
     stage, hash_of, check_inputs, computing = "sample_candidates@M1", lambda self, path: "abc.dir", lambda self: None, lambda self: nullcontext()
-    packages = {}
 
 def main(engine: str, hardware: str, place: Path, texts: int) -> None:
     Stage.completion_cache = place
@@ -73,7 +72,7 @@ def cluster() -> Iterator[None]:
 
 def opened(
     inner: str, folder: Path = Path(), *, block: int = 4, run: Stage | None = None, **hardware: object
-) -> AbstractContextManager[Engine]:
+) -> AbstractContextManager[BaseEngine]:
     return open_engine(
         engine_params("ray", inner=inner, block=block),
         HARDWARE.model_copy(update=hardware),

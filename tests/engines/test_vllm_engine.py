@@ -15,7 +15,7 @@ from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
 from tiny_llama import HARDWARE, build, engine_params
 
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import BaseEngine, Engine
+from stages.engines.base import BaseEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Request, ScoreLogprobs
 from stages.engines.tokenization import ADAPTER
@@ -41,7 +41,7 @@ def vllm(tiny: Path) -> Iterator[BaseEngine]:
 
 
 @pytest.fixture(scope="module")
-def transformers(tiny: Path) -> Iterator[Engine]:
+def transformers(tiny: Path) -> Iterator[BaseEngine]:
     with opened(tiny, "transformers") as engine:
         yield engine
 

@@ -1,12 +1,16 @@
 """What a verb reads is recorded and must not move; a model comes with a lineage that equal runs share."""
 
 import json
+from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from stages.console.errors import ModelError, StaleInputError
+from stages.store import catalog
 from stages.store.files import append_line, md5
 from stages.store.run import LOG, Run, times
+from stages.store.tables import IFT_TRAIN
 
 
 def log(root):
@@ -89,7 +93,13 @@ def test_the_log_holds_what_differs_between_equal_runs(tmp_path):
 
 def test_the_log_tells_the_servers_that_were_asked(tmp_path):
     with Run("judge_candidates", tmp_path, "M1") as run:
-        run.servers["J"] = {"url": "http://localhost:8000/v1", "model": "judge"}
+        server = {"url": "http://localhost:8000/v1", "model": "judge"}
+        frame = pl.DataFrame(
+            [["x"] * len(IFT_TRAIN.schema)], schema=dict.fromkeys(IFT_TRAIN.schema, pl.String), orient="row"
+        )
+        frame = frame.cast(dict(IFT_TRAIN.schema))
+        run.write(IFT_TRAIN, frame, engine=SimpleNamespace(name="J", packages={"vllm": "1"}, served_by=server))
+    assert catalog.packages(tmp_path / IFT_TRAIN.path) == {"vllm": "1"}
     assert log(tmp_path)[0]["servers"] == {"J": {"url": "http://localhost:8000/v1", "model": "judge"}}
 
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 os.environ.setdefault(
     "RAY_ENABLE_AUTO_CONNECT", "0"
@@ -43,7 +43,7 @@ from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console import errors
 from stages.console.errors import EngineError, ModelError, SrlmError
-from stages.engines.base import BaseEngine, Engine
+from stages.engines.base import BaseEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling
 
@@ -72,7 +72,7 @@ class Worker:
     raised here in a hundred lines."""
 
     def __init__(
-        self, open_inner: Callable[[], AbstractContextManager[Engine]], sampling: Sampling, tries: Any
+        self, open_inner: Callable[[], AbstractContextManager[BaseEngine]], sampling: Sampling, tries: Any
     ) -> None:
         self.open_inner, self.sampling, self.tries, self.stack = open_inner, sampling, tries, ExitStack()
         self.inner: BaseEngine | None = None
@@ -94,7 +94,7 @@ class Worker:
                 "engine.max_batch_tokens. Why, is in Ray's logs, /tmp/ray/session_latest/logs on the worker's node"
             )
         if self.inner is None:
-            self.inner = cast(BaseEngine, self.stack.enter_context(self.open_inner()))
+            self.inner = self.stack.enter_context(self.open_inner())
         before = self.inner.prompt_tokens
         completions = [c for batch in self.inner.batches(requests, self.sampling) for c in batch]
         return {"completions": completions, "prompt_tokens": self.inner.prompt_tokens - before}
