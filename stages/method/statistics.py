@@ -7,7 +7,7 @@ a figure is a share or mean of, so what was left out shows; a figure of nothing 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,54 +16,56 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Figure = dict[str, float | int | None]
+CHUNK = 2**20
 DIGITS = 6  # further digits of a float sum may differ between machines; a metrics file should not
 
 
-def bootstrap(values: ArrayLike, weights: ArrayLike | None = None, *, n: int, seed: int) -> tuple[float, float] | None:
-    """95 % percentile interval of sum(values) / sum(weights), one entry per prompt, from `n` resamples of the prompts
-    (the mean without `weights`).
+def intervals(values: Floats, weights: Floats, *, n: int, seed: int) -> list[tuple[float, float] | None]:
+    """95 % percentile intervals of sum(values) / sum(weights) of each figure (prompts, figures), from `n` resamples of
+    the prompts, the same for all figures.
 
-    None when the weights sum to nothing. Resamples without weight are left out.
+    None for a figure whose weights sum to nothing. Resamples without weight are left out. Resamples are drawn in chunks
+    of about a million counts, so memory goes with the prompts, not with `n` times the prompts.
     """
-    top = np.asarray(values, dtype=np.float64)
-    below = np.ones_like(top) if weights is None else np.asarray(weights, dtype=np.float64)
-    if below.sum() <= 0:
-        return None
-    draws = _draws(len(top), n, seed)
-    tops, belows = draws @ top, draws @ below
-    low, high = np.percentile(tops[belows > 0] / belows[belows > 0], [2.5, 97.5])
-    return float(low), float(high)
+    prompts, figures = values.shape
+    both, rng, sums = np.hstack([values, weights]), np.random.default_rng(seed), np.empty((n, 2 * figures))
+    share, rows = np.full(prompts, 1 / max(prompts, 1)), max(1, CHUNK // max(prompts, 1))
+    for start in range(0, n if prompts else 0, rows):
+        chunk = sums[start : start + rows]
+        chunk[:] = rng.multinomial(prompts, share, size=len(chunk)) @ both
+    result: list[tuple[float, float] | None] = []
+    for top, below, weight in zip(sums[:, :figures].T, sums[:, figures:].T, weights.sum(axis=0), strict=True):
+        ratios = top[below > 0] / below[below > 0] if weight > 0 else np.empty(0)
+        result.append((float(np.percentile(ratios, 2.5)), float(np.percentile(ratios, 97.5))) if len(ratios) else None)
+    return result
 
 
-@lru_cache(maxsize=2)
-def _draws(prompts: int, n: int, seed: int) -> Floats:
-    """How often each prompt is in each resample, (n, prompts). The same for all figures of equally many prompts."""
-    return np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=n).astype(np.float64)
-
-
-def ratio_figure(values: ArrayLike, weights: ArrayLike | None = None, *, n: int, seed: int) -> Figure:
-    top = np.asarray(values, dtype=np.float64)
-    below = np.ones_like(top) if weights is None else np.asarray(weights, dtype=np.float64)
-    interval = bootstrap(top, below, n=n, seed=seed)
-    if interval is None:
-        return {"value": None, "low": None, "high": None, "n": 0}
-    value, (low, high) = float(top.sum() / below.sum()), interval
-    return {
-        "value": round(value, DIGITS),
-        "low": round(low, DIGITS),
-        "high": round(high, DIGITS),
-        "n": round(below.sum()),
-    }
-
-
-def mean_figure(values: pl.Series, *, n: int, seed: int) -> Figure:
-    """Figure of the mean of `values`, one per prompt; null counts as no value."""
-    return ratio_figure(
-        values.cast(pl.Float64).fill_null(0.0).to_numpy(),
-        values.is_not_null().cast(pl.Float64).to_numpy(),
-        n=n,
-        seed=seed,
+def ratio_figures(columns: Mapping[str, tuple[ArrayLike, ArrayLike]], *, n: int, seed: int) -> dict[str, Figure]:
+    """Figures of `columns`: name -> (values, weights), one of each per prompt."""
+    if not columns:
+        return {}
+    values, weights = (
+        np.column_stack([np.asarray(column[side], dtype=np.float64) for column in columns.values()]) for side in (0, 1)
     )
+    result: dict[str, Figure] = {}
+    for i, (name, interval) in enumerate(zip(columns, intervals(values, weights, n=n, seed=seed), strict=True)):
+        if interval is None:
+            result[name] = {"value": None, "low": None, "high": None, "n": 0}
+            continue
+        top, below = values[:, i].sum(), weights[:, i].sum()
+        numbers = {"value": top / below, "low": interval[0], "high": interval[1]}
+        result[name] = {key: round(float(x), DIGITS) for key, x in numbers.items()} | {"n": round(below)}
+    return result
+
+
+def mean_figures(columns: Mapping[str, pl.Series], *, n: int, seed: int) -> dict[str, Figure]:
+    """Figures of the means of `columns`: name -> values, one per prompt; null counts as no value."""
+    return ratio_figures({name: as_mean(values) for name, values in columns.items()}, n=n, seed=seed)
+
+
+def as_mean(values: pl.Series) -> tuple[Floats, Floats]:
+    """(values, weights) of a mean: null has weight 0."""
+    return values.cast(pl.Float64).fill_null(0.0).to_numpy(), values.is_not_null().cast(pl.Float64).to_numpy()
 
 
 def figures(name: str, metrics: dict[str, dict[str, Any]]) -> pl.DataFrame:

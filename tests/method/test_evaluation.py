@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stages.console.errors import TableError
+from stages.method import statistics
 from stages.method.evaluation.judge import judge_metrics
 from stages.method.evaluation.match import (
     compare_prompts,
@@ -22,10 +24,17 @@ from stages.method.evaluation.match import (
     verdict,
 )
 from stages.method.evaluation.writer import writer_metrics
-from stages.method.statistics import bootstrap, figures
+from stages.method.statistics import figures, intervals, ratio_figures
 from stages.store.tables import ANSWERS, JUDGED, VERDICTS
 
 # --- bootstrap ---
+
+
+def bootstrap(values: Any, weights: Any = None, **how: int) -> tuple[float, float] | None:
+    """The interval of one figure."""
+    top = np.asarray(values, dtype=np.float64)
+    below = np.ones_like(top) if weights is None else np.asarray(weights, dtype=np.float64)
+    return intervals(top[:, None], below[:, None], **how)[0]
 
 
 def test_the_interval_agrees_with_scipys_percentile_bootstrap() -> None:
@@ -56,6 +65,23 @@ def test_nothing_has_no_interval() -> None:
 
 def test_resamples_without_weight_are_left_out() -> None:
     assert bootstrap([1.0, 0.0], [1.0, 0.0], n=100, seed=0) == (1.0, 1.0)
+
+
+def test_chunks_change_no_figure_and_memory_goes_with_the_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, prompts, n = np.random.default_rng(0), 5_000, 300
+    columns = {"a": (rng.random(prompts), np.ones(prompts)), "b": (rng.integers(0, 3, prompts), np.full(prompts, 2.0))}
+    dense = np.random.default_rng(7).multinomial(prompts, np.full(prompts, 1 / prompts), size=n).astype(float)
+    monkeypatch.setattr(statistics, "CHUNK", 4 * prompts)
+    tracemalloc.start()
+    result = ratio_figures(columns, n=n, seed=7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < dense.nbytes / 5
+    for name, (top, below) in columns.items():
+        low, high = np.percentile(dense @ top / (dense @ below), [2.5, 97.5])
+        assert (result[name]["low"], result[name]["high"]) == (round(low, 6), round(high, 6))
+        assert result[name]["value"] == round(top.sum() / below.sum(), 6)
+        assert result[name]["n"] == below.sum()
 
 
 # --- as judge ---

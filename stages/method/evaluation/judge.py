@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from stages.method.judging import BEST
-from stages.method.statistics import Figure, mean_figure, ratio_figure
+from stages.method.statistics import Figure, as_mean, ratio_figures
 
 
 def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict[str, Figure]:
@@ -44,15 +44,16 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
     ).to_series()
     correlation = _correlations(readable, prompts)
     column = {name: rows[name].fill_null(0).cast(pl.Float64).to_numpy() for name in rows.columns if name != "prompt_id"}
-    return {
-        "pairwise_accuracy": ratio_figure(column["right"] + column["ties"] / 2, column["pairs"], n=n, seed=seed),
-        "tie_share": ratio_figure(column["ties"], column["pairs"], n=n, seed=seed),
-        "five_best": ratio_figure(column["best"], column["fives"], n=n, seed=seed),
-        "exact_match": mean_figure(exact, n=n, seed=seed),
-        "spearman": mean_figure(correlation["spearman"], n=n, seed=seed),
-        "kendall": mean_figure(correlation["kendall"], n=n, seed=seed),
-        "unreadable_share": ratio_figure(column["unreadable"], column["answers"], n=n, seed=seed),
+    columns = {
+        "pairwise_accuracy": (column["right"] + column["ties"] / 2, column["pairs"]),
+        "tie_share": (column["ties"], column["pairs"]),
+        "five_best": (column["best"], column["fives"]),
+        "exact_match": as_mean(exact),
+        "spearman": as_mean(correlation["spearman"]),
+        "kendall": as_mean(correlation["kendall"]),
+        "unreadable_share": (column["unreadable"], column["answers"]),
     }
+    return ratio_figures(columns, n=n, seed=seed)
 
 
 def _correlations(readable: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:

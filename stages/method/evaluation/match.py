@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.statistics import mean_figure
+from stages.method.statistics import mean_figures
 from stages.method.template import mask_verdicts, render
 from stages.store.tables import VERDICTS
 
@@ -127,6 +127,6 @@ def head_to_head(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dic
     result: dict[str, dict[str, Any]] = {}
     for decoding in sorted(set(verdicts["decoding"])):
         said = verdicts.filter(pl.col("decoding") == decoding).sort("prompt_id")["verdict"]
-        shares: dict[str, Any] = {outcome: mean_figure(said == outcome, n=n, seed=seed) for outcome in OUTCOMES}
-        result[decoding] = shares | {"n": said.count(), "unreadable": said.null_count()}
+        shares = mean_figures({outcome: said == outcome for outcome in OUTCOMES}, n=n, seed=seed)
+        result[decoding] = {**shares} | {"n": said.count(), "unreadable": said.null_count()}
     return result

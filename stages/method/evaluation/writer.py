@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from stages.method.judging import BEST
-from stages.method.statistics import mean_figure
+from stages.method.statistics import mean_figures
 
 
 def writer_metrics(answers: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -27,7 +27,7 @@ def writer_metrics(answers: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> di
             tokens="tokens",
             cut_off=pl.col("finish_reason") == "length",
         )
-        result[decoding] = {name: mean_figure(columns[name], n=n, seed=seed) for name in columns.columns}
         points = {name: rows.select(pl.col("points").list.contains(name)).to_series() for name in names}
-        result[decoding]["points"] = {name: mean_figure(has, n=n, seed=seed) for name, has in points.items()}
+        result[decoding] = {**mean_figures(columns.to_dict(), n=n, seed=seed)}
+        result[decoding]["points"] = mean_figures(points, n=n, seed=seed)
     return result
