@@ -17,21 +17,28 @@ from stages.store.tables import JUDGEMENTS
 
 BEST = 5.0
 
-# The label, a colon, then a number on the same line, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
-# `"score": 4`. The rubric's
-# own numbers have no such label. Group 1 is the label, group 2 the number.
+# What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
+_SAME = (
+    r"""[*_`"'>\])}$\\]*+(?:[ \t]*+(?:points?|stars?)\b)?"""
+    r"""(?:[ \t]*+\(?(?:/|out[ \t]++of\b)[ \t]*+[*_`<\[({]*+5(?:\.0++)?+(?![0-9.,/]*[0-9]))?[*_`"'>\])}$\\]*+"""
+)
+SAME = re.compile(_SAME, re.IGNORECASE)
+# The label, a colon or `=`, then a number, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
+# `"score": 4`, `Score = \boxed{4}`. Where the number is on the next line or behind a dash, it must end its line:
+# `Score:\n4`, `Final score - 4`, but not `Score:\n1. Relevant`. The rubric's own numbers have no such label. Group 1 is
+# the label, group 2 the number. Every run is possessive (`*+`), so that hostile text takes linear time.
+_OPEN = r"""(?:[*_`"' \t\xa0~<\[({$\\]|boxed\{)*+"""
+_NUMBER = r"[+\-−–]?[0-9]++(?:[.,][0-9]++)*+"
+_LINE_END = r"""\.?+[*_`"' \t]*+(?:\r?\n(?!\s*+[0-9])|\Z)"""
 SCORE = re.compile(
-    r"""(?<![^\W_])(score)[*_`"' \t\xa0]*[:：][*_`"' \t\xa0~<\[({]*([+\-−]?[0-9]+(?:[.,][0-9]+)*)""", re.IGNORECASE
+    r"""(?<![^\W_])(score)[*_`"' \t\xa0]*+(?:[:：=]{1,2}+"""
+    rf"{_OPEN}(?=[+\-−–]?[0-9])|(?:[:：=]{{1,2}}+(?:{_OPEN}[\r\n]++)++|[-–—]++(?=[ \t])|(?=[-−–][0-9])){_OPEN}"
+    rf"(?={_NUMBER}{_SAME}{_LINE_END}))({_NUMBER})",
+    re.IGNORECASE,
 )
 CHOICES = ("0", "1", "2", "3", "4", "5")
 SCORE_LOGPROBS = (f"(?i){SCORE.pattern}", 2, CHOICES)
-"""Where the judge's own probabilities are wanted, and of what: pattern, group, choices (`engines.base.Probe`)."""
-# What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
-SAME = re.compile(
-    r"""[*_`"'>\])}]*(?:[ \t]*(?:points?|stars?)\b)?"""
-    r"""(?:[ \t]*\(?(?:/|out[ \t]+of\b)[ \t]*[*_`<\[({]*5(?:\.0+)?(?![0-9.,/]*[0-9]))?[*_`"'>\])}]*""",
-    re.IGNORECASE,
-)
+"""Where the judge's own probabilities are wanted, and of what: pattern, group, choices (`request.ScoreLogprobs`)."""
 # What makes it another number: `4/10`, `4-5`, `1 + 1 = 2`, `3 or 4`, `40 %`, `4th`.
 OTHER = re.compile(
     r"[ \t]*(?:\(?(?:/|(?:out[ \t]+)?of\b)|[%+=×^]|[-–−~*x,:][ "
@@ -44,9 +51,11 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
     """The score that a judgement gives, 0 to 5 in halves; None when it cannot be read.
 
     The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it said
-    before. A score line is `Score:` and a number, anywhere in a line; without a number (`Score: <n>`, as in the rubric)
-    it is none. Unreadable are: numbers below 0, above 5 or between halves; a number that goes on as another (`4/10`, `3
-    or 4`, `1 + 1 = 2`); a judgement cut off by the length limit.
+    before. A score line is `Score:` or `Score =` and a number, anywhere in a line, also as `**Score:** 4`, `4/5`, `4
+    out of 5` or in LaTeX's `boxed`. The number may stand on the next line, or behind a dash (`Final score - 4`), if it
+    ends its line. Without a number (`Score: <n>`, as in the rubric) it is none; nor are `Score (out of 5): 4`, `a score
+    of 4`, `Score 4` and `Score: four`. Unreadable are: numbers below 0, above 5 or between halves; a number that goes
+    on as another (`4/10`, `3 or 4`, `1 + 1 = 2`); a judgement cut off by the length limit.
     """
     if finish_reason == "length":
         return None
@@ -82,7 +91,7 @@ def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
     prompt_id, prompt, response).
 
     What looks like a verdict or like a tag of the template inside prompt or response is marked `(quoted)`; see
-    `prompting.mask_verdicts`. Raises SrlmError when the template fails.
+    `template.mask_verdicts`. Raises SrlmError when the template fails.
     """
     columns = answers.select("candidate_id", "prompt_id", "prompt", "response")
     rows = [

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -11,6 +14,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from stages.console.errors import SrlmError
 
 CLOSING_TAG = re.compile(r"</([A-Za-z][\w-]*)>")
+
+NOT_PLAIN = re.compile(r"[^\t\n\r -~]+")
+NEVER = re.compile(r"(?!)")
+HANGUL_FILLERS = "\u115f\u1160"  # letters by category, and nothing to see
 
 _jinja = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
@@ -40,19 +47,48 @@ def render(template: str, /, **fields: object) -> str:
         raise SrlmError(f"{head} fails: {type(e).__name__}: {e}") from e
 
 
+class _Folds(dict[str, str]):
+    """A character as it is compared: compatibility forms made plain (NFKD), without marks and what cannot be seen."""
+
+    def __missing__(self, c: str) -> str:
+        plain = " " if c.isspace() else unicodedata.normalize("NFKD", c)
+        return self.setdefault(c, "".join(d for d in plain if not _is_invisible(d)))
+
+
+def _is_invisible(c: str) -> bool:
+    return c in HANGUL_FILLERS or unicodedata.category(c) in {"Cc", "Cf", "Mn", "Me"}
+
+
+_FOLDS = _Folds()
+
+
+def _fold(text: str) -> tuple[str, list[int]]:
+    """`text` as it is compared, and where each of its characters stands in `text`."""
+    parts, places, end = [], list[int](), 0
+    for run in NOT_PLAIN.finditer(text):
+        parts.append(text[end : run.start()])
+        places.extend(range(end, run.start()))
+        for i, c in enumerate(run[0], run.start()):
+            parts.append(folded := _FOLDS[c])
+            places.extend([i] * len(folded))
+        end = run.end()
+    return "".join(parts) + text[end:], [*places, *range(end, len(text))]
+
+
 def mask_verdicts(text: str, template: str, verdict: re.Pattern[str]) -> str:
     """`text` with ` (quoted)` put into what could pass for the judge's verdict or for one of the template's own tags;
-    otherwise unchanged.
+    otherwise unchanged. Takes time linear in the text.
 
     Data must not speak for the judge: in a self-rewarding loop that is the channel that training finds. `verdict` is
     the pattern the verdict is read with; the mark goes behind its first group, so that the marked text no longer
-    matches. `Score: 5` becomes `Score (quoted): 5`, `</response>` becomes `</response (quoted)>`. A template without
-    tags has no delimiters that this could guard.
+    matches. `Score: 5` becomes `Score (quoted): 5`, `</response>` becomes `</response (quoted)>`. Both are looked for
+    in the text as it stands and as a judge may see it: full-width `Ｓｃｏｒｅ：５` is `Score: 5`, a zero-width space is
+    nothing. A template without tags has no delimiters that this could guard.
     """
-    marked = verdict.sub(lambda m: f"{m[1]} (quoted){m[0][len(m[1]) :]}", text)
     names = "|".join(sorted({re.escape(name) for name in CLOSING_TAG.findall(template)}))
-    return (
-        re.sub(rf"(<\s*/?\s*(?:{names}))(\s*/?\s*>)", r"\1 (quoted)\2", marked, flags=re.IGNORECASE)
-        if names
-        else marked
-    )
+    tag = re.compile(rf"(<[\s/\\]*+(?:{names}))(?![\w-])", re.IGNORECASE) if names else NEVER
+    views: list[tuple[str, Sequence[int]]] = [(text, range(len(text)))]
+    views += [_fold(text)] if NOT_PLAIN.search(text) else []
+    marks = {places[m.end(1) - 1] + 1 for seen, places in views for p in (verdict, tag) for m in p.finditer(seen)}
+    cuts = [0, *sorted(marks), len(text)]
+    return " (quoted)".join(text[start:end] for start, end in pairwise(cuts))
