@@ -31,7 +31,7 @@ def main(model: str, root: Path = Path()) -> None:
     with Run("get_model", root, model) as run:
         import torch
 
-        used = base.model_dump() | ({"tinyworld": params.tinyworld.model_dump()} if base.source == "tinyworld" else {})
+        used = base.model_dump() | ({"tinyworld": params.world.model_dump()} if base.source == "tinyworld" else {})
         if base.source == "local":
             run.watch(root / base.path)
         notes: dict[str, Any] = {"seed": params.seed}
@@ -56,7 +56,7 @@ def fetch(base: Base, folder: Path, params: Params, root: Path) -> pl.DataFrame:
     if base.source == "tinyworld":
         from stages.tinyworld.pretrain import pretrain
 
-        rows = pretrain(folder, seed=params.seed, world=params.tinyworld, threads=params.hardware.threads)
+        rows = pretrain(folder, seed=params.seed, world=params.world, threads=params.hardware.threads)
     elif base.source == "random":
         checkpoint.random_llama(folder, seed=params.seed, max_context=params.engine.max_context)
     else:

@@ -35,7 +35,7 @@ def split(params: Params, root: Path, run: Run):
     if p.source == "tinyworld":
         from stages.tinyworld.demonstrators import seed_tables
 
-        return seed_tables(p, split_seed=params.tinyworld.seed, seed=params.seed)
+        return seed_tables(p, split_seed=params.world.seed, seed=params.seed)
     if p.source == "file":
         if (root / p.path).is_file():  # else reading says what is wrong
             run.watch(root / p.path)

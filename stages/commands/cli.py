@@ -10,9 +10,6 @@ import typer
 
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
-from stages.console.progress import stderr
-
-PROFILES = Path(__file__).parents[1] / "config" / "profiles"
 
 
 class Form(StrEnum):
@@ -111,18 +108,34 @@ def report(
 
 @app.command()
 def profile(
-    name: Annotated[str, typer.Argument(help="tiny, gpu, paper or scripted")],
-    force: Annotated[bool, typer.Option(help="replace a params.yaml that you edited")] = False,
+    name: Annotated[str, typer.Argument(help="tiny, gpu, paper, scripted; or own, for your model and data")],
+    model: Annotated[str | None, typer.Option(help="with own: a model's folder, or a repository on the Hub")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="with own: a file of ranked answers, or a dataset on the Hub")
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="with own: an hour or less, to see that it works")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace a params.yaml that you edited")] = False,
 ) -> None:
-    """Copy a profile (a complete params.yaml) here."""
-    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
-    if name not in known:
-        raise ParamsError(f"no profile {name}; there are {', '.join(known)}")
-    here, text = Path("params.yaml"), (PROFILES / f"{name}.yaml").read_text()
-    if here.exists() and not force and here.read_text() not in {p.read_text() for p in PROFILES.glob("*.yaml")}:
-        raise ParamsError(f"params.yaml holds changes of yours. To replace it: srlm profile {name} --force")
-    here.write_text(text)
-    stderr.print(f"params.yaml is now profile {name}. Next: srlm repro")
+    """Copy a profile (a complete params.yaml) here, or make one for your own model and data."""
+    from stages.commands import profile as profiles
+
+    if name != "own":
+        profiles.copy(name, force=force)
+    elif model and data:
+        profiles.for_own(model, data, small=small, force=force)
+    else:
+        raise ParamsError("profile own needs both: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO")
+
+
+@app.command()
+def preview(
+    stage: Annotated[str, typer.Argument(help="judge_seed")],
+    n: Annotated[int, typer.Option("-n", min=2, help="about how many records")] = 20,
+) -> None:
+    """Try a stage on a few records before the whole run pays for it: can this model judge?"""
+    from stages.commands import preview as previews
+
+    previews.preview(stage, n)
 
 
 @app.command()

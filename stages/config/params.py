@@ -14,6 +14,7 @@ from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.config.shared import Count, Decoding, Name, Positive, Section, Share, Training
 from stages.config.sources import Base, External, Source
+from stages.console.errors import ParamsError
 
 
 class Aift(Section):
@@ -182,7 +183,8 @@ class Params(Section):
     head_to_head: dict[Name, Match]
     engine: EngineParams
     hardware: Hardware
-    tinyworld: Tinyworld
+    tinyworld: Tinyworld | None
+    """Null where nothing comes from the tiny world."""
     split_seed: SplitSeed
     train_sft: TrainSft
     judge: Judge
@@ -211,6 +213,13 @@ class Params(Section):
             if isinstance(role, dict) and isinstance(role.get(key), dict) and isinstance(engine, dict):
                 data = data | {section: role | {key: engine | role[key]}}
         return data
+
+    @property
+    def world(self) -> Tinyworld:
+        """The section `tinyworld`. Raises ParamsError where it is null and something comes from there."""
+        if self.tinyworld is None:
+            raise ParamsError("tinyworld is null, and a source is tinyworld. Copy the section from: srlm profile tiny")
+        return self.tinyworld
 
     def engine_for(self, stage: str, model: str | None = None) -> EngineParams:
         """The engine that `stage` (write_prompts, judge_candidates, head_to_head, ...) asks: its own, where it names
