@@ -61,11 +61,12 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
     again = f"srlm profile own --model {model} --data {data}{' --small' if small else ''} --force"
     _write(root, text, again, force)
     load_params(root)
-    stderr.print("\n".join(lines), markup=False, highlight=False)
+    stderr.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     stderr.print(
         "params.yaml is written. Next: srlm check, then srlm preview judge_seed (can this model judge?), then srlm "
         "repro",
         markup=False,
+        soft_wrap=True,
     )
 
 

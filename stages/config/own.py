@@ -17,7 +17,9 @@ GB = 1e9
 CHAT_JUDGE_TOKENS = 480
 """Tokens of templates/judge.jinja without its fields, about, in a vocabulary of 32,000 and more."""
 PAPER = {"ift": 3200, "eft_prompts": 2000, "test_prompts": 256, "test_ranked": 190, "ift_valid": 100}
-SMALL = {"ift": 160, "eft_prompts": 40, "test_prompts": 24, "test_ranked": 16, "ift_valid": 16}
+SMALL = {"ift": 64, "eft_prompts": 40, "test_prompts": 16, "test_ranked": 16, "ift_valid": 8}
+SMALL_ANSWERS = {"eft_prompts": 84, "test_ranked": 28}
+"""Ranked answers that a small run judges: each is read whole, which takes most of its time."""
 SHARES = {"test_prompts": 0.15, "test_ranked": 0.12, "ift_valid": 0.05, "eft_prompts": 0.28}
 """Of prompts that are fewer than the paper's sizes ask for; IFT gets the rest."""
 
@@ -81,7 +83,7 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
     big = model.parameters is None or model.parameters >= 5e8
     params, reasons = _sizes(data, small)
     context = model.context or 4096
-    answer = round_up(data.response_tokens, 32, 64, 160 if small else 1024)
+    answer = round_up(data.response_tokens, 32, 64, 256 if small else 1024)
     judgement = 160 if small else 512
     longest = CHAT_JUDGE_TOKENS + data.prompt_tokens + data.response_tokens + judgement
     length = round_up(longest, 64, 256, min(context, 1536 if small else 4096))
@@ -146,17 +148,21 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
 
 def _sizes(data: DataFacts, small: bool) -> tuple[dict[str, Any], list[str]]:
     """How many prompts each part of the seed data gets, and how many are written."""
-    most = SMALL if small else PAPER
+    most = dict(SMALL if small else PAPER)
+    if small:
+        most |= {part: max(4, answers * data.prompts // data.answers) for part, answers in SMALL_ANSWERS.items()}
     sizes = {part: max(1, min(most[part], int(share * data.prompts))) for part, share in SHARES.items()}
     sizes |= {
         part: max(1, min(sizes[part], int(data.comparable * share)))
         for part, share in (("eft_prompts", 0.7), ("test_ranked", 0.3))
     }
     sizes["ift"] = max(1, min(most["ift"], data.prompts - sum(sizes.values())))
-    prompts = (24, 24) if small else (2000, 4000)
+    prompts = (16, 16) if small else (2000, 4000)
     params: dict[str, Any] = {f"split_seed.{part}": size for part, size in sizes.items()}
     params |= {f"aift.{name}.prompts": count for name, count in zip(("M1", "M2"), prompts, strict=True)}
-    params |= {"write_prompts.round": 32, "write_prompts.max_rounds": 20, "evaluate.bootstrap": 500} if small else {}
+    if small:
+        params |= {"write_prompts.round": 32, "write_prompts.max_rounds": 20, "train_sft.epochs": 1}
+        params |= {"judge_seed.k": 2, "judge_candidates.k": 2, "evaluate.judge_k": 1}
     parts = ", ".join(f"{part} {size}" for part, size in sizes.items())
     return params, [f"of {data.prompts} prompts: {parts}; new prompts per iteration: {prompts[0]} and {prompts[1]}"]
 
