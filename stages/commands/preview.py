@@ -104,16 +104,20 @@ def _judge(params: Params, root: Path, space: Path) -> str:
 
 
 def few_answers(params: Params, root: Path, space: Path, n: int) -> pl.DataFrame:
-    """RANKED rows: two answers, the best and the worst, of each of some held-out prompts."""
+    """RANKED rows: of some held-out prompts the best and the worst answer, and of few prompts those between, too."""
     if not catalog.table_path(RANKED_VALID, root).is_file():
         run_stage("split_seed", space)
     held_out = catalog.read(RANKED_VALID, root if catalog.table_path(RANKED_VALID, root).is_file() else space)
-    prompts = sorted(held_out["prompt_id"].unique(), key=lambda prompt: content_id(params.seed, prompt))[
-        : max(1, n // 2)
-    ]
-    few = held_out.filter(pl.col("prompt_id").is_in(prompts)).sort("prompt_id", "human_rank", "candidate_id")
-    ends = few.group_by("prompt_id", maintain_order=True)
-    return pl.concat([ends.head(1), ends.tail(1)]).unique("candidate_id").select(*RANKED.schema).sort("candidate_id")
+    drawn = sorted(held_out["prompt_id"].unique(), key=lambda prompt: content_id(params.seed, prompt))[: max(1, n // 2)]
+    few = held_out.filter(pl.col("prompt_id").is_in(drawn)).sort("prompt_id", "human_rank", "candidate_id")
+    best_first, worst_first = (
+        pl.int_range(pl.len()).over("prompt_id"),
+        pl.int_range(pl.len(), 0, -1).over("prompt_id") - 1,
+    )
+    from_the_ends = few.with_columns(at=pl.min_horizontal(best_first, worst_first)).sort(
+        "at", "prompt_id", "human_rank"
+    )
+    return from_the_ends.head(max(n, 2)).select(*RANKED.schema).sort("candidate_id")
 
 
 def show(answers: pl.DataFrame, judgements: pl.DataFrame, params: Params, judge: str) -> None:

@@ -83,8 +83,9 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
     big = model.parameters is None or model.parameters >= 5e8
     params, reasons = _sizes(data, small)
     context = model.context or 4096
-    answer = round_up(data.response_tokens, 32, 64, 256 if small else 1024)
-    judgement = 160 if small else 512
+    room = context // 4  # an answer twice and a comparison, or a judge prompt with its judgement, must fit
+    answer = round_up(data.response_tokens, 32, min(64, room), min(room, 256 if small else 1024))
+    judgement = min(room, 160 if small else 512)
     longest = CHAT_JUDGE_TOKENS + data.prompt_tokens + data.response_tokens + judgement
     length = round_up(longest, 64, 256, min(context, 1536 if small else 4096))
     reasons.append(
@@ -105,8 +106,8 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
         )
     dtype = "float32" if cpu else "bfloat16"
     reasons.append(f"engine {engine}, {dtype}: {why}")
-    room = (0.2 * machine.memory if cpu else 0.3 * machine.gpu_memory) / (model.cache_bytes_per_token or 2**17)
-    batch_tokens = 1 << max(12, min(14 if cpu else 17, int(room).bit_length() - 1))
+    tokens = (0.2 * machine.memory if cpu else 0.3 * machine.gpu_memory) / (model.cache_bytes_per_token or 2**17)
+    batch_tokens = 1 << max(12, min(14 if cpu else 17, int(tokens).bit_length() - 1))
     micro = 2 if cpu or big else 8
     params |= {
         "engine.name": engine,
@@ -128,7 +129,7 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
         "train_dpo.warmup_steps": 1 if small else 10,
         "sample_candidates.max_tokens": answer,
         "evaluate.max_tokens": answer,
-        "evaluate.compare_max_tokens": 64 if small else 512,
+        "evaluate.compare_max_tokens": min(room, 64 if small else 512),
         **dict.fromkeys(
             ("judge_seed.max_tokens", "judge_candidates.max_tokens", "evaluate.judge_max_tokens"), judgement
         ),
@@ -186,18 +187,24 @@ def _loop(model: ModelFacts, data: DataFacts) -> dict[str, Any]:
     }
 
 
-def write_profile(template: Path, params: dict[str, Any], head: Sequence[str]) -> str:
-    """The text of `template` (a params.yaml) with `params` (dotted key -> value) in it and `head` as its first
-    comment."""
-    yaml = YAML()
-    yaml.width = 1000
-    data = yaml.load(template.read_text(encoding="utf-8"))
+def apply(data: Any, params: dict[str, Any]) -> None:
+    """Set dotted keys of a params.yaml that was read."""
     for key, value in params.items():
         *path, last = key.split(".")
         section = data
         for part in path:
             section = section[part]
         section[last] = value
+
+
+def write_profile(template: Path, params: dict[str, Any], head: Sequence[str]) -> str:
+    """The text of `template` (a params.yaml) with `params` (dotted key -> value) in it and `head` as its first
+    comment."""
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    data = yaml.load(template.read_text(encoding="utf-8"))
+    apply(data, params)
     data.yaml_set_start_comment("\n".join(head))
     out = StringIO()
     yaml.dump(data, out)

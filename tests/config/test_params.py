@@ -248,7 +248,7 @@ def test_profiles_have_the_same_keys():
     def keys(data, prefix=""):
         for key, value in data.items():
             yield f"{prefix}{key}"
-            if isinstance(value, dict) and key not in MAPPINGS:
+            if isinstance(value, dict) and key not in {*MAPPINGS, "tinyworld"}:  # null where nothing comes from there
                 yield from keys(value, f"{prefix}{key}.")
 
     yaml = YAML(typ="safe", pure=True)

@@ -893,8 +893,14 @@ def address_with_secrets(server: Server, version: int) -> str:
 def test_a_secret_is_known_in_every_spelling(client, server, monkeypatch, spelling):
     monkeypatch.setenv("OPENAI_BASE_URL", address_with_secrets(server, version=1))
     login = base64.b64encode(f"anna:{PASSWORD}".encode()).decode()
-    echoed = f"1 of 21: <{spelling(PASSWORD)}|{spelling(VALUE)}|{spelling(login)}|{login.rstrip('=')}|{{authorization}}|{{path}}>"
-    hidden = "of 21: <[secret]|[secret]|[secret]|[secret]|Basic [secret]|/v1/chat/completions?version=[secret]&api-key=[secret]>"
+    echoed = (
+        f"1 of 21: "
+        f"<{spelling(PASSWORD)}|{spelling(VALUE)}|{spelling(login)}|{login.rstrip('=')}|{{authorization}}|{{path}}>"
+    )
+    hidden = (
+        "of 21: <[secret]|[secret]|[secret]|[secret]|Basic "
+        "[secret]|/v1/chat/completions?version=[secret]&api-key=[secret]>"
+    )
     for fault in (refused(401, echoed), Fault(status=503, text=echoed), Fault(status=200, text=echoed)):
         engine = client(fault, attempts=1)
         with pytest.raises(EngineError) as caught:

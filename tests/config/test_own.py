@@ -1,0 +1,127 @@
+"""A profile for one's own model and data: complete, checked, of sizes that follow from what was seen."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from stages.commands import profile
+from stages.config.checks import check_loops
+from stages.config.load import load_params
+from stages.config.own import GB, DataFacts, Machine, ModelFacts, apply, choose, write_profile
+from stages.config.params import Params
+from stages.console.errors import ParamsError
+
+GPU_PROFILE = YAML(typ="safe").load(Path(__file__).parents[2] / "stages/config/profiles/gpu.yaml")
+PROFILES = Path(__file__).parents[2] / "stages/config/profiles"
+CPU = Machine(cores=4, memory=16 * GB, gpus=0, gpu_memory=0, has_vllm=True, has_ray=True)
+GPU = Machine(cores=16, memory=128 * GB, gpus=1, gpu_memory=80 * GB, has_vllm=True, has_ray=False)
+SMALL_MODEL = ModelFacts("local", "my-model", None, "LlamaForCausalLM", 134_500_000, 8192, 46_080, True)
+LARGE_MODEL = ModelFacts("hub", "org/large", "abc", "LlamaForCausalLM", 8_000_000_000, 131_072, 2**18, True)
+DATA = DataFacts("file", "ranked.jsonl.gz", None, "en", 3000, 2500, 9000, 120, 400)
+
+
+def loaded(tmp_path: Path, *facts, small: bool = False):
+    text = write_profile(PROFILES / "gpu.yaml", choose(*facts, small=small).params, ["mine"])
+    (tmp_path / "params.yaml").write_text(text)
+    return load_params(tmp_path), text
+
+
+def test_nothing_of_the_tiny_world_is_left(tmp_path):
+    params, text = loaded(tmp_path, SMALL_MODEL, DATA, CPU)
+    assert "tinyworld/" not in text
+    assert "source: tinyworld" not in text
+    assert params.tinyworld is None
+    assert params.evaluate.oracle == "none"
+
+
+def test_it_is_the_models_the_datas_and_the_machines(tmp_path):
+    params, _ = loaded(tmp_path, SMALL_MODEL, DATA, CPU)
+    assert params.base["M0"].path == "my-model"
+    assert params.split_seed.path == "ranked.jsonl.gz"
+    assert (params.engine.name, params.engine.dtype, params.hardware.threads) == ("transformers", "float32", 4)
+
+
+def test_a_gpu_with_vllm_gets_it_and_the_papers_sizes(tmp_path):
+    params, _ = loaded(tmp_path, LARGE_MODEL, DATA, GPU)
+    assert (params.engine.name, params.engine.dtype) == ("vllm", "bfloat16")
+    assert params.external["M0"].revision == "abc"
+    assert not params.base
+    assert params.split_seed.test_ranked == 190
+    assert params.train_sft.gradient_checkpointing
+
+
+def test_several_gpus_get_ray_where_it_is_installed(tmp_path):
+    params, _ = loaded(tmp_path, LARGE_MODEL, DATA, GPU._replace(gpus=4, has_ray=True))
+    assert (params.engine.name, params.engine.inner, params.hardware.workers) == ("ray", "vllm", 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    prompts=st.integers(5, 20_000),
+    share=st.floats(0.3, 1),
+    answers=st.integers(1, 9),
+    prompt_tokens=st.integers(1, 3000),
+    response_tokens=st.integers(1, 6000),
+    context=st.sampled_from([None, 512, 1024, 2048, 8192, 131_072]),
+    machine=st.sampled_from([CPU, GPU, GPU._replace(has_vllm=False)]),
+    small=st.booleans(),
+)
+def test_whatever_was_seen_the_profile_is_sound(
+    prompts, share, answers, prompt_tokens, response_tokens, context, machine, small
+):
+    comparable = max(2, int(share * prompts))
+    data = DATA._replace(
+        prompts=prompts, comparable=comparable, answers=answers * prompts,
+        prompt_tokens=prompt_tokens, response_tokens=response_tokens,
+    )  # fmt: skip
+    model = SMALL_MODEL._replace(context=context)
+    complete = deepcopy(GPU_PROFILE)
+    apply(complete, choose(model, data, machine, small=small).params)
+    params = Params.model_validate(complete)
+    check_loops(params)
+    seed, limit = params.split_seed, context or 4096
+    assert seed.ift + seed.ift_valid + seed.eft_prompts + seed.test_prompts + seed.test_ranked <= prompts
+    assert seed.eft_prompts + seed.test_ranked <= comparable
+    assert params.engine.max_context <= limit
+    assert max(params.train_sft.max_length, params.train_dpo.max_length) <= limit
+    assert max(params.sample_candidates.max_tokens, params.judge_seed.max_tokens) < params.engine.max_context
+
+
+def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
+    """End to end on a folder and a file as people have them, by the command."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(
+        '{"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,'
+        ' "hidden_size": 64, "max_position_embeddings": 2048}'
+    )
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    rows = []
+    for i in range(40):
+        rows.append({"message_id": f"p{i}", "parent_id": None, "role": "prompter", "lang": "de", "text": f"Frage {i}?"})
+        rows += [
+            {
+                "message_id": f"a{i}{r}",
+                "parent_id": f"p{i}",
+                "role": "assistant",
+                "lang": "de",
+                "rank": r,
+                "text": f"Antwort {i} {r}",
+            }
+            for r in range(2)
+        ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    profile.for_own("model", "data.jsonl", small=True, force=False, root=tmp_path)
+    params = load_params(tmp_path)
+    assert (params.split_seed.lang, params.split_seed.path) == ("de", "data.jsonl")
+    tokenizer, facts = profile.model_facts("model", tmp_path)
+    assert tokenizer is None
+    assert facts == ModelFacts("local", "model", None, "LlamaForCausalLM", None, 2048, 2 * 4 * 2 * 2 * 16, True)
+    with pytest.raises(ParamsError, match="changes of yours"):
+        (tmp_path / "params.yaml").write_text("mine: 1")
+        profile.for_own("model", "data.jsonl", small=True, force=False, root=tmp_path)
