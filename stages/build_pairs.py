@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
@@ -47,12 +45,7 @@ def main(model: str, root: Path = Path()) -> None:
         warnings = pairing.warnings(counts, **limits)
         run.write(SCORES, scores, model)
         run.write(PAIRS, pairs, model)
-        run.write_metrics(f"AIFT-{model}", {**counts, "warnings": len(warnings), "warned": warnings})
-        histogram = [{"model": model, "score": s, "judgements": n} for s, n in counts["score_histogram"].items()]
-        run.write_plot(
-            f"scores_{model}",
-            pl.DataFrame(histogram, schema={"model": pl.String, "score": pl.String, "judgements": pl.Int64}),
-        )
+        run.write_metrics("AIFT", {**counts, "warnings": len(warnings), "warned": warnings}, model)
         print(
             f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; "
             + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items())

@@ -4,7 +4,7 @@
 
 As a writer it answers greedily and sampled; where the world has an oracle (the tiny world's checker) each answer gets
 its points. As a judge it scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with
-95 % bootstrap intervals go to data/metrics and data/plots.
+95 % bootstrap intervals go to data/metrics.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.method.evaluation.judge import judge_metrics
 from stages.method.evaluation.writer import writer_metrics
-from stages.method.statistics import figures
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 
 
 def main(model: str, root: Path = Path()) -> None:
-    """Write data/EVAL/MODEL, data/metrics/MODEL.json and the plots of both roles."""
+    """Write data/EVAL/MODEL and data/metrics/EVAL/MODEL.json."""
     params = load_params(root)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
@@ -42,9 +41,7 @@ def main(model: str, root: Path = Path()) -> None:
             writer_metrics(answers, n=n, seed=seed),
             judge_metrics(judged, n=n, seed=seed),
         )
-        run.write_metrics(model, {"writer": as_writer, "judge": as_judge})
-        run.write_plot(f"writer_{model}", figures(model, as_writer))
-        run.write_plot(f"judge_{model}", figures(model, {"judge": as_judge}))
+        run.write_metrics("EVAL", {"writer": as_writer, "judge": as_judge}, model)
 
 
 def answer(engine: BaseEngine, prompts: pl.DataFrame, model: str, params: Params) -> pl.DataFrame:

@@ -16,7 +16,6 @@ from stages.engines.base import BaseEngine
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
 from stages.method.evaluation import match as matches
-from stages.method.statistics import figures
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, TEST_PROMPTS, VERDICTS
 
@@ -24,7 +23,7 @@ TEMPLATE = "stages/templates/compare.jinja"
 
 
 def main(match: str, root: Path = Path()) -> None:
-    """Write data/EVAL/head_to_head/MATCH.parquet, data/metrics/MATCH.json and its plot."""
+    """Write data/EVAL/head_to_head/MATCH.parquet and data/metrics/head_to_head/MATCH.json."""
     params = load_params(root)
     pair = entry(params.head_to_head, "head_to_head", match)
     with Run("head_to_head", root, match) as run:
@@ -41,8 +40,7 @@ def main(match: str, root: Path = Path()) -> None:
             verdicts = matches.model_verdicts(first, second, prompts, completions, judge=judge)
         run.write(VERDICTS, verdicts, match, engine)
         result = matches.head_to_head(verdicts, n=params.evaluate.bootstrap, seed=params.seed)
-        run.write_metrics(match, result)
-        run.write_plot(f"wins_{match}", figures(match, result))
+        run.write_metrics("head_to_head", result, match)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ from stages.store.run import Run
 
 
 def main(model: str, since: Annotated[str, typer.Option()], root: Path = Path()) -> None:
-    """Write data/metrics/drift-MODEL.json from the metrics of AIFT(SINCE) and AIFT(MODEL)."""
+    """Write data/metrics/drift/MODEL.json from the metrics of AIFT(SINCE) and AIFT(MODEL)."""
     limits = load_params(root).warn
     with Run("watch_drift", root, model) as run:
-        moved = drift(run.read_metrics(f"AIFT-{since}"), run.read_metrics(f"AIFT-{model}"))
+        moved = drift(run.read_metrics("AIFT", since), run.read_metrics("AIFT", model))
         said = warnings(
             moved,
             length_growth=limits.length_growth,
             gap_shrink=limits.gap_shrink,
             distinct_shrink=limits.distinct_shrink,
         )
-        run.write_metrics(f"drift-{model}", {"since": since, **moved, "warnings": len(said), "warned": said})
+        run.write_metrics("drift", {"since": since, **moved, "warnings": len(said), "warned": said}, model)
         print(
             f"AIFT({model}) since AIFT({since}): "
             + ", ".join(f"{name} {change:+.0%}" for name, change in moved.items() if change is not None)

@@ -42,7 +42,7 @@ def test_the_default_run_made_small(tmp_path):
         assert (pairs["chosen_score"] > pairs["rejected_score"]).all()
     weights = {m: md5(tmp_path / f"data/models/{m}/model.safetensors") for m in ("M0", "SFT", "M1", "M2", "M3")}
     assert len(set(weights.values())) == 5
-    metrics = {m: json.loads((tmp_path / f"data/metrics/{m}.json").read_text()) for m in ("SFT", "M1", "M2", "M3")}
+    metrics = {m: json.loads((tmp_path / f"data/metrics/EVAL/{m}.json").read_text()) for m in ("SFT", "M1", "M2", "M3")}
     assert all(0 <= m["writer"]["greedy"]["oracle_score"]["value"] <= 5 for m in metrics.values())
     assert metrics["M1"]["judge"]["unreadable_share"]["value"] < 0.2, "M1 has learnt to judge"
     versioned = sum(file.stat().st_size for file in (tmp_path / ".dvc/cache").rglob("*") if file.is_file())

@@ -109,7 +109,7 @@ def test_fates_add_up_and_pairs_are_pairs(space):
             read(SCORES, space.path, model),
             read(PAIRS, space.path, model),
         )
-        metrics = json.loads((space.path / f"data/metrics/AIFT-{model}.json").read_text())
+        metrics = json.loads((space.path / f"data/metrics/AIFT/{model}.json").read_text())
         assert sum(metrics["fates"].values()) == len(scores) == len(candidates)
         assert metrics["fates"]["chosen"] == metrics["fates"]["rejected"] == len(pairs)
         assert (pairs["chosen_score"] > pairs["rejected_score"]).all()
@@ -437,7 +437,8 @@ def test_dvcs_own_commands_work(space, command):
     done = space.run("dvc", *command)
     assert done.returncode == 0, done.stderr
     if command == ("metrics", "show"):
-        assert "AIFT-M1.json" in done.stdout
+        assert "judge.M3" in done.stdout
+        assert max(map(len, done.stdout.splitlines())) < 250, "one line of about ten numbers"
 
 
 def specs(page: Path) -> list[dict]:
@@ -449,15 +450,10 @@ def specs(page: Path) -> list[dict]:
 def test_every_plot_draws(space):
     done = space.run("dvc", "plots", "show", "-o", "drawn")
     assert done.returncode == 0, done.stderr
-    drawn = {spec["title"]["text"]: spec for spec in specs(space.path / "drawn/index.html")}
-    for spec in drawn.values():
+    drawn = [spec["title"]["text"] for spec in specs(space.path / "drawn/index.html")]
+    assert sorted(drawn) == [f"data/plots/train_{model}.csv" for model in ("M1", "M2", "M3", "SFT")], "each once"
+    for spec in specs(space.path / "drawn/index.html"):
         assert vl_convert.vegalite_to_svg(spec).count("<path") > 3, spec["title"]
-    wins = next(spec for title, spec in drawn.items() if title.startswith("head to head"))
-    assert {row["name"] for row in wins["data"]["values"]} == {"M1-SFT", "M2-SFT", "M3-SFT", "M2-M1", "M3-M1", "M3-M2"}
-    assert all(float(row["low"]) <= float(row["value"]) <= float(row["high"]) for row in wins["data"]["values"])
-    for title in ("writers on held-out prompts", "judges against people's ranks"):
-        spec = next(spec for name, spec in drawn.items() if name.startswith(title))
-        assert {row["name"] for row in spec["data"]["values"]} == {"SFT", "M1", "M2", "M3"}
 
 
 def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable(space, tmp_path):
@@ -470,6 +466,7 @@ def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable
     shutil.copy2(space.path / "dvc.lock", clone.path)
     for metrics in ("metrics", "plots"):
         shutil.copytree(space.path / "data" / metrics, clone.path / "data" / metrics)
+    shutil.copy2(space.path / "data/summary.json", clone.path / "data")
     for command in (
         ("init", "-q"),
         ("add", "-A"),
@@ -482,6 +479,7 @@ def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable
     assert ran(done.stdout) == ["build_pairs@M1"]
     assert "wide" in clone.run("dvc", "exp", "show").stdout
     assert "min_margin" in clone.run("dvc", "params", "diff").stdout
+    assert clone.run("stages.summarize").returncode == 0
     assert "pair_yield" in clone.run("dvc", "metrics", "diff").stdout
     done = clone.run("dvc", "plots", "diff", "HEAD", "-o", "drawn")
     assert done.returncode == 0, done.stderr

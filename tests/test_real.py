@@ -47,10 +47,10 @@ def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
     assert ranked.group_by("prompt_id").len()["len"].min() >= 2
     assert ranked["response"].str.len_chars().max() > 1000, "real lengths"
     assert len(read(EFT, tmp_path)) > 0
-    metrics = json.loads((tmp_path / "data/metrics/M3.json").read_text())
+    metrics = json.loads((tmp_path / "data/metrics/EVAL/M3.json").read_text())
     assert metrics["writer"]["greedy"]["oracle_score"]["value"] is None, "no checker, no score: null, not 0"
     assert metrics["judge"]["pairwise_accuracy"]["value"] is not None
-    assert json.loads((tmp_path / "data/metrics/M3-M1.json").read_text())["greedy"]["win"]["n"] > 0
+    assert json.loads((tmp_path / "data/metrics/head_to_head/M3-M1.json").read_text())["greedy"]["win"]["n"] > 0
 
 
 def test_real_lengths_through_a_real_model(tmp_path):

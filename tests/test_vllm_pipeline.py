@@ -40,6 +40,7 @@ def test_the_loop_from_m0_to_m2_with_vllm(tmp_path):
     assert scores.filter(pl.col("score") % 0.5 != 0).height > 0, "expected scores are no halves"
     assert (read(PAIRS, tmp_path, "M1")["chosen_score"] > read(PAIRS, tmp_path, "M1")["rejected_score"]).all()
     assert (
-        json.loads((tmp_path / "data/metrics/M2.json").read_text())["judge"]["pairwise_accuracy"]["value"] is not None
+        json.loads((tmp_path / "data/metrics/EVAL/M2.json").read_text())["judge"]["pairwise_accuracy"]["value"]
+        is not None
     )
     assert space.repro("evaluate@M2") == []

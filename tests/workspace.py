@@ -30,7 +30,7 @@ class Workspace:
                 shutil.copy2(source, target)
         shutil.copy2(ROOT / f"stages/config/profiles/{profile}.yaml", path / "params.yaml")
         self.set(**{"hardware.threads": 1}, **changes)
-        shutil.copytree(ROOT / ".dvc/plots", path / ".dvc/plots")
+        (path / ".dvc").mkdir()
         (path / ".dvc/config").write_text(
             "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
         )

@@ -36,6 +36,7 @@ from stages.hub.plan import Publication, Source
 from stages.hub.remote import Remote
 from stages.store import catalog, versions
 from stages.store.files import ignored_by_dvc, md5
+from stages.store.metrics import read_all
 from stages.text.escape import for_terminal
 
 
@@ -169,7 +170,10 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def read_source(root: Path, params: Params) -> Source:
-    metrics = {file.stem: read_json(file) for file in sorted((root / "data/metrics").glob("*.json"))}
+    metrics = {  # as the cards call them: M1, M3-M1, AIFT-M1, drift-M2, EFT
+        "-".join([*([kind] if kind not in ("EVAL", "head_to_head") else []), *([name] if name else [])]): content
+        for (kind, name), content in read_all(root).items()
+    }
     stages = lineage.locked(root / lineage.LOCK, versions.stages_now(root))
     made = [
         path.removeprefix("data/models/")

@@ -18,7 +18,7 @@ from stages.console.progress import stderr
 from stages.page import charts
 from stages.page.pairs import fitting
 from stages.page.render import Page, Section, render
-from stages.store import database, versions
+from stages.store import database, metrics, versions
 from stages.store.files import atomic_write, md5, result_file
 from stages.store.questions import questions
 
@@ -45,10 +45,10 @@ SELECT model, prompts, candidates, judgements, pairs FROM
 ORDER BY length(model), model
 """
 MATCHES = """
-SELECT replace(dataset, '-', ' against ') || ', ' || decoding AS match, verdict, value AS share, low, high
+SELECT coalesce(model || ' against ' || other, name) || ', ' || decoding AS match, verdict, value AS share, low, high
 FROM (SELECT *, split_part(metric, '.', 1) AS decoding, split_part(metric, '.', 2) AS verdict FROM metrics)
-WHERE verdict IN ('win', 'tie', 'lose') AND value IS NOT NULL
-ORDER BY decoding, length(dataset), dataset, verdict DESC
+WHERE kind = 'head_to_head' AND verdict IN ('win', 'tie', 'lose') AND value IS NOT NULL
+ORDER BY decoding, length(name), name, verdict DESC
 """
 PICKED = """
 WITH drawn AS (
@@ -192,9 +192,8 @@ def picked(store: database.Store) -> Iterator[dict[str, Any]]:
 
 def warned(folder: Path) -> Iterator[str]:
     """What the stages warned of, from their metrics, which connecting to the store has checked."""
-    for file in sorted(f for kind in ("AIFT", "drift") for f in (folder / "data" / "metrics").glob(f"{kind}-*.json")):
-        for warning in json.loads(file.read_text(encoding="utf-8")).get("warned", []):
-            yield f"AIFT({file.stem.partition('-')[2]}): {warning}"
+    for (_, name), content in metrics.read_all(folder).items():
+        yield from (f"AIFT({name}): {warning}" for warning in content.get("warned", []))
 
 
 def identity(root: Path, folder: Path, revision: str | None) -> dict[str, str]:

@@ -7,7 +7,6 @@ Reads `data/metrics/*.json`. Shows what is there; a figure that nothing measured
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from stages.config.load import load_params
 from stages.config.params import Params
+from stages.store.metrics import read_all
 
 Metrics = dict[str, Any]
 """Name of a metrics file (M1, AIFT-M1, M3-M1 ...) to its content."""
@@ -85,8 +85,8 @@ def show(root: Path, markdown: bool = False) -> None:
 
 def collect(root: Path, params: Params) -> list[Sheet]:
     metrics = {
-        file.stem: json.loads(file.read_text(encoding="utf-8"))
-        for file in sorted((root / "data" / "metrics").glob("*.json"))
+        "-".join([*([kind] if kind not in ("EVAL", "head_to_head") else []), *([name] if name else [])]): content
+        for (kind, name), content in read_all(root).items()
     }
     sheets = (
         writers(metrics, params),
@@ -198,6 +198,8 @@ def number(f: dict[str, Any] | None, column: Column) -> str:
 def interval(f: dict[str, Any] | None, column: Column) -> str:
     if f is None or f["value"] is None:
         return "–"
+    if f["low"] is None:
+        return number(f, column)
     return f"{number(f, column)} ±{(f['high'] - f['low']) / 2 * column.scale:.{column.digits}f}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -48,6 +48,15 @@ def load_params(root: Path = Path(), file: str = PARAMS) -> Params:
     except ValueError as e:
         raise ParamsError(f"{path}: {e}\nFix {path.name}, or start from a profile: srlm profile tiny") from None
     return params
+
+
+def read_mapping(path: Path) -> dict[str, Any] | None:
+    """The mapping in a YAML file, unchecked; None where there is none to read."""
+    try:
+        data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (OSError, YAMLError, UnicodeDecodeError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def entry(mapping: dict[str, T], section: str, name: str) -> T:

@@ -8,7 +8,6 @@ a figure is a share or mean of, so what was left out shows; a figure of nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -66,18 +65,3 @@ def mean_figures(columns: Mapping[str, pl.Series], *, n: int, seed: int) -> dict
 def as_mean(values: pl.Series) -> tuple[Floats, Floats]:
     """(values, weights) of a mean: null has weight 0."""
     return values.cast(pl.Float64).fill_null(0.0).to_numpy(), values.is_not_null().cast(pl.Float64).to_numpy()
-
-
-def figures(name: str, metrics: dict[str, dict[str, Any]]) -> pl.DataFrame:
-    """What is known in `metrics` (series, such as `greedy`, to its figures by measure) as points of a plot: name,
-    series, measure, value, low, high."""
-    rows = [
-        (name, series, measure, figure["value"], figure["low"], figure["high"])
-        for series, measures in metrics.items()
-        for measure, figure in measures.items()
-        if isinstance(figure, dict) and figure.get("value") is not None
-    ]
-    columns = dict.fromkeys(("name", "series", "measure"), pl.String()) | dict.fromkeys(
-        ("value", "low", "high"), pl.Float64()
-    )
-    return pl.DataFrame(rows, schema=columns, orient="row")

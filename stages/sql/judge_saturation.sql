@@ -1,8 +1,9 @@
 -- Does the judge still tell answers apart? Its commonest score and that score's share of what could be read, the share of full marks, and of the unreadable.
 -- by: model
-WITH bins AS (SELECT model, score, count(*) AS n FROM judgements GROUP BY model, score)
+WITH bins AS (SELECT model, any_value(judge) AS judge, score, count(*) AS n FROM judgements GROUP BY model, score)
 SELECT
     model,
+    any_value(judge) AS judge,
     sum(n)::BIGINT AS judgements,
     arg_max(score, (n, score)) FILTER (score IS NOT NULL) AS commonest,
     max(n) FILTER (score IS NOT NULL) / sum(n) FILTER (score IS NOT NULL) AS commonest_share,

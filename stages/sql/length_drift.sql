@@ -9,6 +9,6 @@ SELECT
     avg(tokens) FILTER (fate = 'chosen') AS chosen,
     avg(tokens) FILTER (fate = 'rejected') AS rejected,
     corr(tokens, score) AS with_score,
-FROM candidates LEFT JOIN scores USING (candidate_id)
+FROM candidates LEFT JOIN scores USING (model, candidate_id)
 GROUP BY candidates.model
 ORDER BY length(candidates.model), candidates.model

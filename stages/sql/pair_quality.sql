@@ -3,7 +3,7 @@
 WITH kept AS (SELECT model, count(*) AS prompts FROM prompts WHERE dropped IS NULL GROUP BY model),
 sides AS (
     SELECT scores.model, prompt_id, max(tokens) FILTER (fate = 'chosen') AS chosen, max(tokens) FILTER (fate = 'rejected') AS rejected
-    FROM scores JOIN candidates USING (candidate_id, prompt_id)
+    FROM scores JOIN candidates USING (model, candidate_id, prompt_id)
     WHERE fate IN ('chosen', 'rejected')
     GROUP BY scores.model, prompt_id
 )

@@ -7,7 +7,6 @@ DuckDB may open the store's own files and no other, and the lock on that cannot 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,13 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.console.errors import QueryError, SrlmError, TableError
+from stages.store import metrics
 from stages.store.catalog import check
 from stages.store.files import atomic_write, result_file
+from stages.store.names import Names, folder_of
 from stages.store.tables import TABLES, Table
-
-METRICS = "metrics"
-METRICS_COLUMNS = "dataset VARCHAR, model VARCHAR, metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE"
-"""dataset: name of the metrics file; low, high: 95 % bootstrap interval, where there is one."""
 
 
 class Store:
@@ -97,8 +94,8 @@ class Store:
 
 @contextmanager
 def connect(root: Path, **others: Path) -> Iterator[Store]:
-    """The store under `root`: every table is a view with a `model` column (null where people made the rows, the judge
-    where the table has one).
+    """The store under `root`: every table is a view with a `model` column: the model in its path, null where the path
+    has none.
 
     `others` are stores beside it, each in a schema of its name, absent tables empty. Raises TableError for a file that
     breaks its contract.
@@ -149,15 +146,16 @@ def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIE
     """One view or table each for the tables that exist, with the contract's meanings as comments; returns the files of
     each."""
     files: dict[str, list[Path]] = {}
+    names = Names(root)
     for table in TABLES:
-        paths = table_files(table, root)
+        paths = _named(table, root, names)
         files[table.name] = list(paths.values())
         if paths:
             connection.execute(f"CREATE {kind} {table.name} AS {_select(table, paths)}")
             connection.execute(f"COMMENT ON {kind} {table.name} IS {_literal(table.meaning)}")
-    connection.execute(f"CREATE TABLE {METRICS} ({METRICS_COLUMNS})")
-    if rows := list(metrics(root)):
-        connection.executemany(f"INSERT INTO {METRICS} VALUES (?, ?, ?, ?, ?, ?)", rows)
+    connection.execute(f"CREATE TABLE metrics ({metrics.COLUMNS})")
+    if rows := list(metrics.rows(root)):
+        connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return files
 
 
@@ -174,14 +172,28 @@ def table_files(table: Table, root: Path) -> dict[str | None, Path]:
     return {model: found[model] for model in sorted(found, key=lambda model: (len(model), model))}
 
 
+def left_out(root: Path) -> dict[str, list[Path]]:
+    """Files of models and matches that params.yaml does not name, by view: no view shows them."""
+    names = Names(root)
+    files = {
+        table.name: sorted({*table_files(table, root).values()} - {*_named(table, root, names).values()})
+        for table in TABLES
+    }
+    return {view: paths for view, paths in {**files, "metrics": metrics.left_out(root)}.items() if paths}
+
+
+def _named(table: Table, root: Path, names: Names) -> dict[str | None, Path]:
+    """`table_files` of what params.yaml names."""
+    files = table_files(table, root)
+    return {model: path for model, path in files.items() if model is None or names.has(folder_of(table), model)}
+
+
 def _select(table: Table, paths: dict[str | None, Path]) -> str:
     for model, path in paths.items():
         _check_contract(table, path, model)
     columns = {column.name for column in table.columns}
     if "model" in columns:
         return f"SELECT * FROM {_parquet(list(paths.values()))}"
-    if "judge" in columns:
-        return f"SELECT judge AS model, * FROM {_parquet(list(paths.values()))}"
     return " UNION ALL ".join(
         f"SELECT {_literal(model)}::VARCHAR AS model, * FROM {_parquet([path])}" for model, path in paths.items()
     )
@@ -228,29 +240,3 @@ def _lock(connection: duckdb.DuckDBPyConnection, files: list[Path], spill: Path)
     connection.execute(f"SET allowed_directories = [{_literal(str(spill))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-
-
-def metrics(root: Path) -> Iterator[tuple[str, str, str, float | None, float | None, float | None]]:
-    """Rows of the `metrics` table, from data/metrics/*.json."""
-    for file in sorted((root / "data" / "metrics").glob("*.json")):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as e:
-            raise TableError(f"{file} is not JSON: {e}. Delete it and run: dvc repro") from None
-        if not isinstance(content, dict):
-            raise TableError(f"{file} holds no figures by name. Delete it and run: dvc repro")
-        model = file.stem.removeprefix("AIFT-").removeprefix("drift-").split("-")[0]
-        for metric, figures in _leaves(content):
-            if not all(figure is None or isinstance(figure, int | float) for figure in figures):
-                raise TableError(f"{file}: {metric} is {figures}, no figures. Delete it and run: dvc repro")
-            yield file.stem, model, metric, *figures
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, tuple[float | None, float | None, float | None]]]:
-    if isinstance(node, dict) and "value" in node:
-        yield path, (node["value"], node.get("low"), node.get("high"))
-    elif isinstance(node, dict):
-        for key, child in node.items():
-            yield from _leaves(child, f"{path}.{key}" if path else key)
-    elif node is None or isinstance(node, int | float):
-        yield path, (node, None, None)

@@ -24,9 +24,9 @@ from typing import Any, Protocol
 import polars as pl
 import psutil
 
-from stages.console.errors import ModelError, ParamsError, StaleInputError, TableError
+from stages.console.errors import ModelError, ParamsError, StaleInputError
 from stages.console.progress import stderr
-from stages.store import catalog
+from stages.store import catalog, metrics
 from stages.store.files import append_line, atomic_write, md5, signature, write_json
 from stages.store.tables import Table
 
@@ -88,14 +88,10 @@ class Run:
             self.watch(path)
         return catalog.read(table, self.root, model, columns)
 
-    def read_metrics(self, name: str) -> dict[str, Any]:
+    def read_metrics(self, kind: str, name: str | None = None) -> dict[str, Any]:
         """Metrics that another stage wrote. Raises TableError when they are not there or no JSON."""
-        path = self.root / "data" / "metrics" / f"{name}.json"
-        try:
-            found: dict[str, Any] = json.loads(self.watch(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
-            raise TableError(f"{path} cannot be read: {e}. Run: dvc repro") from None
-        return found
+        path = metrics.file_of(self.root, kind, name)
+        return metrics.read(self.watch(path) if path.is_file() else path)
 
     def template(self, name: str) -> str:
         """Text of a template named in params. Raises ParamsError when it cannot be read."""
@@ -143,11 +139,12 @@ class Run:
             self.servers[engine.name] = engine.served_by
         catalog.write(table, frame, self.root, model, engine.packages if engine else None)
 
-    def write_metrics(self, name: str, data: dict[str, Any]) -> None:
-        write_json(self.root / "data" / "metrics" / f"{name}.json", data)
+    def write_metrics(self, kind: str, data: dict[str, Any], name: str | None = None) -> None:
+        """data/metrics/KIND.json, or KIND/NAME.json."""
+        metrics.write(self.root, kind, name, data)
 
     def write_plot(self, name: str, frame: pl.DataFrame) -> None:
-        """Points of a `dvc plots` template, one row a point."""
+        """Points of a chart of `dvc plots`, one row a point."""
         with atomic_write(self.root / "data" / "plots" / f"{name}.csv") as partial:
             frame.write_csv(partial)
 

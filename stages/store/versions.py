@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from stages.console.errors import RevisionError
 from stages.store.tables import TABLES
 
-ALWAYS = ("data/metrics/*.json", "params.yaml", "dvc.lock")
+ALWAYS = ("data/metrics/*.json", "data/metrics/*/*.json", "params.yaml", "dvc.lock")
 LINEAGE = "data/models/*/lineage.json"
 
 

@@ -69,7 +69,7 @@ def answered(root, text):
         catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
     dropped = [("x", "M2", text, text, [text], text), ("y", "M2", "kept", "M0", [], None)]
     catalog.write(PROMPTS, pl.DataFrame(dropped, schema=PROMPTS.schema, orient="row"), root, "M2")
-    write_json(root / "data/metrics/AIFT-M1.json", {"warned": [text], text: 1})
+    write_json(root / "data/metrics/AIFT/M1.json", {"warned": [text], text: 1})
     lineage = {
         "name": text,
         "parent": text,
@@ -223,7 +223,7 @@ def test_a_broken_lineage_is_named(tmp_path, content, said):
 
 def test_warnings_and_lineage_are_shown(tmp_path):
     store(tmp_path, ["say cat"])
-    write_json(tmp_path / "data/metrics/AIFT-M1.json", {"warned": ["the judge is saturated: 61% <b>"]})
+    write_json(tmp_path / "data/metrics/AIFT/M1.json", {"warned": ["the judge is saturated: 61% <b>"]})
     lineage = {
         "name": "M2",
         "parent": "M1",

@@ -185,7 +185,7 @@ DVC = {
             "outs": [
                 *(path for table, _ in ROWS for path in [table.path.format(model="M1")]),
                 *(f"data/models/{model}" for model in ("M1", "M2")),
-                {"data/metrics/AIFT-M1.json": {"cache": False}},
+                {"data/metrics/AIFT/M1.json": {"cache": False}},
             ],
         }
     }
@@ -209,8 +209,8 @@ class Store(NamedTuple):
                 "M1" if "{model}" in table.path else None,
                 packages,
             )
-        (seed / "data/metrics").mkdir()
-        (seed / "data/metrics/AIFT-M1.json").write_text(json.dumps(METRICS))
+        (seed / "data/metrics/AIFT").mkdir(parents=True)
+        (seed / "data/metrics/AIFT/M1.json").write_text(json.dumps(METRICS))
         for model, parent, data in (("M1", "M0", "IFT/train"), ("M2", "M1", "AIFT/M1/pairs")):
             weights(seed / "data/models" / model, model, parent, f"data/{data}.parquet")
         (path / "dvc.yaml").write_text("")

@@ -915,7 +915,7 @@ def test_verify_reads_nothing_that_a_card_names_elsewhere(made, hub, repo, up_to
 def test_another_evaluation_is_told_with_the_commit_that_made_it(store, hub, repo, up_to_date):
     """The data are the same, what the card tells of them is not."""
     publish(store, hub, repo)
-    (store.path / "data/metrics/AIFT-M1.json").write_text(json.dumps(METRICS | {"warned": []}))
+    (store.path / "data/metrics/AIFT/M1.json").write_text(json.dumps(METRICS | {"warned": []}))
     store.commit()
     publish(store, hub, repo)
     git = subprocess.run(

@@ -171,7 +171,7 @@ def test_a_sound_store(store, capsys):
     }
 
 
-@pytest.mark.parametrize("path", ["data/metrics/AIFT-M1.json", "data/IFT/train.parquet", "data/models/M2"])
+@pytest.mark.parametrize("path", ["data/metrics/AIFT/M1.json", "data/IFT/train.parquet", "data/models/M2"])
 def test_an_out_that_changed(store, capsys, path):
     if path.endswith("parquet"):
         assert rewrite(IFT_TRAIN, response="other") == path
@@ -183,8 +183,8 @@ def test_an_out_that_changed(store, capsys, path):
 
 
 def test_an_out_that_is_gone(store, capsys):
-    Path("data/metrics/AIFT-M1.json").unlink()
-    assert shown(capsys).wrong == {MADE: (OUTS, 1, "data/metrics/AIFT-M1.json: is gone")}
+    Path("data/metrics/AIFT/M1.json").unlink()
+    assert shown(capsys).wrong == {MADE: (OUTS, 1, "data/metrics/AIFT/M1.json: is gone")}
 
 
 def test_an_out_that_the_disk_does_not_give(store, capsys, monkeypatch):

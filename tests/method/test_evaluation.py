@@ -24,7 +24,7 @@ from stages.method.evaluation.match import (
     verdict,
 )
 from stages.method.evaluation.writer import writer_metrics
-from stages.method.statistics import figures, intervals, ratio_figures
+from stages.method.statistics import intervals, ratio_figures
 from stages.store.tables import ANSWERS, JUDGED, VERDICTS
 
 # --- bootstrap ---
@@ -357,20 +357,3 @@ def test_head_to_head_counts_readable_verdicts_only() -> None:
     assert result["greedy"]["n"] == 3
     assert result["greedy"]["unreadable"] == 1
     assert result["greedy"]["win"]["n"] == 3
-
-
-def test_points_of_a_plot_are_the_figures_that_are_known() -> None:
-    known = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
-    unknown = {"value": None, "low": None, "high": None, "n": 0}
-    metrics = {
-        "greedy": {"chars": known, "oracle_score": unknown, "points": {"right": known}, "n": 4},
-        "sampled": {"chars": {**known, "value": 0.4}},
-    }
-    assert figures("M1", metrics).rows(named=True) == [
-        {"name": "M1", "series": "greedy", "measure": "chars", "value": 0.5, "low": 0.25, "high": 0.75},
-        {"name": "M1", "series": "sampled", "measure": "chars", "value": 0.4, "low": 0.25, "high": 0.75},
-    ]
-
-
-def test_where_nothing_is_known_a_plot_keeps_its_columns() -> None:
-    assert figures("M1", {}).write_csv() == "name,series,measure,value,low,high\n"

@@ -117,10 +117,10 @@ def store(tmp_path_factory):
         "M3-M1",
     )
     write_json(
-        root / "data/metrics/M1.json",
-        {"judge": {"pairwise_accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10}}, "note": "x"},
+        root / "data/metrics/EVAL/M1.json",
+        {"judge": {"pairwise_accuracy": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 40}}, "note": "x"},
     )
-    write_json(root / "data/metrics/AIFT-M1.json", {"pairs": 1, "mean_score": None})
+    write_json(root / "data/metrics/AIFT/M1.json", {"pairs": 1, "mean_score": None})
     with connect(root) as found:
         yield found
 
@@ -257,8 +257,8 @@ def test_pair_lineage(store):
     assert of(rows, "what", "id", "text") == [
         ("chosen", "c1", "meow"),
         ("rejected", "c2", "woof"),
-        *[("judgement of chosen", "c1", f"c1 {k}") for k in range(3)],
-        *[("judgement of rejected", "c2", f"c2 {k}") for k in range(3)],
+        *[("judgement of chosen, by M1", "c1", f"c1 {k}") for k in range(3)],
+        *[("judgement of rejected, by M1", "c2", f"c2 {k}") for k in range(3)],
         ("prompt, written by M0", "p1", "Say  Cat"),
         ("shown to the writer: seed row people row-7", "i1", "Name a fruit."),
     ]
@@ -269,8 +269,8 @@ def test_pair_lineage(store):
 
 
 def test_improvement(store):
-    assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high") == [
-        ("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95)
+    assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high", "n") == [
+        ("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95, 40)
     ]
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from stages.console.errors import QueryError, TableError
 from stages.store import catalog
-from stages.store.database import connect, metrics, save
-from stages.store.files import write_json
+from stages.store.database import connect, left_out, save
 from stages.store.tables import IFT_TRAIN, JUDGEMENTS, SCORES, SEED_JUDGEMENTS, TABLES, VERDICTS
 
 
@@ -19,8 +18,8 @@ def put(root, table, rows, model=None):
 def root(tmp_path):
     put(tmp_path, IFT_TRAIN, [("i1", "it's", "ok", "people", "1")])
     put(tmp_path, SEED_JUDGEMENTS, [("c", "p", "SFT", 0, "said", "stop", None, None)])
-    for model in ("M2", "M10"):
-        put(tmp_path, JUDGEMENTS, [(f"c{model}", "p", model, 0, "said", "stop", 4.0, None)], model)
+    for model, judge in (("M2", "large"), ("M10", "M10")):
+        put(tmp_path, JUDGEMENTS, [(f"c{model}", "p", judge, 0, "said", "stop", 4.0, None)], model)
     return tmp_path
 
 
@@ -29,10 +28,21 @@ def rows(root, sql, **values):
         return store.select(sql, values).fetchall()
 
 
-def test_every_table_has_a_model(root):
-    assert rows(root, "SELECT model FROM judgements ORDER BY length(model)") == [("M2",), ("M10",)]
+def test_the_model_of_a_table_is_the_one_in_its_path(root):
+    """Whoever judged: AIFT(M2) may be judged by another model than M2."""
+    sql = "SELECT model, judge FROM judgements ORDER BY length(model)"
+    assert rows(root, sql) == [("M2", "large"), ("M10", "M10")]
     assert rows(root, "SELECT model FROM ift") == [(None,)], "people made it"
-    assert rows(root, "SELECT model FROM seed_judgements") == [("SFT",)], "the judge"
+    assert rows(root, "SELECT model, judge FROM seed_judgements") == [(None, "SFT")]
+
+
+def test_models_that_params_do_not_name_are_left_out(root):
+    (root / "params.yaml").write_text("aift: {M2: {}}\n")
+    assert rows(root, "SELECT model FROM judgements") == [("M2",)]
+    assert [path.parent.name for path in left_out(root)["judgements"]] == ["M10"]
+    (root / "params.yaml").write_text("aift: {}\n")
+    with pytest.raises(TableError, match="table judgements is not there yet"):
+        rows(root, "SELECT model FROM judgements")
 
 
 def test_values_are_bound_not_pasted(root):
@@ -145,14 +155,6 @@ def test_a_file_in_the_folder_of_another_model_is_named(root):
         rows(root, "SELECT 1")
 
 
-@pytest.mark.parametrize("content", ["[1]", '{"a": {"value": "x"}}', "{"])
-def test_metrics_that_are_none_are_named(tmp_path, content):
-    (tmp_path / "data/metrics").mkdir(parents=True)
-    (tmp_path / "data/metrics/M1.json").write_text(content)
-    with pytest.raises(TableError, match=r"M1.json"):
-        rows(tmp_path, "SELECT 1")
-
-
 def test_every_key_is_one_over_all_files_of_a_table(root):
     """`srlm diff` joins versions on it: one model may meet several others."""
     for other in ("M1", "M2"):
@@ -177,30 +179,6 @@ def test_an_absent_table_has_the_columns_of_its_contract(tmp_path):
         for table in TABLES:
             found = store.select(f"SELECT * FROM {table.name}", may_lack=[table.name])
             assert set(found.columns) == {"model", *table.schema}
-
-
-def test_metrics_are_one_long_table(tmp_path):
-    write_json(
-        tmp_path / "data/metrics/M3-M1.json",
-        {"greedy": {"win": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}, "n": 9}, "by": "oracle"},
-    )
-    write_json(
-        tmp_path / "data/metrics/AIFT-M1.json", {"pairs": 3, "fates": {"tied": 1}, "mean_score": None, "warned": ["a"]}
-    )
-    assert list(metrics(tmp_path)) == [
-        ("AIFT-M1", "M1", "fates.tied", 1, None, None),
-        ("AIFT-M1", "M1", "mean_score", None, None, None),
-        ("AIFT-M1", "M1", "pairs", 3, None, None),
-        ("M3-M1", "M3", "greedy.n", 9, None, None),
-        ("M3-M1", "M3", "greedy.win", 0.5, 0.4, 0.6),
-    ]
-
-
-def test_a_metrics_file_that_is_no_json_is_named(tmp_path):
-    (tmp_path / "data/metrics").mkdir(parents=True)
-    (tmp_path / "data/metrics/M1.json").write_text("{")
-    with pytest.raises(TableError, match=r"M1\.json is not JSON"):
-        rows(tmp_path, "SELECT 1")
 
 
 def test_a_saved_database_needs_no_store(root, tmp_path):

@@ -1,0 +1,122 @@
+"""The figures of every dataset and model: the one reader and writer of data/metrics.
+
+A file for each kind that there is once (EFT.json, seed.json), a folder for each other kind (AIFT/M1.json, EVAL/M1.json,
+head_to_head/M3-M1.json): the kind stands in the path, so no name is ever taken apart. A figure with an interval is
+`{value, low, high, n}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stages.console.errors import TableError
+from stages.store.files import write_json
+from stages.store.names import SECTIONS, Names
+
+FOLDER = "data/metrics"
+ONCE = ("seed", "EFT")
+MIN_N = 20
+"""Below so many an interval is not shown: a percentile bootstrap of few values claims more than they say."""
+Metrics = dict[tuple[str, str | None], dict[str, Any]]
+"""(kind, name) to content; the name is None for a kind of ONCE."""
+
+
+class Row(NamedTuple):
+    """A row of the view `metrics`."""
+
+    kind: str
+    name: str | None
+    model: str | None
+    other: str | None
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+
+
+COLUMNS = (
+    "kind VARCHAR, name VARCHAR, model VARCHAR, other VARCHAR, metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE, "
+    "n BIGINT"
+)
+"""name: of the model or match; other: of a match, the second model; n: what a figure is a mean or share of."""
+
+
+def file_of(root: Path, kind: str, name: str | None = None) -> Path:
+    return root / FOLDER / (f"{kind}.json" if name is None else f"{kind}/{name}.json")
+
+
+def write(root: Path, kind: str, name: str | None, content: dict[str, Any]) -> None:
+    write_json(file_of(root, kind, name), content)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Raises TableError for a file that is not there, or no JSON object."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise TableError(f"{file} cannot be read as JSON: {e}. Delete it and run: srlm repro") from None
+    if not isinstance(content, dict):
+        raise TableError(f"{file}: expected an object, saw {type(content).__name__}. Delete it and run: srlm repro")
+    return content
+
+
+def read_all(root: Path) -> Metrics:
+    """Metrics of all models and matches that params.yaml names, with intervals only where they mean something.
+
+    Raises TableError as `read` does.
+    """
+    return {key: _without_empty_claims(read(file)) for key, file in _files(root, Names(root)).items()}
+
+
+def left_out(root: Path) -> list[Path]:
+    """Files that `read_all` passes over: of models and matches that params.yaml does not name, or of no kind."""
+    shown = {*_files(root, Names(root)).values()}
+    return sorted(file for file in (root / FOLDER).rglob("*.json") if file not in shown)
+
+
+def rows(root: Path) -> Iterator[Row]:
+    """Every number of every file, for the view `metrics`. Raises TableError for a figure that is no number."""
+    names = Names(root)
+    for (kind, name), content in read_all(root).items():
+        model, other = names.sides(name) if kind == "head_to_head" and name else (name, None)
+        for metric, figures in _leaves(content):
+            if not all(figure is None or isinstance(figure, int | float) for figure in figures):
+                raise TableError(
+                    f"{file_of(root, kind, name)}: {metric} is {figures}, expected numbers. Delete it and run: srlm "
+                    f"repro"
+                )
+            yield Row(kind, name, model, other, metric, *figures)
+
+
+def _files(root: Path, names: Names) -> dict[tuple[str, str | None], Path]:
+    files: dict[tuple[str, str | None], Path] = {
+        (kind, None): file for kind in ONCE if (file := file_of(root, kind)).is_file()
+    }
+    for kind in SECTIONS:
+        for file in sorted((root / FOLDER / kind).glob("*.json"), key=lambda file: (len(file.stem), file.stem)):
+            if names.has(kind, file.stem):
+                files[kind, file.stem] = file
+    return files
+
+
+def _without_empty_claims(node: Any) -> Any:
+    """An interval of few values, or of equal ones (a bootstrap of 1, 1, 1 is sure of 1), is unknown."""
+    if not isinstance(node, dict):
+        return node
+    if "value" in node and ((node.get("n") or 0) < MIN_N or node.get("low") == node.get("high")):
+        return {**node, "low": None, "high": None}
+    return {key: _without_empty_claims(child) for key, child in node.items()}
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any, Any, Any]]]:
+    if isinstance(node, dict) and "value" in node:
+        yield path, (node["value"], node.get("low"), node.get("high"), node.get("n"))
+    elif isinstance(node, dict):
+        for key, child in node.items():
+            yield from _leaves(child, f"{path}.{key}" if path else key)
+    elif node is None or isinstance(node, int | float):
+        yield path, (node, None, None, None)

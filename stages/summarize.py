@@ -1,0 +1,57 @@
+"""summarize: about ten numbers that say how a run went, for `dvc metrics show` and `dvc metrics diff`.
+
+python -m stages.summarize
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stages.config.load import load_params
+from stages.config.params import Params
+from stages.console.command import command
+from stages.store import metrics
+from stages.store.files import write_json
+from stages.store.run import Run
+
+SUMMARY = "data/summary.json"
+
+
+def main(root: Path = Path()) -> None:
+    """Write data/summary.json from data/metrics."""
+    params = load_params(root)
+    with Run("summarize", root) as run:
+        run.watch(root / metrics.FOLDER)
+        write_json(root / SUMMARY, summary(metrics.read_all(root), params))
+
+
+def summary(found: metrics.Metrics, params: Params) -> dict[str, Any]:
+    """Per evaluated model the checker's score of its greedy answers (`writer`) and its pairwise agreement with people
+    (`judge`); the last model's greedy wins (`win`); over all AIFTs the pairs, and the pairs per prompt; the warnings.
+
+    What nothing measured is left out.
+    """
+    models = [model for model in params.evaluated if ("EVAL", model) in found]
+    values: dict[str, dict[str, Any]] = {
+        "writer": {m: found["EVAL", m]["writer"]["greedy"]["oracle_score"]["value"] for m in models},
+        "judge": {m: found["EVAL", m]["judge"]["pairwise_accuracy"]["value"] for m in models},
+        "win": {
+            name: found["head_to_head", name]["greedy"]["win"]["value"]
+            for name, match in params.head_to_head.items()
+            if match.model == models[-1] and ("head_to_head", name) in found
+        },
+    }
+    aift = [content for (kind, _), content in found.items() if kind == "AIFT"]
+    prompts, pairs = (sum(content[key] for content in aift) for key in ("prompts", "pairs"))
+    measured = {role: {name: v for name, v in by.items() if v is not None} for role, by in values.items()}
+    return {
+        **{role: by for role, by in measured.items() if by},
+        "pairs": pairs,
+        "pair_yield": round(pairs / prompts, 6) if prompts else None,
+        "warnings": sum(len(content.get("warned", ())) for content in found.values()),
+    }
+
+
+if __name__ == "__main__":
+    command(main)
