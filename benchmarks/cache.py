@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from stages.config.load import load_params
+from stages.console.terminal import Console
 from stages.engines.cache import CompletionCache
 from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling

@@ -27,9 +27,10 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
+
+from stages.console.terminal import Console
 
 STARTING_S = 4.0
 """What DVC and Python take before and after a stage: moments there count too."""
@@ -74,7 +75,7 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
             f"{stage} killed after {after:.1f} s: {'as without' if same else 'NOT as without'}", flush=True
         )  # an hour's work is seen as it comes
         if not same:
-            console.print(done.stdout[-1500:] + done.stderr[-1500:], markup=False)
+            console.print(done.stdout[-1500:] + done.stderr[-1500:])
     console.print(shown)
     console.print(f"{kills - wrong} of {kills} as without")
     raise typer.Exit(1 if wrong else 0)
@@ -127,7 +128,7 @@ def fill(
             "as without" if same else "NOT as without",
         )
         if not good:
-            console.print(full.stderr[-3000:], done.stderr[-1500:], markup=False)
+            console.print(full.stderr[-3000:], done.stderr[-1500:])
     console.print(shown)
     raise typer.Exit(1 if wrong else 0)
 

@@ -25,13 +25,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stages.config.engines import EngineParams
 from stages.config.load import load_params
+from stages.console.terminal import Console
 from stages.engines.backends.transformers import _Prompt
 from stages.engines.base import BaseEngine
 from stages.engines.cached import CachedEngine
@@ -250,7 +250,7 @@ def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
     console.print(shown)
     *others, last = speed
     for other in others:
-        console.print(f"{last} : {other} = {speed[last] / speed[other]:.2f}", highlight=False)
+        console.print(f"{last} : {other} = {speed[last] / speed[other]:.2f}")
 
 
 def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> int:

@@ -24,7 +24,8 @@ from ruamel.yaml import YAML
 
 from stages.console.command import own_path, run
 from stages.console.errors import SrlmError
-from stages.console.progress import progress, stderr
+from stages.console.progress import progress
+from stages.console.terminal import stderr
 from stages.store.files import write_json
 from stages.store.run import times
 
@@ -67,7 +68,7 @@ def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) ->
             done[variant] = outcome
             write_json(results, done)
             advance(note=f"{variant}: {outcome['seconds']:.0f} s")
-    stderr.print(f"kept in {results}", markup=False)
+    stderr.print(f"kept in {results}")
 
 
 def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[str, Any]:

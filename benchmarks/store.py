@@ -22,10 +22,10 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 import typer
-from rich.console import Console
 from rich.table import Table as Shown
 
 from benchmarks import in_pandas
+from stages.console.terminal import Console
 from stages.store import catalog
 from stages.store.questions import questions
 from stages.store.tables import ANSWERS, CANDIDATES, IFT_TRAIN, JUDGEMENTS, PROMPTS, TEST_PROMPTS

@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.console.progress import stderr
+from stages.console.terminal import warn
 from stages.method import judging, pairing
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
@@ -51,7 +51,7 @@ def main(model: str, root: Path = Path()) -> None:
             + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items())
         )
         for warning in warnings:
-            stderr.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
+            warn(f"AIFT({model}): {warning}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import typer
 
 from stages.config.load import load_params
 from stages.console.command import command
-from stages.console.progress import stderr
+from stages.console.terminal import warn
 from stages.method.drift import drift, warnings
 from stages.store.run import Run
 
@@ -34,7 +34,7 @@ def main(model: str, since: Annotated[str, typer.Option()], root: Path = Path())
             + ", ".join(f"{name} {change:+.0%}" for name, change in moved.items() if change is not None)
         )
         for warning in said:
-            stderr.print(f"warning: AIFT({model}): {warning}", style="yellow", markup=False)
+            warn(f"AIFT({model}): {warning}")
 
 
 if __name__ == "__main__":

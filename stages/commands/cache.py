@@ -13,12 +13,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stages.console.errors import SrlmError
-from stages.console.progress import stderr
+from stages.console.terminal import Console, stderr
 from stages.engines.cache import CompletionCache
 from stages.store.run import COMPLETION_CACHE
 from stages.text.escape import for_terminal
@@ -34,11 +33,9 @@ def show(root: Path = Path()) -> None:
         stderr.print(
             f"{len(aside)} damaged database(s) set aside beside it, {megabytes:.1f} MB: srlm cache --prune deletes "
             f"them too",
-            markup=False,
-            highlight=False,
         )
     if not path.is_file():
-        stderr.print("nothing is kept yet: engines keep what they finish when a stage runs", markup=False)
+        stderr.print("nothing is kept yet: engines keep what they finish when a stage runs")
         return
     table = Table("model", "stage", "completions", "MB of text", "oldest", "newest", box=None, pad_edge=False)
     with CompletionCache(path) as finished:
@@ -57,8 +54,6 @@ def show(root: Path = Path()) -> None:
     console.print(table)
     console.print(
         f"{sum(size.completions for size in sizes):,} completions in {path}, {path.stat().st_size / 1e6:.1f} MB",
-        markup=False,
-        highlight=False,
     )
 
 
@@ -70,7 +65,7 @@ def prune(*, model: str | None = None, older: float | None = None, root: Path = 
     for file in aside:
         file.unlink()
     if aside:
-        stderr.print(f"{len(aside)} damaged database(s) deleted", markup=False)
+        stderr.print(f"{len(aside)} damaged database(s) deleted")
     if not path.is_file():
         if aside:
             return
@@ -78,9 +73,7 @@ def prune(*, model: str | None = None, older: float | None = None, root: Path = 
     if model is None and before is None:
         # needs no room on a full disk, which forgetting rows does; who has it open goes on with a new one
         files = [file for suffix in ("-wal", "-shm", "") if (file := path.with_name(path.name + suffix)).is_file()]
-        stderr.print(
-            f"everything is forgotten: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB deleted", markup=False
-        )
+        stderr.print(f"everything is forgotten: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB deleted")
         for file in files:
             file.unlink(missing_ok=True)
         return
@@ -95,7 +88,7 @@ def prune(*, model: str | None = None, older: float | None = None, root: Path = 
         if path.stat().st_size < was
         else f"{path} is as large as before: new ones go there"
     )
-    stderr.print(f"{gone:,} completions forgotten; {less}", markup=False)
+    stderr.print(f"{gone:,} completions forgotten; {less}")
 
 
 def damaged(path: Path) -> list[Path]:

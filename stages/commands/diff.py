@@ -11,11 +11,11 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table as Shown
 from rich.text import Text
 
 from stages.console.errors import QueryError, TableError
+from stages.console.terminal import Console
 from stages.store import database, versions
 from stages.store.questions import Question, questions
 from stages.store.tables import TABLES, Table
@@ -67,7 +67,7 @@ def show(old: str, new: str | None, table: str | None, root: Path = Path()) -> N
             )
     console = Console()
     if not changed and not differing:
-        console.print(f"no table differs between {old} and {new or WORKSPACE}", markup=False)
+        console.print(f"no table differs between {old} and {new or WORKSPACE}")
         return
     rows = Shown("table", "model", "added", "removed", "changed", "equal", box=None, pad_edge=False)
     for change in changed:

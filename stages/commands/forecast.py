@@ -26,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 from stages.config.disk import Forecast, Model, forecast
 from stages.config.params import Params
 from stages.config.sources import Base, External
-from stages.console.progress import stderr
+from stages.console.terminal import stderr, warn
 from stages.store.catalog import model_dir
 from stages.store.run import COMPLETION_CACHE
 
@@ -66,9 +66,9 @@ def show(root: Path, params: Params) -> None:
             f"their size"
         )
     for line in lines:
-        stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+        stderr.print(line)
     for line in too_little(found):
-        stderr.print(f"warning: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        warn(line)
 
 
 def too_little(found: list[Place]) -> Iterator[str]:

@@ -21,15 +21,13 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from stages.config.load import PARAMS, load_params
 from stages.config.params import Params
 from stages.console.command import own_path
 from stages.console.errors import HubError
-from stages.console.progress import stderr
+from stages.console.terminal import Console, warn
 from stages.hub import lineage, plan
 from stages.hub.configs import Split
 from stages.hub.plan import Publication, Source
@@ -72,7 +70,7 @@ def publish(
         except HubError as e:
             if not dry_run:
                 raise
-            stderr.print(f"warning: {e}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            warn(str(e))
     source = read_source(root, params)
     with disk_in_words(), TemporaryDirectory(prefix="srlm-") as name:
         folder = Path(name) / "datasets"
@@ -257,18 +255,18 @@ def show(publication: Publication, console: Console, *, private: bool, tag: str 
     state = (
         f"exists, at commit {found.head[:12]}" if found.head else f"would be made, {'private' if private else 'public'}"
     )
-    console.print(f"{remote.kind} {remote.name}: {state}", highlight=False, markup=False)
+    console.print(f"{remote.kind} {remote.name}: {state}")
     grid = Grid("file", "bytes", "", box=None)
     for change in publication.changes():
-        grid.add_row(escape(for_terminal(change.path)), f"{change.size:,}", change.what)
+        grid.add_row(for_terminal(change.path), f"{change.size:,}", change.what)
     console.print(grid)
     if not any(change.what != "unchanged" for change in publication.changes()):
         console.print("nothing would change: no commit")
     if tag:
-        console.print(f"tag {tag}", highlight=False, markup=False)
+        console.print(f"tag {tag}")
     console.rule(f"card of {remote.name}")
     for line in publication.card.splitlines():
-        console.print(for_terminal(line), highlight=False, markup=False)
+        console.print(for_terminal(line))
 
 
 def send(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
@@ -292,16 +290,10 @@ def send(publication: Publication, console: Console, *, private: bool, tag: str 
         )
         console.print(
             f"{remote.kind} {remote.name}: {len(changed)} file(s) changed, commit {commit}",
-            highlight=False,
-            markup=False,
         )
     else:
         commit = base.head or ""
-        console.print(
-            f"{remote.kind} {remote.name}: nothing changed, still commit {commit}", highlight=False, markup=False
-        )
+        console.print(f"{remote.kind} {remote.name}: nothing changed, still commit {commit}")
     if tag:
         remote.tag(tag, commit)
-    console.print(
-        f"  {remote.url}  (srlm verify --repo {remote.name} --revision {commit})", highlight=False, markup=False
-    )
+    console.print(f"  {remote.url}  (srlm verify --repo {remote.name} --revision {commit})")

@@ -22,12 +22,11 @@ from typing import IO, Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stages.console.errors import QueryError
-from stages.console.progress import stderr
+from stages.console.terminal import Console, stderr
 from stages.store import database, versions
 from stages.store.files import atomic_write, result_file
 from stages.store.questions import Question, questions
@@ -60,7 +59,7 @@ def save(out: Path, *, revision: str | None = None, root: Path = Path()) -> None
     """The whole store as a DuckDB database."""
     with versions.at(root, revision) as folder:
         database.save(folder, out)
-    stderr.print(f"saved as {out}: duckdb {out}, or any tool that opens DuckDB", markup=False)
+    stderr.print(f"saved as {out}: duckdb {out}, or any tool that opens DuckDB")
 
 
 def ask(

@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.config.load import PARAMS
 from stages.console.errors import TableError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 from stages.page import charts
 from stages.page.pairs import fitting
 from stages.page.render import Page, Section, render
@@ -84,7 +84,6 @@ def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> Non
         partial.write_text(render(page), encoding="utf-8")
     stderr.print(
         f"written: {out} ({out.stat().st_size / 1e6:.1f} MB, {page.pairs_shown} of {page.pairs_total} pairs)",
-        markup=False,
     )
 
 

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from stages.config.load import load_params
 from stages.config.params import Params
+from stages.console.terminal import Console
 from stages.store.metrics import read_all
 
 Metrics = dict[str, Any]
@@ -74,13 +74,11 @@ def show(root: Path, markdown: bool = False) -> None:
         return
     console.print(
         "Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl",
-        highlight=False,
     )
     console.print(
         "Look closer: srlm report (a page), srlm query (any question), dvc metrics show, dvc plots show, dvc dag",
-        highlight=False,
     )
-    console.print("Next: a fourth iteration: three entries in params.yaml, then srlm repro", highlight=False)
+    console.print("Next: a fourth iteration: three entries in params.yaml, then srlm repro")
 
 
 def collect(root: Path, params: Params) -> list[Sheet]:

@@ -20,14 +20,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
 
 from stages.config.load import load_params
 from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
+from stages.console.terminal import Console
 from stages.hub import card, lineage
 from stages.hub.audit import (
     OVER_THE_CARD,
@@ -71,7 +70,7 @@ def verify(
 def show(checked: list[Checked]) -> None:
     grid = Grid("what", "checked", "wrong", Column("first", overflow="fold"), box=None)
     for row in checked:
-        grid.add_row(escape(row.what), f"{row.things:,}", f"{row.wrong:,}", escape(for_terminal(row.first)))
+        grid.add_row(row.what, f"{row.things:,}", f"{row.wrong:,}", for_terminal(row.first))
     Console(width=None if sys.stdout.isatty() else 200).print(grid)
 
 

@@ -16,7 +16,7 @@ import psutil
 import typer
 
 from stages.console.errors import SrlmError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 
 
 class Interrupted(BaseException):
@@ -45,10 +45,10 @@ def run(app: Callable[..., Any]) -> None:
         app()
     except SrlmError as e:
         stderr.print("error:", style="bold red", end=" ")
-        stderr.print(str(e), markup=False, highlight=False, soft_wrap=True)
+        stderr.print(str(e))
         raise SystemExit(e.exit_code) from None
     except Interrupted:
-        stderr.print("interrupted. Nothing is half-written; the same command goes on from there.", markup=False)
+        stderr.print("interrupted. Nothing is half-written; the same command goes on from there.")
         raise SystemExit(130) from None
     except BrokenPipeError:  # `srlm results | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

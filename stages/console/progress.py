@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-stderr = Console(stderr=True)
+from stages.console.terminal import stderr
+
 PLAIN_EVERY_S = 15.0
 
 
@@ -28,13 +28,13 @@ def progress(label: str, total: int, unit: str = "") -> Iterator[Callable[..., N
 @contextmanager
 def _bar(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=stderr) as bar:
         task = bar.add_task(label, total=total, note="")

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import polars as pl
 
 from stages.console.errors import EngineError
-from stages.console.progress import progress, stderr
+from stages.console.progress import progress
+from stages.console.terminal import stderr
 from stages.engines.request import Completion, Request, Sampling
 
 TYPES = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
@@ -114,7 +115,6 @@ class BaseEngine(ABC):
             stderr.print(
                 f"{self.name}: {prompts_too_long} of {len(requests)} prompts do not fit the context (or were refused): "
                 f"empty completion, finish_reason=length",
-                markup=False,
             )
         self.prompts_too_long += prompts_too_long
         return [done[i] for i in range(total)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 from stages.console.errors import EngineError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 from stages.engines.request import Completion
 
 SCHEMA = """
@@ -236,7 +236,6 @@ class CompletionCache:
         stderr.print(
             f"warning: {self.path} is damaged ({why}): set aside as {aside.name}; what it held is generated again",
             style="yellow",
-            markup=False,
         )
 
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 from stages.config.engines import EngineParams
 from stages.console.command import Interrupted
 from stages.console.errors import EngineError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 from stages.engines.base import BaseEngine, Stage
 from stages.engines.cache import CompletionCache
 from stages.engines.request import Completion, Request, Sampling
@@ -87,7 +87,6 @@ class CachedEngine(BaseEngine):
         if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
             stderr.print(
                 f"{self.new:,} texts that {self.name} wrote in this run are kept: the same command goes on from there",
-                markup=False,
             )
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:

@@ -39,7 +39,7 @@ from huggingface_hub.utils._http import default_client_factory  # the library ex
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from stages.console.errors import HubError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 from stages.hub.faults import PASSING, is_retryable, of_this_disk, status
 from stages.hub.local import Local, changes
 from stages.text.escape import for_terminal

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.console.errors import SrlmError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 from stages.store.files import PARTIAL, remove
 
 LOCK = "dvc.lock"
@@ -84,7 +84,6 @@ def quarantine_truncated_lock(root: Path) -> None:
     stderr.print(
         f"warning: {LOCK} is damaged: set aside as {aside.name}; what stages made is found again by DVC",
         style="yellow",
-        markup=False,
     )
 
 

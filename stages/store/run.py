@@ -25,7 +25,7 @@ import polars as pl
 import psutil
 
 from stages.console.errors import ModelError, ParamsError, StaleInputError
-from stages.console.progress import stderr
+from stages.console.terminal import warn
 from stages.store import catalog, metrics
 from stages.store.files import append_line, atomic_write, md5, signature, write_json
 from stages.store.tables import Table
@@ -195,7 +195,7 @@ class Run:
         try:
             append_line(self.root / LOG, entry)
         except OSError as e:  # a full disk: the log must not hide the error that matters
-            stderr.print(f"warning: {LOG} was not written: {e}", markup=False)
+            warn(f"{LOG} was not written: {e}")
 
 
 def times(root: Path) -> dict[str, dict[str, float]]:
