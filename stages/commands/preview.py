@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 from ruamel.yaml import YAML
@@ -27,7 +26,7 @@ from ruamel.yaml import YAML
 from stages.config.load import PARAMS, load_params
 from stages.config.params import Params
 from stages.console.errors import SrlmError
-from stages.console.progress import stderr
+from stages.console.terminal import Console, stderr
 from stages.method import judging
 from stages.method.evaluation.judge import judge_metrics
 from stages.store import catalog
@@ -52,9 +51,7 @@ def preview(stage: str, n: int, root: Path = Path()) -> None:
         judge = _judge(params, root, space)
         answers = few_answers(params, root, space, n)
         catalog.write(RANKED, answers, space)
-        stderr.print(
-            f"{judge} judges {len(answers)} held-out answers to {answers['prompt_id'].n_unique()} prompts", markup=False
-        )
+        stderr.print(f"{judge} judges {len(answers)} held-out answers to {answers['prompt_id'].n_unique()} prompts")
         run_stage("judge_seed", space)
         show(answers, catalog.read(SEED_JUDGEMENTS, space), params, judge)
 
@@ -141,17 +138,16 @@ def show(answers: pl.DataFrame, judgements: pl.DataFrame, params: Params, judge:
         body = Text(f"answer: {answer}\n\njudgement: {_cut(row['text'], CHARACTERS)}")
         console.print(Panel(body, title=f"{said}; people's rank {ranks[row['candidate_id']]}", title_align="left"))
     share = readable / len(judgements)
-    console.print(f"readable: {readable} of {len(judgements)} judgements ({share:.0%})", markup=False)
+    console.print(f"readable: {readable} of {len(judgements)} judgements ({share:.0%})")
     if pairs["n"]:
         console.print(
             f"agreement: {float(pairs['value'] or 0):.0%} of {pairs['n']} pairs in people's order (chance: 50%; a tie "
             f"is half)",
-            markup=False,
         )
     else:
-        console.print("agreement: no pair has two readable scores", markup=False)
+        console.print("agreement: no pair has two readable scores")
     for line in advice(judgements, pairs, params):
-        console.print(f"- {line}", markup=False)
+        console.print(f"- {line}")
 
 
 def advice(judgements: pl.DataFrame, pairs: dict[str, Any], params: Params) -> list[str]:

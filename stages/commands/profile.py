@@ -23,7 +23,7 @@ import psutil
 from stages.config import own
 from stages.config.load import load_params
 from stages.console.errors import ModelError, ParamsError, SeedDataError
-from stages.console.progress import stderr
+from stages.console.terminal import stderr
 from stages.method import seeds
 from stages.store.files import atomic_write
 from stages.store.messages import read_file, read_hub
@@ -40,7 +40,7 @@ def copy(name: str, *, force: bool, root: Path = Path()) -> None:
     if name not in shipped:
         raise ParamsError(f"no profile {name}; there are {', '.join(shipped)}, and own for your model and data")
     _write(root, (PROFILES / f"{name}.yaml").read_text(), f"srlm profile {name} --force", force)
-    stderr.print(f"params.yaml is now profile {name}. Next: srlm repro", markup=False)
+    stderr.print(f"params.yaml is now profile {name}. Next: srlm repro")
 
 
 def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Path()) -> None:
@@ -61,12 +61,10 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
     again = f"srlm profile own --model {model} --data {data}{' --small' if small else ''} --force"
     _write(root, text, again, force)
     load_params(root)
-    stderr.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    stderr.print("\n".join(lines))
     stderr.print(
         "params.yaml is written. Next: srlm check, then srlm preview judge_seed (can this model judge?), then srlm "
         "repro",
-        markup=False,
-        soft_wrap=True,
     )
 
 
