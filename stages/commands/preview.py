@@ -127,7 +127,7 @@ def show(answers: pl.DataFrame, judgements: pl.DataFrame, params: Params, judge:
     )
     readable = judgements["score"].count()
     pairs = judge_metrics(judged, n=100, seed=params.seed)["pairwise_accuracy"]
-    console = Console(emoji=False, soft_wrap=False)
+    console = Console()
     order = judgements.with_columns(unread=pl.col("score").is_null()).sort("unread", "candidate_id")
     picked = pl.concat([order.head(SHOWN - 1), order.tail(1)]).unique("candidate_id", maintain_order=True)
     texts = dict(answers.select("candidate_id", "response").iter_rows())
