@@ -25,10 +25,9 @@ def main(model: str, root: Path = Path()) -> None:
     p = params.build_pairs
     with Run("build_pairs", root, model) as run:
         prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
-        judgements = run.read(
-            JUDGEMENTS, model, ("prompt_id", "score", "expected")
-        )  # not what the judge said: the largest column of the store
-        judged = judging.mean_scores(judgements, params.judge_candidates.score)
+        # not what the judge wrote, the largest column of the store
+        judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score", "expected"))
+        judged = judging.mean_scores(judging.pool(candidates, judgements), params.judge_candidates.score)
         scores = pairing.fates(
             candidates,
             judged,

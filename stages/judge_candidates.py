@@ -2,8 +2,9 @@
 
     python -m stages.judge_candidates M1
 
-Another judge (`aift.M1.judge`), another engine for it (`judge_candidates.engine`) and its expected score instead of the
-sampled one (`judge_candidates.score`) are ours, off by default.
+Equal answers to a prompt are judged once, cut-off answers not at all: they take no part in pairs. Another judge
+(`aift.M1.judge`), another engine for it (`judge_candidates.engine`) and its expected score instead of the sampled one
+(`judge_candidates.score`) are ours, off by default.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ def main(model: str, root: Path = Path()) -> None:
     params = load_params(root)
     p, judge = params.judge_candidates, entry(params.aift, "aift", model).judge
     with Run("judge_candidates", root, model) as run:
-        answers = run.read(CANDIDATES, model).join(
-            run.read(PROMPTS, model).select("prompt_id", "prompt"), on="prompt_id", maintain_order="left"
-        )
+        candidates, texts = run.read(CANDIDATES, model), run.read(PROMPTS, model).select("prompt_id", "prompt")
+        answers = judging.distinct(candidates).join(texts, on="prompt_id", maintain_order="left")
         prompts = judging.judge_prompts(run.template(params.judge.template), answers)
         sampling = Sampling(
             p.k,
@@ -39,7 +39,7 @@ def main(model: str, root: Path = Path()) -> None:
         with stage_engine(params, "judge_candidates", judge, run) as engine:
             completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
         judgements = judging.judgements(answers, completions, judge=judge)
-        if p.score == "expected" and judgements["expected"].null_count() == len(judgements):
+        if p.score == "expected" and len(answers) and not judgements["expected"].count():
             raise EngineError(
                 f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score "
                 f"could be read. "
@@ -47,8 +47,8 @@ def main(model: str, root: Path = Path()) -> None:
             )
         run.write(JUDGEMENTS, judgements, model, engine)
         print(
-            f"AIFT({model}): {len(judgements)} judgements by {judge}, {judgements['score'].null_count()} could not be "
-            f"read"
+            f"AIFT({model}): {len(judgements)} judgements by {judge} of {len(answers)} different answers of "
+            f"{len(candidates)}, {judgements['score'].null_count()} could not be read"
         )
 
 

@@ -86,6 +86,34 @@ def _last_number(text: str) -> str | None:
     return lines[-1][1] if lines else None
 
 
+def distinct(candidates: pl.DataFrame) -> pl.DataFrame:
+    """The candidates (CANDIDATES rows) that are judged: of equal texts of a prompt the one of lowest n; none that was
+    cut off by the length limit."""
+    whole = candidates.filter(pl.col("finish_reason") != "length").sort("prompt_id", "n", "candidate_id")
+    first = whole.unique(["prompt_id", "response"], keep="first", maintain_order=True)
+    return candidates.join(first, on="candidate_id", how="semi", maintain_order="left")
+
+
+def same_text(candidates: pl.DataFrame) -> pl.DataFrame:
+    """candidate_id and text_id of the whole candidates: the `distinct` one with the same prompt and text."""
+    first = distinct(candidates).select("prompt_id", "response", pl.col("candidate_id").alias("text_id"))
+    whole = candidates.filter(pl.col("finish_reason") != "length")
+    return whole.join(first, on=["prompt_id", "response"]).select("candidate_id", "text_id")
+
+
+def pool(candidates: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
+    """The judgements (JUDGEMENTS rows) under the `distinct` candidate of their text, so that none of a text's readable
+    scores is lost; those of cut-off candidates are left out.
+
+    Raises TableError when something was judged that is no candidate.
+    """
+    stray = judgements.join(candidates, on="candidate_id", how="anti", maintain_order="left")
+    if len(stray):
+        raise TableError(f"{len(stray)} judgements are of no candidate, the first of {stray['candidate_id'][0]!r}")
+    pooled = judgements.join(same_text(candidates), on="candidate_id", maintain_order="left")
+    return pooled.with_columns(candidate_id="text_id").drop("text_id")
+
+
 def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
     """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id,
     prompt_id, prompt, response).

@@ -2,8 +2,8 @@
 columns at a time.
 
 A null score neither wins nor loses. Fates are decided in this order, so that every candidate has exactly one: `cut_off`
-(by the length limit), `duplicate` (an earlier candidate of the prompt has the same text), `unreadable` (no score), and
-for the rest `chosen`, `rejected`, `between`, or `tied` where the prompt gives no pair.
+(by the length limit), `duplicate` (an earlier whole candidate of the prompt has the same text), `unreadable` (no score),
+and for the rest `chosen`, `rejected`, `between`, or `tied` where the prompt gives no pair.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.judging import BEST
+from stages.method.judging import BEST, distinct, same_text
 from stages.store.tables import PAIRS, SCORES
 
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
@@ -30,7 +30,7 @@ def fates(
     signal: Literal["judge", "shuffled", "longest"],
     seed: int,
 ) -> pl.DataFrame:
-    """SCORES rows, sorted by prompt_id, then n. `judged`: rows of `mean_scores`.
+    """SCORES rows, sorted by prompt_id, then n. `judged`: `mean_scores` of the pooled judgements (`judging.pool`).
 
     A prompt gives a pair when chosen_score - rejected_score is above `min_margin` (scores, not rounded). `rho` null:
     highest against lowest score, the lowest n among equals. `rho` >= 0 is the length control of Meta-Rewarding: chosen
@@ -38,31 +38,21 @@ def fates(
     in the bottom share; equals go by score (further out first), then the lowest variance of the judgements, then n. At
     rho = 0 the bands are points, so variance decides before length.
 
-    `signal` `shuffled` (control): score, spread and variance are dealt out anew among the prompt's scored candidates,
-    by `seed`; the table holds what was dealt. `longest` (control): the score of a readable candidate is its length in
-    tokens, margin included, without length control. Raises TableError when something was judged that is no candidate.
+    `signal` `shuffled` (control): score, spread and variance are dealt out anew among the prompt's scored texts, by
+    `seed`; the table holds what was dealt. `longest` (control): the score of a readable candidate is its length in
+    tokens, margin included, without length control. A duplicate has the score of its text, a cut-off answer none.
+    Raises TableError when something was judged that takes no part.
     """
-    stray = judged.join(candidates.select("candidate_id"), on="candidate_id", how="anti", maintain_order="left")
+    texts = distinct(candidates)
+    stray = judged.join(texts, on="candidate_id", how="anti", maintain_order="left")
     if len(stray):
         raise TableError(
-            f"{len(stray)} judged answers are no candidates, the first {stray['candidate_id'][0]!r}. Run "
-            f"judge_candidates again"
+            f"{len(stray)} judged answers are no candidates, or repeat another's text; the first is "
+            f"{stray['candidate_id'][0]!r}"
         )
-    rows = candidates.join(judged.drop("prompt_id"), on="candidate_id", how="left").sort(
-        "prompt_id", "n", "candidate_id"
-    )
-    rows = rows.with_columns(pl.col("parsed").fill_null(0), cut_off=pl.col("finish_reason") == "length")
-    first = pl.struct(
-        "prompt_id", "response", "cut_off"
-    ).is_first_distinct()  # a text that was cut off hides no whole one
+    rows = texts.join(judged.drop("prompt_id"), on="candidate_id", how="left").sort("prompt_id", "n", "candidate_id")
     rows = rows.with_columns(
-        fate=pl.when("cut_off")
-        .then(pl.lit("cut_off"))
-        .when(~first)
-        .then(pl.lit("duplicate"))
-        .when(pl.col("score").is_null())
-        .then(pl.lit("unreadable"))
-        .otherwise(None)
+        pl.col("parsed").fill_null(0), fate=pl.when(pl.col("score").is_null()).then(pl.lit("unreadable"))
     )
     if signal == "shuffled":
         rows = _shuffle_scores(rows, seed)
@@ -83,9 +73,23 @@ def fates(
         .then(pl.lit("rejected"))
         .otherwise(pl.lit("between"))
     )
+    decided = rows.join(ends, on="prompt_id", how="left", maintain_order="left").select(
+        pl.col("candidate_id").alias("text_id"), "score", "spread", "parsed", fate=fate
+    )
+    whole = pl.col("finish_reason") != "length"
+    everyone = candidates.sort("prompt_id", "n", "candidate_id").join(
+        same_text(candidates), on="candidate_id", how="left", maintain_order="left"
+    )
     return (
-        rows.join(ends, on="prompt_id", how="left", maintain_order="left")
-        .with_columns(fate=fate)
+        everyone.join(decided, on="text_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.col("parsed").fill_null(0),
+            fate=pl.when(~whole)
+            .then(pl.lit("cut_off"))
+            .when(pl.col("candidate_id") != pl.col("text_id"))
+            .then(pl.lit("duplicate"))
+            .otherwise("fate"),
+        )
         .select(*SCORES.schema)
     )
 
@@ -181,7 +185,7 @@ def counts(
 ) -> dict[str, Any]:
     """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
 
-    prompts: kept ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per candidate,
+    prompts: kept ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged text,
     whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
     readable judgements by written score; chosen_tokens, rejected_tokens: mean lengths.
     """

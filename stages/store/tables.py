@@ -178,7 +178,8 @@ CANDIDATES = Table(
 JUDGEMENTS = Table(
     "judgements",
     "data/AIFT/{model}/judgements.parquet",
-    "K judgements of every candidate (paper 2.2, step 3)",
+    "K judgements of every different answer to a prompt: of equal texts the lowest n is judged, cut-off ones are not "
+    "(paper 2.2, step 3)",
     "judge_candidates",
     ("candidate_id", "k"),
     _JUDGEMENTS,
@@ -196,11 +197,12 @@ SCORES = Table(
         _c(
             "score",
             Float64,
-            "mean `score` (or `expected`, see params) of the judgements, not rounded; null if none could be read",
+            "mean `score` (or `expected`, see params) of the judgements of its text, not rounded; null if none could "
+            "be read, or it was cut off",
             nullable=True,
         ),
         _c("spread", Float64, "highest minus lowest readable score", nullable=True),
-        _c("parsed", Int32, "how many of the K judgements could be read"),
+        _c("parsed", Int32, "how many judgements of its text could be read"),
         _c("fate", String, f"{_UNUSABLE}; else {_USABLE}"),
     ),
 )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.console.errors import TableError
-from stages.method.judging import mean_scores
+from stages.method.judging import distinct, mean_scores, pool
 from stages.method.pairing import FATES, counts, fates, lost, pairs, perfect, warnings
 from stages.store.tables import PAIRS, PROMPTS, SCORES
 
@@ -67,11 +67,15 @@ def tables(answers: list[Answer]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFr
     )
 
 
+def means(candidates: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
+    return mean_scores(pool(candidates, judgements))
+
+
 def run(answers: list[Answer], **how: Any) -> tuple[list[str], pl.DataFrame, pl.DataFrame]:
     """Fates in the order of `answers`, SCORES and PAIRS."""
     prompts, candidates, judgements = tables(answers)
     settings: dict[str, Any] = {"min_margin": 0.0, "rho": None, "signal": "judge", "seed": 0} | how
-    scores = fates(candidates, mean_scores(judgements), **settings)
+    scores = fates(candidates, means(candidates, judgements), **settings)
     by_id = dict(scores.select("candidate_id", "fate").iter_rows())
     return [by_id[f"c{i}"] for i in range(len(answers))], scores, pairs(prompts, candidates, scores)
 
@@ -137,13 +141,30 @@ def test_a_cut_off_candidate_does_not_take_part_and_hides_no_equal_text() -> Non
     ]
 
 
-def test_of_identical_texts_the_first_stays() -> None:
-    assert run([Answer([1], "same"), Answer([5], "same"), Answer([3])])[0] == ["rejected", "duplicate", "chosen"]
+def test_equal_texts_are_one_text_with_all_their_scores() -> None:
+    fate, scores, _ = run([Answer([None], "same"), Answer([5], "same"), Answer([3], "x")])
+    assert fate == ["chosen", "duplicate", "rejected"]
+    assert scores["score"].to_list() == [5.0, 5.0, 3.0]
+    assert scores["parsed"].to_list() == [1, 1, 1]
+    fate, scores, _ = run([Answer([1], "same"), Answer([5, 5], "same"), Answer([3])])
+    assert fate == ["chosen", "duplicate", "rejected"]
+    assert scores.select("score", "spread", "parsed").row(0) == (11 / 3, 4.0, 3)
     assert run([Answer([1], "same"), Answer([5], "same")])[0] == ["tied", "duplicate"]
-    other_prompt = run(
-        [Answer([1], "same"), Answer([5], "x"), Answer([3], "same", prompt="q"), Answer([2], "y", prompt="q")]
-    )[0]
-    assert other_prompt == ["rejected", "chosen", "chosen", "rejected"]
+    other_prompt = [Answer([1], "same"), Answer([5], "x"), Answer([3], "same", prompt="q"), Answer([2], prompt="q")]
+    assert run(other_prompt)[0] == ["rejected", "chosen", "chosen", "rejected"]
+
+
+def test_each_whole_text_of_a_prompt_is_judged_once_under_its_lowest_n() -> None:
+    answers = [
+        Answer([], "a", cut=True),
+        Answer([], "a"),
+        Answer([], "b"),
+        Answer([], "a"),
+        Answer([], "a", prompt="q"),
+    ]
+    _, candidates, _ = tables(answers)
+    assert distinct(candidates)["candidate_id"].to_list() == ["c1", "c2", "c4"]
+    assert sorted(distinct(candidates.reverse())["candidate_id"]) == ["c1", "c2", "c4"]
 
 
 def test_prompts_do_not_mix() -> None:
@@ -256,9 +277,9 @@ def test_shuffled_leaves_those_out_that_have_no_part() -> None:
     fate, scores, _ = run(answers, signal="shuffled")
     assert fate[:2] == ["unreadable", "cut_off"]
     assert fate[3] == "duplicate"
-    assert scores["score"].to_list()[:2] == [None, 5.0]
-    assert scores["score"][3] == 4.0
-    assert sorted(scores["score"].to_list()[i] for i in (2, 4, 5)) == [1.0, 2.0, 3.0]
+    assert scores["score"].to_list()[:2] == [None, None]
+    assert scores["score"][3] == scores["score"][2], "a duplicate has the score of its text"
+    assert sorted(scores["score"].to_list()[i] for i in (2, 4, 5)) == [2.0, 2.5, 3.0]
 
 
 def test_a_judgement_of_no_candidate_is_named() -> None:
@@ -290,13 +311,16 @@ one_answer = st.builds(
 def test_what_holds_always(answers: list[Answer], min_margin: float, rho: float | None, signal: Any, rng: Any) -> None:
     how: dict[str, Any] = {"min_margin": min_margin, "rho": rho, "signal": signal, "seed": 3}
     prompts, candidates, judgements = tables(answers)
-    scores = fates(candidates, mean_scores(judgements), **how)
+    scores = fates(candidates, means(candidates, judgements), **how)
     made = pairs(prompts, candidates, scores)
 
     assert sorted(scores["candidate_id"]) == sorted(candidates["candidate_id"])
     assert set(scores["fate"]) <= set(FATES)
-    figures = counts(prompts, candidates, judgements, mean_scores(judgements), scores, made)
+    figures = counts(prompts, candidates, judgements, means(candidates, judgements), scores, made)
     assert sum(figures["fates"].values()) == len(candidates) == figures["candidates"]
+    assert (scores["score"].is_null() == (scores["parsed"] == 0)).all()
+    texts = scores.join(candidates, on="candidate_id").filter(pl.col("fate") != "cut_off")
+    assert texts.group_by("prompt_id", "response").agg(pl.col("score").n_unique())["score"].eq(1).all()
     assert figures["fates"]["chosen"] == figures["fates"]["rejected"] == len(made)
 
     assert (made["chosen_score"] - made["rejected_score"] > min_margin).all()
@@ -311,7 +335,7 @@ def test_what_holds_always(answers: list[Answer], min_margin: float, rho: float 
     def mixed(frame: pl.DataFrame) -> pl.DataFrame:
         return frame[rng.sample(range(len(frame)), len(frame))]
 
-    again = fates(mixed(candidates), mean_scores(mixed(judgements)), **how)
+    again = fates(mixed(candidates), means(mixed(candidates), mixed(judgements)), **how)
     assert again.equals(scores)
     assert pairs(mixed(prompts), mixed(candidates), mixed(again)).equals(made)
 
@@ -320,7 +344,7 @@ def test_what_holds_always(answers: list[Answer], min_margin: float, rho: float 
 @given(st.lists(one_answer, max_size=10), st.sampled_from([None, 0.0, 0.2]))
 def test_the_best_and_the_worst_are_the_ends_of_what_could_be_read(answers: list[Answer], rho: float | None) -> None:
     _, candidates, judgements = tables(answers)
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=rho, signal="judge", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=rho, signal="judge", seed=0)
     live = scores.filter(~pl.col("fate").is_in(["unreadable", "cut_off", "duplicate"]))
     ends = live.group_by("prompt_id").agg(pl.col("score").max().alias("high"), pl.col("score").min().alias("low"))
     rows = live.join(ends, on="prompt_id")
@@ -343,7 +367,7 @@ def test_perfect_answers_are_those_whose_mean_is_5() -> None:
     better = [Answer([5, 5, 5]), Answer([5, 5, 4.5]), Answer([5, None, 5])]
     no_part = [Answer([5], text="text 0"), Answer([5], cut=True), Answer([None])]
     prompts, candidates, judgements = tables([*better, *no_part, Answer([5], prompt="q")])
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.5, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.5, rho=None, signal="judge", seed=0)
     found = perfect(prompts, candidates, scores)
     assert found.rows() == [("prompt p", "text 0"), ("prompt p", "text 2"), ("prompt q", "text 6")]
 
@@ -356,9 +380,9 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
         orient="row",
     )
     prompts = pl.concat([prompts, extra])
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     figures = counts(
-        prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores)
+        prompts, candidates, judgements, means(candidates, judgements), scores, pairs(prompts, candidates, scores)
     )
     assert figures == {
         "prompts": 3,
@@ -370,7 +394,7 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
         "ties": 1,
         "pairs": 1,
         "pair_yield": 1 / 3,
-        "mean_score": pytest.approx((4.5 + 2 + 3 + 4 + 4 + 5) / 6),
+        "mean_score": pytest.approx((4.5 + 2 + 3 + 4 + 4) / 5),
         "mean_margin": 2.5,
         "score_histogram": {
             "0": 0,
@@ -396,9 +420,9 @@ def test_counts_hold_what_the_metrics_file_shows() -> None:
 
 def test_a_share_or_mean_of_nothing_is_null() -> None:
     prompts, candidates, judgements = tables([])
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     figures = counts(
-        prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores)
+        prompts, candidates, judgements, means(candidates, judgements), scores, pairs(prompts, candidates, scores)
     )
     nothing = (
         "pair_yield",
@@ -416,11 +440,11 @@ def test_a_share_or_mean_of_nothing_is_null() -> None:
 
 def test_the_mean_score_is_the_judges_under_every_signal() -> None:
     prompts, candidates, judgements = tables(SOME)
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="longest", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="longest", seed=0)
     figures = counts(
-        prompts, candidates, judgements, mean_scores(judgements), scores, pairs(prompts, candidates, scores)
+        prompts, candidates, judgements, means(candidates, judgements), scores, pairs(prompts, candidates, scores)
     )
-    assert figures["mean_score"] == mean_scores(judgements)["score"].mean()
+    assert figures["mean_score"] == means(candidates, judgements)["score"].mean()
     assert figures["mean_margin"] == 10.0  # in tokens, as the pairs are
 
 
@@ -455,7 +479,7 @@ def test_lost_prompts_are_told_by_reason() -> None:
         *(Answer([4], prompt="c"), Answer([4], prompt="c")),
     ]
     prompts, candidates, judgements = tables(answers)
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     assert lost(prompts, scores) == "of 3 prompts, 2 had no readable score and 1 were ties."
     more = pl.DataFrame([("z", "M1", "z", "M0", [], None)], schema=PROMPTS.schema, orient="row")
     assert (
@@ -466,5 +490,5 @@ def test_lost_prompts_are_told_by_reason() -> None:
 
 def test_prompts_with_a_pair_are_not_lost() -> None:
     prompts, candidates, judgements = tables([*SOME, Answer([1], cut=True, prompt="s")])
-    scores = fates(candidates, mean_scores(judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
+    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     assert lost(prompts, scores) == "of 4 prompts, 1 had no readable score, 1 had only cut-off answers and 1 were ties."
