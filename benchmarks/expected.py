@@ -46,7 +46,8 @@ def main(run: Path, models: Annotated[list[str], typer.Option()] = ["M1", "M2"])
     for model in models:
         candidates = catalog.read(CANDIDATES, run, model)
         prompts = catalog.read(PROMPTS, run, model)
-        answers = candidates.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
+        texts = prompts.select("prompt_id", "prompt")
+        answers = judging.distinct(candidates).join(texts, on="prompt_id", maintain_order="left")
         ranked = catalog.read(RANKED_VALID, run)
         of_candidates, of_ranked = judged(run, params, model, answers, ranked)
         for kind, k in (("sampled", 3), ("sampled", 1), ("expected", 1), ("expected", 3)):
@@ -85,7 +86,7 @@ def figures(
 
     scores = pairing.fates(
         candidates,
-        means(of_candidates),
+        means(judging.pool(candidates, of_candidates)),
         min_margin=params.build_pairs.min_margin,
         rho=None,
         signal="judge",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import TableError
@@ -18,39 +20,37 @@ from stages.store.tables import EFT, RANKED, SEED_JUDGEMENTS
 def main(root: Path = Path()) -> None:
     """Write data/EFT/train.parquet and its metrics."""
     params = load_params(root)
+    p = params.build_eft
     with Run("build_eft", root) as run:
         ranked, judgements = run.read(RANKED), run.read(SEED_JUDGEMENTS)
         template = run.template(params.judge.template)
-        agreeing = eft.agreeing(ranked, judgements, params.build_eft.agreement)
-        readable = judgements["score"].count()
+        agreeing = eft.agreeing(ranked, judgements, p.agreement, p.tries, params.seed)
         if agreeing.is_empty():
-            raise TableError(
-                f"EFT would be empty: of {ranked['prompt_id'].n_unique()} prompts none has a judging that agrees with "
-                f"people ({readable} of {len(judgements)} "
-                "judgements could be read). Set build_eft.agreement: weak, raise judge_seed.k, or use a base model "
-                "that can judge"
-            )
-        kept = eft.thin(agreeing, params.build_eft.max_share_of_commonest_score, params.seed)
-        rows = eft.eft_rows(ranked, kept, judging.judge_prompts(template, ranked))
+            raise TableError(empty(judgements, params.judge.template))
+        thinned = eft.thin(agreeing, p.max_share_of_commonest_score, params.seed)
+        rows = eft.eft_rows(ranked, thinned, judging.judge_prompts(template, ranked))
+        by_chance = eft.chance(ranked, judgements, p.agreement, p.tries)
+        counts = eft.counts(ranked, judgements, agreeing, by_chance, rows)
         run.write(EFT, rows)
-        run.write_metrics(
-            "EFT",
-            {
-                "ranked_prompts": ranked["prompt_id"].n_unique(),
-                "ranked_answers": len(ranked),
-                "judgements": len(judgements),
-                "unparsed": len(judgements) - readable,
-                "agreeing_prompts": agreeing["prompt_id"].n_unique(),
-                "agreeing": len(agreeing),
-                "thinned": len(agreeing) - len(kept),
-                "eft": len(rows),
-                "score_histogram": {f"{s:g}": n for s, n in rows["score"].value_counts().sort("score").iter_rows()},
-            },
-        )
+        run.write_metrics("EFT", counts)
         print(
-            f"EFT: {len(rows)} judgements of {agreeing['prompt_id'].n_unique()} prompts, from {len(judgements)} of "
-            f"{ranked['prompt_id'].n_unique()} prompts"
+            f"EFT: {len(rows)} judgements of {counts['agreeing_prompts']} prompts that agree with people, from "
+            f"{len(judgements)} of {counts['ranked_prompts']} prompts; by chance {by_chance:.0f} prompts would agree"
         )
+
+
+def empty(judgements: pl.DataFrame, template: str) -> str:
+    """Why EFT would be empty, and what to change."""
+    readable, n = judgements["score"].count(), len(judgements)
+    if not readable:
+        return (
+            f"EFT would be empty: none of {n} judgements has a score that can be read, such as `Score: 4`. Does "
+            f"{template} ask for one? The first judgement is {judgements['text'][0][:300]!r}"
+        )
+    return (
+        f"EFT would be empty: {readable} of {n} judgements could be read, and no prompt's agree with people. Set "
+        "build_eft.agreement: weak, or use a base model that can judge (try: srlm preview judge_seed)"
+    )
 
 
 if __name__ == "__main__":

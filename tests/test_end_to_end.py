@@ -19,6 +19,7 @@ import vl_convert
 from ruamel.yaml import YAML
 
 from stages.engines.cache import CompletionCache
+from stages.method.judging import distinct
 from stages.store.catalog import read
 from stages.store.files import md5
 from stages.store.run import COMPLETION_CACHE
@@ -201,7 +202,7 @@ def test_more_judgements_generate_only_what_is_new(space):
     before, had, k = space.lock(), kept(space), yaml(space)["judge_candidates"]["k"]
     space.set(**{"judge_candidates.k": k + 1})
     assert space.repro("judge_candidates@M1") == ["judge_candidates@M1"]
-    candidates = read(CANDIDATES, space.path, "M1")["candidate_id"].n_unique()
+    candidates = len(distinct(read(CANDIDATES, space.path, "M1")))
     assert kept(space) == had | {"judge_candidates@M1": had["judge_candidates@M1"] + candidates}
     judgements = read(JUDGEMENTS, space.path, "M1")
     assert len(judgements) == candidates * (k + 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from stages.method.judging import distinct
 from stages.store.catalog import read
 from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, JUDGEMENTS, PAIRS, RANKED, RANKED_VALID, TEST_PROMPTS
 from tests.workspace import Workspace
@@ -89,7 +90,7 @@ def test_real_lengths_through_a_real_model(tmp_path):
         assert done.returncode == 0, done.stderr
     candidates, judgements = read(CANDIDATES, tmp_path, "M1"), read(JUDGEMENTS, tmp_path, "M1")
     assert len(candidates) == 3 * len(prompts)
-    assert len(judgements) == 2 * len(candidates)
+    assert len(judgements) == 2 * len(distinct(candidates))
     assert "length" in set(candidates["finish_reason"])
     assert set(judgements.filter(pl.col("finish_reason") == "length")["score"]) == {None}, "cut off is unreadable"
     done = space.run("stages.build_pairs", "M1")

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
+from stages.method.judging import distinct
 from stages.store.catalog import read
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, SCORES
 from tests.test_default_run import SMALL
@@ -32,7 +33,7 @@ def test_the_loop_from_m0_to_m2_with_vllm(tmp_path):
     assert YAML(typ="safe").load(space.path / "params.yaml")["engine"]["name"] == "vllm"
     candidates, judgements, scores = (read(table, tmp_path, "M1") for table in (CANDIDATES, JUDGEMENTS, SCORES))
     assert len(candidates) == 4 * SMALL["aift.M1.prompts"]
-    assert len(judgements) == len(candidates)
+    assert len(judgements) == len(distinct(candidates))
     readable = judgements.drop_nulls("score")
     assert len(readable) > len(judgements) / 2, "M1 has learnt to judge"
     assert readable["expected"].null_count() == 0

@@ -98,6 +98,10 @@ class JudgeSeed(Decoding):
 class BuildEft(Section):
     agreement: Literal["strict", "weak"]
     """`strict`: no pair that people ranked apart may be tied in score. `weak`: ties allowed, inversions not."""
+    tries: Literal["first", "mean"]
+    """Of the K judgements of each answer. `first`: the first of K tries that agrees is taken, so a random judge has K
+    chances. `mean`: the mean scores must agree, and the judgement nearest to the mean is taken. The metrics hold the
+    share of prompts that would agree by chance."""
     max_share_of_commonest_score: Share
     """The commonest score is thinned to at most this share of EFT."""
 

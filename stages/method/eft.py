@@ -4,58 +4,105 @@ common."""
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Literal
 
 import polars as pl
 
 from stages.console.errors import TableError
+from stages.method.judging import mean_scores
 from stages.store.tables import EFT
 from stages.text.ids import content_id
 
+Agreement = Literal["strict", "weak"]
+Tries = Literal["first", "mean"]
 
-def agreeing(ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Literal["strict", "weak"]) -> pl.DataFrame:
-    """The judgements (JUDGEMENTS rows) of each prompt's first try k at which the judge's order agrees with people's.
 
-    A try counts when all answers of the prompt were read in it. `strict`: an answer that people ranked above another
-    has the higher score; answers of equal rank are free. `weak`: ties of score are allowed, inversions are not, nor one
-    score for all. A prompt whose answers people ranked all alike shows no agreement, so it is left out. Raises
-    TableError when a judgement's answer is not in `ranked`.
+def agreeing(
+    ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Agreement, tries: Tries = "first", seed: int = 0
+) -> pl.DataFrame:
+    """The judgements (JUDGEMENTS rows), one per answer, of the prompts whose judge orders the answers as people do.
+
+    `strict`: an answer that people ranked above another has the higher score; answers of equal rank are free. `weak`:
+    ties of score are allowed, inversions are not, nor one score for all. A prompt whose answers people ranked all alike
+    shows no agreement, so it is left out. Raises TableError when a judgement's answer is not in `ranked`.
+
+    `tries` `first`: taken is the first try k that agrees, of those in which all answers were read; a random judge has
+    K chances (see `chance`). `mean`: the mean scores of the K tries must agree, one chance; taken is of each answer the
+    judgement whose score is nearest to its mean, of equally near ones by a hash of `(seed, candidate_id, k)`.
     """
     stray = judgements.join(ranked, on="candidate_id", how="anti", maintain_order="left")
     if len(stray):
-        raise TableError(
-            f"{len(stray)} judgements are of no ranked answer, the first of {stray['candidate_id'][0]!r}. Run "
-            f"judge_seed again"
-        )
-    answers = ranked.group_by("prompt_id").agg(pl.len().alias("answers"))
-    judged = judgements.join(ranked.select("candidate_id", "human_rank"), on="candidate_id")
-    # Scores of each rank in a try, best rank first: if each rank agrees with the next, all ranks agree.
-    ranks = judged.group_by("prompt_id", "k", "human_rank").agg(
-        pl.col("score").min().alias("lowest"),
-        pl.col("score").max().alias("highest"),
-        pl.col("score").count().alias("read"),
-    )
+        raise TableError(f"{len(stray)} judgements are of no ranked answer, the first of {stray['candidate_id'][0]!r}")
     lowest, highest_of_next = pl.col("lowest"), pl.col("highest").shift(-1)
     in_order = (
         lowest > highest_of_next if agreement == "strict" else lowest >= highest_of_next
     ).all()  # the last rank has no next: null, ignored
-    tries = (
-        ranks.sort("prompt_id", "k", "human_rank")
+    agreed = (
+        _attempts(ranked, judgements, tries)
+        # Scores of each rank in an attempt, best rank first: if each rank agrees with the next, all ranks agree.
+        .group_by("prompt_id", "k", "human_rank")
+        .agg(pl.col("score").min().alias("lowest"), pl.col("score").max().alias("highest"))
+        .sort("prompt_id", "k", "human_rank")
         .group_by("prompt_id", "k", maintain_order=True)
-        .agg(
-            pl.col("read").sum(),
-            in_order.alias("in_order"),
-            (pl.col("human_rank").n_unique() > 1).alias("ranked_apart"),
-            (pl.col("highest").max() > pl.col("lowest").min()).alias("scored_apart"),
-        )
-        .join(answers, on="prompt_id", maintain_order="left")
-        .filter(
-            (pl.col("read") == pl.col("answers")) & pl.col("in_order") & pl.col("ranked_apart") & pl.col("scored_apart")
-        )
+        .agg(in_order.alias("in_order"), apart=pl.col("highest").max() > pl.col("lowest").min(), ranks=pl.len())
+        .filter(pl.col("in_order") & pl.col("apart") & (pl.col("ranks") > 1))
         .group_by("prompt_id")
         .agg(pl.col("k").min())
     )
-    return judgements.join(tries, on=["prompt_id", "k"], how="semi").sort("prompt_id", "candidate_id")
+    if tries == "first":
+        taken = judgements.join(agreed, on=["prompt_id", "k"], how="semi")
+    else:
+        readable = judgements.drop_nulls("score").join(agreed, on="prompt_id", how="semi")
+        hashes = [content_id(seed, *row) for row in readable.select("candidate_id", "k").iter_rows()]
+        far = (pl.col("score") - pl.col("score").mean().over("candidate_id")).abs()
+        nearest = readable.with_columns(far=far, hash=pl.Series(hashes, dtype=pl.String)).sort("far", "hash")
+        taken = nearest.unique("candidate_id", keep="first", maintain_order=True).select(judgements.columns)
+    return taken.sort("prompt_id", "candidate_id")
+
+
+def _attempts(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries) -> pl.DataFrame:
+    """prompt_id, k, human_rank, score: what may agree with people, all answers of a prompt read. Each try is one; with
+    `mean` their means are the only one, k = 0."""
+    if tries == "mean":
+        judgements = mean_scores(judgements).with_columns(k=pl.lit(0, pl.Int32))
+    answers = ranked.group_by("prompt_id").agg(pl.len().alias("answers"))
+    scored = judgements.join(ranked.select("candidate_id", "human_rank"), on="candidate_id").join(
+        answers, on="prompt_id"
+    )
+    return scored.filter(pl.col("score").count().over("prompt_id", "k") == pl.col("answers")).select(
+        "prompt_id", "k", "human_rank", "score"
+    )
+
+
+def chance(ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Agreement, tries: Tries = "first") -> float:
+    """How many prompts a judge would agree on that gives these very scores to answers at random: the probability under
+    all permutations of each attempt's scores, exact, summed over prompts."""
+    misses: dict[str, float] = {}
+    attempts = _attempts(ranked, judgements, tries).group_by("prompt_id", "k").agg("human_rank", "score")
+    for prompt, _, ranks, scores in attempts.sort("prompt_id", "k").iter_rows():
+        misses[prompt] = misses.get(prompt, 1.0) * (1 - permuted(ranks, scores, agreement))
+    return sum(1 - miss for miss in misses.values())
+
+
+def permuted(ranks: Sequence[int], scores: Sequence[float], agreement: Agreement) -> float:
+    """The share of the permutations of `scores` over the answers of `ranks` that agree.
+
+    In one that agrees, the sorted scores fill the ranks block by block. A block's answers may be permuted, and answers
+    of one score be dealt to the blocks that it reaches into: never under `strict`, where no score may reach over a
+    border.
+    """
+    if len(set(ranks)) < 2 or len(set(scores)) < 2:
+        return 0.0
+    blocks = list(zip(sorted(ranks), sorted(scores, reverse=True), strict=True))
+    if agreement == "strict" and len({score for _, score in set(blocks)}) < len(set(blocks)):
+        return 0.0
+
+    def arrangements(items: Iterable[Hashable]) -> int:
+        return math.prod(map(math.factorial, Counter(items).values()))
+
+    return arrangements(ranks) * arrangements(scores) / arrangements(blocks) / math.factorial(len(ranks))
 
 
 def thin(judgements: pl.DataFrame, to: float, seed: int) -> pl.DataFrame:
@@ -87,3 +134,29 @@ def eft_rows(ranked: pl.DataFrame, judgements: pl.DataFrame, prompts: pl.DataFra
     ]
     rows = joined.with_columns(pl.Series("eft_id", ids, dtype=pl.String), pl.col("text").alias("response"))
     return rows.select(*EFT.schema).sort("eft_id")
+
+
+def counts(
+    ranked: pl.DataFrame,
+    judgements: pl.DataFrame,
+    agreeing: pl.DataFrame,
+    by_chance: float,
+    rows: pl.DataFrame,
+) -> dict[str, Any]:
+    """Figures of EFT for its metrics file: `agreeing_share` of the ranked prompts agree, `chance_share` would by
+    chance; unparsed: judgements without a score; thinned: dropped from the agreeing ones."""
+    prompts = ranked["prompt_id"].n_unique()
+    agreeing_prompts = agreeing["prompt_id"].n_unique()
+    return {
+        "ranked_prompts": prompts,
+        "ranked_answers": len(ranked),
+        "judgements": len(judgements),
+        "unparsed": judgements["score"].null_count(),
+        "agreeing_prompts": agreeing_prompts,
+        "agreeing_share": round(agreeing_prompts / prompts, 6) if prompts else None,
+        "chance_share": round(by_chance / prompts, 6) if prompts else None,
+        "agreeing": len(agreeing),
+        "thinned": len(agreeing) - len(rows),
+        "eft": len(rows),
+        "score_histogram": {f"{s:g}": n for s, n in rows["score"].value_counts().sort("score").iter_rows()},
+    }

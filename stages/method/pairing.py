@@ -2,7 +2,7 @@
 columns at a time.
 
 A null score neither wins nor loses. Fates are decided in this order, so that every candidate has exactly one: `cut_off`
-(by the length limit), `duplicate` (an earlier whole candidate of the prompt has the same text), `unreadable` (no score),
+(by the length limit), `duplicate` (an earlier candidate of the prompt has the same text), `unreadable` (no score),
 and for the rest `chosen`, `rejected`, `between`, or `tied` where the prompt gives no pair.
 """
 

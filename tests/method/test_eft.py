@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+from typing import Any, Literal
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.console.errors import TableError
-from stages.method.eft import agreeing, eft_rows, thin
+from stages.method.eft import agreeing, chance, counts, eft_rows, permuted, thin
 from stages.store.tables import EFT
 from stages.text.ids import content_id
 
@@ -50,6 +53,70 @@ def test_a_try_is_kept_when_its_order_agrees_with_peoples(scores: list[float | N
 def test_only_the_first_agreeing_try_of_a_prompt_is_kept() -> None:
     kept = agreeing(THREE, judged({"a": [1, 5, 4], "b": [2, 4, 3], "c": [3, 3, 2]}), "strict")
     assert kept["text"].to_list() == ["a-1", "b-1", "c-1"]
+
+
+def test_the_mean_of_the_tries_must_agree_and_the_nearest_judgement_is_taken() -> None:
+    tries: dict[str, list[float | None]] = {"a": [1, 5, 4, None], "b": [5, 1, 2, 3], "c": [2, 3, None, 1]}
+    taken = agreeing(THREE, judged(tries), "strict", "mean")  # means 3.33, 2.75, 2
+    assert taken["text"].to_list() == ["a-2", "b-3", "c-0"]
+    assert agreeing(THREE, judged(tries | {"c": [5, 5, 4, 5]}), "strict", "mean").is_empty(), "c is best in the mean"
+    one_lucky_try: dict[str, list[float | None]] = {"a": [3, 1, 1], "b": [2, 2, 2], "c": [1, 3, 3]}
+    assert len(agreeing(THREE, judged(one_lucky_try), "strict", "first")) == 3
+    assert agreeing(THREE, judged(one_lucky_try), "strict", "mean").is_empty()
+    assert agreeing(THREE, judged({"a": [3], "b": [2], "c": [None]}), "strict", "mean").is_empty()
+
+
+def test_of_equally_near_judgements_the_seed_decides() -> None:
+    judgements = judged({"a": [5, 4], "b": [2, 1], "c": [0, 0]})
+    taken = {tuple(agreeing(THREE, judgements, "strict", "mean", seed)["text"]) for seed in range(60)}
+    assert taken == {(f"a-{a}", f"b-{b}", c) for a in "01" for b in "01" for c in ("c-0", "c-1")}
+    assert agreeing(THREE, judgements.reverse(), "strict", "mean", 3).equals(
+        agreeing(THREE, judgements, "strict", "mean", 3)
+    )
+
+
+ranks_and_scores = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1.0, 2.0, 3.0])), min_size=1, max_size=5)
+
+
+@given(ranks_and_scores, st.sampled_from(["strict", "weak"]))
+@settings(max_examples=60, deadline=None)
+def test_chance_is_the_share_of_permutations_that_agree(rows: list[tuple[int, float]], mode: Any) -> None:
+    ranks, scores = [rank for rank, _ in rows], [score for _, score in rows]
+    names = "abcde"[: len(rows)]
+    people = ranked(*(("p", name, rank) for name, rank in zip(names, ranks, strict=True)))
+    dealt = list(itertools.permutations(scores))
+    each = pl.concat(
+        judged({c: [s] for c, s in zip(names, scores_of, strict=True)}).with_columns(
+            prompt_id=pl.lit(f"p{i}"), candidate_id=pl.format("{}-{}", "candidate_id", pl.lit(i))
+        )
+        for i, scores_of in enumerate(dealt)
+    )
+    everyone = pl.concat(
+        people.with_columns(prompt_id=pl.lit(f"p{i}"), candidate_id=pl.format("{}-{}", "candidate_id", pl.lit(i)))
+        for i in range(len(dealt))
+    )
+    agree = agreeing(everyone, each, mode)["prompt_id"].n_unique()
+    assert permuted(ranks, scores, mode) == pytest.approx(agree / len(dealt))
+
+
+def test_more_tries_give_chance_more_chances_and_a_mean_gives_one() -> None:
+    apart: dict[str, list[float | None]] = {"a": [3] * 4, "b": [2] * 4, "c": [1] * 4}
+    assert chance(THREE, judged({c: s[:1] for c, s in apart.items()}), "strict") == pytest.approx(1 / 6)
+    assert chance(THREE, judged(apart), "strict") == pytest.approx(1 - (5 / 6) ** 4)
+    assert chance(THREE, judged(apart), "strict", "mean") == pytest.approx(1 / 6)
+    assert chance(THREE, judged({"a": [3], "b": [None], "c": [1]}), "weak") == 0
+    ties: dict[str, list[float | None]] = {"a": [3], "b": [3], "c": [1]}
+    assert chance(THREE, judged(ties), "strict") == 0
+    assert chance(THREE, judged(ties), "weak") == pytest.approx(1 / 3)
+
+
+def test_counts_show_the_yield_beside_chance() -> None:
+    judgements = judged({"a": [3, None], "b": [2, 1], "c": [1, 1]})
+    agree = agreeing(THREE, judgements, "strict")
+    figures = counts(THREE, judgements, agree, chance(THREE, judgements, "strict"), agree.head(2))
+    expected = {"ranked_prompts": 1, "agreeing_prompts": 1, "agreeing_share": 1.0, "chance_share": 0.166667}
+    expected |= {"ranked_answers": 3, "judgements": 6, "unparsed": 1, "agreeing": 3, "thinned": 1, "eft": 2}
+    assert figures == expected | {"score_histogram": {"2": 1, "3": 1}}
 
 
 def test_answers_of_equal_rank_put_no_constraint() -> None:
