@@ -1,105 +1,170 @@
-"""Charts of the report as SVG, drawn by Vega-Lite when the report is made: the page holds pictures, no plotting
-library.
+"""Charts as SVG, drawn by Vega-Lite when the report is written: the page holds pictures, no plotting library.
 
-Rows are dicts as the canned questions give them. Shares are 0 to 1; `low` and `high` are 95 % intervals.
+A chart is a row of panels. Titles and legends stand in the page's own text, so an SVG holds only marks, their values
+and an axis, in the colour of the text around it. Shares are 0 to 1; `low` and `high` are 95 % intervals.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import altair as alt
 
 from stages.text.escape import for_terminal
 
 Rows = Sequence[dict[str, Any]]
+Draw = Callable[[Rows], Any]
+"""Rows of a panel to its Altair chart, which has every property but its width."""
 
-WIDTH = 480
-FATES = {
-    "chosen": "#2a9d5c",
-    "rejected": "#d1495b",
-    "between": "#8aa1b1",
-    "tied": "#e0a526",
-    "duplicate": "#b9bec4",
-    "unreadable": "#8e5ea2",
-    "cut_off": "#7a5c48",
+WIDTHS = {1: (960, 340), 2: (400,)}
+"""In pixels, by how many panels there are: one alone is drawn for a wide and for a narrow screen."""
+THIRD = (310,)
+BLUE, ORANGE, GREY = "#6fb1e4", "#f0a35e", "#b4bdc6"
+"""Told apart by colour-blind readers, on both backgrounds; dark text can be read on each."""
+COLOURS = {
+    **{"win": BLUE, "tie": GREY, "lose": ORANGE},
+    **{"chosen": BLUE, "rejected": ORANGE, "between": GREY, "tied": "#e6cf68", "duplicate": "#d8dce0"},
+    **{"unreadable": "#c79bd8", "cut_off": "#c9a48c"},
+    **{"loss": BLUE, "margin": BLUE, "reward_chosen": "#4fa97f", "reward_rejected": ORANGE},
 }
-VERDICTS = {"win": "#2a9d5c", "tie": "#b9bec4", "lose": "#d1495b"}
-MODELS = alt.Scale(scheme="tableau10")
+SPARE = ("#e6cf68", "#c79bd8", "#c9a48c", "#8fd0b5", "#f2b8c6", "#d8dce0", GREY, ORANGE)
+POINTS = 400
+"""Of a line, as many as a screen can show."""
+PERCENT: dict[str, Any] = {"format": "%", "tickCount": 5}
 
 
-def distribution(rows: Rows, x: str, title: str) -> str:
-    """Share of each value of `x`, a bar per model. Rows: model, x, share."""
-    rows = drawable(rows)
-    values = [{**row, x: "unreadable" if row[x] is None else f"{row[x]:g}"} for row in rows]
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    chart = (
-        alt.Chart(alt.InlineData(values=values), width=WIDTH, height=200)
-        .mark_bar()
-        .encode(
-            x=alt.X(f"{x}:N", title=title, sort=None, axis=alt.Axis(labelAngle=0)),
-            xOffset=alt.XOffset("model:N", sort=models),
-            y=alt.Y("share:Q", title="share", axis=alt.Axis(format="%")),
-            color=alt.Color("model:N", sort=models, scale=MODELS, title=None, legend=alt.Legend(orient="bottom")),
+class Panel(NamedTuple):
+    title: str
+    svgs: tuple[str, ...]
+    """One picture: for every screen, or for a wide and for a narrow one."""
+
+
+class Chart(NamedTuple):
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    """Name and colour of each part."""
+
+
+def stacked(rows: Rows, part: str, panel: str | None = None) -> Chart:
+    """Shares that add up to 1, a bar per `bar`, a panel per value of `panel`. Rows: bar, part, share."""
+    rows = drawable(row for row in rows if row["share"])
+    order = list(COLOURS)
+    parts = sorted(distinct(rows, part), key=lambda name: (order.index(name) if name in COLOURS else -1, name))
+    spare = iter(SPARE)
+    legend = {name: COLOURS.get(name) or next(spare, GREY) for name in parts}
+
+    def draw(own: Rows) -> Any:
+        bars = distinct(own, "bar")
+        values = [
+            {"at": bars.index(row["bar"]), "share": row["share"], "order": parts.index(row[part])}
+            | {"colour": legend[row[part]], "label": f"{100 * row['share']:.0f}" if row["share"] >= 0.05 else ""}
+            for row in own
+        ]
+        y = alt.Y("at:O", axis=None)
+        x: dict[str, Any] = {"stack": "zero", "title": None, "scale": alt.Scale(domain=[0, 1])}
+        base, names = (
+            data(values).encode(y=y, order="order:Q"),
+            data({"at": i, "bar": bar} for i, bar in enumerate(bars)),
         )
-    )
-    return svg(chart)
-
-
-def stacked(rows: Rows, bar: str, part: str, colours: dict[str, str] | None = None, interval: str | None = None) -> str:
-    """Shares that add up to 1, a horizontal bar per `bar`. Rows: bar, part, share; with `interval`, the first part,
-    also its low and high."""
-    rows = drawable(rows)
-    bars, parts = list(dict.fromkeys(row[bar] for row in rows)), list(dict.fromkeys(row[part] for row in rows))
-    if colours:
-        parts = [name for name in colours if name in parts]
-    values = [{**row, "order": parts.index(row[part])} for row in rows if row[part] in parts]
-    scale = (
-        alt.Scale(domain=parts, range=[colours[name] for name in parts])
-        if colours
-        else alt.Scale(domain=parts, scheme="tableau20")
-    )
-    chart = (
-        alt.Chart(alt.InlineData(values=values), width=WIDTH, height=34 * len(bars))
-        .mark_bar()
-        .encode(
-            y=alt.Y(f"{bar}:N", sort=bars, title=None),
-            x=alt.X("share:Q", title=None, stack="zero", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color(f"{part}:N", scale=scale, title=None, legend=alt.Legend(orient="bottom", columns=4)),
-            order="order:Q",
-        )
-    )
-    if interval:
-        own = [row for row in rows if row[part] == interval]
-        line = alt.Chart(alt.InlineData(values=own)).mark_rule(strokeWidth=2, color="#1b1b1b")
-        chart += line.encode(y=alt.Y(f"{bar}:N", sort=bars), x="low:Q", x2="high:Q")
-    return svg(chart)
-
-
-def with_intervals(rows: Rows) -> str:
-    """A small panel per metric, a point with its interval per model. Rows: model, metric (its title), value, low, high;
-    null: no interval."""
-    rows, panels = drawable(rows), []
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        own = [row for row in rows if row["metric"] == metric]
-        base = alt.Chart(alt.InlineData(values=own)).encode(
-            x=alt.X("model:N", sort=None, title=None, axis=alt.Axis(labelAngle=0))
-        )
-        scale, colour = alt.Scale(zero=False), alt.Color("model:N", sort=None, scale=MODELS, legend=None)
-        panel = alt.layer(
-            base.mark_line(color="#8aa1b1", strokeDash=[3, 3]).encode(y=alt.Y("value:Q", title=None, scale=scale)),
-            base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q", color=colour),
-            base.mark_point(filled=True, size=60, opacity=1).encode(
-                y=alt.Y("value:Q", title=None, scale=scale), color=colour
+        return alt.layer(
+            base.mark_bar(size=20, yOffset=8, stroke="#8886", strokeWidth=0.5).encode(
+                x=alt.X("share:Q", axis=alt.Axis(**PERCENT), **x), color=alt.Color("colour:N", scale=None)
             ),
+            base.mark_text(dy=8, color="#111").encode(x=alt.X("share:Q", bandPosition=0.5, **x), text="label:N"),
+            names.mark_text(dy=-10, align="left").encode(y=y, x=alt.value(0), text="bar:N"),
+        ).properties(height=alt.Step(46))
+
+    titles = distinct(rows, panel) if panel else [""]
+    return chart(((title, [r for r in rows if not panel or r[panel] == title]) for title in titles), draw, legend)
+
+
+def intervals(rows: Rows, panel: str) -> Chart:
+    """A panel per value of `panel`, in it a point with its interval for each row. Rows: label, value, low, high; null:
+    no interval."""
+    rows = drawable(rows)
+
+    def draw(own: Rows) -> Any:
+        base = data({**row, "at": i} for i, row in enumerate(own)).encode(y=alt.Y("at:O", axis=None))
+        x = alt.X("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
+        return alt.layer(
+            base.mark_rule(strokeWidth=3, yOffset=9, color=GREY).encode(x=alt.X("low:Q", title=None), x2="high:Q"),
+            base.mark_point(filled=True, size=70, opacity=1, yOffset=9, color="#3b82c4").encode(x=x),
+            base.mark_text(dy=-7, align="left").encode(x=alt.value(0), text="label:N"),
+        ).properties(height=alt.Step(38))
+
+    return chart(((name, [row for row in rows if row[panel] == name]) for name in distinct(rows, panel)), draw)
+
+
+def distribution(rows: Rows, x: str, title: str, counted: str, unknown: str = "unreadable") -> Chart:
+    """Share of each value of `x` in its order, the `unknown` (null) last, a panel per model. Rows: model, x, share, and
+    the number `counted`."""
+    rows = drawable(rows)
+    name = {value: unknown if value is None else f"{value:g}" for value in {row[x] for row in rows}}
+    order = [name[value] for value in sorted(name, key=lambda value: (value is None, value))]
+    top = alt.Scale(domain=[0, max(row["share"] for row in rows) * 1.1])
+
+    def draw(own: Rows) -> Any:
+        shares = dict.fromkeys(order, 0.0) | {name[row[x]]: row["share"] for row in own}
+        base = data({"x": x, "share": s, "label": f"{100 * s:.0f}" if s else ""} for x, s in shares.items()).encode(
+            x=alt.X("x:N", sort=order, title=title, axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("share:Q", title=None, axis=alt.Axis(**PERCENT), scale=top),
         )
-        panels.append(svg(panel.properties(width=200, height=130, title=metric)))
-    return "".join(panels)
+        bars, values = base.mark_bar(color=BLUE), base.mark_text(dy=-7).encode(text="label:N")
+        return alt.layer(bars, values).properties(height=170)
+
+    models = {model: [row for row in rows if row["model"] == model] for model in distinct(rows, "model")}
+    titles = {model: f"{model}, n {sum(row[counted] for row in own):,}" for model, own in models.items()}
+    return chart(((titles[model], own) for model, own in models.items()), draw)
 
 
-def drawable(rows: Rows) -> Rows:
+def curves(lines: Mapping[tuple[str, str], Rows]) -> Chart:
+    """A panel per model, a line per measure. (model, measure) to rows: step, value."""
+    models, measures = list(dict.fromkeys(m for m, _ in lines)), list(dict.fromkeys(m for _, m in lines))
+
+    def draw(own: Rows) -> Any:
+        steps = sorted({row["step"] for row in own})
+        ticks: dict[str, Any] = {"values": steps} if len(steps) < 8 else {"tickCount": 5}
+        base = data({**row, "colour": COLOURS[row["measure"]]} for row in own).encode(
+            x=alt.X("step:Q", axis=alt.Axis(format=",d", grid=False, **ticks)),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~g", tickCount=5)),
+            color=alt.Color("colour:N", scale=None),
+        )
+        return alt.layer(base.mark_line(strokeWidth=2, point=len(steps) < 40)).properties(height=170)
+
+    def panel(model: str) -> tuple[str, Rows]:
+        own = [line for (name, _), line in lines.items() if name == model]
+        (first, last), steps = ends(own[0]), own[0][-1]["step"]
+        title = for_terminal(f"{model}: {first:.3g} → {last:.3g} in {steps:,} step{'s' * (steps > 1)}")
+        return title, [row for line in own for row in line[:: -(-len(line) // POINTS)]]
+
+    return chart(map(panel, models), draw, {name: COLOURS[name] for name in measures} if len(measures) > 1 else {})
+
+
+def ends(line: Rows) -> tuple[float, float]:
+    """Mean of the first and of the last tenth of a line: single steps are noisy."""
+    tenth = max(len(line) // 10, 1)
+    first, last = (sum(row["value"] for row in part) / tenth for part in (line[:tenth], line[-tenth:]))
+    return first, last
+
+
+def chart(panels: Iterable[tuple[str, Rows]], draw: Draw, legend: dict[str, str] | None = None) -> Chart:
+    panels = list(panels)
+    widths = WIDTHS.get(len(panels), THIRD)
+    drawn = (Panel(title, tuple(svg(draw(rows).properties(width=w)) for w in widths)) for title, rows in panels)
+    return Chart(tuple(drawn), tuple((legend or {}).items()))
+
+
+def distinct(rows: Rows, column: str) -> list[str]:
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def data(values: Iterable[dict[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=list(values)))
+
+
+def drawable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with control and format characters written out: a NUL in a label aborts the drawing, and a direction
     mark would turn others around."""
     return [
@@ -108,8 +173,15 @@ def drawable(rows: Rows) -> Rows:
 
 
 def svg(chart: Any) -> str:
-    """The chart as SVG on no background, to be coloured by the page, light or dark."""
-    out = io.StringIO()
-    grey = {"gridColor": "#8884", "domainColor": "#888", "tickColor": "#888"}
-    chart.configure(background="transparent").configure_view(stroke=None).configure_axis(**grey).save(out, format="svg")
-    return out.getvalue()
+    """The chart in the page's colours. The page tells a screen reader its title and its table: marks are silent."""
+    out, ink = io.StringIO(), "currentColor"
+    line: dict[str, Any] = {"domainColor": "#888", "tickColor": "#888", "gridColor": "#8883"}
+    (
+        chart.properties(autosize=alt.AutoSizeParams(type="fit", contains="padding"), padding=2)
+        .configure(background="transparent", font="system-ui, sans-serif")
+        .configure_view(stroke=None)
+        .configure_text(color=ink, fontSize=12)
+        .configure_axis(labelColor=ink, titleColor=ink, labelFontSize=11, **line)
+        .save(out, format="svg")
+    )
+    return out.getvalue().replace("<svg ", '<svg aria-hidden="true" ', 1)

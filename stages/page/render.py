@@ -13,30 +13,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from stages.page.answer import Answer
+from stages.page.sections import Section
 from stages.text.escape import for_terminal
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Section:
-    """One heading of the page: what it shows, a chart, a table, or why there is none yet."""
-
-    id: str
-    title: str
-    text: str
-    svg: str = ""
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[Any, ...], ...] = ()
-    missing: str = ""
-
-
-@dataclass(frozen=True)
 class Page:
     title: str
+    answer: Answer
     loop: tuple[dict[str, Any], ...]
-    """AIFT by AIFT: model, prompts, candidates, judgements, pairs, trains."""
-    warnings: tuple[str, ...]
+    """AIFT by AIFT: model, prompts, candidates, judgements, judge, pairs, trains (names)."""
     sections: tuple[Section, ...]
     lineage: tuple[dict[str, Any], ...]
     """The lineage.json of each model."""

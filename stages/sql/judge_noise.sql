@@ -1,8 +1,8 @@
--- How far apart are the K judgements of one candidate? By spread (highest minus lowest readable score); null: fewer than two could be read.
+-- How far apart are the K judgements of one candidate? By spread (highest minus lowest readable score, to the half); null: fewer than two could be read.
 -- by: model, spread_of_k
 SELECT
     model,
-    CASE WHEN parsed > 1 THEN round(spread, 1) END AS spread_of_k,
+    CASE WHEN parsed > 1 THEN round(2 * spread) / 2 END AS spread_of_k,
     count(*) AS candidates,
     count(*) / sum(count(*)) OVER (PARTITION BY model) AS share,
     avg(score) AS mean_score,

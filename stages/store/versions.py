@@ -11,7 +11,7 @@ from stages.console.errors import RevisionError
 from stages.store.tables import TABLES
 
 ALWAYS = ("data/metrics/*.json", "data/metrics/*/*.json", "params.yaml", "dvc.lock")
-LINEAGE = "data/models/*/lineage.json"
+OF_MODELS = ("data/models/*/lineage.json", "data/plots/train_*.csv")
 
 
 def stages_now(root: Path) -> list[str]:
@@ -44,7 +44,7 @@ def at(root: Path, revision: str | None, tables: Collection[str] | None = None) 
         raise RevisionError("the revision is empty. git log --oneline and git tag name those that there are")
     with TemporaryDirectory(prefix="srlm-") as folder:
         wanted = [table.path.replace("{model}", "*") for table in TABLES if tables is None or table.name in tables]
-        _copy(root, revision, [*ALWAYS, *([LINEAGE] if tables is None else []), *wanted], Path(folder))
+        _copy(root, revision, [*ALWAYS, *(OF_MODELS if tables is None else ()), *wanted], Path(folder))
         yield Path(folder)
 
 

@@ -16,7 +16,17 @@ from stages.console.errors import TableError
 from stages.page.pairs import embedded, fitting
 from stages.store import catalog
 from stages.store.files import write_json
-from stages.store.tables import ANSWERS, CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES, TEST_PROMPTS
+from stages.store.tables import (
+    ANSWERS,
+    CANDIDATES,
+    JUDGED,
+    JUDGEMENTS,
+    PAIRS,
+    PROMPTS,
+    SCORES,
+    TEST_PROMPTS,
+    VERDICTS,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -59,27 +69,21 @@ def store(root, texts, models=("M1",), prefix=""):
     return root
 
 
-def answered(root, text):
-    """Held-out answers of M1 and M3, a drop reason, a warning, a metric and lineage, all of this text: what the tables
-    and charts of the page show."""
-    tests = [("t", text, text, text)]
+def answered(root, texts):
+    """Held-out answers of M1 and M3, drop reasons, warnings, metrics and lineages of these texts: what the tables and
+    charts of the page show."""
+    tests = [(f"t{i}", text, text, text) for i, text in enumerate(texts)]
     catalog.write(TEST_PROMPTS, pl.DataFrame(tests, schema=TEST_PROMPTS.schema, orient="row"), root)
     for model, points in (("M1", 1.0), ("M3", 5.0)):
-        rows = [("t", model, "greedy", text, "stop", 3, points, [text])]
+        rows = [(f"t{i}", model, "greedy", text, "stop", 3, points, [text]) for i, text in enumerate(texts)]
         catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
-    dropped = [("x", "M2", text, text, [text], text), ("y", "M2", "kept", "M0", [], None)]
+    dropped = [(f"x{i}", "M2", text, text, [text], text) for i, text in enumerate(texts)]
     catalog.write(PROMPTS, pl.DataFrame(dropped, schema=PROMPTS.schema, orient="row"), root, "M2")
-    write_json(root / "data/metrics/AIFT/M1.json", {"warned": [text], text: 1})
-    lineage = {
-        "name": text,
-        "parent": text,
-        "method": text,
-        "data": {text: text},
-        "params": {text: text},
-        "versions": {text: text},
-    }
-    write_json(root / "data/models/M2/lineage.json", lineage)
-    (root / "params.yaml").write_text(f"# {text}\n")
+    write_json(root / "data/metrics/AIFT/M1.json", {"warned": list(texts), texts[0]: 1})
+    for i, text in enumerate(texts):
+        each = {key: {text: text} for key in ("data", "params", "versions")}
+        write_json(root / f"data/models/M2{i}/lineage.json", {"name": text, "parent": text, "method": text, **each})
+    (root / "params.yaml").write_text("".join(f"# {text!a}\n" for text in texts))
     return root
 
 
@@ -114,9 +118,9 @@ def browse(page, tmp_path):
 
 
 @needs_browser
-@pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
-def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(text, tmp_path):
-    page = written(answered(store(tmp_path, [text]), text))
+def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(tmp_path):
+    texts = list(EVIL.values())
+    page = written(answered(store(tmp_path, texts), texts))
     opened = page.with_name("opened.html")  # the same page, with every pair opened by its own script's handler
     script = "for (const d of document.querySelectorAll('details')) d.open = true;"
     opened.write_text(
@@ -131,16 +135,18 @@ def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(text, tmp_path)
     seen = re.sub(r'<span class="cp">U\+([0-9A-F]+)</span>', lambda m: chr(int(m[1], 16)), dom)
     seen = re.sub(r"<[^>]+>", "", seen.split('id="list"')[1].split('class="pages"')[0])
     shown = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", "\u00a0").replace("&amp;", "&")
-    for part in (f"chosen {text}", f"rejected {text}", f"judged 0 {text}", f"judged 1 {text}"):
-        assert part in shown
+    for text in texts:
+        for part in (f"chosen {text}", f"rejected {text}", f"judged 0 {text}", f"judged 1 {text}"):
+            assert part in shown
 
 
 @needs_browser
 def test_the_pages_own_policy_lets_its_script_run_and_no_other(tmp_path):
     page = written(store(tmp_path, ["say cat"]))
-    assert "1 pairs found" in browse(page, tmp_path)
     page.write_text(page.read_text() + "<script>document.title='pwned'</script>")
-    assert "<title>Self-rewarding run</title>" in browse(page, tmp_path)
+    dom = browse(page, tmp_path)
+    assert "1 pairs found" in dom
+    assert "<title>Self-rewarding run</title>" in dom
 
 
 KEYS = """
@@ -178,6 +184,18 @@ def test_20000_pairs_are_walked_and_filtered_by_keyboard(tmp_path, monkeypatch):
     ]
 
 
+@needs_browser
+def test_the_page_fits_a_phone(tmp_path):
+    page = written(measured(store(tmp_path, ["say " + "cat" * 200]), [("win", "lose")] * 30))
+    framed = tmp_path / "phone.html"
+    shown = re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", page.read_text())
+    page.write_text(shown + "<script>parent.postMessage(document.documentElement.scrollWidth, '*')</script>")
+    listen = "onmessage = (e) => { document.title = e.data; }"
+    framed.write_text(f"<script>{listen}</script><iframe width=390 style='border:0' src='{page.name}'></iframe>")
+    width = re.search(r"<title>(\d+)</title>", browse(framed, tmp_path))[1]
+    assert 360 < int(width) <= 390, "nothing but tables scrolls sideways"
+
+
 def test_the_page_asks_for_nothing(tmp_path):
     text = written(store(tmp_path, ["say cat"])).read_text()
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
@@ -188,7 +206,8 @@ def test_the_page_asks_for_nothing(tmp_path):
 
 def test_an_empty_store_is_a_friendly_page(tmp_path):
     text = written(tmp_path).read_text()
-    assert "The store is empty. Make it with <code>dvc repro</code>" in text
+    assert "The store is empty. Make it with <code>srlm repro</code>" in text
+    assert "Nothing is measured yet" in text
     assert "table judgements is not there yet: stage judge_candidates makes it" in text
 
 
@@ -196,7 +215,7 @@ def test_what_is_there_is_shown_when_the_rest_is_not(tmp_path):
     store(tmp_path, ["say cat"])
     (tmp_path / PAIRS.path.format(model="M1")).unlink()
     text = written(tmp_path).read_text()
-    assert "Every single judgement." in text
+    assert "Every single judgement" in text
     assert "table pairs is not there yet" in text
     assert "No pairs yet." in text
 
@@ -221,22 +240,98 @@ def test_a_broken_lineage_is_named(tmp_path, content, said):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_warnings_and_lineage_are_shown(tmp_path):
+def trained(root, name, parent, log="step,loss\n1,2.0\n2,1.0\n"):
+    lineage = {"name": name, "parent": parent, "method": "dpo", "data": {f"data/AIFT/{parent}/pairs.parquet": "abc123"}}
+    write_json(root / f"data/models/{name}/lineage.json", lineage | {"params": {"beta": 0.1}, "versions": {"trl": "1"}})
+    (root / "data/plots").mkdir(exist_ok=True)
+    (root / f"data/plots/train_{name}.csv").write_text(log)
+
+
+def test_the_loop_names_every_child_and_what_the_stages_warned_of(tmp_path):
     store(tmp_path, ["say cat"])
     write_json(tmp_path / "data/metrics/AIFT/M1.json", {"warned": ["the judge is saturated: 61% <b>"]})
-    lineage = {
-        "name": "M2",
-        "parent": "M1",
-        "method": "dpo",
-        "data": {"data/AIFT/M1/pairs.parquet": "abc123"},
-        "params": {"beta": 0.1},
-        "versions": {"trl": "1"},
-    }
-    write_json(tmp_path / "data/models/M2/lineage.json", lineage)
+    for name in ("M2", "M2b", "M2P"):
+        trained(tmp_path, name, "M1")
     text = written(tmp_path).read_text()
     assert "AIFT(M1): the judge is saturated: 61% &lt;b&gt;" in text
     assert "abc123" in text
-    assert "which train <b>M2</b>" in text
+    assert "which train <b>M2</b>, <b>M2P</b>, <b>M2b</b>" in text
+
+
+def test_models_that_params_no_longer_name_are_not_shown(tmp_path):
+    store(tmp_path, ["say cat"])
+    trained(tmp_path, "M2", "M1")
+    trained(tmp_path, "OLD", "M1")
+    (tmp_path / "params.yaml").write_text("aift: {M1: {}}\nmodels: {M2: {prev: M1}}\n")
+    text = written(tmp_path).read_text()
+    assert "M2: 2 → 1 in 2 steps" in text
+    assert "OLD" not in text
+
+
+@pytest.mark.parametrize("log", ["", "loss\n1\n", "step,loss\nx,1\n", "step,loss\n1,2,3\n\x00"])
+def test_a_broken_training_log_is_named(tmp_path, log):
+    store(tmp_path, ["say cat"])
+    trained(tmp_path, "M2", "M1", log)
+    with pytest.raises(TableError, match=r"train_M2\.csv is not a training log"):
+        written(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_pairs_that_do_not_join_are_an_error(tmp_path):
+    store(tmp_path, ["say cat", "say dog"])
+    candidates = CANDIDATES.path.format(model="M1")
+    damaged = pl.read_parquet(tmp_path / candidates).with_columns(pl.col("candidate_id").str.replace("M1c1", "M1cX"))
+    damaged.write_parquet(tmp_path / candidates)
+    with pytest.raises(TableError, match=r"1 of 2 pairs .* damaged"):
+        written(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def measured(root, verdicts, oracle=None, ranks=((0, 5.0), (1, 1.0))):
+    """SFT and M1 evaluated on a held-out prompt for each of `verdicts` (first, second) of model `large`."""
+    verdict_rows, models = [], ("SFT", "M1")
+    for i, (first, second) in enumerate(verdicts):
+        outcome = None if None in (first, second) else first if first == second else "tie"
+        verdict_rows.append((f"t{i}", "M1", "SFT", "greedy", "large", first, second, outcome))
+    catalog.write(VERDICTS, pl.DataFrame(verdict_rows, schema=VERDICTS.schema, orient="row"), root, "M1-SFT")
+    for model in models:
+        rows = [(f"t{i}", model, "greedy", "cat", "stop", 3, oracle, None) for i in range(len(verdicts))]
+        catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
+        judged = [(f"c{i}", "r", model, rank, score, 1) for i, (rank, score) in enumerate(ranks)]
+        catalog.write(JUDGED, pl.DataFrame(judged, schema=JUDGED.schema, orient="row"), root, model)
+        figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 40}
+        nothing = {"value": None, "low": None, "high": None, "n": 0}
+        greedy = {"oracle_score": figure if oracle else nothing, "fully_right": nothing, "tokens": figure}
+        content = {"judge": {"pairwise_accuracy": figure, "spearman": nothing}, "writer": {"greedy": greedy}}
+        write_json(root / f"data/metrics/EVAL/{model}.json", content)
+    return root
+
+
+def test_without_an_oracle_only_what_has_values_is_drawn(tmp_path):
+    page = written(measured(tmp_path, [("win", "win")] * 30 + [("lose", "lose")] * 2)).read_text()
+    assert "M1 beats SFT: it wins 93.8% of 32 held-out prompts" in page
+    assert "judged by the model large" in page
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert titles == ["greedy", "Pairs in people&#39;s order, %", "Tokens"]
+    assert "checker" not in page
+    assert all("<text" in figure for figure in re.findall(r"<figure.*?</figure>", page, re.DOTALL)), "no empty frame"
+
+
+def test_unreadable_verdicts_are_told_not_drawn(tmp_path):
+    page = written(measured(tmp_path, [(None, None)] * 16)).read_text()
+    reason = "16 of 16 unreadable: the comparing model large never wrote [[A]], [[B]] or [[C]]"
+    assert f"Whether M1 answers better than SFT is not known ({reason})" in page
+    matches = page.split('<section id="matches">')[1].split("</section>")[0]
+    assert reason in matches
+    assert "<figure" not in matches
+
+
+def test_every_figure_has_its_n_and_a_name_for_a_screen_reader(tmp_path):
+    page = written(measured(store(tmp_path, ["say cat"]), [("win", "tie")] * 3)).read_text()
+    assert "M1  50.0 (40.0 to 60.0), n 40" in page
+    figures = re.findall(r"<figure[^>]*>", page)
+    assert figures
+    assert all('role="img" aria-label="' in figure for figure in figures)
 
 
 def test_a_large_store_is_sampled_evenly_and_says_so(tmp_path, monkeypatch):

@@ -1,8 +1,13 @@
 """Every canned question, on rows made by hand with answers worked out by hand. A file in stages/sql without a test here
 fails the last test."""
 
+import random
+from itertools import combinations
+from math import sqrt
+
 import polars as pl
 import pytest
+from scipy.stats import ttest_rel
 
 from stages.store import catalog
 from stages.store.database import connect
@@ -12,6 +17,7 @@ from stages.store.tables import (
     ANSWERS,
     CANDIDATES,
     IFT_TRAIN,
+    JUDGED,
     JUDGEMENTS,
     PAIRS,
     PROMPTS,
@@ -272,6 +278,91 @@ def test_improvement(store):
     assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high", "n") == [
         ("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95, 40)
     ]
+
+
+def test_loop(store):
+    assert of(ask(store, "loop"), "model", "prompts", "candidates", "judgements", "judge", "pairs") == [
+        ("M1", 5, 8, 18, "M1", 1),
+        ("M2", 2, 2, 2, "M2", 1),
+        ("M10", 1, 1, None, None, None),
+    ]
+
+
+def test_head_to_head(store):
+    [row] = ask(store, "head_to_head")
+    assert of([row], "model", "other", "decoding", "judge", "verdicts", "n", "win", "tie", "lose", "lead") == [
+        ("M3", "M1", "greedy", "M0", 2, 2, 1.0, 0.0, 0.0, 1.0)
+    ]
+    assert row["low"] == pytest.approx(2 / (1 + 1.959964**2 / 2) - 1), "Wilson's of 2 of 2, as wins minus losses"
+    assert row["high"] == pytest.approx(1.0)
+
+
+def test_head_to_head_of_unreadable_and_tied_verdicts(tmp_path):
+    rows = [
+        (f"t{i}", "M1", "SFT", decoding, "large", *outcome)
+        for decoding, outcome in (("greedy", (None, None, None)), ("sampled", ("win", "lose", "tie")))
+        for i in range(3)
+    ]
+    put(tmp_path, VERDICTS, rows, "M1-SFT")
+    with connect(tmp_path) as store:
+        greedy, sampled = ask(store, "head_to_head")
+    assert of([greedy], "verdicts", "n", "readable", "win", "lead", "low") == [(3, 0, 0, None, None, None)]
+    assert of([sampled], "verdicts", "n", "win", "tie", "lead", "low", "high") == [(3, 3, 0.0, 1.0, 0.0, None, None)]
+
+
+def test_pairs_in_full(store):
+    rows = ask(store, "pairs_in_full")
+    assert [row["prompt"] for row in rows] == ["Say  Cat", "say cat "]
+    assert rows[0]["chosen"]["text"] == "meow"
+    assert [j["score"] for j in rows[0]["rejected"]["judgements"]] == [1, 4, None]
+    assert [row["model"] for row in ask(store, "pairs_in_full", most=1)] == ["M1"]
+
+
+def test_gains_are_paired_by_prompt(tmp_path):
+    dice = random.Random(1)
+    points = {m: [float(dice.randint(0, 5)) for _ in range(40)] for m in ("SFT", "M1")}
+    ranks = {m: [[dice.choice((None, *range(6))) for _ in range(4)] for _ in range(40)] for m in ("SFT", "M1")}
+    for model in points:
+        rows = [(f"t{i}", model, "greedy", "x", "stop", 3, p, None) for i, p in enumerate(points[model])]
+        put(tmp_path, ANSWERS, rows, model)
+        judged = [
+            (f"c{i}-{rank}", f"p{i}", model, rank, score, 1)
+            for i, scores in enumerate(ranks[model])
+            for rank, score in enumerate(scores)
+        ]
+        put(tmp_path, JUDGED, judged, model)
+    with connect(tmp_path) as store:
+        rows = {row["measure"]: row for row in ask(store, "gains")}
+        assert ask(store, "gains", other="M1")[0]["gain"] == pytest.approx(-rows["agreement"]["gain"])
+
+    checked = ttest_rel(points["M1"], points["SFT"]).confidence_interval()
+    assert (rows["oracle_score"]["low"], rows["oracle_score"]["high"]) == pytest.approx(tuple(checked), abs=2e-3)
+    assert rows["tokens"]["gain"] == 0.0
+    assert rows["tokens"]["low"] is None, "no prompt differs: nothing is known of the spread"
+
+    def agreement(model, without=None):
+        pairs = [
+            (a > b) + (a == b) / 2
+            for i, scores in enumerate(ranks[model])
+            for a, b in combinations(scores, 2)
+            if i != without and None not in (a, b)
+        ]
+        return sum(pairs) / len(pairs)
+
+    gain = agreement("M1") - agreement("SFT")
+    jackknife = [agreement("M1", i) - agreement("SFT", i) for i in range(40)]
+    error = sqrt(39 / 40 * sum((value - sum(jackknife) / 40) ** 2 for value in jackknife))
+    assert rows["agreement"]["gain"] == pytest.approx(gain)
+    assert rows["agreement"]["high"] - gain == pytest.approx(2.0227 * error, rel=0.05)
+
+
+def test_gains_below_20_prompts_have_no_interval(tmp_path):
+    for model, points in (("SFT", 1.0), ("M1", 4.0)):
+        rows = [(f"t{i}", model, "greedy", "x", "stop", i, points + i % 2, None) for i in range(19)]
+        put(tmp_path, ANSWERS, rows, model)
+    with connect(tmp_path) as store:
+        row = ask(store, "gains")[0]
+    assert of([row], "measure", "gain", "prompts", "low", "high") == [("oracle_score", 3.0, 19, None, None)]
 
 
 def test_every_question_was_asked():

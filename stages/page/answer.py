@@ -1,0 +1,157 @@
+"""The page's first screen: did the last model improve, at what, against whom, and what is there to doubt?
+
+Rows are those of the questions head_to_head, gains and improvement. A difference is told apart from noise when its 95 %
+interval leaves out zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+Rows = Sequence[Row]
+
+BETTER, WORSE, UNCLEAR = "▲ better", "▼ worse", "≈ within noise"
+LONGER = 1.2
+"""Answers so many times as long are worth a doubt where a model compares them."""
+
+
+class Cell(NamedTuple):
+    value: str = "–"
+    details: tuple[str, ...] = ()
+    direction: str = ""
+
+
+class Answer(NamedTuple):
+    sentence: str
+    doubts: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...] = ()
+    """Model and its cell in each column."""
+
+
+def answer(models: Sequence[str], matches: Rows, gains: Rows, figures: Rows, warnings: Sequence[str]) -> Answer:
+    """The answer for `models`, of which the first is the one to beat and the last the one that is asked about."""
+    if not models:
+        return Answer("Nothing is measured yet: no model is evaluated. Run: srlm repro", tuple(warnings))
+    return _Evidence(models[0], matches, gains, figures).answer(models, warnings)
+
+
+class _Evidence:
+    """What was measured, by model; of several matches of a model, the one against `base` and of greedy answers."""
+
+    def __init__(self, base: str, matches: Rows, gains: Rows, figures: Rows) -> None:
+        self.base = base
+        best_last = sorted(matches, key=lambda row: (row["other"] == base, row["decoding"] == "greedy"))
+        self.matches = {row["model"]: row for row in best_last}
+        self.gains = {(row["model"], row["measure"]): row for row in gains}
+        self.figures = {(row["model"], row["metric"]): row for row in figures if row["value"] is not None}
+
+    def answer(self, models: Sequence[str], warnings: Sequence[str]) -> Answer:
+        cells = {
+            f"Wins, ties, losses against {self.base}": [self.match(model) for model in models],
+            "Agrees with people on": [self.figure(m, "judge.pairwise_accuracy", "agreement", "pairs") for m in models],
+            "The checker's score, 0 to 5": [
+                self.figure(m, "writer.greedy.oracle_score", "oracle_score") for m in models
+            ],
+            "Tokens of an answer": [self.figure(m, "writer.greedy.tokens", "tokens") for m in models],
+        }
+        columns = {column: values for column, values in cells.items() if any(value.details for value in values)}
+        rows = zip(models, zip(*columns.values(), strict=True), strict=True)
+        sentence = f"{self.as_writer(models[-1])}; {self.as_judge(models[-1])}."
+        return Answer(sentence, (*self.doubts(models[-1]), *warnings), tuple(columns), tuple(rows))
+
+    def as_writer(self, model: str) -> str:
+        if model == self.base:
+            return f"Only {model} is evaluated, so there is no improvement to tell"
+        if (row := self.matches.get(model)) is None:
+            return f"Whether {model} answers better than {self.base} is not known, as no head to head names it"
+        if not row["n"]:
+            return f"Whether {model} answers better than {row['other']} is not known ({unreadable(row)})"
+        claims = {BETTER: f"{model} beats {row['other']}", WORSE: f"{model} loses to {row['other']}"}
+        claim = claims.get(
+            direction(row), f"No improvement of {model} over {row['other']} can be told apart from noise"
+        )
+        judge = "the checker" if row["judge"] == "oracle" else f"the model {row['judge']}"
+        of = (
+            f"{row['n']:,} held-out prompts"
+            if row["n"] == row["verdicts"]
+            else f"the {row['n']:,} verdicts that could be read"
+        )
+        return (
+            f"{claim}: it wins {row['win']:.1%} of {of}, ties {row['tie']:.1%} and loses {row['lose']:.1%}, judged by "
+            f"{judge}: wins minus losses {difference(row, 'lead', points=True, named=True)}"
+        )
+
+    def as_judge(self, model: str) -> str:
+        if (row := self.figures.get((model, "judge.pairwise_accuracy"))) is None:
+            return (
+                "how well it judges is not known, as none of its scores of answers that people ranked can be compared"
+            )
+        text = f"as a judge it agrees with people on {row['value']:.1%} of {row['n']:,} pairs"
+        if (gain := self.gains.get((model, "agreement"))) is None:
+            return text
+        claim = {BETTER: "better", WORSE: "worse"}.get(direction(gain), "within noise")
+        change = difference(gain, "gain", points=True, named=True)
+        return f"{text}, {gain['other']} on {gain['value_other']:.1%}: {change}, {claim}"
+
+    def doubts(self, model: str) -> list[str]:
+        row, tokens, doubts = self.matches.get(model), self.gains.get((model, "tokens")), []
+        if row and 0 < row["n"] < row["verdicts"]:
+            doubts.append(f"{model} against {row['other']}: {unreadable(row)}")
+        if row and row["judge"] in (model, row["other"]):
+            doubts.append(f"{row['judge']} compared its own answers with those of the other model")
+        if row and row["judge"] != "oracle" and tokens and tokens["value"] > LONGER * tokens["value_other"]:
+            growth = tokens["value"] / tokens["value_other"] - 1
+            doubts.append(f"{model}'s answers are {growth:.0%} longer than {tokens['other']}'s, and judges like length")
+        return doubts
+
+    def match(self, model: str) -> Cell:
+        if (row := self.matches.get(model)) is None:
+            return Cell("the one to beat" if model == self.base else "–")
+        against = () if row["other"] == self.base else (f"against {row['other']}",)
+        if not row["n"]:
+            return Cell("unreadable", (f"{row['verdicts']:,} of {row['verdicts']:,} verdicts", *against))
+        shares = f"{100 * row['win']:.1f}, {100 * row['tie']:.1f}, {row['lose']:.1%}"
+        details = (f"of {row['n']:,} prompts", f"wins − losses {difference(row, 'lead', points=True)}", *against)
+        return Cell(shares, details, direction(row))
+
+    def figure(self, model: str, metric: str, measure: str, of: str = "prompts") -> Cell:
+        if (row := self.figures.get((model, metric))) is None:
+            return Cell()
+        style = ".1%" if of == "pairs" else ".2f"
+        details = [
+            f"of {row['n']:,} {of}" + ("" if row["low"] is None else f", {row['low']:{style}} to {row['high']:{style}}")
+        ]
+        gain = self.gains.get((model, measure))
+        if gain:
+            details.append(f"{difference(gain, 'gain', points=of == 'pairs')}")
+        return Cell(f"{row['value']:{style}}", tuple(details), direction(gain) if gain and measure != "tokens" else "")
+
+
+def direction(row: Row) -> str:
+    """What the interval of a difference says."""
+    if row["low"] is None:
+        return UNCLEAR
+    return BETTER if row["low"] > 0 else WORSE if row["high"] < 0 else UNCLEAR
+
+
+def difference(row: Row, key: str, *, points: bool, named: bool = False) -> str:
+    """`+21.7 points (+6.2 to +30.9)`, the 95 % interval; of shares in percentage points."""
+    style, scale = ("+.1f", 100) if points else ("+.2f", 1)
+    value = f"{row[key] * scale:{style}}{' points' if points else ''}"
+    interval = "no interval" if row["low"] is None else f"{row['low'] * scale:{style}} to {row['high'] * scale:{style}}"
+    return f"{value} ({'95 %: ' if named and row['low'] is not None else ''}{interval})".replace("-", "−")
+
+
+def unreadable(row: Row) -> str:
+    """How many comparisons of a match could not be read, and why."""
+    marks = "[[A]], [[B]] or [[C]]"
+    if row["judge"] == "oracle":
+        why = "the checker does not know these tasks"
+    elif row["readable"]:
+        why = f"the comparing model {row['judge']} did not write {marks} in both orders"
+    else:
+        why = f"the comparing model {row['judge']} never wrote {marks}"
+    return f"{row['verdicts'] - row['n']:,} of {row['verdicts']:,} unreadable: {why}"
