@@ -65,14 +65,14 @@ def main(
         keeping, generating = first - stage.generating, stage.generating
         with get_context("spawn").Pool(1) as another:  # as a stage is that goes on: a process of its own
             _, _, again = another.apply(generate, (Stage(Path(name)), completions, n))
-        with CompletionCache(stage.completion_cache) as finished:
+        with CompletionCache(stage.completion_cache) as cache:
             keys = (
-                {key.hex(): key for (key,) in finished.connection.execute("SELECT key FROM finished")}
-                if finished.connection
+                {key.hex(): key for (key,) in cache.connection.execute("SELECT key FROM completions")}
+                if cache.connection
                 else {}
             )
             started = time.monotonic()
-            found = len({c.id for c in finished.get(keys, range(n))})
+            found = len({c.id for c in cache.get(keys, range(n))})
             reading = time.monotonic() - started
         size = stage.completion_cache.stat().st_size
     shown = Table("what", "seconds", "microseconds a completion", box=None)

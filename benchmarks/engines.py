@@ -59,8 +59,8 @@ Parameters = Annotated[str, typer.Option(help=f"size of the model: {', '.join(SH
 class Stage:
     """A stage with nothing but a place for what it finishes."""
 
-    def __init__(self, finished: Path) -> None:
-        self.stage, self.completion_cache = "benchmark", finished
+    def __init__(self, cache: Path) -> None:
+        self.stage, self.completion_cache = "benchmark", cache
 
     def model(self, name: str) -> Path:
         return Path(name)

@@ -31,9 +31,8 @@ def main(model: str, root: Path = Path()) -> None:
             run.computing(),
         ):
             if external.source == "server":
-                (folder / "server.json").write_text(
-                    json.dumps({"model": external.repo}, indent=2) + "\n", encoding="utf-8"
-                )
+                served = {"model": external.repo, "revision": external.revision}
+                (folder / "server.json").write_text(json.dumps(served, indent=2) + "\n", encoding="utf-8")
             else:
                 from stages.trainers import checkpoint
 

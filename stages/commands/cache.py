@@ -1,10 +1,10 @@
-"""cache: completions that engines finished and keep, so that no work is done twice. `srlm cache` shows them by model
-and stage.
+"""cache: completions that engines have cached, so that no work is done twice. `srlm cache` shows them by model and
+stage.
 
-    srlm cache --prune --model M1          forget M1's
-    srlm cache --prune --older 30          forget what is older than 30 days
+    srlm cache --prune --model M1          delete M1's
+    srlm cache --prune --older 30          delete what is older than 30 days
 
-What is forgotten is generated again when a stage next needs it; the store's tables do not depend on it.
+What is deleted is generated again when a stage next needs it; the store's tables do not depend on it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DAY_S = 86_400
 
 
 def show(root: Path = Path()) -> None:
-    """Print how much is kept, by model and stage."""
+    """Print how much is cached, by model and stage."""
     path = root / COMPLETION_CACHE
     if aside := damaged(path):
         megabytes = sum(file.stat().st_size for file in aside) / 1e6
@@ -35,11 +35,11 @@ def show(root: Path = Path()) -> None:
             f"them too",
         )
     if not path.is_file():
-        stderr.print("nothing is kept yet: engines keep what they finish when a stage runs")
+        stderr.print("No completions are cached yet: engines cache what they finish when a stage runs")
         return
     table = Table("model", "stage", "completions", "MB of text", "oldest", "newest", box=None, pad_edge=False)
-    with CompletionCache(path) as finished:
-        sizes = finished.sizes()
+    with CompletionCache(path) as cache:
+        sizes = cache.sizes()
     for size in sizes:
         cells = (
             size.model,
@@ -58,7 +58,7 @@ def show(root: Path = Path()) -> None:
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
-    """Forget completions of `model` (None: of all) that are older than `older` days (None: of any age), and damaged
+    """Delete completions of `model` (None: of all) that are older than `older` days (None: of any age), and damaged
     databases of that age if no model is named. Raises SrlmError for a model that has none."""
     path, before = root / COMPLETION_CACHE, None if older is None else time.time() - older * DAY_S
     aside = [file for file in damaged(path) if model is None and (before is None or file.stat().st_mtime < before)]
@@ -69,26 +69,26 @@ def prune(*, model: str | None = None, older: float | None = None, root: Path = 
     if not path.is_file():
         if aside:
             return
-        raise SrlmError(f"nothing is kept: {path} is not there")
+        raise SrlmError(f"No completions are cached: {path} does not exist")
     if model is None and before is None:
-        # needs no room on a full disk, which forgetting rows does; who has it open goes on with a new one
+        # needs no room on a full disk, which deleting rows does; who has it open goes on with a new one
         files = [file for suffix in ("-wal", "-shm", "") if (file := path.with_name(path.name + suffix)).is_file()]
-        stderr.print(f"everything is forgotten: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB deleted")
+        stderr.print(f"Deleted all cached completions: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB")
         for file in files:
             file.unlink(missing_ok=True)
         return
     was = path.stat().st_size
-    with CompletionCache(path) as finished:
-        known = {size.model for size in finished.sizes()}
-        if model is not None and model not in known:
-            raise SrlmError(f"nothing of {model} is kept; there is {', '.join(sorted(known)) or 'nothing'}")
-        gone = finished.prune(model=model, before=before)
+    with CompletionCache(path) as cache:
+        models = {size.model for size in cache.sizes()}
+        if model is not None and model not in models:
+            raise SrlmError(f"No completions of {model} are cached, only of {', '.join(sorted(models)) or 'no model'}")
+        count = cache.prune(model=model, before=before)
     less = (
         f"{path} takes {(was - path.stat().st_size) / 1e6:,.1f} MB less"
         if path.stat().st_size < was
-        else f"{path} is as large as before: new ones go there"
+        else f"{path} is as large as before: SQLite reuses the space"
     )
-    stderr.print(f"{gone:,} completions forgotten; {less}")
+    stderr.print(f"Deleted {count:,} cached completions; {less}")
 
 
 def damaged(path: Path) -> list[Path]:

@@ -141,20 +141,20 @@ def preview(
 @app.command()
 def cache(
     prune: Annotated[
-        bool, typer.Option("--prune", help="forget instead: all, or what --model and --older name")
+        bool, typer.Option("--prune", help="delete instead: all, or what --model and --older name")
     ] = False,
     model: Annotated[str | None, typer.Option(help="with --prune: only this model's")] = None,
     older: Annotated[
         float | None, typer.Option(min=0, help="with --prune: only what is older than so many days")
     ] = None,
 ) -> None:
-    """Texts that engines finished and keep, by model and stage: why a killed stage goes on where it was."""
+    """Cached completions by model and stage: why a killed stage goes on where it was."""
     from stages.commands import cache as keeping
 
     if prune:
         keeping.prune(model=model, older=older)
     elif model is not None or older is not None:
-        raise SrlmError("--model and --older say what to forget: add --prune")
+        raise SrlmError("--model and --older say what to delete: add --prune")
     else:
         keeping.show()
 

@@ -48,5 +48,6 @@ class External(Source):
     """A model that others keep and version; it is not pushed to a DVC remote a second time."""
 
     source: Literal["hub", "server"]
-    """`server`: a model that an OpenAI-compatible server has; `repo` is its name there. It can write or judge, never be
-    trained."""
+    """`server`: a model that an OpenAI-compatible server has; `repo` is its name there, `revision` null or an id of the
+    weights behind the name, which you give: texts that were cached under another id are not used. It can write or
+    judge, never be trained."""

@@ -59,8 +59,8 @@ class BaseEngine(ABC):
     name: str
     packages: Mapping[str, str] = MappingProxyType({})
     """Versions of the packages that decide the texts."""
-    served_by: Mapping[str, str] | None = None
-    """`url` and `model` there, where a server writes the texts."""
+    served_by: Mapping[str, str | None] | None = None
+    """`url`, `model` and `revision` there, where a server writes the texts."""
     requested: int = 0
     cached: int = 0
     """Completions that were asked for, and those of them that were found finished."""
@@ -93,8 +93,11 @@ class BaseEngine(ABC):
         return pl.DataFrame(self.generate(requests, sampling), schema=SCHEMA, orient="row")
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """All completions, ordered by request, then n. Raises EngineError for duplicate ids or messages that cannot be
-        templated."""
+        """All completions, ordered by request, then n.
+
+        Raises EngineError for duplicate ids, for messages that cannot be templated, and where not one of several
+        prompts gets a text.
+        """
         check_requests(requests)
         started, total, cached = time.monotonic(), len(requests) * sampling.n, self.cached
         self.requested += total
@@ -111,6 +114,8 @@ class BaseEngine(ABC):
         prompts_too_long = sum(
             c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values()
         )
+        if 1 < prompts_too_long == len(requests):
+            raise EngineError(f"{self.name} has no text for any of {len(requests):,} prompts: {self.why_no_text()}")
         if prompts_too_long:
             stderr.print(
                 f"{self.name}: {prompts_too_long} of {len(requests)} prompts do not fit the context (or were refused): "
@@ -124,6 +129,10 @@ class BaseEngine(ABC):
         speed = f"{self.generated_tokens / seconds:,.0f} tokens/s" if seconds and self.generated_tokens else ""
         cached = f"{self.cached:,} cached ({self.cached / self.requested:.0%})" if self.cached else ""
         return ", ".join(part for part in (speed, cached, self.cost()) if part)
+
+    def why_no_text(self) -> str:
+        """Of prompts that got none: the reason, and what to do."""
+        return "they fill the context. Raise engine.max_context, where the model allows it, or shorten the prompts"
 
     def cost(self) -> str:
         """What was paid, in words; nothing for an engine that costs nothing."""

@@ -1,5 +1,5 @@
-"""Finished completions in SQLite, so that a killed stage goes on where it was. No DVC out: DVC deletes a stage's outs
-when it starts.
+"""Completions in SQLite, so that a killed stage goes on where it was. No DVC out: DVC deletes a stage's outs when it
+starts.
 
 The completions of a request are found by a hash of everything that decides their texts, so a changed model, prompt,
 template, sampling or seed never meets an old row. Each row carries a digest of itself. A database that is damaged is
@@ -14,9 +14,8 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -25,27 +24,25 @@ from stages.console.terminal import stderr
 from stages.engines.request import Completion
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS finished (
+CREATE TABLE IF NOT EXISTS completions (
     key BLOB NOT NULL,            -- hash of all that decides a request's texts
-    first INTEGER NOT NULL,       -- number of the first completion here
-    texts INTEGER NOT NULL,       -- how many completions are here
-    completions BLOB NOT NULL,    -- JSON, UTF-8: a list of [n, text, finish_reason, tokens, probabilities]
-    digest BLOB NOT NULL,         -- of key and completions
-    model TEXT NOT NULL,          -- model, stage, made: for people, to see and to prune by
+    first INTEGER NOT NULL,       -- number of the first completion in this row
+    texts INTEGER NOT NULL,       -- how many completions are in this row
+    json BLOB NOT NULL,           -- UTF-8: a list of [n, text, finish_reason, tokens, probabilities]
+    digest BLOB NOT NULL,         -- of key and json
+    model TEXT NOT NULL,          -- model, stage, created: for people, to see and to prune by
     stage TEXT NOT NULL,
-    made INTEGER NOT NULL,        -- seconds since 1970
+    created INTEGER NOT NULL,     -- seconds since 1970
     PRIMARY KEY (key, first)
 )"""
-KEEP = """
-INSERT INTO finished VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, first) DO UPDATE SET
-texts = excluded.texts, completions = excluded.completions, digest = excluded.digest,
-model = excluded.model, stage = excluded.stage, made = excluded.made
-WHERE excluded.texts > finished.texts"""
-"""Where another process kept a request's texts meanwhile, more of them count."""
-AT_ONCE = 1_000
-"""Keys asked for in one statement."""
-SCAN = 6
-"""To look a row up takes as long as to read so many, one after another."""
+GET = "SELECT key, json, digest FROM completions"
+PUT = """
+INSERT INTO completions VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, first) DO UPDATE SET
+texts = excluded.texts, json = excluded.json, digest = excluded.digest,
+model = excluded.model, stage = excluded.stage, created = excluded.created
+WHERE excluded.texts > completions.texts"""
+"""Where another process wrote a request's texts meanwhile, more of them count."""
+KEYS_PER_QUERY = 1_000
 WAIT_S, GLANCE_S = 60.0, 0.2
 """How long to wait for another process that is writing, and how long in SQLite at a time: there Ctrl-C is not heard."""
 SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536")
@@ -63,7 +60,8 @@ class DamagedRow(sqlite3.DatabaseError):
 
 
 class Size(NamedTuple):
-    """What one stage keeps of one model. `bytes`: of their JSON; `oldest` and `newest` in seconds since 1970."""
+    """What is cached of one model for one stage. `bytes`: of their JSON; `oldest` and `newest` in seconds since
+    1970."""
 
     model: str
     stage: str
@@ -74,7 +72,7 @@ class Size(NamedTuple):
 
 
 class CompletionCache:
-    """The database in `path`, made if need be. Several processes may have it open. Close it, or use it as a context.
+    """The database in `path`, created if need be. Several processes may have it open. Close it, or use it as a context.
 
     Every method waits for other writers, at most a minute, and sets a damaged database aside. Raises EngineError when
     it cannot be opened or written (no permission, a full disk, locked for a minute); nothing written before is lost by
@@ -99,49 +97,45 @@ class CompletionCache:
         self.connection = None
 
     def get(self, keys: Mapping[str, bytes], numbers: Container[int]) -> list[Completion]:
-        """Those of the completions with `numbers` of some requests (id -> key, each its own) that are kept, each once,
-        in any order."""
+        """Those of the completions with `numbers` of some requests (id -> key, each its own) that are cached, each
+        once, in any order. Of a number that two processes wrote it is always the same text."""
+        ids = {key: i for i, key in keys.items()}
+        wanted = list(ids)
 
         def work(connection: sqlite3.Connection) -> list[Completion]:
-            request = {key: i for i, key in keys.items()}
-            found: list[Completion] = []
-            for rows in _rows(connection, request):
-                if any(digest != _digest(key, completions) for key, completions, digest in rows):
-                    raise DamagedRow("a row does not fit its digest")
-                together = b",".join(
-                    completions for _, completions, _ in rows
-                )  # parsed at once: a million small calls take longer than what they do
-                said = zip(rows, json.loads(b"[" + together + b"]"), strict=True)
-                found += [
-                    Completion(request[key], *row) for (key, _, _), kept in said for row in kept if row[0] in numbers
-                ]
-            if len({(c.id, c.n) for c in found}) < len(
-                found
-            ):  # of a number that two processes kept, always the same text
-                found = list({(c.id, c.n): c for c in sorted(found, key=repr)}.values())
-            return found
+            cached: dict[tuple[str, int], Completion] = {}
+            for start in range(0, len(wanted), KEYS_PER_QUERY):
+                some = wanted[start : start + KEYS_PER_QUERY]
+                sql = f"{GET} WHERE key IN ({','.join('?' * len(some))}) ORDER BY first DESC"
+                for key, text, digest in connection.execute(sql, some):
+                    if digest != _digest(key, text):
+                        raise DamagedRow("a row does not fit its digest")
+                    for n, *rest in json.loads(text):
+                        if n in numbers:
+                            cached[ids[key], n] = Completion(ids[key], n, *rest)
+            return list(cached.values())
 
         return self._do(work)
 
-    def put(self, finished: Iterable[tuple[bytes, Sequence[Completion]]], *, model: str, stage: str) -> None:
-        """Write finished completions of some requests, all or none; on return they survive kill -9 and a power cut."""
+    def put(self, batch: Iterable[tuple[bytes, Sequence[Completion]]], *, model: str, stage: str) -> None:
+        """Write the completions of some requests, all or none; on return they survive kill -9 and a power cut."""
         now, rows = int(time.time()), []
-        for key, said in finished:
-            completions = ENCODER.encode([c[1:] for c in said]).encode(errors="surrogatepass")
-            rows.append((key, said[0].n, len(said), completions, _digest(key, completions), model, stage, now))
+        for key, completions in batch:
+            text = ENCODER.encode([c[1:] for c in completions]).encode(errors="surrogatepass")
+            rows.append((key, completions[0].n, len(completions), text, _digest(key, text), model, stage, now))
 
         def work(connection: sqlite3.Connection) -> None:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(KEEP, rows)
+                connection.executemany(PUT, rows)
 
         self._do(work)
 
     def sizes(self) -> list[Size]:
-        """What is kept, by model and stage."""
+        """What is cached, by model and stage."""
         sql = (
-            "SELECT model, stage, sum(texts), sum(length(completions)), min(made), max(made) FROM finished GROUP "
-            "BY model, stage ORDER BY model, stage"
+            "SELECT model, stage, sum(texts), sum(length(json)), min(created), max(created) FROM completions GROUP BY "
+            "model, stage ORDER BY model, stage"
         )
 
         def work(connection: sqlite3.Connection) -> list[Size]:
@@ -150,20 +144,17 @@ class CompletionCache:
         return self._do(work)
 
     def prune(self, *, model: str | None = None, before: float | None = None) -> int:
-        """Forget completions of `model` made before `before` (seconds since 1970); None: of any model, of any age.
+        """Delete completions of `model` created before `before` (seconds since 1970); None: of any model, of any age.
         Returns how many."""
 
         def work(connection: sqlite3.Connection) -> int:
+            sql = "DELETE FROM completions WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR created < ?2)"
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                which = "FROM finished WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR made < ?2)"
-                gone: int = connection.execute(f"SELECT coalesce(sum(texts), 0) {which}", (model, before)).fetchone()[0]
-                connection.execute(f"DELETE {which}", (model, before))
-            with suppress(
-                sqlite3.OperationalError
-            ):  # the file shrinks another time: someone is at work, or the disk has no room for it
+                count = sum(texts for (texts,) in connection.execute(f"{sql} RETURNING texts", (model, before)))
+            with suppress(sqlite3.OperationalError):  # the file shrinks another time: in use, or no room on the disk
                 connection.execute("VACUUM")
-            return gone
+            return count
 
         return self._do(work)
 
@@ -174,7 +165,7 @@ class CompletionCache:
             return self._tried(work)
         except OSError as e:
             raise EngineError(
-                f"finished texts cannot be kept in {self.path}: {e.strerror}. Check the owner and mode of "
+                f"completions cannot be cached in {self.path}: {e.strerror}. Check the owner and mode of "
                 f"{self.path.parent}"
             ) from None
 
@@ -194,12 +185,14 @@ class CompletionCache:
                     code == sqlite3.SQLITE_IOERR and shutil.disk_usage(self.path.parent).free < NO_ROOM
                 ):
                     raise EngineError(
-                        f"no space left for finished texts in {self.path}. Those before are kept; make room, then the "
+                        f"no space left for completions in {self.path}. Those before are cached; make room, then the "
                         f"same command goes on"
                     ) from None
                 else:
-                    who = "Check its owner, its mode, your quota and who else has it open"
-                    raise EngineError(f"finished texts cannot be kept in {self.path}: {e}. {who}") from None
+                    raise EngineError(
+                        f"completions cannot be cached in {self.path}: {e}. Check its owner, its mode, your quota and "
+                        f"who else has it open"
+                    ) from None
 
     def _connected(self) -> sqlite3.Connection:
         """The connection to what `path` is now: another process may have set the old file aside."""
@@ -239,20 +232,6 @@ class CompletionCache:
         )
 
 
-def _rows(connection: sqlite3.Connection, keys: Collection[bytes]) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
-    """Key, completions and digest of the rows that have one of `keys` (a set or dict), some at a time: looked up, or
-    all read where many are wanted."""
-    columns = "SELECT key, completions, digest FROM finished"
-    if len(keys) * SCAN > (connection.execute("SELECT max(rowid) FROM finished").fetchone()[0] or 0):
-        read = connection.execute(columns)
-        while rows := read.fetchmany(AT_ONCE):
-            yield [row for row in rows if row[0] in keys]
-    else:
-        left = iter(keys)
-        while some := list(islice(left, AT_ONCE)):
-            yield connection.execute(f"{columns} WHERE key IN ({','.join('?' * len(some))})", some).fetchall()
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file this is, whatever its name; None when there is none."""
     try:
@@ -262,10 +241,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _digest(key: bytes, completions: bytes) -> bytes:
+def _digest(key: bytes, text: bytes) -> bytes:
     """Of a row as it is read; in a damaged one the values may have other types."""
     try:
-        return hashlib.blake2b(completions, key=key, digest_size=8).digest()
+        return hashlib.blake2b(text, key=key, digest_size=8).digest()
     except TypeError:
         return b""
 

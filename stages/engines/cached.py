@@ -1,19 +1,19 @@
-"""Any engine, made durable: each batch is kept when it is finished, and what is kept is never generated again.
+"""Any engine with a cache: each batch is written when it is finished, and what is cached is never generated again.
 
-A batch is kept whole or not at all. Where an engine cuts the requests that are left into the same batches as before
-(`Engine.batches`), a stage that was killed and run again writes the bytes of an uninterrupted one; vLLM and servers
-decode what is left in other company, and say what that means.
+A batch is cached whole or not at all. Where an engine cuts the requests that are left into the same batches as before
+(`BaseEngine.batches`), a stage that was killed and run again writes the bytes of an uninterrupted one; vLLM and servers
+decode what is left in a different batch, and say what that means.
 """
 
 from __future__ import annotations
 
-import gc
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,8 @@ KEY_FIELDS = {
     "vllm": ("dtype", "quantization", "max_context"),
 }
 """Entries of `engine` that decide an engine's texts."""
+TOKENIZED = ("transformers", "vllm")
+"""Engines whose requests become text here, by the tokenizer in the model's folder."""
 
 
 class CachedEngine(BaseEngine):
@@ -56,21 +58,23 @@ class CachedEngine(BaseEngine):
             "engine": {"name": engine.name}
             | engine.model_dump(include={field for name in names for field in KEY_FIELDS[name]}),
             "model": model,
-            "files": run.hash_of(model_dir),
             "code": {name: VERSIONS[name] for name in names},
             "versions": {package: version(package) for name in names for package in PACKAGES[name]},
         }
         self.packages = {name: number for name, number in decides["versions"].items() if number}
         if "vllm" in names and (invariant := os.environ.get("VLLM_BATCH_INVARIANT")):
             decides["batch_invariant"] = invariant  # other kernels, other texts
-        self.at_a_server = (
-            engine.name == "openai"
-        )  # what one refuses for its settings, another, or the same one started anew, may take
-        if self.at_a_server:
-            from stages.engines.backends.server import server_address, server_identity
+        self.at_a_server = engine.name == "openai"
+        if self.at_a_server:  # neither its address nor what else is in the folder: a cluster gives a new one every day
+            from stages.engines.backends.server import public_url, served_model, server_address, special_tokens
 
-            self.served_by = server_identity(server_address(f"{engine.env_prefix}_BASE_URL"), model_dir, model)
-            decides["server"] = self.served_by
+            served = served_model(model_dir, model)
+            decides |= {"server": served, "special_tokens": special_tokens(model_dir)}
+            self.served_by = {"url": public_url(server_address(f"{engine.env_prefix}_BASE_URL"))} | served
+        else:
+            decides["files"] = run.hash_of(model_dir)
+        self.tokenized, self.model_dir = engine.worker in TOKENIZED, model_dir
+        self.tokenizer: Any = None
         self.fingerprint = json.dumps(decides, sort_keys=True).encode()
         self.new = 0
         self.stack = ExitStack()
@@ -86,14 +90,14 @@ class CachedEngine(BaseEngine):
         self.stack.close()
         if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
             stderr.print(
-                f"{self.new:,} texts that {self.name} wrote in this run are kept: the same command goes on from there",
+                f"{self.new:,} texts that {self.name} wrote are cached: the same command goes on from there",
             )
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """First what is kept, in one batch, then what is left."""
-        with gc_paused():
-            keys, wanted = self.keys(requests, sampling), sampling.numbers
-            cached = self.cache.get(keys, wanted)
+        """First what is cached, in one batch, then what is left."""
+        requests = self.rendered(requests)
+        keys, wanted = self.keys(requests, sampling), sampling.numbers
+        cached = self.cache.get(keys, wanted)
         self.cached += len(cached)
         if cached:
             yield cached
@@ -101,9 +105,7 @@ class CachedEngine(BaseEngine):
             return
         for numbers, group in gaps(requests, sampling, {(c.id, c.n) for c in cached}):
             part = sampling._replace(first=numbers.start, n=len(numbers))
-            inner = self.opened()
-            inner.cached = len(cached)  # a server that refuses all that is left has not refused everything
-            written: Any = inner.batches(group, part)
+            written: Any = self.opened().batches(group, part)
             with closing(written):  # before the engine, whatever happens
                 while True:
                     with self.run.computing():
@@ -123,25 +125,27 @@ class CachedEngine(BaseEngine):
         """Of each request, by id: a hash of what decides its texts, all but their number.
 
         Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut
-        into other batches.
+        into different batches.
         """
-        asked = (
-            sampling.temperature,
-            sampling.top_p,
-            sampling.max_tokens,
-            sampling.stop,
-            sampling.score_logprobs,
-            self.seed,
-        )
-        same = hashlib.sha256(self.fingerprint + repr(asked).encode())
+        how = repr((sampling._replace(n=0, first=0), self.seed)).encode()
+        same = hashlib.sha256(self.fingerprint + how)
         keys = {}
         for request in requests:
-            key = same.copy()
-            key.update(
-                repr((request.id, request.prompt)).encode()
-            )  # of strings and lists of them: exact, escapes surrogates, and cheaper than JSON
+            key = same.copy()  # repr of strings and lists of them: exact, escapes surrogates, and cheaper than JSON
+            text = request.prompt if request.rendered is None else request.rendered
+            key.update(repr((request.id, isinstance(request.prompt, str), text)).encode())
             keys[request.id] = key.digest()
         return keys
+
+    def rendered(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """The requests as the model reads them; a server renders them itself."""
+        if not self.tokenized or not requests:
+            return requests
+        if self.tokenizer is None:
+            # by name, as engines are: that its text changes is told by a number in versions.py, not by its source
+            self.tokenizer = importlib.import_module("stages.engines.tokenization").ModelTokenizer(self.model_dir)
+        rendered: Sequence[Request] = self.tokenizer.render(requests)
+        return rendered
 
     def opened(self) -> BaseEngine:
         """The engine itself, its model loaded."""
@@ -153,18 +157,8 @@ class CachedEngine(BaseEngine):
     def cost(self) -> str:
         return self.inner.cost() if self.inner else ""
 
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Makes a million small objects that stay: Python's collector would go through them again and again, and find
-    nothing."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
+    def why_no_text(self) -> str:
+        return self.inner.why_no_text() if self.inner else super().why_no_text()
 
 
 def version(package: str) -> str | None:

@@ -18,6 +18,9 @@ class Request(NamedTuple):
     prompt: str | list[Message]
     """A string is continued as it stands; messages are put through the model's chat template, with a generation
     prompt."""
+    rendered: str | None = None
+    """The text that is tokenized for `prompt`, where it is settled: it is in the completion cache's keys, and a
+    template that writes the date writes it once."""
 
 
 class ScoreLogprobs(NamedTuple):

@@ -47,19 +47,24 @@ class ModelTokenizer:
         self.end_ids = _end_ids(folder, self.tokenizer)
         self._choice_tokens: dict[tuple[str, ...], dict[int, str]] = {}
 
+    def render(self, requests: Sequence[Request]) -> list[Request]:
+        """The same requests, each with the text that is tokenized for it: after the chat template, and with what spells
+        special tokens broken. Raises EngineError for messages that cannot be templated."""
+        special = self.tokenizer.all_special_tokens
+
+        def text(r: Request) -> str:
+            return break_special_tokens(r.prompt, special) if isinstance(r.prompt, str) else self._template(r, special)
+
+        return [r if r.rendered is not None else r._replace(rendered=text(r)) for r in requests]
+
     def encode(self, requests: Sequence[Request]) -> list[list[int]]:
         """Token ids of each prompt, at least one. A chat template writes its own special tokens; a plain text gets a
         bos if the tokenizer gives one.
 
         Raises EngineError for messages that cannot be templated.
         """
-        special = self.tokenizer.all_special_tokens
-        texts = [
-            break_special_tokens(r.prompt, special) if isinstance(r.prompt, str) else self._template(r, special)
-            for r in requests
-        ]
+        texts, bos = [r.rendered for r in self.render(requests)], self.tokenizer.bos_token_id
         encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
-        bos = self.tokenizer.bos_token_id
         for request, ids in zip(requests, encoded, strict=True):
             if self.adds_bos and isinstance(request.prompt, str) and ids[:1] != [bos]:
                 ids.insert(0, bos)

@@ -41,7 +41,7 @@ class TextSource(Protocol):
 
     name: str
     packages: Mapping[str, str]
-    served_by: Mapping[str, str] | None
+    served_by: Mapping[str, str | None] | None
 
 
 class Run:
@@ -57,7 +57,7 @@ class Run:
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.completion_cache = root / COMPLETION_CACHE
-        self.servers: dict[str, Mapping[str, str]] = {}
+        self.servers: dict[str, Mapping[str, str | None]] = {}
         self.compute_s = 0.0
 
     def __enter__(self) -> Run:

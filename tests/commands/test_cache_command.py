@@ -1,4 +1,4 @@
-"""`srlm cache`: what is kept, and forgetting it."""
+"""`srlm cache`: what is cached, and deleting it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from stages.store.run import COMPLETION_CACHE
 
 @pytest.fixture
 def root(tmp_path):
-    with CompletionCache(tmp_path / COMPLETION_CACHE) as finished:
+    with CompletionCache(tmp_path / COMPLETION_CACHE) as cached:
         for i, (model, stage) in enumerate(
             (("M1", "judge_candidates@M1"), ("M1", "judge_candidates@M1"), ("M2", "sample_candidates@M2"))
         ):
-            finished.put([(bytes([i]) * 32, [Completion("r", 0, "x" * 1000, "stop", 1)])], model=model, stage=stage)
-        finished.connection.execute("UPDATE finished SET made = made - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,))
+            cached.put([(bytes([i]) * 32, [Completion("r", 0, "x" * 1000, "stop", 1)])], model=model, stage=stage)
+        cached.connection.execute(
+            "UPDATE completions SET created = created - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,)
+        )
     return tmp_path
 
 
@@ -52,24 +54,24 @@ def test_damaged_databases_are_told_and_deleted(capsys, root):
 
 def test_an_empty_cache_is_told(capsys, tmp_path):
     cache.show(tmp_path)
-    assert "nothing is kept yet" in capsys.readouterr().err
+    assert "No completions are cached yet" in capsys.readouterr().err
     assert not (tmp_path / COMPLETION_CACHE).exists()
-    with pytest.raises(SrlmError, match="nothing is kept"):
+    with pytest.raises(SrlmError, match="No completions are cached"):
         cache.prune(root=tmp_path)
 
 
 def test_old_or_one_models_completions_are_forgotten(capsys, root):
     cache.prune(older=30, root=root)
-    assert "1 completions forgotten; " in capsys.readouterr().err
+    assert "Deleted 1 cached completions; " in capsys.readouterr().err
     assert "2 completions in" in shown(capsys, root)
     cache.prune(model="M2", root=root)
     assert "1 completions in" in shown(capsys, root)
-    with pytest.raises(SrlmError, match="nothing of M2 is kept; there is M1"):
+    with pytest.raises(SrlmError, match="No completions of M2 are cached, only of M1"):
         cache.prune(model="M2", root=root)
     cache.prune(root=root)
-    assert "everything is forgotten" in capsys.readouterr().err
+    assert "Deleted all cached completions" in capsys.readouterr().err
     cache.show(root)
-    assert "nothing is kept yet" in capsys.readouterr().err
+    assert "No completions are cached yet" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):
@@ -77,7 +79,7 @@ def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
-        with pytest.raises(SrlmError, match="finished texts"):
+        with pytest.raises(SrlmError, match="completions"):
             cache.prune(model="M1", root=root)
         cache.prune(root=root)
     finally:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 class Stage:
-    """What a durable engine asks of the stage that it works for."""
+    """A stage with nothing but a place for its cache."""
 
-    def __init__(self, finished: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
-        self.completion_cache, self.stage, self.content = finished, stage, content
+    def __init__(self, cache: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
+        self.completion_cache, self.stage, self.content = cache, stage, content
 
     def model(self, name: str) -> Path:
         return Path(name)

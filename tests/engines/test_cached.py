@@ -1,8 +1,9 @@
-"""A durable engine: what is finished is never asked for again, whatever stopped the stage; nothing else is ever taken
+"""An engine with a cache: what is finished is never asked for again, whatever stopped the stage; nothing else is ever taken
 for it."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from stages.engines.cache import CompletionCache
 from stages.engines.cached import KEY_FIELDS, CachedEngine, gaps
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling
+from stages.engines.tokenization import ModelTokenizer
 from stages.engines.versions import PACKAGES, VERSIONS
 
 
@@ -93,7 +95,7 @@ def test_a_killed_stage_goes_on_and_writes_the_same(
     with pytest.raises(KeyboardInterrupt), durable(batches_left=batches) as engine:
         engine.generate(REQUESTS, SAMPLED)
     kept = asked(engine)
-    assert (f"{kept} texts that M1 wrote in this run are kept" in capsys.readouterr().err) == (kept > 0)
+    assert (f"{kept} texts that M1 wrote are cached" in capsys.readouterr().err) == (kept > 0)
     with durable() as engine:
         assert engine.generate(REQUESTS, SAMPLED) == expected
         assert asked(engine) == len(expected) - kept
@@ -195,11 +197,11 @@ def test_no_change_that_decides_a_text_meets_an_old_one(
 @pytest.mark.parametrize(
     "field", ["dtype", "quantization", "max_context", "max_batch_tokens", "inner", "requests_per_block"]
 )
-def test_an_engines_own_settings_decide_and_no_others(tmp_path: Path, name: str, field: str) -> None:
+def test_an_engines_own_settings_decide_and_no_others(tmp_path: Path, tiny: Path, name: str, field: str) -> None:
     """`dtype` moves a float; `block` is how Ray cuts, and an engine of its own does not know it."""
 
     def key(engine: EngineParams) -> bytes:
-        durable = CachedEngine(no_engine, engine, tmp_path, model="M1", seed=7, run=Stage(tmp_path / "none.sqlite"))
+        durable = CachedEngine(no_engine, engine, tiny, model="M1", seed=7, run=Stage(tmp_path / "none.sqlite"))
         return durable.keys(REQUESTS[:1], SAMPLED)[REQUESTS[0].id]
 
     engine = engine_params(name)
@@ -229,28 +231,73 @@ def no_engine() -> AbstractContextManager[BaseEngine]:
 
 
 def test_a_servers_refusal_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server may have more room when it is next started; a text that it did write is kept."""
+    """The server may have more room when it is next started; a text that it did write is cached."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
 
     class Server(BaseEngine):
         def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
             self.asked_for = [r.id for r in requests]
-            self.kept_before = self.cached
             yield [
                 Completion(r.id, 0, "" if r.id == "long" else "Yes.", "length", 0 if r.id == "long" else 2)
                 for r in requests
             ]
 
-    server = Server()
-    for asked_for, kept in ((["long", "short"], 0), (["long"], 1)):
-        run = Stage(tmp_path / "finished.sqlite")
+    server, requests = Server(), [Request("long", "x"), Request("short", "y")]
+    for asked_for in (["long", "short"], ["long"]):
+        run = Stage(tmp_path / "f.sqlite")
         with CachedEngine(
             lambda: nullcontext(server), engine_params("openai"), tmp_path, model="M1", seed=7, run=run
-        ) as durable:
-            durable.generate([Request("long", "x"), Request("short", "y")], GREEDY._replace(n=1))
-            assert (server.asked_for, server.kept_before) == (asked_for, kept)
-            durable.generate([Request(f"other {kept}", "x")], GREEDY._replace(n=1))
-            assert server.kept_before == 0, "in this call, not in the one before"
+        ) as engine:
+            engine.generate(requests, GREEDY._replace(n=1))
+            assert server.asked_for == asked_for
+
+
+def test_a_server_is_known_by_its_model_and_not_by_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster gives vLLM another host every day; an id that the user gives tells other weights."""
+
+    def key(host: str, served: str) -> bytes:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://{host}:8000/v1")
+        (tmp_path / "server.json").write_text(served)
+        run = Stage(tmp_path / "f.sqlite", content=f"{host} {served}")
+        engine = CachedEngine(no_engine, engine_params("openai"), tmp_path, model="J", seed=7, run=run)
+        assert engine.served_by
+        assert engine.served_by["url"] == f"http://{host}:8000/v1"
+        return engine.keys(REQUESTS[:1], SAMPLED)[REQUESTS[0].id]
+
+    usual = key("node1", '{"model": "org/judge", "revision": "1"}')
+    assert key("node2", '{"model": "org/judge", "revision": "1"}') == usual
+    others = [key("node1", '{"model": "org/judge", "revision": "2"}'), key("node1", '{"model": "org/judge"}')]
+    others += [key("node1", '{"model": "org/other", "revision": "1"}')]
+    assert len({usual, *others}) == 4
+
+
+def test_another_template_or_another_date_in_it_meets_no_old_text(tiny: Path, tmp_path: Path) -> None:
+    """The prompt is in the key as the model reads it, and the engine gets that very text, whatever the clock says by
+    then."""
+    run, days = Stage(tmp_path / "f.sqlite"), iter(("Monday", "Monday", "Tuesday"))
+
+    def decoded(prompts: list[str]) -> CachedEngine:
+        opening = open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=1, run=run)
+        with opening as engine:
+            assert isinstance(engine, CachedEngine)
+            engine.rendered(REQUESTS[:1])
+            assert engine.tokenizer
+            engine.tokenizer.tokenizer.chat_template = f"It is {next(days)}. {{{{ messages[0].content }}}}"
+            inner, encode = engine.opened(), ModelTokenizer.encode
+
+            def watched(requests: Sequence[Request]) -> list[list[int]]:
+                prompts.extend(str(r.rendered) for r in requests)
+                return encode(inner.prompts, requests)  # type: ignore[attr-defined]
+
+            inner.prompts.encode = watched  # type: ignore[attr-defined]
+            engine.generate(REQUESTS[:1], GREEDY)
+        return engine
+
+    first, again, tuesday = list[str](), list[str](), list[str]()
+    for prompts in (first, again, tuesday):
+        decoded(prompts)
+    assert (first, again) == (["It is Monday. Name three fruits."], [])
+    assert tuesday == ["It is Tuesday. Name three fruits."]
 
 
 def test_an_empty_answer_of_a_server_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +310,7 @@ def test_an_empty_answer_of_a_server_is_an_answer(tmp_path: Path, monkeypatch: p
 
     for make in (lambda: nullcontext(Server()), no_engine):
         with CachedEngine(
-            make, engine_params("openai"), tmp_path, model="M1", seed=7, run=Stage(tmp_path / "finished.sqlite")
+            make, engine_params("openai"), tmp_path, model="M1", seed=7, run=Stage(tmp_path / "f.sqlite")
         ) as durable:
             assert durable.generate([Request("a", "x")], GREEDY._replace(n=1)) == [Completion("a", 0, "", "stop", 0)]
 
@@ -294,7 +341,7 @@ def test_what_is_under_way_ends_before_its_engine(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(CompletionCache, "put", full)
     with pytest.raises(EngineError, match="no space left"), ExitStack() as stack:
-        run = Stage(tmp_path / "finished.sqlite")
+        run = Stage(tmp_path / "f.sqlite")
         durable = stack.enter_context(
             CachedEngine(make, engine_params("scripted"), tmp_path, model="M1", seed=7, run=run)
         )
@@ -305,7 +352,7 @@ def test_what_is_under_way_ends_before_its_engine(tmp_path: Path, monkeypatch: p
 
 def test_other_kernels_of_vllm_meet_no_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def identity(engine: str) -> bytes:
-        run = Stage(tmp_path / "finished.sqlite")
+        run = Stage(tmp_path / "f.sqlite")
         return CachedEngine(
             lambda: nullcontext(), engine_params(engine), tmp_path, model="M1", seed=7, run=run
         ).fingerprint  # type: ignore[arg-type, return-value]
@@ -332,10 +379,12 @@ def test_a_model_that_moves_before_it_is_loaded_keeps_nothing(durable: Open) -> 
 
 
 def test_the_real_engine_loads_its_model_only_when_something_is_left(tiny: Path, tmp_path: Path) -> None:
-    run = Stage(tmp_path / "f.sqlite")
+    run, broken = Stage(tmp_path / "f.sqlite"), tmp_path / "broken"
     with open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=1, run=run) as engine:
         first = engine.generate(REQUESTS, SAMPLED)
-    with open_engine(engine_params("transformers"), HARDWARE, tmp_path / "gone", model="M1", seed=1, run=run) as engine:
+    shutil.copytree(tiny, broken)
+    (broken / "model.safetensors").write_text("no weights")
+    with open_engine(engine_params("transformers"), HARDWARE, broken, model="M1", seed=1, run=run) as engine:
         assert engine.generate(REQUESTS, SAMPLED) == first
 
 

@@ -26,7 +26,7 @@ from urllib.parse import quote, quote_plus, urlsplit
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai_server import Fault, Server, serving
+from openai_server import Fault, Server
 from safetensors.torch import load_file, save_file
 from stage_double import Stage
 from test_every_engine import GREEDY, REQUESTS, SAMPLED, by_id, user
@@ -39,7 +39,7 @@ from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
 from stages.engines.backends import openai, refusals
 from stages.engines.backends.openai import OpenAIEngine
-from stages.engines.backends.server import Secrets, read_answer, server_address, server_identity, share_out
+from stages.engines.backends.server import Secrets, read_answer, server_address, share_out
 from stages.engines.backends.transformers import TransformersEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, request_seed
@@ -76,12 +76,6 @@ def said(*texts: Any, tokens: Any = 7, finish: Any = "stop", logprobs: Any = Non
 
 def refused(status: int, message: str = "no", **rest: Any) -> Fault:
     return Fault(status=status, text=json.dumps({"error": {"message": message, **rest}}))
-
-
-@pytest.fixture(scope="module")
-def server(tiny: Path) -> Iterator[Server]:
-    with serving(tiny) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -638,14 +632,15 @@ def test_a_call_that_would_end_with_no_text_fails(client, server, monkeypatch, s
     engine, given = client(REFUSED), []
     with pytest.raises(
         EngineError,
-        match=r"any of 12 prompts.*400: This model's maximum context length is 16 tokens.*--max-model-len.*shorter",
+        match=r"any of 12 prompts.*400: This model's maximum context length is 16 tokens.*--max-model-len.*shorten",
     ) as caught:
-        for batch in engine.batches(MANY, sampling):
-            given += batch
+        engine.generate(MANY, sampling)
+    for batch in engine.batches(MANY, sampling):
+        given += batch
     assert sorted(given) == sorted(Completion(r.id, n, "", "length", 0) for r in MANY for n in sampling.numbers), (
         "each is a fate all the same"
     )
-    assert len(server.asked(engine.name)) == len(MANY)
+    assert len(server.asked(engine.name)) == 2 * len(MANY)
     assert KEY[:12] not in str(caught.value)
     with pytest.raises(EngineError, match="any of 2 prompts"):
         engine.generate(MANY[:2], sampling)
@@ -656,21 +651,6 @@ def test_one_text_is_enough(client, fault):
     engine = client(fault, at_once=1)
     assert sum(bool(c.text) for c in engine.generate(MANY, SAMPLED)) == SAMPLED.n
     assert engine.prompts_too_long == len(MANY) - 1
-
-
-def test_what_is_left_of_a_call_may_all_be_refused(client):
-    """The others were `kept` from before: else a stage with two prompts that are too long could not be resumed."""
-    engine = client(REFUSED)
-    engine.cached = 10
-    assert not any(c.text for c in engine.generate(MANY[:2], SAMPLED))
-
-
-def test_empty_texts_are_no_refusals(client, server):
-    engine = client(REFUSED)
-    with pytest.raises(EngineError):
-        engine.generate(MANY, GREEDY)
-    server.behave(engine.name, said(None, tokens=0, finish="length"))
-    assert not any(c.text for c in engine.generate(MANY, GREEDY)), "no refusal of the call before counts"
 
 
 def test_no_server(client, monkeypatch):
@@ -729,7 +709,7 @@ def test_what_is_on_its_way_when_a_request_fails_is_given_first(client, server):
 
 
 def test_what_came_before_a_failure_is_kept_and_not_asked_for_again(server, tmp_path, capsys, client):
-    name, run, short = next(names), Stage(tmp_path / "finished.sqlite"), SAMPLED._replace(max_tokens=4)
+    name, run, short = next(names), Stage(tmp_path / "f.sqlite"), SAMPLED._replace(max_tokens=4)
 
     def generate() -> list[Completion]:
         with open_engine(
@@ -845,11 +825,7 @@ LOGIN = base64.b64encode(b"anna:hunter22").decode()
 def test_an_address_may_hold_a_password_and_a_query(client, server, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url.replace('//', '//anna:hunter22@')}/?tenant=blue42")
     engine = client(refused(401, "anna: {authorization} hunter22 {path}"))
-    assert (
-        engine.identity
-        == {"url": server.url, "model": engine.name}
-        == server_identity(server_address("OPENAI_BASE_URL"), tmp_path, engine.name)
-    )
+    assert engine.url == server.url
     with pytest.raises(EngineError) as caught:
         engine.generate(ONE, GREEDY)
     assert "401: anna: Basic [secret] [secret] /v1/chat/completions?tenant=[secret]. " in str(caught.value)
@@ -1005,7 +981,7 @@ def test_a_role_may_have_a_server_of_its_own(server, tmp_path, monkeypatch):
     with open_engine(judge, hardware(), tmp_path, model=name, seed=7, run=run) as engine:
         written = engine.generate(ONE, GREEDY)
     assert [a["authorization"] for a in server.asked(name)] == [f"Bearer {KEY}"]
-    assert engine.served_by == {"url": server.url, "model": name}
+    assert engine.served_by == {"url": server.url, "model": name, "revision": None}
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
         assert engine.generate(ONE, GREEDY) == written
@@ -1052,7 +1028,6 @@ def test_server_json_names_the_model_at_the_server(client, server, tmp_path):
     (tmp_path / "server.json").write_text('{"model": "org/big-judge"}')
     client().generate(ONE, GREEDY)
     assert server.asked("org/big-judge")[0]["messages"] == ONE[0].prompt
-    assert server_identity(urlsplit(server.url), tmp_path, "J")["model"] == "org/big-judge"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model": 3}', '{"model": ""}', "\xff"])

@@ -176,7 +176,7 @@ def test_workers_that_hang_end_the_stage(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 def test_ctrl_c_ends_within_seconds_and_leaves_no_process(tmp_path: Path) -> None:
-    driver = at_work(tmp_path / "finished.sqlite")
+    driver = at_work(tmp_path / "f.sqlite")
     processes = psutil.Process(driver.pid).children(recursive=True)
     assert workers(driver.pid)
     driver.send_signal(signal.SIGINT)
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_within_seconds_and_leaves_no_process(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    place = tmp_path / "finished.sqlite"
+    place = tmp_path / "f.sqlite"
     driver = at_work(place, RAY_ADDRESS=address())
     writing = workers()
     driver.kill()
@@ -217,7 +217,7 @@ def kept(place: Path) -> int:
     """Completions in the database of finished ones."""
     try:
         with sqlite3.connect(f"file:{place}?mode=ro", uri=True) as connection:
-            return int(connection.execute("SELECT coalesce(sum(texts), 0) FROM finished").fetchone()[0])
+            return int(connection.execute("SELECT coalesce(sum(texts), 0) FROM completions").fetchone()[0])
     except sqlite3.OperationalError:  # not made yet
         return 0
 
@@ -276,7 +276,7 @@ def test_a_cluster_is_joined_and_runs_the_drivers_own_code(tmp_path: Path) -> No
         large.truncate(2**31)  # more than Ray would send: our code goes, the data stays
     env = {**os.environ, "RAY_ADDRESS": address()}
     done = subprocess.run(
-        command(tmp_path / "finished.sqlite", 1), cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        command(tmp_path / "f.sqlite", 1), cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert "the code of this folder" in done.stdout.splitlines(), done.stderr
     assert len(ray._private.state.jobs()) > 1

@@ -44,9 +44,10 @@ from stages.engines.backends.server import (
     Answer,
     BadAnswer,
     Secrets,
+    public_url,
     read_answer,
+    served_model,
     server_address,
-    server_identity,
     special_tokens,
 )
 from stages.engines.base import BaseEngine
@@ -105,7 +106,8 @@ class OpenAIEngine(BaseEngine):
         self.section, self.server = hardware.server_of(engine)
         self.url_variable, self.key_variable = f"{engine.env_prefix}_BASE_URL", f"{engine.env_prefix}_API_KEY"
         self.address = server_address(self.url_variable)
-        self.identity, self.special = server_identity(self.address, model_dir, model), special_tokens(model_dir)
+        self.url, self.special = public_url(self.address), special_tokens(model_dir)
+        self.served = served_model(model_dir, model)["model"]
         self.key = os.environ.get(self.key_variable, "").strip()
         if not (self.key.isascii() and self.key.isprintable()):
             raise EngineError(
@@ -148,11 +150,9 @@ class OpenAIEngine(BaseEngine):
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """What has finished since the last time, with `Server.at_once` calls on their way. Raises EngineError when the
         server refuses a request or stays away: then no more are sent, and those on their way, which are paid for, are
-        waited for, and the requests that they complete are given first. So it does when not one of several prompts gets
-        a text, because they are refused, and nothing of this call was `kept` from before."""
+        waited for, and the requests that they complete are given first."""
         calls, under_way = Calls(requests, sampling), dict[Future[Answer], Call]()
         failed: BaseException | None = None
-        some, self.refusal = bool(self.cached) or len(requests) == 1, ""
         try:
             while True:
                 while calls.left and not failed and len(under_way) < self.server.at_once:
@@ -167,7 +167,6 @@ class OpenAIEngine(BaseEngine):
                         failed = failed or error
                     else:
                         finished += calls.answered(call, future.result().completions)
-                some = some or any(c.text or c.tokens or c.finish_reason == "stop" for c in finished)
                 if finished:
                     yield finished
         finally:
@@ -175,13 +174,12 @@ class OpenAIEngine(BaseEngine):
                 future.cancel()
         if failed:
             raise failed
-        if self.refusal and not some:
-            raise EngineError(
-                f"{self.identity['url']} has no text for any of {len(requests):,} prompts; it refuses with "
-                f"{self.refusal}. If they are too long, start the "
-                "server with a greater context (vLLM: --max-model-len, llama.cpp: --ctx-size), or ask for less: "
-                "shorter prompts, a lower max_tokens"
-            )
+
+    def why_no_text(self) -> str:
+        return (
+            f"{self.url} refuses with {self.refusal}. If they are too long, start the server with a greater context "
+            f"(vLLM: --max-model-len, llama.cpp: --ctx-size), or shorten the prompts"
+        )
 
     def cost(self) -> str:
         """US dollars for what the server counted; nothing where a price is not known."""
@@ -237,7 +235,7 @@ class OpenAIEngine(BaseEngine):
     async def _try(self, request: Request, sampling: Sampling) -> Answer:
         create: Any = self.client.completions.with_raw_response.create
         body: dict[str, Any] = {
-            "model": self.identity["model"],
+            "model": self.served,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
@@ -267,7 +265,7 @@ class OpenAIEngine(BaseEngine):
 
     def _explained(self, e: APIError | BadAnswer | TimeoutError, request: Request, sampling: Sampling) -> EngineError:
         """In words for a person: what was seen, where, what to do."""
-        where = f"{self.identity['url']}, asked for {request.id!r},"
+        where = f"{self.url}, asked for {request.id!r},"
         tries = (
             f"{self.server.attempts} times. What came before is kept: when the server is well, the same command goes on"
         )
@@ -301,10 +299,7 @@ class OpenAIEngine(BaseEngine):
         elif e.status_code in (401, 403):
             hint = f". Type: export {self.key_variable}=, with a key that may ask for this model"
         elif e.status_code == 404:
-            hint = (
-                f". Does it serve a model {self.identity['model']!r}? Does {self.url_variable} end as it should, "
-                f"mostly in /v1?"
-            )
+            hint = f". Does it serve a model {self.served!r}? Does {self.url_variable} end as it should, mostly in /v1?"
         else:
             hint = ""
         return EngineError(f"{where} refuses with {said}{hint}")

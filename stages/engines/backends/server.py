@@ -114,26 +114,31 @@ def server_address(variable: str) -> SplitResult:
     return address
 
 
-def server_identity(address: SplitResult, model_dir: Path, model: str) -> dict[str, str]:
-    """Whose texts they are: `url`, without password and query, and `model`, its name at the server: what server.json in
-    `model_dir` says, else `model`.
+def public_url(address: SplitResult) -> str:
+    """The address without password and query."""
+    return address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
+
+
+def served_model(model_dir: Path, model: str) -> dict[str, str | None]:
+    """Whose texts they are, wherever the server is: `model`, its name there, and `revision`, null or the user's id of
+    the weights behind it: as server.json in `model_dir` gives them, else `model` and null.
 
     Raises ModelError for a broken server.json.
     """
     path = model_dir / "server.json"
-    url = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
     if not path.is_file():
-        return {"url": url, "model": model}
+        return {"model": model, "revision": None}
     try:
-        served = json.loads(path.read_text(encoding="utf-8"))["model"]
-        if not (isinstance(served, str) and served):
-            raise ValueError(f"model is {served!r}")
-    except (OSError, ValueError, TypeError, LookupError) as e:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        served, revision = content["model"], content.get("revision")
+        if not (isinstance(served, str) and served and isinstance(revision, str | None)):
+            raise ValueError(f"model is {served!r}, revision {revision!r}")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
         raise ModelError(
             f"{path} does not name a model ({type(e).__name__}: {e}). "
-            'Write into it {"model": "its name at the server"}'
+            'Write into it {"model": "its name at the server", "revision": null}'
         ) from None
-    return {"url": url, "model": served}
+    return {"model": served, "revision": revision}
 
 
 def special_tokens(model_dir: Path) -> list[str] | None:
