@@ -51,10 +51,8 @@ class _Evidence:
     def answer(self, models: Sequence[str], warnings: Sequence[str]) -> Answer:
         cells = {
             f"Wins, ties, losses against {self.base}": [self.match(model) for model in models],
-            "Agrees with people on": [self.figure(m, "judge.pairwise_accuracy", "agreement", "pairs") for m in models],
-            "The checker's score, 0 to 5": [
-                self.figure(m, "writer.greedy.oracle_score", "oracle_score") for m in models
-            ],
+            "Agrees with people, pairs": [self.figure(m, "judge.pairwise_accuracy", "agreement", 100) for m in models],
+            "Checker's score of 5": [self.figure(m, "writer.greedy.oracle_score", "oracle_score") for m in models],
             "Tokens of an answer": [self.figure(m, "writer.greedy.tokens", "tokens") for m in models],
         }
         columns = {column: values for column, values in cells.items() if any(value.details for value in values)}
@@ -81,7 +79,7 @@ class _Evidence:
         )
         return (
             f"{claim}: it wins {row['win']:.1%} of {of}, ties {row['tie']:.1%} and loses {row['lose']:.1%}, judged by "
-            f"{judge}: wins minus losses {difference(row, 'lead', points=True, named=True)}"
+            f"{judge}: wins minus losses {difference(row, 'lead', 100, ' points', '95 %: ')}"
         )
 
     def as_judge(self, model: str) -> str:
@@ -93,7 +91,7 @@ class _Evidence:
         if (gain := self.gains.get((model, "agreement"))) is None:
             return text
         claim = {BETTER: "better", WORSE: "worse"}.get(direction(gain), "within noise")
-        change = difference(gain, "gain", points=True, named=True)
+        change = difference(gain, "gain", 100, " points", "95 %: ")
         return f"{text}, {gain['other']} on {gain['value_other']:.1%}: {change}, {claim}"
 
     def doubts(self, model: str) -> list[str]:
@@ -114,20 +112,18 @@ class _Evidence:
         if not row["n"]:
             return Cell("unreadable", (f"{row['verdicts']:,} of {row['verdicts']:,} verdicts", *against))
         shares = f"{100 * row['win']:.1f}, {100 * row['tie']:.1f}, {row['lose']:.1%}"
-        details = (f"of {row['n']:,} prompts", f"wins − losses {difference(row, 'lead', points=True)}", *against)
+        details = (f"n {row['n']:,}", f"wins − losses {difference(row, 'lead', 100)}", *against)
         return Cell(shares, details, direction(row))
 
-    def figure(self, model: str, metric: str, measure: str, of: str = "prompts") -> Cell:
+    def figure(self, model: str, metric: str, measure: str, scale: int = 1) -> Cell:
         if (row := self.figures.get((model, metric))) is None:
             return Cell()
-        style = ".1%" if of == "pairs" else ".2f"
-        details = [
-            f"of {row['n']:,} {of}" + ("" if row["low"] is None else f", {row['low']:{style}} to {row['high']:{style}}")
-        ]
-        gain = self.gains.get((model, measure))
-        if gain:
-            details.append(f"{difference(gain, 'gain', points=of == 'pairs')}")
-        return Cell(f"{row['value']:{style}}", tuple(details), direction(gain) if gain and measure != "tokens" else "")
+        style, unit = (".1f", "%") if scale == 100 else (".2f", "")
+        interval = "" if row["low"] is None else f"{row['low'] * scale:{style}} to {row['high'] * scale:{style}}, "
+        value, n = f"{row['value'] * scale:{style}}{unit}", f"{interval}n {row['n']:,}"
+        if (gain := self.gains.get((model, measure))) is None:
+            return Cell(value, (n,))
+        return Cell(value, (n, difference(gain, "gain", scale)), "" if measure == "tokens" else direction(gain))
 
 
 def direction(row: Row) -> str:
@@ -137,12 +133,12 @@ def direction(row: Row) -> str:
     return BETTER if row["low"] > 0 else WORSE if row["high"] < 0 else UNCLEAR
 
 
-def difference(row: Row, key: str, *, points: bool, named: bool = False) -> str:
-    """`+21.7 points (+6.2 to +30.9)`, the 95 % interval; of shares in percentage points."""
-    style, scale = ("+.1f", 100) if points else ("+.2f", 1)
-    value = f"{row[key] * scale:{style}}{' points' if points else ''}"
-    interval = "no interval" if row["low"] is None else f"{row['low'] * scale:{style}} to {row['high'] * scale:{style}}"
-    return f"{value} ({'95 %: ' if named and row['low'] is not None else ''}{interval})".replace("-", "−")
+def difference(row: Row, key: str, scale: int, unit: str = "", of: str = "") -> str:
+    """`+21.7 (+6.2 to +30.9)`, the 95 % interval; of shares in percentage points."""
+    style = "+.1f" if scale == 100 else "+.2f"
+    low, high = row["low"], row["high"]
+    interval = "no interval" if low is None else f"{of}{low * scale:{style}} to {high * scale:{style}}"
+    return f"{row[key] * scale:{style}}{unit} ({interval})".replace("-", "−")
 
 
 def unreadable(row: Row) -> str:

@@ -118,4 +118,4 @@ def test_doubts():
 
 def test_a_column_that_nothing_measured_is_left_out():
     result = answer(("SFT", "M3"), [match(0.3, 0.2, None, None)], [], FIGURES, [])
-    assert result.columns == ("Wins, ties, losses against SFT", "Agrees with people on")
+    assert result.columns == ("Wins, ties, losses against SFT", "Agrees with people, pairs")
