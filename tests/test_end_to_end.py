@@ -91,6 +91,26 @@ def test_every_table_keeps_its_contract(space):
             assert len(read(table, space.path, name)) > 0
 
 
+def test_prompts_of_an_earlier_aift_do_not_come_back(space):
+    """As if AIFT(M1) had accepted what AIFT(M2) accepted: written again, they are repeats."""
+    files = [space.path / f"data/AIFT/{model}/prompts.parquet" for model in ("M1", "M2")]
+    before = [file.read_bytes() for file in files]
+    accepted = read(PROMPTS, space.path, "M2").filter(pl.col("dropped").is_null())
+    try:
+        for file in files:
+            file.unlink()
+        accepted.with_columns(model=pl.lit("M1")).write_parquet(files[0])
+        done = space.run("stages.write_prompts", "M2")
+        assert done.returncode == 0, done.stderr
+        again = read(PROMPTS, space.path, "M2").join(accepted, on="prompt", how="semi")
+        assert set(again["dropped"]) == {"repeat"}
+        assert len(again) >= len(accepted)
+    finally:
+        for file, content in zip(files, before, strict=True):
+            file.unlink(missing_ok=True)
+            file.write_bytes(content)
+
+
 def test_the_awkward_cases_are_all_there(space):
     """Else a green run of the scripted engine would show little."""
     judgements, scores = read(JUDGEMENTS, space.path, "M2"), read(SCORES, space.path, "M2")

@@ -10,7 +10,7 @@ import random
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -20,6 +20,8 @@ from rapidfuzz.distance import LCSseq
 from stages.store.tables import PROMPTS
 from stages.text.ids import content_id, text_key
 
+SURPLUS = "surplus"
+"""Why a prompt was dropped that came after enough had been accepted."""
 MIN_WORDS, MAX_WORDS = 4, 150
 NOT_FOR_TEXT = re.compile(r"\b(?:images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b", re.IGNORECASE)
 
@@ -103,8 +105,8 @@ class PromptFilter:
     """Self-Instruct's filters, asked in order of arrival; an accepted prompt joins those that later ones are compared
     with.
 
-    `seeds` are the demonstrations and other human prompts; `held_out` are prompts of test sets, refused by text (see
-    `text_key`) but not by likeness. `rouge_l` is the ROUGE-L F-measure above which a prompt is too similar
+    `seeds` are the demonstrations, other human prompts, and those accepted in earlier iterations; `held_out` are
+    prompts of test sets, refused by text (see `text_key`) but not by likeness. `rouge_l` is the ROUGE-L F-measure above which a prompt is too similar
     (Self-Instruct: 0.7).
     """
 
@@ -165,6 +167,44 @@ class Written(NamedTuple):
 def prompt_id(text: str) -> str:
     """Id of a prompt: the same text has the same id everywhere."""
     return content_id(text)
+
+
+def write_in_rounds(
+    complete: Callable[[dict[str, list[str]]], pl.DataFrame],
+    accepts: PromptFilter,
+    ift: pl.DataFrame,
+    *,
+    name: str,
+    wanted: int,
+    ift_shots: int,
+    new_shots: int,
+    round_size: int,
+    max_rounds: int,
+    seed: int,
+) -> list[Written]:
+    """Prompts in order of arrival, until `wanted` are accepted or after `max_rounds`; those accepted in a round are
+    shots in the next. What comes after enough is dropped as `surplus`.
+
+    `complete` takes the shots of each request, texts by request id, and returns completions (id, text, finish_reason).
+    `name` is part of the ids, so that two iterations with one writer do not ask the same.
+    """
+    accepted: list[tuple[str, str]] = []
+    written: list[Written] = []
+    for turn in range(max_rounds):
+        ids = [f"{name}-{turn}-{i}" for i in range(round_size)]
+        shots = {
+            i: draw_shots(ift, accepted, ift_shots=ift_shots, new_shots=new_shots, seed=seed, request_id=i) for i in ids
+        }
+        completions = complete({i: [text for _, text in shown] for i, shown in shots.items()})
+        for i, completion, finish_reason in completions.select("id", "text", "finish_reason").iter_rows():
+            text = clean(completion)
+            dropped = SURPLUS if len(accepted) == wanted else accepts.reason(text, finish_reason)
+            written.append(Written(text, [shot for shot, _ in shots[i]], dropped))
+            if dropped is None:
+                accepted.append((prompt_id(text), text))
+        if len(accepted) == wanted:
+            break
+    return written
 
 
 def prompts_frame(written: Sequence[Written], model: str, writer: str) -> pl.DataFrame:

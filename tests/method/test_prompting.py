@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import polars as pl
 import pytest
@@ -18,6 +19,7 @@ from stages.method.prompting import (
     prompt_id,
     prompts_frame,
     why_dropped,
+    write_in_rounds,
 )
 from stages.method.template import mask_verdicts, render
 from stages.store.tables import PROMPTS
@@ -196,6 +198,38 @@ def test_filtering_is_fast() -> None:
 
 
 # --- rows ---
+
+
+def rounds(answers: list[list[str]], wanted: int, **how: Any) -> tuple[list[Written], list[dict[str, list[str]]]]:
+    """What is written when each round is answered so, and the shots of each round."""
+    shown: list[dict[str, list[str]]] = []
+
+    def complete(shots: dict[str, list[str]]) -> pl.DataFrame:
+        texts = answers[len(shown)]
+        shown.append(shots)
+        return pl.DataFrame({"id": [*shots], "text": texts, "finish_reason": ["stop"] * len(texts)})
+
+    settings: dict[str, Any] = {"name": "M1", "ift_shots": 2, "new_shots": 2, "max_rounds": len(answers), "seed": 0}
+    accepts = PromptFilter(["tell me about old things"], [], 0.7)
+    written = write_in_rounds(complete, accepts, IFT, wanted=wanted, round_size=len(answers[0]), **settings | how)
+    return written, shown
+
+
+def test_rounds_go_on_until_enough_are_accepted_and_those_are_the_next_shots() -> None:
+    first, second = ["1. name three small animals", "hi", "name three small animals"], ["why is the sky blue", "x", "y"]
+    written, shown = rounds([first, second, ["never asked"] * 3], wanted=2)
+    assert [one.dropped for one in written] == [None, "too_short", "repeat", None, "surplus", "surplus"]
+    assert written[0].text == "name three small animals"
+    assert [len(shots) for shots in shown] == [3, 3]
+    assert all("name three small animals" in shots for shots in shown[1].values())
+    assert all(prompt_id(written[0].text) in one.shots for one in written[3:])
+    assert not {*shown[0]} & {*rounds([first], wanted=1, name="M2")[1][0]}, "another AIFT asks under other ids"
+
+
+def test_rounds_end_when_there_are_no_more() -> None:
+    written, shown = rounds([["hi"], ["hi"]], wanted=1)
+    assert [one.dropped for one in written] == ["too_short"] * 2
+    assert len(shown) == 2
 
 
 def test_prompt_rows_keep_arrival_and_reasons_and_give_repeats_their_own_id() -> None:
