@@ -20,8 +20,9 @@ from stages.engines.base import BaseEngine
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
+from stages.method.answers import Check, answers
 from stages.method.evaluation.judge import judge_metrics
-from stages.method.evaluation.writer import writer_metrics
+from stages.method.evaluation.writer import Shares, writer_metrics
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 
@@ -29,44 +30,41 @@ from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 def main(model: str, root: Path = Path()) -> None:
     """Write data/EVAL/MODEL and data/metrics/EVAL/MODEL.json."""
     params = load_params(root)
+    check, shares = checker(params.evaluate.oracle)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
         with stage_engine(params, "evaluate", model, run) as engine:
-            answers = answer(engine, prompts, model, params)
+            written = answer(engine, prompts, model, check, params)
             judged = judge(engine, ranked, template, model, params)
-        run.write(ANSWERS, answers, model, engine)
+        run.write(ANSWERS, written, model, engine)
         run.write(JUDGED, judged, model, engine)
         n, seed = params.evaluate.bootstrap, params.seed
-        as_writer, as_judge = (
-            writer_metrics(answers, n=n, seed=seed),
-            judge_metrics(judged, n=n, seed=seed),
-        )
-        run.write_metrics("EVAL", {"writer": as_writer, "judge": as_judge}, model)
+        as_writer = writer_metrics(written, shares, n=n, seed=seed)
+        run.write_metrics("EVAL", {"writer": as_writer, "judge": judge_metrics(judged, n=n, seed=seed)}, model)
 
 
-def answer(engine: BaseEngine, prompts: pl.DataFrame, model: str, params: Params) -> pl.DataFrame:
-    """ANSWERS rows, greedy and sampled."""
-    p = params.evaluate
-    texts = dict(prompts.select("prompt_id", "prompt").iter_rows())
-    rows = []
-    for decoding, temperature in (("greedy", 0.0), ("sampled", p.temperature)):
-        sampling = Sampling(1, temperature, p.top_p, p.max_tokens)
-        completions = engine.complete(prompts.select(id="prompt_id", prompt="prompt"), sampling)
-        for prompt_id, _, text, finish_reason, tokens, _ in completions.iter_rows():
-            given = points(texts[prompt_id], text.strip(), p.oracle)
-            rows.append((prompt_id, model, decoding, text.strip(), finish_reason, tokens, *given))
-    return pl.DataFrame(rows, schema=ANSWERS.schema, orient="row")
-
-
-def points(prompt: str, answer: str, oracle: str) -> tuple[float | None, list[str] | None]:
-    """The checker's score and the names of its points; unknown (null) where there is no checker or it does not know the
-    task."""
+def checker(oracle: str) -> tuple[Check | None, Shares]:
+    """The checker of the world that `evaluate.oracle` names, and the shares that it declares; nothing for `none`."""
     if oracle == "none":
-        return None, None
-    from stages.tinyworld.oracle import score
+        return None, {}
+    from stages.tinyworld.oracle import SHARES, check
 
-    given = score(prompt, answer)
-    return (None, None) if given is None else (float(given.total), list(given.given))
+    return check, SHARES
+
+
+def answer(engine: BaseEngine, prompts: pl.DataFrame, model: str, check: Check | None, params: Params) -> pl.DataFrame:
+    """ANSWERS rows, greedy and sampled."""
+    p, asked = params.evaluate, prompts.select(id="prompt_id", prompt="prompt")
+    return pl.concat(
+        answers(
+            engine.complete(asked, Sampling(1, temperature, p.top_p, p.max_tokens)),
+            prompts,
+            model=model,
+            decoding=decoding,
+            check=check,
+        )
+        for decoding, temperature in (("greedy", 0.0), ("sampled", p.temperature))
+    )
 
 
 def judge(engine: BaseEngine, ranked: pl.DataFrame, template: str, model: str, params: Params) -> pl.DataFrame:

@@ -32,7 +32,7 @@ def main(root: Path = Path()) -> None:
         ranked = run.read(RANKED)
         if p.source == "written":
             judge, engine = "people", None
-            completions = written(ranked, params.split_seed.source)
+            completions = judging.as_completions(ranked, written(ranked, params.split_seed.source))
         else:
             judge, prompts = JUDGE, judging.judge_prompts(run.template(params.judge.template), ranked)
             with stage_engine(params, "judge_seed", judge, run) as engine:
@@ -45,24 +45,16 @@ def main(root: Path = Path()) -> None:
         print(f"seed judgements: {len(judgements)}, of which {judgements['score'].null_count()} could not be read")
 
 
-def written(ranked: pl.DataFrame, source: str) -> pl.DataFrame:
-    """One judgement per answer, as completions (id, n, text, finish_reason, tokens)."""
+def written(ranked: pl.DataFrame, source: str) -> list[str]:
+    """The judgements that people wrote, one per answer."""
     if source != "tinyworld":
         raise ParamsError(
-            f"judge_seed.source: written needs people who wrote judgements; split_seed.source {source} has none. Use "
-            f"judge_seed.source: model"
+            f"judge_seed.source: written needs people who wrote judgements, and split_seed.source {source} has none. "
+            "Use judge_seed.source: model"
         )
     from stages.tinyworld.reviews import review
 
-    texts = [review(row["prompt"], row["response"]) for row in ranked.iter_rows(named=True)]
-    return ranked.select(
-        pl.col("candidate_id").alias("id"),
-        pl.lit(0, pl.Int32).alias("n"),
-        pl.Series("text", texts, pl.String),
-        pl.lit("stop").alias("finish_reason"),
-        pl.Series("tokens", [len(t.split()) for t in texts], pl.Int32),
-        pl.lit(None, pl.List(pl.Float64)).alias("probs"),
-    )
+    return [review(prompt, response) for prompt, response in ranked.select("prompt", "response").iter_rows()]
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from stages.config.load import load_params
 from stages.console.command import command
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
+from stages.method.answers import candidates
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, PROMPTS
-from stages.text.ids import content_id
 
 
 def main(model: str, root: Path = Path()) -> None:
@@ -30,15 +30,6 @@ def main(model: str, root: Path = Path()) -> None:
         rows = candidates(completions, model)
         run.write(CANDIDATES, rows, model, engine)
         print(f"AIFT({model}): {len(rows)} candidates, {rows.filter(finish_reason='length').height} cut off")
-
-
-def candidates(completions: pl.DataFrame, model: str) -> pl.DataFrame:
-    """CANDIDATES rows of completions whose id is a prompt_id."""
-    rows = [
-        (content_id(prompt_id, model, n), prompt_id, model, n, text.strip(), finish_reason, tokens)
-        for prompt_id, n, text, finish_reason, tokens, _ in completions.iter_rows()
-    ]
-    return pl.DataFrame(rows, schema=CANDIDATES.schema, orient="row")
 
 
 if __name__ == "__main__":

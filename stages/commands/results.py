@@ -104,7 +104,7 @@ def writers(metrics: Metrics, params: Params) -> Sheet:
     rows = []
     for model in (m for m in params.evaluated if m in metrics):
         greedy, sampled = metrics[model]["writer"]["greedy"], metrics[model]["writer"]["sampled"]
-        rows.append([model, *(f"{interval(greedy[c.key], c)} | {number(sampled[c.key], c)}" for c in WRITER)])
+        rows.append([model, *(f"{interval(greedy.get(c.key), c)} | {number(sampled.get(c.key), c)}" for c in WRITER)])
     return Sheet(
         "As a writer, on held-out prompts (greedy ± 95 % | sampled)", ["model", *(c.title for c in WRITER)], rows
     )

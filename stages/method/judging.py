@@ -139,6 +139,17 @@ def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def as_completions(answers: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
+    """Judgements that people wrote, one per answer, as a judge's completions (id, n, text, finish_reason, probs)."""
+    return answers.select(
+        pl.col("candidate_id").alias("id"),
+        pl.lit(0, pl.Int32).alias("n"),
+        pl.Series("text", texts, pl.String),
+        pl.lit("stop").alias("finish_reason"),
+        pl.lit(None, pl.List(pl.Float64)).alias("probs"),
+    )
+
+
 def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> pl.DataFrame:
     """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text,
     finish_reason, probs (of `PLACE`).

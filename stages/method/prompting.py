@@ -106,8 +106,8 @@ class PromptFilter:
     with.
 
     `seeds` are the demonstrations, other human prompts, and those accepted in earlier iterations; `held_out` are
-    prompts of test sets, refused by text (see `text_key`) but not by likeness. `rouge_l` is the ROUGE-L F-measure above which a prompt is too similar
-    (Self-Instruct: 0.7).
+    prompts of test sets, refused by text (see `text_key`) but not by likeness. `rouge_l` is the ROUGE-L F-measure
+    above which a prompt is too similar (Self-Instruct: 0.7).
     """
 
     def __init__(self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float) -> None:

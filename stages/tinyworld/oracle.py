@@ -11,6 +11,8 @@ from stages.tinyworld.tasks import CATEGORIES, Task, parse
 POLITE = ("Sure!", "Of course!", "Happy to help!", "Here you go:")
 RUDE = ("Ugh,", "Whatever,", "Boring,")
 RUBRIC = ("relevant", "useful", "right", "tidy", "polite")
+SHARES = {"fully_right": ("right",), "all_five": RUBRIC}
+"""What evaluation counts beside the score: the share of the replies that have all these points."""
 
 
 class Check(NamedTuple):
@@ -72,6 +74,12 @@ def score(prompt: str, response: str) -> Points | None:
     """Score a reply to a prompt of this world; None when the prompt is none of its tasks, hence unknown."""
     task = parse(prompt)
     return None if task is None else score_task(task, response)
+
+
+def check(prompt: str, response: str) -> tuple[float, list[str]] | None:
+    """The score of a reply, 0 to 5, and the names of the points given; None when the prompt is none of this world."""
+    points = score(prompt, response)
+    return None if points is None else (float(points.total), list(points.given))
 
 
 def score_task(task: Task, response: str) -> Points:

@@ -22,10 +22,7 @@ def review(prompt: str, response: str) -> str:
     """
     points = score(prompt, response)
     if points is None:
-        raise SeedDataError(
-            f"no one wrote a judgement for {prompt[:80]!r}: it is no task of the tiny world. For other data set "
-            f"judge_seed.source to model"
-        )
+        raise SeedDataError(f"no one wrote a judgement for {prompt[:80]!r}: it is no task of the tiny world")
     return f"{check_text(points)} {points_text(points)} Score: {points.total}"
 
 

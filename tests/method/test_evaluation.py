@@ -14,6 +14,8 @@ from scipy import stats
 
 from stages.console.errors import TableError
 from stages.method import statistics
+from stages.method.answers import answers as rows_of_answers
+from stages.method.answers import candidates
 from stages.method.evaluation.judge import judge_metrics
 from stages.method.evaluation.match import (
     compare_prompts,
@@ -25,7 +27,8 @@ from stages.method.evaluation.match import (
 )
 from stages.method.evaluation.writer import writer_metrics
 from stages.method.statistics import intervals, ratio_figures
-from stages.store.tables import ANSWERS, JUDGED, VERDICTS
+from stages.store.tables import ANSWERS, CANDIDATES, JUDGED, VERDICTS
+from stages.text.ids import content_id
 
 # --- bootstrap ---
 
@@ -200,7 +203,7 @@ def test_writer_metrics_are_means_per_decoding() -> None:
             answers("M1", ("p", "sampled", "ab", 0.0, []), cut=True),
         ]
     )
-    result = writer_metrics(rows, n=20)
+    result = writer_metrics(rows, {"fully_right": ("right",), "all_five": tuple(ALL)}, n=20)
     assert list(result) == ["greedy", "sampled"]
     points = {name: figure["value"] for name, figure in result["greedy"].pop("points").items()}
     assert points == pytest.approx(
@@ -221,13 +224,34 @@ def test_writer_metrics_are_means_per_decoding() -> None:
 
 
 def test_without_an_oracle_its_figures_are_null() -> None:
-    result = writer_metrics(answers("M1", ("p", "greedy", "ab", None, None)), n=10)["greedy"]
-    assert [result[name]["value"] for name in ("oracle_score", "fully_right", "all_five", "chars")] == [
-        None,
-        None,
-        None,
-        2.0,
+    result = writer_metrics(answers("M1", ("p", "greedy", "ab", None, None)), {"full": ("x",)}, n=10)["greedy"]
+    assert [result[name]["value"] for name in ("oracle_score", "full", "chars")] == [None, None, 2.0]
+    assert result["points"] == {}
+
+
+def test_answers_are_stripped_and_checked_where_there_is_a_checker() -> None:
+    completions = pl.DataFrame(
+        [("p", 0, " yes\n", "stop", 3), ("q", 0, "no", "length", 2)],
+        schema={"id": pl.String, "n": pl.Int32, "text": pl.String, "finish_reason": pl.String, "tokens": pl.Int32},
+        orient="row",
+    )
+    prompts = pl.DataFrame({"prompt_id": ["q", "p"], "prompt": ["Q?", "P?"]})
+
+    def check(prompt: str, answer: str) -> tuple[float, list[str]] | None:
+        return (4.0, ["right"]) if (prompt, answer) == ("P?", "yes") else None
+
+    rows = rows_of_answers(completions, prompts, model="M1", decoding="greedy", check=check)
+    assert dict(rows.schema) == ANSWERS.schema
+    assert rows.rows() == [
+        ("p", "M1", "greedy", "yes", "stop", 3, 4.0, ["right"]),
+        ("q", "M1", "greedy", "no", "length", 2, None, None),
     ]
+    unchecked = rows_of_answers(completions, prompts, model="M1", decoding="greedy", check=None)
+    assert unchecked["points"].null_count() == 2
+    drawn = candidates(completions, "M1")
+    assert dict(drawn.schema) == CANDIDATES.schema
+    assert drawn["response"].to_list() == ["yes", "no"]
+    assert drawn["candidate_id"].to_list() == [content_id("p", "M1", 0), content_id("q", "M1", 0)]
 
 
 # --- head to head ---

@@ -75,7 +75,7 @@ def test_the_review_says_what_was_wanted_what_was_missing_and_what_was_too_much(
 
 
 def test_no_review_of_a_foreign_prompt():
-    with pytest.raises(SeedDataError, match=r"judge_seed\.source"):
+    with pytest.raises(SeedDataError, match="no task of the tiny world"):
         review("What is the capital of France?", "Paris.")
 
 
