@@ -152,26 +152,26 @@ def show(answers: pl.DataFrame, judgements: pl.DataFrame, params: Params, judge:
 
 def advice(judgements: pl.DataFrame, pairs: dict[str, Any], params: Params) -> list[str]:
     """What to change when it cannot judge, from what was counted."""
-    cut, unread = (judgements["finish_reason"] == "length").sum(), judgements["score"].null_count()
+    unread, cut = judgements["score"].null_count(), (judgements["finish_reason"] == "length").sum()
     lines = []
-    if cut > len(judgements) / 4:
+    if unread > len(judgements) / 4:
         lines.append(
-            f"{cut} judgements were cut off at judge_seed.max_tokens, which is {params.judge_seed.max_tokens}: raise it"
+            f"{unread} of {len(judgements)} judgements have no score line that can be read: this model does not do "
+            f"what "
+            f"{params.judge.template} asks. A larger instruction-tuned model does, or a shorter judge prompt of your "
+            f"own (judge.template)"
         )
-    if unread - cut > len(judgements) / 4:
+    if cut:
         lines.append(
-            f"{unread - cut} judgements end without a score line ({params.judge.template} asks for one): this model "
-            f"does not follow the judge "
-            "prompt. A larger instruction-tuned model does, or a shorter prompt in a file of your own (judge.template)"
+            f"{cut} were cut off at judge_seed.max_tokens, which is {params.judge_seed.max_tokens}: raise it, unless "
+            f"they only repeat themselves"
         )
     if not lines and pairs["n"] and float(pairs["value"] or 0) <= 0.55:
         lines.append(
-            "its scores hardly agree with people: expect a small EFT. A larger model, or judge_seed.k above what it "
-            "is, helps"
+            "its scores hardly agree with people: expect a small EFT. A larger model helps, or more tries "
+            "(judge_seed.k)"
         )
-    if not lines:
-        lines.append("this model can judge. Next: srlm repro")
-    return lines
+    return lines or ["this model can judge. Next: srlm repro"]
 
 
 def _cut(text: str, most: int) -> str:

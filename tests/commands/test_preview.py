@@ -1,0 +1,49 @@
+"""srlm preview: the stage itself on a few rows, which leaves nothing behind but cached completions."""
+
+import polars as pl
+import pytest
+
+from stages.commands.preview import advice, preview
+from stages.config.load import load_params
+from stages.console.errors import SrlmError
+from tests.workspace import Workspace
+
+
+def test_a_preview_judges_held_out_answers_and_leaves_only_cached_texts(tmp_path, capfd):
+    space = Workspace(tmp_path, profile="scripted")
+    preview("judge_seed", 12, root=tmp_path)
+    out = capfd.readouterr()
+    assert "judges 12 held-out answers" in out.err
+    assert "of 12 judgements" in out.out
+    assert "chance: 50%" in out.out
+    assert "people's rank" in out.out
+    assert {f.relative_to(tmp_path).parts[:2] for f in (tmp_path / "data").rglob("*") if f.is_file()} <= {
+        ("data", ".gitignore"),
+        ("data", "cache"),
+    }
+    assert not (space.path / "dvc.lock").exists()
+
+
+def test_a_stage_without_a_preview_is_named(tmp_path):
+    Workspace(tmp_path)
+    with pytest.raises(SrlmError, match=r"srlm preview judge_seed"):
+        preview("train_dpo", 10, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "reasons", "value", "said"),
+    [
+        ([4.0] * 8, ["stop"] * 8, 0.9, ["this model can judge"]),
+        ([None] * 8, ["stop"] * 8, None, ["8 of 8 judgements have no score line"]),
+        ([None] * 4 + [3.0] * 4, ["length"] * 4 + ["stop"] * 4, 0.9, ["no score line", "4 were cut off"]),
+        ([4.0, 3.0], ["stop"] * 2, 0.5, ["hardly agree"]),
+    ],
+)
+def test_what_to_change_follows_from_the_counts(tmp_path, scores, reasons, value, said):
+    params = load_params(Workspace(tmp_path).path)
+    judgements = pl.DataFrame(
+        {"score": scores, "finish_reason": reasons}, schema={"score": pl.Float64, "finish_reason": pl.String}
+    )
+    lines = advice(judgements, {"value": value, "n": 0 if value is None else 4}, params)
+    assert len(lines) == len(said)
+    assert all(words in line for words, line in zip(said, lines, strict=True))
