@@ -34,14 +34,13 @@ def main(model: str, root: Path = Path()) -> None:
                 served = {"model": external.repo, "revision": external.revision}
                 (folder / "server.json").write_text(json.dumps(served, indent=2) + "\n", encoding="utf-8")
             else:
+                from stages.store.weights import check_weights
                 from stages.trainers import checkpoint
 
                 checkpoint.download(str(external.repo), str(external.revision), folder)
+                check_weights(folder, f"{model} from {external.repo}")
                 checkpoint.complete(folder)
-            # what is copied is the same on every machine, so that a clone elsewhere need not run its heirs again
-            notes["versions"] = {
-                name: version for name, version in versions().items() if name in ("transformers", "tokenizers")
-            }
+            notes["versions"] = versions("transformers", "tokenizers")
 
 
 if __name__ == "__main__":

@@ -32,24 +32,21 @@ def main(model: str, root: Path = Path()) -> None:
         import torch
 
         used = base.model_dump() | ({"tinyworld": params.world.model_dump()} if base.source == "tinyworld" else {})
-        if base.source == "local":
+        if base.source == "local" and (root / base.path).is_dir():  # else copying says what is wrong
             run.watch(root / base.path)
         notes: dict[str, Any] = {"seed": params.seed}
         with run.new_model(model, parent=None, method=base.source, params=used, notes=notes) as folder, run.computing():
-            log = fetch(base, folder, params, root)
+            log = fetch(model, base, folder, params, root)
             if base.source == "tinyworld":
                 notes["threads"] = torch.get_num_threads()
-            elif (
-                base.source == "local"
-            ):  # what was copied is the same on every machine, so that a clone elsewhere need not run its heirs again
-                notes["versions"] = {
-                    name: version for name, version in versions().items() if name in ("transformers", "tokenizers")
-                }
+            elif base.source == "local":
+                notes["versions"] = versions("transformers", "tokenizers")
         run.write_plot(f"train_{model}", log)
 
 
-def fetch(base: Base, folder: Path, params: Params, root: Path) -> pl.DataFrame:
+def fetch(model: str, base: Base, folder: Path, params: Params, root: Path) -> pl.DataFrame:
     """Fill `folder`; returns the training log (step, loss, lr), empty where nothing was trained."""
+    from stages.store.weights import check_weights
     from stages.trainers import checkpoint
 
     rows: list[dict[str, float]] = []
@@ -61,6 +58,7 @@ def fetch(base: Base, folder: Path, params: Params, root: Path) -> pl.DataFrame:
         checkpoint.random_llama(folder, seed=params.seed, max_context=params.engine.max_context)
     else:
         checkpoint.copy_local(root / base.path, folder)
+    check_weights(folder, f"{model} from {base.path}" if base.source == "local" else model)
     checkpoint.complete(folder)
     return pl.DataFrame(rows, schema=LOG_SCHEMA)
 

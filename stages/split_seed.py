@@ -12,46 +12,54 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.config.load import load_params
-from stages.config.params import Params
+from stages.config.params import SplitSeed
 from stages.console.command import command
+from stages.console.terminal import warn
 from stages.method import seeds
-from stages.store.messages import read_file, read_hub
+from stages.store.messages import Message, read_file, read_hub
 from stages.store.run import Run
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS
 
 
 def main(root: Path = Path()) -> None:
-    """Write data/IFT, data/EFT/{ranked,valid} and data/TEST."""
+    """Write data/IFT, data/EFT/{ranked,valid}, data/TEST, and what became of the messages: data/metrics/seed.json."""
     params = load_params(root)
+    p = params.split_seed
     with Run("split_seed", root) as run:
-        tables = split(params, root, run)
+        sizes = {"ift": p.ift, "ift_valid": p.ift_valid, "ranked": p.eft_prompts, "ranked_valid": p.test_ranked}
+        sizes["test_prompts"] = p.test_prompts
+        counts = None
+        if p.source == "tinyworld":
+            from stages.tinyworld.demonstrators import seed_tables
+
+            tables = seed_tables(p, split_seed=params.world.seed, seed=params.seed)
+        else:
+            name = str(p.repo) if p.source == "hub" else Path(p.path).name
+            ranked, counts = seeds.ranked_answers(messages(p, root, run), lang=p.lang, source=name)
+            tables = seeds.split(ranked, sizes, seed=params.seed)
+        parts = seeds.parts(tables, sizes)
         for table in (IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS):
             run.write(table, tables[table.name])
-        print("seed data: " + ", ".join(f"{name} {len(frame)} rows" for name, frame in tables.items()))
+        run.write_metrics("seed", {**(counts._asdict() if counts else {}), "parts": parts})
+        if counts:
+            print(
+                f"seed data: {counts.messages:,} messages of {name} hold {counts.prompts:,} prompts with "
+                f"{counts.answers:,} ranked answers; left out: {seeds.left_out_text(counts)}"
+            )
+        print(
+            "seed data: "
+            + ", ".join(f"{name} {n['prompts']:,} of {n['requested']:,} prompts" for name, n in parts.items())
+        )
+        for warning in seeds.warnings(counts, parts, params.warn.left_out):
+            warn(f"seed data: {warning}")
 
 
-def split(params: Params, root: Path, run: Run):
-    p = params.split_seed
-    if p.source == "tinyworld":
-        from stages.tinyworld.demonstrators import seed_tables
-
-        return seed_tables(p, split_seed=params.world.seed, seed=params.seed)
-    if p.source == "file":
-        if (root / p.path).is_file():  # else reading says what is wrong
-            run.watch(root / p.path)
-        messages = read_file(root / p.path)
-    else:
-        messages = read_hub(str(p.repo), str(p.revision))
-    ranked = seeds.ranked_answers(messages, lang=p.lang, source=p.repo or Path(p.path).name)
-    return seeds.split(
-        ranked,
-        ift=p.ift,
-        ift_valid=p.ift_valid,
-        eft_prompts=p.eft_prompts,
-        test_prompts=p.test_prompts,
-        test_ranked=p.test_ranked,
-        seed=params.seed,
-    )
+def messages(p: SplitSeed, root: Path, run: Run) -> list[Message]:
+    if p.source == "hub":
+        return read_hub(str(p.repo), str(p.revision))
+    if (root / p.path).is_file():  # else reading says what is wrong
+        run.watch(root / p.path)
+    return read_file(root / p.path)
 
 
 if __name__ == "__main__":

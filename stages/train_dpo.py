@@ -12,6 +12,7 @@ import typer
 
 from stages.config.load import load_params
 from stages.console.command import command
+from stages.console.terminal import warn
 from stages.store.run import Run
 from stages.store.tables import PAIRS
 
@@ -39,6 +40,8 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
             f"{model}: DPO from {prev} on {trained.rows} pairs, {trained.too_long} left out as longer than "
             f"{params.train_dpo.max_length} tokens"
         )
+        if (share := trained.share_too_long) > params.warn.left_out:
+            warn(f"{model}: {share:.0%} of the pairs are left out, longer than train_dpo.max_length")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import typer
 from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import TableError
+from stages.console.terminal import warn
 from stages.method import judging, pairing
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PROMPTS, SCORES
@@ -55,6 +56,8 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
             f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), "
             f"{trained.too_long} left out as too long"
         )
+        if (share := trained.share_too_long) > params.warn.left_out:
+            warn(f"{model}: {share:.0%} of the rows are left out, longer than train_sft.max_length")
 
 
 if __name__ == "__main__":

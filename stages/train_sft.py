@@ -18,6 +18,7 @@ import typer
 
 from stages.config.load import load_params
 from stages.console.command import command
+from stages.console.terminal import warn
 from stages.store.run import Run
 from stages.store.tables import EFT, IFT_TRAIN
 
@@ -56,6 +57,8 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
             f"{model}: SFT on {trained.rows} rows ({' + '.join(on)}), {trained.too_long} left out as longer than "
             f"{params.train_sft.max_length} tokens"
         )
+        if (share := trained.share_too_long) > params.warn.left_out:
+            warn(f"{model}: {share:.0%} of the rows are left out, longer than train_sft.max_length")
 
 
 if __name__ == "__main__":

@@ -62,11 +62,12 @@ def messages(n, ranks=(0, 1)):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (None, "is not there"),
+        (None, "does not exist"),
         ([], "is empty"),
         (['{"message_id": 1}', "oops"], "line 2: not JSON"),
         ([json.dumps(m) for m in messages(9, ranks=(None,))], "rank"),
         ([json.dumps(m) for m in messages(1)], "prompt"),
+        ([json.dumps(m | {"deleted": "false"}) for m in messages(9)], "line 1: deleted is 'false', expected true"),
     ],
 )
 def test_seed_files(space, lines, said):

@@ -150,6 +150,8 @@ class Publish(Section):
 
 
 class Warnings(Section):
+    left_out: Share
+    """Of the seed's first turns, or of the rows of a training as too long."""
     commonest_score: Share
     unreadable: Share
     pair_yield: Share

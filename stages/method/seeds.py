@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -16,106 +16,232 @@ from stages.console.errors import SeedDataError
 from stages.store.tables import IFT_TRAIN, RANKED, TEST_PROMPTS
 from stages.text.ids import content_id, text_key
 
-Message = Mapping[str, Any]
 READY = "ready_for_export"
+SCHEMA = "Open Assistant's messages have message_id, parent_id, role, text, lang, rank"
+NOT_FIRST_TURN = "a later turn"
+OTHER_LANGUAGE = "a prompt in another language"
+UNKNOWN_ROLE = "role is neither prompter nor assistant"
+SELECTED = (NOT_FIRST_TURN, OTHER_LANGUAGE, "an answer to a prompt in another language")
+"""Left out because the method takes first turns, and params one language; all else says something about the data."""
 
 
-def ranked_answers(messages: Iterable[Message], *, lang: str, source: str) -> pl.DataFrame:
-    """RANKED rows, sorted by prompt_id, then rank: first human turns in `lang` with the answers that people ranked.
+class Message(NamedTuple):
+    """A message whose fields are of their types, and why it may not be used, if so."""
+
+    where: str
+    message_id: str
+    parent_id: str | None
+    role: str
+    text: str
+    lang: str | None
+    rank: int | None
+    refused: str | None
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        return self[2:]
+
+
+class Counts(NamedTuple):
+    """What became of the messages: `prompts` + `answers` + all that is left out = `messages`."""
+
+    messages: int
+    prompts: int
+    answers: int
+    left_out: dict[str, int]
+    """Messages by reason, the commonest first."""
+    others: dict[str, dict[str, int]]
+    """The values behind two of the reasons, the ten commonest: other languages, unknown roles."""
+
+
+def ranked_answers(
+    messages: Iterable[tuple[str, Mapping[str, Any]]], *, lang: str, source: str
+) -> tuple[pl.DataFrame, Counts]:
+    """RANKED rows, sorted by prompt_id, then rank: first human turns in `lang` with the answers that people ranked; and
+    what became of every message. `messages` come with the place that each stands at.
 
     Taken are prompts (role prompter, no parent, language exactly `lang`) of trees that are ready for export, and their
     answers that carry a rank; neither may be deleted or refused by review. An absent `lang` of a message is another
     language; other absent fields are no objection. Ranks are renumbered from 0 without gaps, equal ranks stay equal. Of
     answers with one text the best-ranked stays; of trees with one prompt text the one with most answers, since ranks of
-    two trees cannot be compared. `source_id` is the answer's message_id. Raises SeedDataError when a message lacks a
-    field, or nothing is left (saying what was seen).
+    two trees cannot be compared. `source_id` is the answer's message_id. Raises SeedDataError when a field of a message
+    is of another type, two messages share an id, or nothing is left (saying what was seen).
     """
-    flat = list(_flat(messages, source))
-    prompts = {
-        m["message_id"]: m for m in flat if m["role"] == "prompter" and m.get("parent_id") is None and _stands(m)
-    }
-    answers: dict[str, list[tuple[int, str, str]]] = {key: [] for key, m in prompts.items() if m.get("lang") == lang}
-    for m in flat:
-        if m["role"] == "assistant" and m.get("rank") is not None and m.get("parent_id") in answers and _stands(m):
-            answers[m["parent_id"]].append((int(m["rank"]), m["message_id"], m["text"]))
-    trees: dict[str, tuple[str, dict[str, tuple[int, str]]]] = {}
-    for tree_id in sorted(answers):
-        prompt = prompts[tree_id]["text"]
-        texts: dict[str, tuple[int, str]] = {}
-        for rank, message_id, text in sorted(answers[tree_id]):
-            texts.setdefault(text, (rank, message_id))
-        if texts and (prompt not in trees or len(texts) > len(trees[prompt][1])):
-            trees[prompt] = (tree_id, texts)
+    left_out: Counter[str] = Counter()
+    roles: Counter[str] = Counter()
+    by_id: dict[str, Message] = {}
+    repeated = 0
+    for m in _flat(messages):
+        first = by_id.setdefault(m.message_id, m)
+        if first.content != m.content:
+            raise SeedDataError(f"{m.where}: message_id {m.message_id!r} is also of another message: {first.where}")
+        repeated += first is not m
+    left_out["the same message again"] = repeated
+    prompts = {m.message_id: m for m in by_id.values() if m.role == "prompter" and not m.parent_id and not m.refused}
+    languages = Counter(str(m.lang) for m in prompts.values())
+    answers: dict[str, list[Message]] = {key: [] for key, m in prompts.items() if m.lang == lang}
+    for m in by_id.values():
+        if reason := _left_out(m, by_id, prompts, lang):
+            left_out[reason] += 1
+            roles[m.role] += reason == UNKNOWN_ROLE
+        elif m.parent_id is not None:
+            answers[m.parent_id].append(m)
+    trees: dict[str, list[Message]] = {}
+    for tree_id, ranked in sorted(answers.items()):
+        texts: dict[str, Message] = {}
+        for m in sorted(ranked, key=lambda m: (m.rank or 0, m.message_id)):
+            texts.setdefault(m.text, m)
+        left_out["an answer whose text stands there already"] += len(ranked) - len(texts)
+        prompt = prompts[tree_id].text
+        if not texts:
+            left_out["a prompt without a ranked answer"] += 1
+        elif prompt not in trees:
+            trees[prompt] = [*texts.values()]
+        else:
+            less, trees[prompt] = sorted(([*texts.values()], trees[prompt]), key=len)  # of equals the earlier stays
+            left_out["a prompt whose text stands there already, or its answer"] += 1 + len(less)
+    taken = sum(map(len, trees.values()))
+    others = {OTHER_LANGUAGE: Counter({k: n for k, n in languages.items() if k != lang}), UNKNOWN_ROLE: roles}
+    counts = Counts(
+        len(by_id) + repeated,
+        len(trees),
+        taken,
+        dict((+left_out).most_common()),
+        {reason: dict((+values).most_common(10)) for reason, values in others.items() if +values},
+    )
     if not trees:
-        langs = Counter(str(m.get("lang")) for m in prompts.values())
         raise SeedDataError(
-            f"{source}: no ranked answers in {len(flat)} messages: {len(prompts)} first turns "
-            f"({', '.join(f'{n} {x}' for x, n in langs.most_common(5))}), "
-            f"{len(answers)} in {lang!r}, {sum(m.get('rank') is not None for m in flat)} messages with a rank. "
-            "Check split_seed.lang and the file"
+            f"{source}: no ranked answers in {counts.messages} messages, {len(answers)} first turns in {lang!r}. "
+            f"Left out: {left_out_text(counts)}. Check split_seed.lang and the file"
         )
     rows = [
-        (content_id(prompt, text), content_id(prompt), prompt, text, rank, source, message_id)
-        for prompt, (_, texts) in trees.items()
-        for text, (rank, message_id) in texts.items()
+        (content_id(prompt, m.text), content_id(prompt), prompt, m.text, dense[m.rank], source, m.message_id)
+        for prompt, ranked in trees.items()
+        for dense in [{rank: i for i, rank in enumerate(dict.fromkeys(m.rank for m in ranked))}]  # they are sorted
+        for m in ranked
     ]
     frame = pl.DataFrame(rows, schema=RANKED.schema, orient="row")
-    dense = (pl.col("human_rank").rank("dense").over("prompt_id") - 1).cast(pl.Int32)
-    return frame.with_columns(human_rank=dense).sort("prompt_id", "human_rank", "candidate_id")
+    return frame.sort("prompt_id", "human_rank", "candidate_id"), counts
 
 
-def _flat(messages: Iterable[Message], source: str) -> Iterator[dict[str, Any]]:
-    """Flat messages; of a nested tree the prompt and its direct replies, with the parent and the state that nesting
-    implies."""
-    for number, m in enumerate(messages, 1):
-        where = f"{source}, message {number}"
-        if isinstance(root := m.get("prompt"), Mapping):
-            prompt = _checked({**root, "parent_id": None, "tree_state": m.get("tree_state")}, where)
-            yield prompt
-            for reply in root.get("replies") or ():
-                yield _checked({**reply, "parent_id": prompt["message_id"], "tree_state": m.get("tree_state")}, where)
-        else:
-            yield _checked(dict(m), where)
-
-
-def _checked(m: dict[str, Any], where: str) -> dict[str, Any]:
-    for field in ("message_id", "role", "text"):
-        if not isinstance(m.get(field), str):
-            raise SeedDataError(
-                f"{where}: {field} is {m.get(field)!r}, text is wanted. Open Assistant's messages have message_id, "
-                f"parent_id, role, text, lang, rank"
-            )
-    try:
-        m["text"].encode()
-    except UnicodeEncodeError as e:
-        raise SeedDataError(
-            f"{where}: text holds half of a surrogate pair at character {e.start}, which no file can store. Clean it "
-            f"before"
-        ) from None
-    if not isinstance(rank := m.get("rank"), int | float | None) or (isinstance(rank, float) and not rank.is_integer()):
-        raise SeedDataError(f"{where}: rank is {rank!r}, a whole number or null is wanted")
-    return m
-
-
-def _stands(m: Message) -> bool:
+def left_out_text(counts: Counts) -> str:
+    """`30 a later turn, 12 a prompt in another language (9 'de', 3 'EN')`; `none` when nothing is left out."""
+    inside = {reason: [f"{n:,} {value!r}" for value, n in values.items()] for reason, values in counts.others.items()}
     return (
-        not m.get("deleted")
-        and m.get("review_result") is not False
-        and m.get("tree_state") in (None, READY)
-        and bool(m["text"].strip())
+        ", ".join(
+            f"{n:,} {reason}" + (f" ({', '.join(inside[reason][:5])})" if reason in inside else "")
+            for reason, n in counts.left_out.items()
+        )
+        or "none"
     )
 
 
-def split(
-    ranked: pl.DataFrame, *, ift: int, ift_valid: int, eft_prompts: int, test_prompts: int, test_ranked: int, seed: int
-) -> dict[str, pl.DataFrame]:
+def warnings(counts: Counts | None, parts: Mapping[str, Mapping[str, int]], left_out: float) -> list[str]:
+    """What a person should look at: more than the share `left_out` of the first turns is not used, or a part of the
+    split (`requested` and `prompts`) is smaller by more than that."""
+    found = []
+    if counts:
+        selected = counts.messages - sum(counts.left_out.get(reason, 0) for reason in SELECTED)
+        lost = selected - counts.prompts - counts.answers
+        if lost > left_out * selected:
+            found.append(f"{lost / selected:.0%} of {selected:,} messages of first turns are left out")
+    return found + [
+        f"{name} has {part['prompts']:,} prompts, requested were {part['requested']:,}"
+        for name, part in parts.items()
+        if part["prompts"] < (1 - left_out) * part["requested"]
+    ]
+
+
+def _left_out(m: Message, by_id: dict[str, Message], prompts: dict[str, Message], lang: str) -> str | None:
+    """Why a message is neither a prompt nor a ranked answer to one; None when it is."""
+    parent = by_id.get(m.parent_id) if m.parent_id else None
+    if m.role not in ("prompter", "assistant"):
+        return UNKNOWN_ROLE
+    if m.refused:
+        return m.refused
+    if m.parent_id and not parent:
+        return "parent_id is of no message"
+    if m.role == "prompter":
+        return NOT_FIRST_TURN if parent else None if m.lang == lang else OTHER_LANGUAGE
+    if not parent:
+        return "an answer without parent_id"
+    if parent.role != "prompter" or parent.parent_id:
+        return NOT_FIRST_TURN
+    if parent.message_id not in prompts:
+        return "an answer to a prompt that is left out"
+    if parent.lang != lang:
+        return "an answer to a prompt in another language"
+    return "an answer without a rank" if m.rank is None else None
+
+
+def _flat(messages: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Message]:
+    """Checked messages; those of a nested tree with the parent and the state that nesting implies."""
+    for where, m in messages:
+        if not isinstance(m.get("prompt"), Mapping):
+            yield _checked(m, where)
+            continue
+        below: list[tuple[Any, str | None]] = [(m["prompt"], None)]
+        while below:
+            nested, parent = below.pop()
+            if not isinstance(nested, Mapping):
+                raise SeedDataError(f"{where}: a reply is {nested!r:.40}, expected a message object")
+            message = _checked({**nested, "parent_id": parent, "tree_state": m.get("tree_state")}, where)
+            yield message
+            replies = nested.get("replies") or []
+            if not isinstance(replies, list):
+                raise SeedDataError(f"{where}: replies is {replies!r:.40}, expected a list of messages")
+            below += [(reply, message.message_id) for reply in reversed(replies)]
+
+
+def _checked(m: Mapping[str, Any], where: str) -> Message:
+    for field in ("message_id", "role", "text", "parent_id", "lang", "tree_state"):
+        value = m.get(field)
+        if not isinstance(value, str) and (value is not None or field in ("message_id", "role", "text")):
+            or_null = " or null" if field in ("parent_id", "lang", "tree_state") else ""
+            raise SeedDataError(f"{where}: {field} is {value!r:.40}, expected text{or_null}. {SCHEMA}")
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError as e:
+            raise SeedDataError(
+                f"{where}: {field} holds half of a surrogate pair at character {e.start}, which no file can store. "
+                f"Clean it first"
+            ) from None
+    for field in ("deleted", "review_result"):
+        if not isinstance(value := m.get(field), bool | None):
+            raise SeedDataError(f"{where}: {field} is {value!r:.40}, expected true, false or null")
+    rank = m.get("rank")
+    whole = (isinstance(rank, int) and not isinstance(rank, bool)) or (isinstance(rank, float) and rank.is_integer())
+    if rank is not None and not (whole and rank >= 0):
+        raise SeedDataError(f"{where}: rank is {rank!r:.40}, expected a whole number >= 0 (0 is the best) or null")
+    refused = {
+        "deleted": m.get("deleted"),
+        "refused by review": m.get("review_result") is False,
+        "its tree is not ready for export": m.get("tree_state") not in (None, READY),
+        "no text": not m["text"].strip(),
+    }
+    return Message(
+        where,
+        m["message_id"],
+        m.get("parent_id"),
+        m["role"],
+        m["text"],
+        m.get("lang"),
+        None if rank is None else int(rank),
+        next((reason for reason, holds in refused.items() if holds), None),
+    )
+
+
+PARTS = ("ranked", "ranked_valid", "ift", "ift_valid", "test_prompts")
+
+
+def split(ranked: pl.DataFrame, sizes: Mapping[str, int], *, seed: int) -> dict[str, pl.DataFrame]:
     """Tables `ift`, `ift_valid` (IFT rows), `ranked`, `ranked_valid` (RANKED rows) and `test_prompts`, each sorted by
-    its id; numbers are prompts.
+    its id; `sizes` are prompts of each.
 
     No prompt is in two of them, where prompts that differ in case or white space are one. IFT holds each prompt's
     best-ranked answer; the ranked parts take only prompts whose answers have two or more ranks. Where there are too few
     of these, the ranked parts shrink in proportion; where there are too few prompts in all, every part does, down to
-    one each. Decided by `seed` and the texts, not by the order of the rows. Raises SeedDataError, with what was found,
+    one each. Decided by `seed` and the texts, not by the order of the rows. Raises SeedDataError, with what was seen,
     when there is not one prompt for each part.
     """
     by_key = ranked.with_columns(key=pl.Series([text_key(p) for p in ranked["prompt"]], dtype=pl.String)).sort(
@@ -124,34 +250,28 @@ def split(
     apart = by_key.group_by("prompt_id", "key").agg(pl.col("human_rank").n_unique()).filter(pl.col("human_rank") > 1)
     drawn = sorted(set(by_key["key"]), key=lambda key: content_id(seed, key))
     comparable = set(apart["key"])
-    asked = {
-        "ranked": eft_prompts,
-        "ranked_valid": test_ranked,
-        "ift": ift,
-        "ift_valid": ift_valid,
-        "test_prompts": test_prompts,
-    }
-    found = (
+    seen = (
         f"{', '.join(sorted(set(ranked['source'])))}: found {len(drawn)} prompts, {len(comparable)} of them with "
         f"answers of different rank"
     )
-    sizes = asked | _fit({name: asked[name] for name in ("ranked", "ranked_valid")}, len(comparable), found)
-    sizes = _fit(sizes, len(drawn), found)
+    sizes = {name: sizes[name] for name in PARTS}
+    sizes |= _fit({name: sizes[name] for name in PARTS[:2]}, len(comparable), seen)
+    sizes = _fit(sizes, len(drawn), seen)
 
     ranked_first = [key for key in drawn if key in comparable][: sizes["ranked"] + sizes["ranked_valid"]]
     taken = set(ranked_first)
     order = ranked_first + [key for key in drawn if key not in taken]
-    parts: dict[str, pl.DataFrame] = {}
+    rows: dict[str, pl.DataFrame] = {}
     for name, size in sizes.items():
         mine, order = order[:size], order[size:]
-        parts[name] = by_key.filter(pl.col("key").is_in(mine))
+        rows[name] = by_key.filter(pl.col("key").is_in(mine))
 
     best = {
-        name: parts[name].unique("key", keep="first", maintain_order=True)
+        name: rows[name].unique("key", keep="first", maintain_order=True)
         for name in ("ift", "ift_valid", "test_prompts")
     }
     tables = {
-        name: parts[name].join(apart, on="prompt_id", how="semi").select(*RANKED.schema).sort("candidate_id")
+        name: rows[name].join(apart, on="prompt_id", how="semi").select(*RANKED.schema).sort("candidate_id")
         for name in ("ranked", "ranked_valid")
     }
     return {
@@ -162,21 +282,29 @@ def split(
     }
 
 
-def _fit(asked: dict[str, int], room: int, found: str) -> dict[str, int]:
-    """The sizes asked for, scaled down in proportion where they exceed `room`; a part that was asked for keeps one at
-    least."""
-    total, parts = sum(asked.values()), sum(size > 0 for size in asked.values())
+def parts(tables: Mapping[str, pl.DataFrame], sizes: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """For each table the prompts `requested`, and those in it: `prompts`."""
+    column = {name: "instruction" if name.startswith("ift") else "prompt" for name in tables}
+    return {
+        name: {"requested": sizes[name], "prompts": len({text_key(p) for p in frame[column[name]]})}
+        for name, frame in tables.items()
+    }
+
+
+def _fit(sizes: dict[str, int], room: int, seen: str) -> dict[str, int]:
+    """`sizes`, scaled down in proportion where they exceed `room`; one that is not 0 stays 1 at least."""
+    total, least = sum(sizes.values()), sum(size > 0 for size in sizes.values())
     if total <= room:
-        return asked
-    if parts > room:
+        return sizes
+    if least > room:
         raise SeedDataError(
-            f"{found}; {parts} are needed at the least, for {', '.join(name for name, size in asked.items() if size)}. "
+            f"{seen}; {least} are needed at the least, for {', '.join(name for name, size in sizes.items() if size)}. "
             f"Bring more ranked prompts"
         )
-    sizes = {name: max(1, size * room // total) if size else 0 for name, size in asked.items()}
-    while sum(sizes.values()) > room:  # only where many parts were lifted to one
-        sizes[max(sizes, key=sizes.__getitem__)] -= 1
-    return sizes
+    fitted = {name: max(1, size * room // total) if size else 0 for name, size in sizes.items()}
+    while sum(fitted.values()) > room:  # only where many parts were lifted to one
+        fitted[max(fitted, key=fitted.__getitem__)] -= 1
+    return fitted
 
 
 def _ift_rows(best: pl.DataFrame) -> pl.DataFrame:

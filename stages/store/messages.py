@@ -1,68 +1,97 @@
-"""Messages in Open Assistant's schema, from a file or from the Hub at a pinned revision. Reads; decides nothing."""
+"""Messages in Open Assistant's schema, from a file or from the Hub at a pinned revision, each with the place it stands
+at. Reads; decides nothing."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NoReturn
 
 import polars as pl
 
 from stages.console.errors import SeedDataError
 
-Message = Mapping[str, Any]
-FORMS = ".jsonl, .jsonl.gz, .json or .parquet"
+Message = tuple[str, Mapping[str, Any]]
+"""Where it stands (file and line), and the message or tree."""
+FORMS = ".jsonl, .json (both also .gz) or .parquet"
+GZIP = b"\x1f\x8b"
 
 
 def read_file(path: Path) -> list[Message]:
-    """Messages (or whole trees) of a file: one JSON object a line, a JSON list, or parquet; gzip by name.
+    """Messages (or whole trees) of a file: one JSON object a line, a JSON list, or parquet; gzip by its content.
 
     Raises SeedDataError with file and line.
     """
     name = path.name.removesuffix(".gz")
-    messages: list[Message]
+    if not path.exists():
+        raise SeedDataError(f"seed file {path} does not exist. Fix split_seed.path in params.yaml")
+    if not path.is_file():  # a pipe or a device would never end
+        raise SeedDataError(f"seed file {path} is not a regular file. Fix split_seed.path in params.yaml")
+    if not name.endswith((".jsonl", ".json", ".parquet")):
+        raise SeedDataError(f"seed file {path}: expected {FORMS}. Convert it, or name it by what it is")
     try:
         if name.endswith(".parquet"):
-            messages = list(pl.read_parquet(path, glob=False).to_dicts())
+            rows = pl.read_parquet(path, glob=False).to_dicts()
+            messages: list[Message] = [(f"{path}, row {n}", row) for n, row in enumerate(rows, 1)]
         else:
-            with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as f:
-                messages = _json_list(f, path) if name.endswith(".json") else list(_json_lines(f, path))
-    except FileNotFoundError:
-        raise SeedDataError(f"seed file {path} is not there. Its name stands in params.yaml, split_seed.path") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pl.exceptions.PolarsError) as e:
+            with path.open("rb") as f:
+                zipped = f.read(2) == GZIP
+            with gzip.open(path) if zipped else path.open("rb") as f:
+                messages = list(_json(f, path))
+    except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         raise SeedDataError(f"seed file {path} cannot be read as {FORMS}: {e}") from e
     if not messages:
-        raise SeedDataError(f"seed file {path} is empty. Open Assistant's messages are wanted, one JSON object a line")
+        raise SeedDataError(f"seed file {path} is empty. Expected Open Assistant's messages, one JSON object a line")
     return messages
 
 
-def _json_lines(f: IO[str], path: Path) -> Iterator[Message]:
-    for number, line in enumerate(f, 1):
-        if line.strip():
-            yield _object(line, f"{path}, line {number}")
+def _json(f: Iterable[bytes], path: Path) -> Iterator[Message]:
+    lines, in_list = enumerate(f, 1), path.name.removesuffix(".gz").endswith(".json")
+    for number, line in lines:
+        where = f"{path}, line {number}"
+        if number == 1 and (line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:4]):
+            raise SeedDataError(f"{path} is UTF-16. Save it as UTF-8: iconv -f UTF-16 -t UTF-8")
+        text = _text(line, where, "utf-8-sig" if number == 1 else "utf-8")
+        if in_list and text.lstrip().startswith("["):
+            whole = "\n" * (number - 1) + text + "".join(_text(line, f"{path}, line {n}") for n, line in lines)
+            for n, message in enumerate(_parsed(whole, str(path), many_lines=True), 1):
+                yield _object(message, f"{path}, message {n}")
+        elif text.strip():
+            in_list = False
+            yield _object(_parsed(text.rstrip(), where), where)
 
 
-def _json_list(f: IO[str], path: Path) -> list[Message]:
+def _text(line: bytes, where: str, encoding: str = "utf-8") -> str:
     try:
-        data = json.load(f)
-    except json.JSONDecodeError as e:
-        raise SeedDataError(f"{path}, line {e.lineno}: not JSON ({e.msg})") from None
-    if not isinstance(data, list) or not all(isinstance(m, dict) for m in data):
-        raise SeedDataError(f"{path}: a list of message objects is wanted")
-    return data
+        return line.decode(encoding)
+    except UnicodeDecodeError as e:
+        raise SeedDataError(f"{where}, byte {e.start + 1}: not UTF-8 ({e.reason}). Save the file as UTF-8") from None
 
 
-def _object(line: str, where: str) -> Message:
+def _parsed(text: str, where: str, many_lines: bool = False) -> Any:
     try:
-        data = json.loads(line)
+        return json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as e:
-        raise SeedDataError(f"{where}: not JSON ({e.msg} at column {e.colno}): {line.strip()[:60]!r}") from None
+        line = f", line {e.lineno}" if many_lines else ""
+        seen = text.split("\n")[e.lineno - 1].strip()[:60]
+        raise SeedDataError(f"{where}{line}: not JSON ({e.msg} at column {e.colno}): {seen!r}") from None
+    except RecursionError:
+        raise SeedDataError(f"{where}: objects nested too deeply to be messages") from None
+    except ValueError as e:  # NaN, or a number of thousands of digits
+        raise SeedDataError(f"{where}: {str(e).partition(';')[0]}") from None
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number in JSON. Write null where a value is unknown")
+
+
+def _object(data: Any, where: str) -> Message:
     if not isinstance(data, dict):
-        raise SeedDataError(f"{where}: a message object is wanted, seen {type(data).__name__}")
-    return data
+        raise SeedDataError(f"{where}: expected a message object, seen {type(data).__name__}")
+    return where, data
 
 
 def read_hub(repo: str, revision: str) -> list[Message]:
@@ -80,4 +109,8 @@ def read_hub(repo: str, revision: str) -> list[Message]:
             f"dataset {repo} at revision {revision} cannot be loaded: {type(e).__name__}: {e}. Check the name, the "
             f"revision and your network"
         ) from e
-    return [message for name in sorted(splits) for message in splits[name].to_list()]
+    return [
+        (f"{repo}, split {name}, row {n}", message)
+        for name in sorted(splits)
+        for n, message in enumerate(splits[name].to_list(), 1)
+    ]

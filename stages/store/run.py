@@ -211,9 +211,10 @@ def times(root: Path) -> dict[str, dict[str, float]]:
     return {entry["stage"]: {key: entry[key] for key in ("seconds", "compute_s", "peak_mb")} for entry in ordered}
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide a model's bytes."""
-    return {name: importlib.metadata.version(name) for name in VERSIONED}
+def versions(*only: str) -> dict[str, str]:
+    """Versions of the packages that decide a model's bytes. What is only copied names `only` those that touch it: it is
+    the same on every machine, and a clone elsewhere need not run its heirs again."""
+    return {name: importlib.metadata.version(name) for name in only or VERSIONED}
 
 
 def _git_revision(root: Path) -> str | None:

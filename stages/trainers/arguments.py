@@ -38,6 +38,10 @@ class Trained(NamedTuple):
     threads: int
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
 
+    @property
+    def share_too_long(self) -> float:
+        return self.too_long / (self.rows + self.too_long)
+
 
 def load(folder: Path, dropout: float) -> tuple[Any, Any]:
     """Model in float32 (its weights are what is trained; bfloat16 is a matter of autocast) and tokenizer. Raises
@@ -57,13 +61,20 @@ def load(folder: Path, dropout: float) -> tuple[Any, Any]:
             if hasattr(config, name):
                 setattr(config, name, dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype="float32", use_safetensors=True, **local
+        auto_model: Any = AutoModelForCausalLM
+        model, loading = auto_model.from_pretrained(
+            folder, config=config, dtype="float32", use_safetensors=True, output_loading_info=True, **local
         )
+        model.generation_config.validate(strict=True)  # what cannot be saved would be lost after hours of training
     except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
         raise ModelError(
             f"{folder} holds no model that can be trained (config, tokenizer and safetensors weights are needed): {e}"
         ) from None
+    if missing := sorted(loading["missing_keys"]):
+        raise ModelError(
+            f"{folder} lacks {len(missing)} weights that its config.json describes, first {missing[0]}: they would be "
+            f"random. Copy the whole checkpoint, or make it again with: dvc repro"
+        )
     if not tokenizer.chat_template:
         raise ModelError(
             f"the tokenizer in {folder} has no chat template, which decides how prompt and answer are joined. Add a "

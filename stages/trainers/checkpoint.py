@@ -10,7 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import ModelError
+from stages.console.terminal import warn
 
 ALLOWED = (
     "*.safetensors",
@@ -48,11 +50,13 @@ def download(repo: str, revision: str, folder: Path) -> None:
 
 
 def copy_local(source: Path, folder: Path) -> None:
-    """Copy the model files of a local folder."""
+    """Copy the model files of a local folder. Raises ModelError when it is none, or holds what is no file."""
     if not source.is_dir():
-        raise ModelError(f"{source} is no folder. Its name stands in params.yaml, base.<name>.path")
+        raise ModelError(f"{source} is not a folder. Fix base.<name>.path in params.yaml")
     for pattern in ALLOWED:
         for file in sorted(source.glob(pattern)):
+            if not file.is_file():
+                raise ModelError(f"{file} is not a regular file (or a link to nothing). Copy the whole checkpoint")
             target = folder / file.relative_to(source)
             target.parent.mkdir(exist_ok=True)
             shutil.copy2(file, target)
@@ -87,20 +91,14 @@ def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
 
 
 def complete(folder: Path) -> None:
-    """Check the form of a model folder and add what may be missing: chat template, pad token.
+    """Bring a model folder into the form: a pad token, a chat template, an end token that really ends a turn, and a
+    generation config that can be saved again.
 
-    Raises ModelError naming the folder and what it lacks.
+    Raises ModelError naming the folder and the file that cannot be used.
     """
     from transformers import AutoTokenizer
 
     name = folder.name.removesuffix(".partial")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: no config.json in the model's folder. A transformers checkpoint is wanted")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{name}: no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with "
-            f"save_pretrained"
-        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as e:  # missing files surface as OSError, ValueError, TypeError or a Rust exception
@@ -116,33 +114,78 @@ def complete(folder: Path) -> None:
         )  # labels and attention are masked by position, so sharing the end token is safe
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+    file = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else "tokenizer_config.json"
     ends = [tokenizer.eos_token_id]
-    if (turn_end := end_of_turn(tokenizer)) and turn_end != tokenizer.eos_token:
+    if (turn_end := end_of_turn(tokenizer, f"{name}: {file}")) and turn_end != tokenizer.eos_token:
         # base models often end a text otherwise than their chat template ends a turn; what ends a turn is what must
         # stop an answer
         tokenizer.eos_token = turn_end
         ends.insert(0, tokenizer.eos_token_id)
-        _end_generation_at(ends, folder)
+    _complete_generation(folder, name, ends if len(ends) > 1 else [])
     tokenizer.save_pretrained(folder)
 
 
-def end_of_turn(tokenizer: Any) -> str | None:
-    """The special token that the chat template puts behind an answer; None when it puts none."""
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}], tokenize=False
-    )
-    after = text.rpartition("ANSWER")[2]
-    found = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
-    return min(found)[2] if found else None
+def end_of_turn(tokenizer: Any, where: str) -> str | None:
+    """The special token that the chat template puts behind an answer; None, with a warning, when it puts none.
 
-
-def _end_generation_at(ends: list[int], folder: Path) -> None:
-    from transformers import GenerationConfig
-
+    The template is a program by others, so it is tried apart. Raises ModelError, beginning with `where`, when it fails,
+    or leaves the question or the answer out.
+    """
+    asked = [{"role": "user", "content": "QUESTION"}]
     try:
-        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:  # the folder has none
-        generation = GenerationConfig()
-    known = generation.eos_token_id
-    generation.eos_token_id = [*dict.fromkeys([*ends, *([known] if isinstance(known, int) else known or [])])]
-    generation.save_pretrained(folder)
+        prompt, text = bounded(
+            lambda: (
+                tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True),
+                tokenizer.apply_chat_template(
+                    [*asked, {"role": "assistant", "content": "ANSWER"}], tokenize=False, add_generation_prompt=False
+                ),
+            )
+        )
+    except BoundedError as e:
+        raise ModelError(
+            f"{where}: the chat template cannot be used ({e}). Fix it, or delete it to get a plain one"
+        ) from None
+    if "QUESTION" not in prompt or "QUESTION" not in text or "ANSWER" not in text:
+        absent = (
+            "the answer (role assistant)" if "QUESTION" in prompt and "QUESTION" in text else "the question (role user)"
+        )
+        raise ModelError(f"{where}: the chat template leaves out {absent}. Fix it, or delete it to get a plain one")
+    if not text.startswith(prompt):
+        warn(
+            f"{where}: with add_generation_prompt the chat template writes another beginning ({prompt[-40:]!r}) than "
+            f"before an answer that is there, so that a model is trained on other texts than it continues"
+        )
+    after = text.rpartition("ANSWER")[2]
+    ends = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
+    if not ends:
+        warn(
+            f"{where}: the chat template puts no special token behind an answer, so that a model trained with it does "
+            f"not learn where to stop. Let it end with {{{{ eos_token }}}}"
+        )
+    return min(ends)[2] if ends else None
+
+
+def _complete_generation(folder: Path, name: str, ends: list[int]) -> None:
+    """Let generation stop at `ends` too. A config that could not be saved again (Vicuna's has a temperature without
+    do_sample), which would lose a trained model, keeps its token ids only: how to sample is said in params."""
+    from transformers import AutoConfig, GenerationConfig
+
+    local: Any = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        if (folder / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(folder, **local)
+        else:
+            generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, **local))
+    except Exception as e:  # not JSON, not an object, impossible numbers
+        raise ModelError(f"{name}: generation_config.json cannot be used ({e}). Fix it, or delete it") from None
+    before = generation.to_dict()
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        ids = {key: before.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        generation = GenerationConfig(**{k: v for k, v in ids.items() if not isinstance(v, int) or v >= 0})
+    if ends:
+        listed = generation.eos_token_id
+        generation.eos_token_id = [*dict.fromkeys([*ends, *([listed] if isinstance(listed, int) else listed or [])])]
+    if generation.to_dict() != before or not (folder / "generation_config.json").is_file():
+        generation.save_pretrained(folder)

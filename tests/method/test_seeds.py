@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.console.errors import SeedDataError
-from stages.method.seeds import ranked_answers, split
+from stages.method.seeds import (
+    OTHER_LANGUAGE,
+    UNKNOWN_ROLE,
+    Counts,
+    left_out_text,
+    parts,
+    ranked_answers,
+    split,
+    warnings,
+)
 from stages.store.tables import IFT_TRAIN, RANKED, TEST_PROMPTS
 from stages.text.ids import content_id, text_key
 
@@ -28,8 +39,17 @@ def answer(message_id: str, parent: str, rank: int | None, text: str | None = No
     return prompt(message_id, text or f"text of {message_id}", parent_id=parent, role="assistant", rank=rank) | more
 
 
+def read(messages: Iterable[dict[str, Any]], lang: str = "en", source: str = "s") -> tuple[pl.DataFrame, Counts]:
+    """Every message is counted once."""
+    placed = [(f"f.jsonl, line {n}", m) for n, m in enumerate(messages, 1)]
+    frame, counts = ranked_answers(placed, lang=lang, source=source)
+    assert counts.prompts + counts.answers + sum(counts.left_out.values()) == counts.messages
+    assert (counts.prompts, counts.answers) == (frame["prompt_id"].n_unique(), len(frame))
+    return frame, counts
+
+
 def taken(*messages: dict[str, Any]) -> list[tuple[str, int]]:
-    frame = ranked_answers(messages, lang="en", source="s")
+    frame, _ = read(messages)
     return sorted(frame.select("source_id", "human_rank").iter_rows(), key=lambda row: (row[1], row[0]))
 
 
@@ -37,7 +57,8 @@ TREE = (prompt("p", "Hello there?"), answer("a", "p", 1), answer("b", "p", 0))
 
 
 def test_ranked_answers_follow_the_contract() -> None:
-    frame = ranked_answers(TREE, lang="en", source="oasst")
+    frame, counts = read(TREE, source="oasst")
+    assert counts == Counts(3, 1, 2, {}, {})
     assert dict(frame.schema) == RANKED.schema
     ids = (content_id("Hello there?", "text of b"), content_id("Hello there?"))
     assert frame.row(0) == (*ids, "Hello there?", "text of b", 0, "oasst", "b")
@@ -66,7 +87,6 @@ def test_prompts_that_are_no_good_first_turns_are_left_out(change: dict[str, Any
     "change", [{"deleted": True}, {"review_result": False}, {"rank": None}, {"role": "prompter"}, {"text": ""}]
 )
 def test_ranks_close_up_over_answers_that_are_left_out(change: dict[str, Any]) -> None:
-    assert taken(*TREE, answer("c", "p", 2), TREE[2] | change) == taken(*TREE[:2], TREE[2], answer("c", "p", 2))
     gone = [m if m["message_id"] != "b" else m | change for m in (*TREE, answer("c", "p", 2))]
     assert taken(*gone) == [("a", 0), ("c", 1)]
 
@@ -95,9 +115,11 @@ def test_nested_trees_give_the_same_rows_as_flat_messages() -> None:
         "tree_state": "ready_for_export",
         "prompt": nested(TREE[0], nested(TREE[1], nested(prompt("x", "More?"))), nested(TREE[2])),
     }
-    assert ranked_answers([tree], lang="en", source="s").equals(ranked_answers(TREE, lang="en", source="s"))
-    with pytest.raises(SeedDataError, match="no ranked answers"):
-        ranked_answers([tree | {"tree_state": "growing"}], lang="en", source="s")
+    frame, counts = read([tree])
+    assert frame.equals(read(TREE)[0])
+    assert counts.left_out == {"a later turn": 1}
+    with pytest.raises(SeedDataError, match=r"no ranked answers.* not ready for export"):
+        read([tree | {"tree_state": "growing"}])
 
 
 def test_of_answers_with_one_text_the_best_ranked_stays() -> None:
@@ -112,26 +134,107 @@ def test_of_two_trees_with_one_prompt_the_one_with_more_answers_stays() -> None:
 
 def test_the_order_of_the_messages_does_not_matter() -> None:
     messages = [*TREE, prompt("q", "Hello there?"), answer("c", "q", 0), answer("d", "q", 1), answer("e", "p", 1)]
-    expected = ranked_answers(messages, lang="en", source="s")
+    frame, counts = read(messages)
     for seed in range(5):
         random.Random(seed).shuffle(messages)
-        assert ranked_answers(messages, lang="en", source="s").equals(expected)
+        again, also = read(messages)
+        assert again.equals(frame)
+        assert also == counts
 
 
 def test_nothing_left_says_what_was_seen() -> None:
     with pytest.raises(
         SeedDataError,
-        match=r"f\.jsonl: no ranked answers in 3 messages: 1 first turns \(1 en\), 0 in 'de', 2 messages with a rank",
+        match=r"f\.jsonl: no ranked answers in 3 messages, 0 first turns in 'de'. Left out: 2 an answer to a prompt in "
+        r"another language, 1 a prompt in another language \(1 'en'\)",
     ):
-        ranked_answers(TREE, lang="de", source="f.jsonl")
+        read(TREE, lang="de", source="f.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("text", None), ("message_id", 7), ("role", None), ("rank", "first"), ("rank", 0.5)]
+    ("field", "value", "expected"),
+    [
+        ("text", None, "expected text"),
+        ("text", "half \ud800", "half of a surrogate pair at character 5"),
+        ("message_id", 7, "expected text"),
+        ("role", None, "expected text"),
+        ("parent_id", 7, "expected text or null"),
+        ("lang", ["en"], "expected text or null"),
+        ("rank", "first", "expected a whole number >= 0"),
+        ("rank", 0.5, "expected a whole number >= 0"),
+        ("rank", -1, "expected a whole number >= 0"),
+        ("rank", True, "expected a whole number >= 0"),
+        ("rank", float("nan"), "expected a whole number >= 0"),
+        ("rank", float("inf"), "expected a whole number >= 0"),
+        ("deleted", "false", "expected true, false or null"),
+        ("deleted", 0, "expected true, false or null"),
+        ("review_result", "false", "expected true, false or null"),
+        ("message_id", "p", "is also of another message: f.jsonl, line 1"),
+    ],
 )
-def test_a_message_without_its_fields_is_named(field: str, value: Any) -> None:
-    with pytest.raises(SeedDataError, match=f"f.jsonl, message 2: {field} is"):
-        ranked_answers([TREE[0], TREE[1] | {field: value}, TREE[2]], lang="en", source="f.jsonl")
+def test_a_field_of_another_type_is_named_with_its_line(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(SeedDataError, match=rf"^f\.jsonl, line 2: {field} .*{expected}"):
+        read([TREE[0], TREE[1] | {field: value}, TREE[2]])
+
+
+def test_whole_ranks_of_any_size_and_type_are_read() -> None:
+    assert taken(TREE[0], answer("a", "p", 10**400), answer("b", "p", 2.0), answer("c", "p", 10**12)) == [
+        ("b", 0),
+        ("c", 1),
+        ("a", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"role": "gpt"}, UNKNOWN_ROLE),
+        ({"deleted": True}, "deleted"),
+        ({"review_result": False}, "refused by review"),
+        ({"tree_state": "growing"}, "its tree is not ready for export"),
+        ({"text": " "}, "no text"),
+        ({"parent_id": None}, "an answer without parent_id"),
+        ({"parent_id": "nobody"}, "parent_id is of no message"),
+        ({"parent_id": "b"}, "a later turn"),
+        ({"parent_id": "x"}, "an answer to a prompt that is left out"),
+        ({"parent_id": "d"}, "an answer to a prompt in another language"),
+        ({"rank": None}, "an answer without a rank"),
+        ({"text": "text of b"}, "an answer whose text stands there already"),
+        ({"role": "prompter"}, "a later turn"),
+        ({"role": "prompter", "parent_id": None, "lang": "EN"}, OTHER_LANGUAGE),
+        ({"role": "prompter", "parent_id": None}, "a prompt without a ranked answer"),
+    ],
+)
+def test_what_is_left_out_is_counted_by_its_reason(change: dict[str, Any], reason: str) -> None:
+    others = (prompt("d", "Hallo?", lang="de"), prompt("x", "Gone?", deleted=True))
+    before = read([*TREE, *others])[1]
+    after = read([*TREE, *others, answer("c", "p", 5) | change])[1]
+    assert (after.messages, after.prompts, after.answers) == (6, 1, 2)
+    assert Counter(after.left_out) - Counter(before.left_out) == {reason: 1}
+
+
+def test_repeated_messages_and_trees_are_counted() -> None:
+    again = (prompt("o", "Hello there?"), answer("c", "o", 0))
+    assert read([*TREE, *TREE, *again])[1].left_out == {
+        "the same message again": 3,
+        "a prompt whose text stands there already, or its answer": 2,
+    }
+
+
+def test_the_summary_names_languages_and_roles() -> None:
+    more = [prompt(f"d{i}", "Hallo?", lang=lang) for i, lang in enumerate(("de", "EN", "EN"))]
+    counts = read([*TREE, *more, answer("g", "p", 2, role="gpt")])[1]
+    assert left_out_text(counts) == (f"3 {OTHER_LANGUAGE} (2 'EN', 1 'de'), 1 {UNKNOWN_ROLE} (1 'gpt')")
+
+
+def test_a_share_left_out_and_a_part_too_small_are_warned_of() -> None:
+    counts = Counts(100, 10, 20, {"deleted": 20, "a later turn": 40, OTHER_LANGUAGE: 10}, {})
+    sizes = {"ift": {"requested": 600, "prompts": 106}, "ranked": {"requested": 10, "prompts": 8}}
+    assert warnings(counts, sizes, 0.2) == [
+        "40% of 50 messages of first turns are left out",
+        "ift has 106 prompts, requested were 600",
+    ]
+    assert warnings(counts, {}, 0.4) == warnings(None, {}, 0.0) == []
 
 
 # --- split ---
@@ -146,14 +249,7 @@ def people(prompts: int, answers: int = 2, tag: str = "prompt") -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RANKED.schema, orient="row")
 
 
-SIZES = {"ift": 10, "ift_valid": 2, "eft_prompts": 6, "test_prompts": 4, "test_ranked": 3}
-NAMES = {
-    "ift": "ift",
-    "ift_valid": "ift_valid",
-    "ranked": "eft_prompts",
-    "ranked_valid": "test_ranked",
-    "test_prompts": "test_prompts",
-}
+SIZES = {"ift": 10, "ift_valid": 2, "ranked": 6, "ranked_valid": 3, "test_prompts": 4}
 
 
 def keys(tables: dict[str, pl.DataFrame]) -> dict[str, set[str]]:
@@ -162,17 +258,23 @@ def keys(tables: dict[str, pl.DataFrame]) -> dict[str, set[str]]:
 
 
 def test_the_parts_are_as_large_as_asked_and_share_no_prompt() -> None:
-    tables = split(people(30), **SIZES, seed=1)
+    tables = split(people(30), SIZES, seed=1)
     parts = keys(tables)
-    assert {name: len(part) for name, part in parts.items()} == {name: SIZES[size] for name, size in NAMES.items()}
+    assert {name: len(part) for name, part in parts.items()} == SIZES
     assert len(set().union(*parts.values())) == 25
     assert dict(tables["ift"].schema) == dict(tables["ift_valid"].schema) == IFT_TRAIN.schema
     assert dict(tables["ranked"].schema) == dict(tables["ranked_valid"].schema) == RANKED.schema
     assert dict(tables["test_prompts"].schema) == TEST_PROMPTS.schema
 
 
+def test_the_sizes_requested_and_got() -> None:
+    got = parts(split(people(13), SIZES, seed=1), SIZES)
+    assert got["ift"] == {"requested": 10, "prompts": 5}
+    assert got["ranked_valid"] == {"requested": 3, "prompts": 1}
+
+
 def test_ift_is_the_answer_that_people_ranked_best() -> None:
-    ift = split(people(30), **SIZES, seed=1)["ift"]
+    ift = split(people(30), SIZES, seed=1)["ift"]
     assert set(ift["response"]) == {"answer 0"}
     assert ift["ift_id"].to_list() == [content_id(*row) for row in ift.select("instruction", "response").iter_rows()]
     assert all(source_id.endswith("-0") for source_id in ift["source_id"])
@@ -184,7 +286,7 @@ def test_a_prompt_asked_twice_goes_to_one_side_and_once_into_ift() -> None:
         prompt_id=pl.col("prompt_id") + "x",
         candidate_id=pl.col("candidate_id") + "x",
     )
-    tables = split(pl.concat([people(30), loud]), **SIZES, seed=1)
+    tables = split(pl.concat([people(30), loud]), SIZES, seed=1)
     assert [len(part) for part in keys(tables).values()] == [10, 2, 6, 3, 4]
     assert len(set().union(*keys(tables).values())) == 25
     assert len(tables["ift"]) == 10
@@ -193,18 +295,18 @@ def test_a_prompt_asked_twice_goes_to_one_side_and_once_into_ift() -> None:
 
 
 def test_ranked_parts_take_only_prompts_with_two_ranks() -> None:
-    tables = split(pl.concat([people(10), people(40, 1, "single")]), **SIZES, seed=1)
+    tables = split(pl.concat([people(10), people(40, 1, "single")]), SIZES, seed=1)
     assert all(p.startswith("prompt") for name in ("ranked", "ranked_valid") for p in tables[name]["prompt"])
     equal = people(9).with_columns(
         human_rank=pl.lit(0, pl.Int32), candidate_id=pl.col("candidate_id") + "e", prompt="equal " + pl.col("prompt")
     )
     equal = equal.with_columns(prompt_id=pl.col("prompt"))
-    tables = split(pl.concat([people(16), equal]), **SIZES, seed=1)
+    tables = split(pl.concat([people(16), equal]), SIZES, seed=1)
     assert not any(p.startswith("equal") for name in ("ranked", "ranked_valid") for p in tables[name]["prompt"])
 
 
 def sizes_of(ranked: pl.DataFrame, **changes: int) -> dict[str, int]:
-    return {name: len(part) for name, part in keys(split(ranked, **(SIZES | changes), seed=1)).items()}
+    return {name: len(part) for name, part in keys(split(ranked, SIZES | changes, seed=1)).items()}
 
 
 def test_fewer_prompts_shrink_every_part_in_proportion_but_never_to_nothing() -> None:
@@ -241,14 +343,14 @@ def test_few_prompts_with_two_ranks_shrink_only_the_ranked_parts() -> None:
 )
 def test_too_few_prompts_for_one_each_say_what_was_found(ranked: pl.DataFrame, found: str) -> None:
     with pytest.raises(SeedDataError, match=found):
-        split(ranked, **SIZES, seed=1)
+        split(ranked, SIZES, seed=1)
 
 
 def test_the_split_is_decided_by_seed_and_texts_not_by_row_order() -> None:
-    once = split(people(30), **SIZES, seed=1)
-    again = split(people(30).sample(fraction=1, shuffle=True, seed=5), **SIZES, seed=1)
+    once = split(people(30), SIZES, seed=1)
+    again = split(people(30).sample(fraction=1, shuffle=True, seed=5), SIZES, seed=1)
     assert all(once[name].equals(again[name]) for name in once)
-    assert keys(once) != keys(split(people(30), **SIZES, seed=2))
+    assert keys(once) != keys(split(people(30), SIZES, seed=2))
 
 
 @settings(max_examples=40, deadline=None)
@@ -257,24 +359,31 @@ def test_sizes_always_fit_what_there_is(paired: int, single: int, sizes: dict[st
     ranked = pl.concat([people(paired), people(single, 1, "single")])
     if paired < 2 or paired + single < 5:
         with pytest.raises(SeedDataError):
-            split(ranked, **sizes, seed=0)
+            split(ranked, sizes, seed=0)
         return
-    parts = keys(split(ranked, **sizes, seed=0))
+    parts = keys(split(ranked, sizes, seed=0))
     assert sum(map(len, parts.values())) == len(set().union(*parts.values())) <= paired + single
-    assert all(1 <= len(parts[name]) <= sizes[size] for name, size in NAMES.items())
+    assert all(1 <= len(parts[name]) <= size for name, size in sizes.items())
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the file of real ranked messages is not here")
 def test_real_messages_split_into_all_parts() -> None:
     with gzip.open(REAL, "rt", encoding="utf-8") as f:
         messages = [json.loads(line) for line in f]
-    ranked = ranked_answers(messages, lang="en", source=REAL.name)
+    ranked, counts = read(messages, source=REAL.name)
+    assert counts == Counts(2000, 250, 1750, {}, {})
     assert ranked["prompt_id"].n_unique() == 250
     assert ranked["candidate_id"].is_unique().all()
     assert (
         ranked.group_by("prompt_id").agg((pl.col("human_rank").max() + 1 - pl.len()).alias("gap"))["gap"].to_list()
         == [0] * 250
     )
-    parts = keys(split(ranked, ift=3200, ift_valid=64, eft_prompts=775, test_prompts=256, test_ranked=190, seed=0))
+    parts = keys(
+        split(
+            ranked,
+            {"ift": 3200, "ift_valid": 64, "ranked": 775, "test_prompts": 256, "ranked_valid": 190},
+            seed=0,
+        )
+    )
     assert 240 <= sum(map(len, parts.values())) <= 250
     assert len(set().union(*parts.values())) == sum(map(len, parts.values()))

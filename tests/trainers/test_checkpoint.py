@@ -1,16 +1,20 @@
 """Every source ends in one form: safetensors, chat template, pad token, and an end token that really ends a turn."""
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from stages.config.load import load_params
+from stages.console.bounded import bounded
+from stages.console.errors import ModelError
 from stages.engines.open import open_engine
 from stages.engines.request import Request
 from stages.trainers import checkpoint
-from stages.trainers.arguments import turns
+from stages.trainers.arguments import load, turns
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
@@ -87,3 +91,90 @@ def test_a_missing_pad_token_is_set(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     checkpoint.complete(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).pad_token == "</s>"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for %}", "TemplateSyntaxError"),
+        ("{{ raise_exception('No.') }}", r"TemplateError: No\."),
+        ("{{ messages[5].content.x }}", "UndefinedError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 'a' * 99999999999 }}", "MemoryError"),
+        ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "leaves out the answer"),
+        ("{% for m in messages[1:] %}{{ m.content }}{% endfor %}{{ eos_token }}", "leaves out the question"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_named(tmp_path, template, words):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelError, match=rf"^{tmp_path.name}: chat_template\.jinja: the chat template .*{words}"):
+        checkpoint.complete(tmp_path)
+
+
+def test_a_chat_template_that_never_ends_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "bounded", partial(bounded, seconds=1))
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    loop = "{% for i in range(99999) %}"
+    (tmp_path / "chat_template.jinja").write_text(3 * loop + 3 * "{% endfor %}")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja: .*did not end within 1 s"):
+        checkpoint.complete(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "no special token behind an answer"),
+        (CHATML.replace("<|im_start|>assistant", "<think>"), "writes another beginning"),
+    ],
+)
+def test_a_chat_template_that_teaches_something_else_is_warned_of(chatml, capsys, template, words):
+    (chatml / "chat_template.jinja").write_text(template)
+    checkpoint.complete(chatml)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"temperature": 0.9, "top_p": 0.6},  # Vicuna, the first files of Llama 2
+        {"temperature": 0.9, "do_sample": False},
+        {"num_beams": 1, "early_stopping": True},
+        {"pad_token_id": -1},
+        None,  # none at all, and the flags stand in config.json
+    ],
+)
+def test_a_generation_config_that_could_not_be_saved_again_loses_no_trained_model(tmp_path, config):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    file, model = tmp_path / "generation_config.json", tmp_path / "config.json"
+    if config is None:
+        file.unlink()
+        model.write_text(json.dumps(json.loads(model.read_text()) | {"temperature": 0.9}))
+    else:
+        file.write_text(json.dumps(json.loads(file.read_text()) | config))
+        with pytest.raises(ModelError, match="holds no model that can be trained"):
+            load(tmp_path, 0.0)
+    checkpoint.complete(tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == 1
+    load(tmp_path, 0.0)[0].save_pretrained(tmp_path / "trained")
+
+
+@pytest.mark.parametrize("text", ["{oops", "[1]", '{"max_new_tokens": -3}'])
+def test_a_generation_config_that_cannot_be_read_is_named(tmp_path, text):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "generation_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"generation_config\.json cannot be used"):
+        checkpoint.complete(tmp_path)
+
+
+def test_only_regular_files_are_copied(tmp_path):
+    (tmp_path / "to").mkdir()
+    with pytest.raises(ModelError, match=r"config\.json is not a folder"):
+        checkpoint.copy_local(tmp_path / "config.json", tmp_path / "to")
+    (tmp_path / "model.safetensors").symlink_to("blobs/gone")
+    with pytest.raises(ModelError, match=r"model\.safetensors is not a regular file"):
+        checkpoint.copy_local(tmp_path, tmp_path / "to")
+    (tmp_path / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model\.safetensors is not a regular file"):
+        checkpoint.copy_local(tmp_path, tmp_path / "to")

@@ -1,0 +1,138 @@
+"""Is a model folder whole: every weight that its config describes lies in its safetensors files, in the right shape.
+
+Libraries draw what is missing at random and go on. Looks at headers only: the model is built without memory (torch's
+`meta` device), so that 70B take seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from stages.console.errors import ModelError
+
+INDEX = "model.safetensors.index.json"
+POINTER = b"version https://git-lfs"
+AGAIN = "Copy the whole checkpoint again"
+
+
+def check_weights(folder: Path, name: str) -> None:
+    """Raises ModelError, beginning with `name`, with every fault of `weight_faults`."""
+    if faults := weight_faults(folder):
+        raise ModelError(f"{name}: " + "; ".join(faults))
+
+
+def weight_faults(folder: Path) -> list[str]:
+    """What keeps the checkpoint in `folder` from being loaded as its author saved it, a sentence each; empty when
+    nothing does.
+
+    Files first: config, index and the headers of all safetensors. Only where these are good, every weight's name and
+    shape as transformers maps them, tied heads left out. A quantized checkpoint or one without a causal language model
+    in transformers is looked at file by file only.
+    """
+    config, fault = _json(folder / "config.json")
+    if fault:
+        return [fault]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return [
+            "no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained"
+        ]
+    faults = [fault for file in [*files, *sorted(folder.glob("adapter/*.safetensors"))] if (fault := _damage(file))]
+    if (folder / INDEX).exists():
+        faults += _absent_shards(folder)
+    return faults or ([] if "quantization_config" in config else _wrong_keys(folder))
+
+
+def _json(path: Path) -> tuple[dict[str, Any], str | None]:
+    if not path.is_file():
+        return {}, f"no {path.name} in the model's folder. Expected a transformers checkpoint"
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as e:
+        return {}, f"{path.name} is not JSON ({e}). {AGAIN}"
+    return (data, None) if isinstance(data, dict) else ({}, f"{path.name}: expected a JSON object. {AGAIN}")
+
+
+def _damage(file: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    with file.open("rb") as f:
+        start = f.read(len(POINTER))
+    if not start:
+        return f"{file.name} is empty. {AGAIN}"
+    if start == POINTER:
+        return f"{file.name} is a Git LFS pointer, not the weights. Where it comes from, run: git lfs pull"
+    try:
+        with safe_open(file, "pt"):  # reads the header, and compares it with the length of the file
+            return None
+    except (SafetensorError, OSError) as e:
+        return f"{file.name} is damaged or cut short ({e}; {file.stat().st_size:,} bytes). {AGAIN}"
+
+
+def _absent_shards(folder: Path) -> list[str]:
+    index, fault = _json(folder / INDEX)
+    if fault:
+        return [fault]
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        return [f"{INDEX}: expected weight_map, from weights to files. {AGAIN}"]
+    # a name with a folder in it would be read from elsewhere
+    absent = sorted({name for name in shards.values() if Path(name).name != name or not (folder / name).is_file()})
+    some = ", ".join(absent[:3]) + ("" if len(absent) <= 3 else ", ...")
+    return [f"{INDEX} names {len(absent)} file(s) that are not in the folder: {some}. {AGAIN}"] if absent else []
+
+
+def _wrong_keys(folder: Path) -> list[str]:
+    import transformers
+
+    logging: Any = transformers.utils.logging
+    auto_model: Any = transformers.AutoModelForCausalLM
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # its table of keys is for a person who asked for it
+    logging.disable_progress_bar()
+    try:
+        model, loading = auto_model.from_pretrained(
+            folder,
+            device_map="meta",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except Exception as e:  # what a config can hold, dozens of types
+        if "Unrecognized configuration class" in str(e):
+            return []
+        return [f"no model that transformers can build ({type(e).__name__}: {str(e).splitlines()[0]}). {AGAIN}"]
+    finally:
+        logging.set_verbosity(level)
+    keys = set(model.state_dict())
+    faults = []
+    if missing := sorted(loading["missing_keys"], key=_by_number):
+        faults.append(
+            f"{len(missing)} of {len(keys)} weights that config.json describes are in none of the weight files and "
+            f"would be random, first {missing[0]}. {AGAIN}, weights and config.json of one model"
+        )
+    if mismatched := sorted(loading["mismatched_keys"], key=lambda found: _by_number(found[0])):
+        key, in_file, in_config = mismatched[0]
+        faults.append(
+            f"{len(mismatched)} weights have another shape in the file than config.json describes and would be random, "
+            f"first {key}: {list(in_file)} in the file, {list(in_config)} by config.json. {AGAIN}, weights and "
+            f"config.json of one model"
+        )
+    # other names are of other heads (a value head, a vision tower) and may stay behind; a layer may not
+    layers = {re.sub(r"\d+", "#", key) for key in keys}
+    spare = sorted((k for k in loading["unexpected_keys"] if re.sub(r"\d+", "#", k) in layers), key=_by_number)
+    if spare:
+        faults.append(
+            f"the weight files hold {len(spare)} weights of layers that config.json does not describe, first "
+            f"{spare[0]}. {AGAIN}, weights and config.json of one model"
+        )
+    return faults
+
+
+def _by_number(key: str) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdigit() else -1, part) for part in key.split(".")]

@@ -1,0 +1,106 @@
+"""A checkpoint that lacks weights is refused, and the file and the key are named; nothing is ever drawn at random."""
+
+import json
+import shutil
+
+import pytest
+from transformers import LlamaForCausalLM
+
+from stages.console.errors import ModelError
+from stages.store.weights import INDEX, check_weights, weight_faults
+from stages.trainers import checkpoint
+from stages.trainers.arguments import load
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """A whole checkpoint of several files."""
+    folder = tmp_path_factory.mktemp("shards")
+    checkpoint.random_llama(folder, seed=1, max_context=64)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    return folder
+
+
+def shard(folder, which):
+    return sorted(folder.glob("*.safetensors"))[which]
+
+
+def configure(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def index(folder, **moved):
+    file = folder / INDEX
+    data = json.loads(file.read_text())
+    data["weight_map"] |= moved
+    file.write_text(json.dumps(data))
+
+
+DAMAGE = {
+    "one shard lost": (lambda f: shard(f, 1).unlink(), r"index\.json names 1 file.*: model-00002-of"),
+    "half a copy": (lambda f: [shard(f, -1).unlink() for _ in "12"], r"names 2 file"),
+    "cut short": (lambda f: shard(f, 0).write_bytes(shard(f, 0).read_bytes()[:-9]), r"model-00001-.*cut short"),
+    "cut in its header": (lambda f: shard(f, 0).write_bytes(shard(f, 0).read_bytes()[:99]), r"model-00001-.*cut short"),
+    "empty": (lambda f: shard(f, 0).write_bytes(b""), r"model-00001-\S+ is empty"),
+    "Git LFS": (lambda f: shard(f, 0).write_text("version https://git-lfs.github.com/spec/v1\n"), r"pointer.*git lfs pull"),
+    "noise": (lambda f: shard(f, 0).write_bytes(b"noise " * 99), r"model-00001-\S+ is damaged"),
+    "no weights": (lambda f: [file.unlink() for file in f.glob("*.safetensors")], r"no \*\.safetensors"),
+    "no index": (lambda f: (f / INDEX).unlink(), r"no model that transformers can build"),
+    "index is no JSON": (lambda f: (f / INDEX).write_text("{"), r"index\.json is not JSON"),
+    "index of lists": (lambda f: (f / INDEX).write_text('{"weight_map": [1]}'), r"index\.json: expected weight_map"),
+    "index leads outside": (lambda f: index(f, a="../model.safetensors"), r"not in the folder: \.\./model"),
+    "no config": (lambda f: (f / "config.json").unlink(), r"no config\.json"),
+    "config is no JSON": (lambda f: (f / "config.json").write_bytes(b"\xff"), r"config\.json is not JSON"),
+    "one layer more": (lambda f: configure(f, num_hidden_layers=3), r"9 of 30 weights .* first model\.layers\.2\."),
+    "one layer less": (lambda f: configure(f, num_hidden_layers=1), r"9 weights of layers .* first model\.layers\.1\."),
+    "other shapes": (lambda f: configure(f, vocab_size=300), r"model\.embed_tokens\.weight: \[259, 64\] .*\[300, 64\]"),
+    "a head of its own": (lambda f: configure(f, tie_word_embeddings=False), r"1 of \d+ weights .* lm_head\.weight"),
+    "unknown type": (lambda f: configure(f, model_type="nope"), r"no model that transformers can build.*nope"),
+    "adapter": (
+        lambda f: ((f / "adapter").mkdir(), (f / "adapter/adapter_model.safetensors").write_bytes(b"")),
+        r"adapter_model\.safetensors is empty",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named(shards, tmp_path, damage):
+    folder = shutil.copytree(shards, tmp_path / "model")
+    damaged, words = DAMAGE[damage]
+    damaged(folder)
+    with pytest.raises(ModelError, match=words) as e:
+        check_weights(folder, "M0")
+    assert str(e.value).startswith("M0: ")
+    assert len(str(e.value).splitlines()) == 1
+
+
+def test_a_whole_checkpoint_has_no_faults(shards, tmp_path):
+    assert weight_faults(shards) == []
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    assert weight_faults(tmp_path) == [], "one file, tied heads"
+
+
+def test_weights_of_another_head_may_stay_behind(shards, tmp_path):
+    """A value head that TRL saved beside the model; a quantized checkpoint has names of its own."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(shards, tmp_path / "model")
+    save_file(
+        load_file(shard(folder, 0)) | {"v_head.weight": load_file(shard(folder, 0)).popitem()[1]}, shard(folder, 0)
+    )
+    assert weight_faults(folder) == []
+    configure(folder, num_hidden_layers=3, quantization_config={"quant_method": "awq"})
+    assert weight_faults(folder) == []
+
+
+def test_nothing_trains_random_weights(shards, tmp_path):
+    """Were a folder damaged after it was brought here."""
+    folder = shutil.copytree(shards, tmp_path / "model")
+    configure(folder, num_hidden_layers=3)
+    checkpoint.complete(folder)
+    with pytest.raises(ModelError, match=r"lacks 9 weights .* model\.layers\.2"):
+        load(folder, 0.0)
