@@ -261,7 +261,7 @@ def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> i
 def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[Path, list[str], list[str]]]:
     """A model's folder, prompts, and the judge's prompts about an answer to each."""
     if file:
-        ranked = ranked_answers(read_file(file), lang="en", source=file.name)
+        ranked, _ = ranked_answers(read_file(file), lang="en", source=file.name)
         pairs = (
             ranked.unique("prompt_id", keep="first", maintain_order=True).select("prompt", "response").rows()[:requests]
         )

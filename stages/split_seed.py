@@ -43,13 +43,10 @@ def main(root: Path = Path()) -> None:
         run.write_metrics("seed", {**(counts._asdict() if counts else {}), "parts": parts})
         if counts:
             print(
-                f"seed data: {counts.messages:,} messages of {name} hold {counts.prompts:,} prompts with "
-                f"{counts.answers:,} ranked answers; left out: {seeds.left_out_text(counts)}"
+                f"{name}: {counts.messages:,} messages hold {counts.prompts:,} prompts with {counts.answers:,} ranked "
+                f"answers; {seeds.left_out_text(counts)}"
             )
-        print(
-            "seed data: "
-            + ", ".join(f"{name} {n['prompts']:,} of {n['requested']:,} prompts" for name, n in parts.items())
-        )
+        print("seed data: " + ", ".join(f"{part} {n['prompts']:,} of {n['requested']:,}" for part, n in parts.items()))
         for warning in seeds.warnings(counts, parts, params.warn.left_out):
             warn(f"seed data: {warning}")
 

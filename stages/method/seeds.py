@@ -18,11 +18,11 @@ from stages.text.ids import content_id, text_key
 
 READY = "ready_for_export"
 SCHEMA = "Open Assistant's messages have message_id, parent_id, role, text, lang, rank"
-NOT_FIRST_TURN = "a later turn"
-OTHER_LANGUAGE = "a prompt in another language"
-UNKNOWN_ROLE = "role is neither prompter nor assistant"
-SELECTED = (NOT_FIRST_TURN, OTHER_LANGUAGE, "an answer to a prompt in another language")
-"""Left out because the method takes first turns, and params one language; all else says something about the data."""
+NOT_FIRST_TURN = "later turn"
+OTHER_LANGUAGE = "other language"
+UNKNOWN_ROLE = "unknown role"
+SELECTED = (NOT_FIRST_TURN, OTHER_LANGUAGE)
+"""Not used because the method takes first turns, and params one language; all else says something about the data."""
 
 
 class Message(NamedTuple):
@@ -68,7 +68,7 @@ def ranked_answers(
     is of another type, two messages share an id, or nothing is left (saying what was seen).
     """
     left_out: Counter[str] = Counter()
-    roles: Counter[str] = Counter()
+    others: dict[str, Counter[str]] = {OTHER_LANGUAGE: Counter(), UNKNOWN_ROLE: Counter()}
     by_id: dict[str, Message] = {}
     repeated = 0
     for m in _flat(messages):
@@ -76,14 +76,15 @@ def ranked_answers(
         if first.content != m.content:
             raise SeedDataError(f"{m.where}: message_id {m.message_id!r} is also of another message: {first.where}")
         repeated += first is not m
-    left_out["the same message again"] = repeated
+    left_out["duplicate message"] = repeated
     prompts = {m.message_id: m for m in by_id.values() if m.role == "prompter" and not m.parent_id and not m.refused}
-    languages = Counter(str(m.lang) for m in prompts.values())
     answers: dict[str, list[Message]] = {key: [] for key, m in prompts.items() if m.lang == lang}
     for m in by_id.values():
         if reason := _left_out(m, by_id, prompts, lang):
             left_out[reason] += 1
-            roles[m.role] += reason == UNKNOWN_ROLE
+            if reason in others:
+                prompt_of = prompts.get(m.parent_id or "", m)
+                others[reason][str(m.role if reason == UNKNOWN_ROLE else prompt_of.lang)] += 1
         elif m.parent_id is not None:
             answers[m.parent_id].append(m)
     trees: dict[str, list[Message]] = {}
@@ -91,28 +92,27 @@ def ranked_answers(
         texts: dict[str, Message] = {}
         for m in sorted(ranked, key=lambda m: (m.rank or 0, m.message_id)):
             texts.setdefault(m.text, m)
-        left_out["an answer whose text stands there already"] += len(ranked) - len(texts)
+        left_out["duplicate answer"] += len(ranked) - len(texts)
         prompt = prompts[tree_id].text
         if not texts:
-            left_out["a prompt without a ranked answer"] += 1
+            left_out["prompt without ranked answers"] += 1
         elif prompt not in trees:
             trees[prompt] = [*texts.values()]
         else:
             less, trees[prompt] = sorted(([*texts.values()], trees[prompt]), key=len)  # of equals the earlier stays
-            left_out["a prompt whose text stands there already, or its answer"] += 1 + len(less)
+            left_out["duplicate prompt"] += 1 + len(less)
     taken = sum(map(len, trees.values()))
-    others = {OTHER_LANGUAGE: Counter({k: n for k, n in languages.items() if k != lang}), UNKNOWN_ROLE: roles}
     counts = Counts(
         len(by_id) + repeated,
         len(trees),
         taken,
         dict((+left_out).most_common()),
-        {reason: dict((+values).most_common(10)) for reason, values in others.items() if +values},
+        {reason: dict(values.most_common(10)) for reason, values in others.items() if values},
     )
     if not trees:
         raise SeedDataError(
             f"{source}: no ranked answers in {counts.messages} messages, {len(answers)} first turns in {lang!r}. "
-            f"Left out: {left_out_text(counts)}. Check split_seed.lang and the file"
+            f"{left_out_text(counts)}. Check split_seed.lang and the file"
         )
     rows = [
         (content_id(prompt, m.text), content_id(prompt), prompt, m.text, dense[m.rank], source, m.message_id)
@@ -125,15 +125,13 @@ def ranked_answers(
 
 
 def left_out_text(counts: Counts) -> str:
-    """`30 a later turn, 12 a prompt in another language (9 'de', 3 'EN')`; `none` when nothing is left out."""
+    """`39 left out: 30 later turn, 9 other language (6 'de', 3 'EN')`."""
     inside = {reason: [f"{n:,} {value!r}" for value, n in values.items()] for reason, values in counts.others.items()}
-    return (
-        ", ".join(
-            f"{n:,} {reason}" + (f" ({', '.join(inside[reason][:5])})" if reason in inside else "")
-            for reason, n in counts.left_out.items()
-        )
-        or "none"
-    )
+    reasons = [
+        f"{n:,} {reason}" + (f" ({', '.join(inside[reason][:5])})" if reason in inside else "")
+        for reason, n in counts.left_out.items()
+    ]
+    return f"{sum(counts.left_out.values()):,} left out" + (": " + ", ".join(reasons) if reasons else "")
 
 
 def warnings(counts: Counts | None, parts: Mapping[str, Mapping[str, int]], left_out: float) -> list[str]:
@@ -160,18 +158,18 @@ def _left_out(m: Message, by_id: dict[str, Message], prompts: dict[str, Message]
     if m.refused:
         return m.refused
     if m.parent_id and not parent:
-        return "parent_id is of no message"
+        return "unknown parent"
     if m.role == "prompter":
         return NOT_FIRST_TURN if parent else None if m.lang == lang else OTHER_LANGUAGE
     if not parent:
-        return "an answer without parent_id"
+        return "answer without parent"
     if parent.role != "prompter" or parent.parent_id:
         return NOT_FIRST_TURN
     if parent.message_id not in prompts:
-        return "an answer to a prompt that is left out"
+        return "prompt left out"
     if parent.lang != lang:
-        return "an answer to a prompt in another language"
-    return "an answer without a rank" if m.rank is None else None
+        return OTHER_LANGUAGE
+    return "no rank" if m.rank is None else None
 
 
 def _flat(messages: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Message]:
@@ -216,8 +214,8 @@ def _checked(m: Mapping[str, Any], where: str) -> Message:
     refused = {
         "deleted": m.get("deleted"),
         "refused by review": m.get("review_result") is False,
-        "its tree is not ready for export": m.get("tree_state") not in (None, READY),
-        "no text": not m["text"].strip(),
+        "tree not ready": m.get("tree_state") not in (None, READY),
+        "empty text": not m["text"].strip(),
     }
     return Message(
         where,

@@ -117,8 +117,8 @@ def test_nested_trees_give_the_same_rows_as_flat_messages() -> None:
     }
     frame, counts = read([tree])
     assert frame.equals(read(TREE)[0])
-    assert counts.left_out == {"a later turn": 1}
-    with pytest.raises(SeedDataError, match=r"no ranked answers.* not ready for export"):
+    assert counts.left_out == {"later turn": 1}
+    with pytest.raises(SeedDataError, match=r"no ranked answers.* 4 tree not ready"):
         read([tree | {"tree_state": "growing"}])
 
 
@@ -145,8 +145,7 @@ def test_the_order_of_the_messages_does_not_matter() -> None:
 def test_nothing_left_says_what_was_seen() -> None:
     with pytest.raises(
         SeedDataError,
-        match=r"f\.jsonl: no ranked answers in 3 messages, 0 first turns in 'de'. Left out: 2 an answer to a prompt in "
-        r"another language, 1 a prompt in another language \(1 'en'\)",
+        match=r"f\.jsonl: no ranked answers in 3 messages, 0 first turns in 'de'. 3 left out: 3 other language \(3 'en'\)",
     ):
         read(TREE, lang="de", source="f.jsonl")
 
@@ -191,18 +190,18 @@ def test_whole_ranks_of_any_size_and_type_are_read() -> None:
         ({"role": "gpt"}, UNKNOWN_ROLE),
         ({"deleted": True}, "deleted"),
         ({"review_result": False}, "refused by review"),
-        ({"tree_state": "growing"}, "its tree is not ready for export"),
-        ({"text": " "}, "no text"),
-        ({"parent_id": None}, "an answer without parent_id"),
-        ({"parent_id": "nobody"}, "parent_id is of no message"),
-        ({"parent_id": "b"}, "a later turn"),
-        ({"parent_id": "x"}, "an answer to a prompt that is left out"),
-        ({"parent_id": "d"}, "an answer to a prompt in another language"),
-        ({"rank": None}, "an answer without a rank"),
-        ({"text": "text of b"}, "an answer whose text stands there already"),
-        ({"role": "prompter"}, "a later turn"),
+        ({"tree_state": "growing"}, "tree not ready"),
+        ({"text": " "}, "empty text"),
+        ({"parent_id": None}, "answer without parent"),
+        ({"parent_id": "nobody"}, "unknown parent"),
+        ({"parent_id": "b"}, "later turn"),
+        ({"parent_id": "x"}, "prompt left out"),
+        ({"parent_id": "d"}, OTHER_LANGUAGE),
+        ({"rank": None}, "no rank"),
+        ({"text": "text of b"}, "duplicate answer"),
+        ({"role": "prompter"}, "later turn"),
         ({"role": "prompter", "parent_id": None, "lang": "EN"}, OTHER_LANGUAGE),
-        ({"role": "prompter", "parent_id": None}, "a prompt without a ranked answer"),
+        ({"role": "prompter", "parent_id": None}, "prompt without ranked answers"),
     ],
 )
 def test_what_is_left_out_is_counted_by_its_reason(change: dict[str, Any], reason: str) -> None:
@@ -216,19 +215,19 @@ def test_what_is_left_out_is_counted_by_its_reason(change: dict[str, Any], reaso
 def test_repeated_messages_and_trees_are_counted() -> None:
     again = (prompt("o", "Hello there?"), answer("c", "o", 0))
     assert read([*TREE, *TREE, *again])[1].left_out == {
-        "the same message again": 3,
-        "a prompt whose text stands there already, or its answer": 2,
+        "duplicate message": 3,
+        "duplicate prompt": 2,
     }
 
 
 def test_the_summary_names_languages_and_roles() -> None:
     more = [prompt(f"d{i}", "Hallo?", lang=lang) for i, lang in enumerate(("de", "EN", "EN"))]
     counts = read([*TREE, *more, answer("g", "p", 2, role="gpt")])[1]
-    assert left_out_text(counts) == (f"3 {OTHER_LANGUAGE} (2 'EN', 1 'de'), 1 {UNKNOWN_ROLE} (1 'gpt')")
+    assert left_out_text(counts) == ("4 left out: 3 other language (2 'EN', 1 'de'), 1 unknown role (1 'gpt')")
 
 
 def test_a_share_left_out_and_a_part_too_small_are_warned_of() -> None:
-    counts = Counts(100, 10, 20, {"deleted": 20, "a later turn": 40, OTHER_LANGUAGE: 10}, {})
+    counts = Counts(100, 10, 20, {"deleted": 20, "later turn": 40, OTHER_LANGUAGE: 10}, {})
     sizes = {"ift": {"requested": 600, "prompts": 106}, "ranked": {"requested": 10, "prompts": 8}}
     assert warnings(counts, sizes, 0.2) == [
         "40% of 50 messages of first turns are left out",
@@ -371,7 +370,7 @@ def test_real_messages_split_into_all_parts() -> None:
     with gzip.open(REAL, "rt", encoding="utf-8") as f:
         messages = [json.loads(line) for line in f]
     ranked, counts = read(messages, source=REAL.name)
-    assert counts == Counts(2000, 250, 1750, {}, {})
+    assert counts == Counts(2000, 250, 1720, {"duplicate answer": 30}, {})
     assert ranked["prompt_id"].n_unique() == 250
     assert ranked["candidate_id"].is_unique().all()
     assert (
