@@ -164,10 +164,10 @@ def data_facts(data: str, tokenizer: Path | None, root: Path) -> own.DataFacts:
         messages = read_hub(place, revision)
     else:
         raise SeedDataError(f"--data {data}: expected a file here, or a dataset as ORG/NAME")
-    roots = [m.get("prompt") if isinstance(m.get("prompt"), dict) else m for m in messages]
+    roots = [m.get("prompt") if isinstance(m.get("prompt"), dict) else m for _, m in messages]
     langs = Counter(str(m.get("lang")) for m in roots if m and m.get("role") == "prompter" and not m.get("parent_id"))
     lang = langs.most_common(1)[0][0] if langs else "en"
-    ranked = seeds.ranked_answers(messages, lang=lang, source=place)
+    ranked, _ = seeds.ranked_answers(messages, lang=lang, source=place)
     apart = ranked.group_by("prompt_id").agg(pl.col("human_rank").n_unique()).filter(pl.col("human_rank") > 1)
     prompts = ranked.unique("prompt_id", keep="first", maintain_order=True)["prompt"]
     return own.DataFacts(
