@@ -46,7 +46,7 @@ LIBRARIES = {
     "config": {"pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
     "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "prov", "pyarrow", "ruamel", "tenacity", "yaml"},
-    "console": {"psutil", "rich", "typer"},
+    "console": {"dvc", "psutil", "rich", "typer"},
     "text": set(),
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},
 }

@@ -389,7 +389,7 @@ def test_an_input_that_moves_under_a_stage_fails_it(space):
     assert not partial.exists()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 255), (signal.SIGTERM, 255), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_the_one_command_goes_on_after_any_end(space, sent, code):
     """Ctrl-C and kill of the command that people type; kill -9 of it and all it started."""
     lock = space.lock()

@@ -42,7 +42,7 @@ def repro(
     recover(Path())
     show_disk(Path(), params)
     if code := run_dvc("repro", *(targets or [])):
-        raise SystemExit(code if code > 0 else 128 - code)
+        raise SystemExit(code)
     show(Path())
 
 

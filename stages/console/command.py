@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,12 +18,24 @@ import psutil
 import typer
 
 from stages.console.errors import SrlmError
+from stages.console.processes import stages_among
 from stages.console.terminal import stderr
+
+STOPPED: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""Signals that end a command in good order, and what it says."""
+UNDER_SRLM = "SRLM_RUNS_DVC"
+"""Set for what `srlm` starts: it says itself that it was stopped, once for all."""
+SAME_S = 0.5
+"""A second signal so soon is the same Ctrl-C: a terminal sends it to a stage, and srlm passes it on."""
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception, so that nothing
-    swallows it."""
+    """Ctrl-C or SIGTERM, `signum`. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception,
+    so that nothing swallows it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(STOPPED[signum])
+        self.signum = signum
 
 
 def command(main: Callable[..., Any]) -> None:
@@ -36,22 +50,41 @@ def command(main: Callable[..., Any]) -> None:
 
 
 def run(app: Callable[..., Any]) -> None:
-    """Run a typer app under the same rules."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that temporary files are removed when a scheduler ends us
+    """Run a typer app under the same rules. The first signal lets it clean up; a second one ends it, and all that it
+    started, at once."""
+    stopped: list[Interrupted] = []
+    since = 0.0
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal since
+        if not stopped:
+            since = time.monotonic()
+            stopped.append(Interrupted(signum))
+            raise stopped[0]
+        if time.monotonic() - since > SAME_S:
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+            os._exit(128 + signum)
+
+    for signum in STOPPED:
+        signal.signal(signum, stop)
     try:
         app()
-    except SrlmError as e:
+    except SystemExit:
+        raise
+    except BrokenPipeError:  # `srlm results | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BaseException as e:
+        reason = stopped[0] if stopped else e  # a library may make another exception of it
+        if isinstance(reason, Interrupted):
+            if UNDER_SRLM not in os.environ:
+                stderr.print(f"{reason}. Nothing is half-written; the same command goes on from there.")
+            raise SystemExit(128 + reason.signum) from None
+        if not isinstance(e, SrlmError):
+            raise
         stderr.print("error:", style="bold red", end=" ")
         stderr.print(str(e))
         raise SystemExit(e.exit_code) from None
-    except Interrupted:
-        stderr.print("interrupted. Nothing is half-written; the same command goes on from there.")
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # `srlm results | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def own_path() -> dict[str, str]:
@@ -60,28 +93,30 @@ def own_path() -> dict[str, str]:
 
 
 def run_dvc(*arguments: str) -> int:
-    """`dvc ...` in this folder; its exit code.
-
-    Ctrl-C reaches DVC and its stage by themselves, and ending takes them a moment: we wait, for a DVC killed at once
-    could be cut off while it writes dvc.lock. SIGTERM reaches only us, so it is passed on, to the stage first.
-    """
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env=own_path())
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        for child in reversed(psutil.Process(process.pid).children(recursive=True)):
-            child.terminate()
-
-    old = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
-    }
+    """`dvc ...` in this folder; its exit code. Raises Interrupted when it, or this process, is stopped, after DVC and
+    its stage have ended in good order."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.console.dvc", *arguments], env={**own_path(), UNDER_SRLM: "1"}
+    )
     try:
-        return process.wait()
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
+        code = process.wait()
+    except Interrupted as e:
+        _stop(process, e.signum)
+        raise
+    if code - 128 in STOPPED:
+        raise Interrupted(code - 128)
+    return code if code >= 0 else 128 - code
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the clean-up
-    raise Interrupted
+def _stop(process: subprocess.Popen[bytes], signum: int) -> None:
+    """Pass a signal on to the stage that DVC runs, at which DVC ends, too, or to DVC when there is none; wait for it.
+    DVC itself ignores Ctrl-C while a stage runs, and killed at once it could be cut off while it writes dvc.lock."""
+    dvc, informed = psutil.Process(process.pid), set()
+    while process.poll() is None:
+        with suppress(psutil.Error):  # it ended meanwhile
+            for each in stages_among(dvc.children(recursive=True)) or [dvc]:
+                if each not in informed:
+                    informed.add(each)
+                    each.send_signal(signum)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)

@@ -52,7 +52,7 @@ def rwlock(root, pid, age_s=0):
 def test_a_lock_whose_owner_is_dead_is_removed(tmp_path):
     with process(cwd=tmp_path) as pid:
         lock = rwlock(tmp_path, pid)
-        with pytest.raises(SrlmError, match=rf"DVC is at work here already \(process {pid}: dvc repro\)"):
+        with pytest.raises(SrlmError, match=rf"Another DVC process is running here \(process {pid}: dvc repro\)"):
             recover(tmp_path)
         assert lock.exists()
     recover(tmp_path)
@@ -70,11 +70,21 @@ def test_a_lock_whose_owner_is_a_zombie_is_removed(tmp_path):
 
 
 def test_a_number_that_another_process_has_got_since_is_no_owner(tmp_path):
-    """As after a restart of the machine, whatever that process is called."""
-    with process("dvc", "repro", cwd=tmp_path) as pid:
+    """As after a restart of the machine."""
+    with process(cwd=tmp_path) as pid:
         lock = rwlock(tmp_path, pid, age_s=3600)
         recover(tmp_path)
         assert not lock.exists()
+
+
+@pytest.mark.parametrize("age_s", [-7200, 7200])
+@pytest.mark.parametrize("words", [("/usr/bin/dvc", "repro"), ("-m", "stages.console.dvc", "repro")])
+def test_a_dvc_lives_whatever_the_times_say(tmp_path, words, age_s):
+    with process(*words, cwd=tmp_path) as pid:
+        lock = rwlock(tmp_path, pid, age_s)
+        with pytest.raises(SrlmError, match=rf"Another DVC process is running here .*kill {pid}$"):
+            recover(tmp_path)
+        assert lock.exists()
 
 
 def test_a_stage_that_outlived_its_dvc_is_not_disturbed(tmp_path):
@@ -87,7 +97,7 @@ def test_a_stage_that_outlived_its_dvc_is_not_disturbed(tmp_path):
         process("-m", "stages.commands.cli", "repro", cwd=here),
     ):
         with pytest.raises(
-            SrlmError, match=rf"a stage is still at work here \(process {pid}: .*stages\.train_dpo M2\).*kill {pid}$"
+            SrlmError, match=rf"a stage is still running here \(process {pid}: .*stages\.train_dpo M2\).*kill {pid}$"
         ):
             recover(here)
         assert partial.exists()

@@ -1,0 +1,52 @@
+"""DVC in a process of its own, as `srlm` starts it (`python -m stages.console.dvc repro ...`): `dvc`, but when it is
+stopped it waits for its stage, says nothing more, and exits as every command here does."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import psutil
+
+from stages.console.command import STOPPED
+from stages.console.processes import stages_among
+
+
+class Stopped(logging.Filter):
+    """Keeps from the log that DVC, or a stage, was stopped: whoever stopped it knows. `code` is then the exit code."""
+
+    code: int | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info and record.exc_info[1]
+        while error:
+            for signum in STOPPED:
+                if str(error).endswith((f", exited with {128 + signum}", f", exited with {-signum}")):
+                    self.code = 128 + signum
+            error = error.__cause__
+        return self.code is None
+
+
+def main() -> int:
+    """`dvc` with the arguments of this command line; its exit code, or 130 or 143 when it was stopped."""
+    from dvc import cli
+
+    stopped = Stopped()
+    for handler in logging.getLogger("dvc").handlers:
+        handler.addFilter(stopped)
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        if stopped.code is None and not stages_among(psutil.Process().children(recursive=True)):
+            stopped.code = 128 + signum
+            raise KeyboardInterrupt
+
+    for signum in STOPPED:
+        signal.signal(signum, stop)
+    code = cli.main(sys.argv[1:])
+    return stopped.code or code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
