@@ -22,18 +22,18 @@ def main(model: str, since: Annotated[str, typer.Option()], root: Path = Path())
     limits = load_params(root).warn
     with Run("watch_drift", root, model) as run:
         moved = drift(run.read_metrics("AIFT", since), run.read_metrics("AIFT", model))
-        said = warnings(
+        sentences = warnings(
             moved,
             length_growth=limits.length_growth,
             gap_shrink=limits.gap_shrink,
             distinct_shrink=limits.distinct_shrink,
         )
-        run.write_metrics("drift", {"since": since, **moved, "warnings": len(said), "warned": said}, model)
+        run.write_metrics("drift", {"since": since, **moved, "warnings": len(sentences), "warned": sentences}, model)
         print(
             f"AIFT({model}) since AIFT({since}): "
             + ", ".join(f"{name} {change:+.0%}" for name, change in moved.items() if change is not None)
         )
-        for warning in said:
+        for warning in sentences:
             warn(f"AIFT({model}): {warning}")
 
 

@@ -29,19 +29,19 @@ def warnings(
     moved: dict[str, float | None], *, length_growth: float, gap_shrink: float, distinct_shrink: float
 ) -> list[str]:
     """What is suspicious in `moved`, a sentence each. Limits are relative changes, all positive."""
-    said = []
+    sentences = []
     if (length := moved["length"]) is not None and length > length_growth:
-        said.append(
+        sentences.append(
             f"answers grow: {length:+.0%} tokens since the iteration before (warned above {length_growth:+.0%})"
         )
     if (gap := moved["gap"]) is not None and gap < -gap_shrink:
-        said.append(
+        sentences.append(
             f"chosen and rejected come closer: their gap in score changed by {gap:+.0%} (warned below "
             f"{-gap_shrink:+.0%})"
         )
     if (distinct := moved["distinct"]) is not None and distinct < -distinct_shrink:
-        said.append(
+        sentences.append(
             f"the answers become alike: the share of different texts changed by {distinct:+.0%} (warned below "
             f"{-distinct_shrink:+.0%})"
         )
-    return said
+    return sentences

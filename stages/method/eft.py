@@ -34,7 +34,9 @@ def agreeing(
     """
     stray = judgements.join(ranked, on="candidate_id", how="anti", maintain_order="left")
     if len(stray):
-        raise TableError(f"{len(stray)} judgements are of no ranked answer, the first of {stray['candidate_id'][0]!r}")
+        raise TableError(
+            f"{len(stray)} judgements are of no ranked answer, first {stray['candidate_id'][0]!r}. Run: dvc repro"
+        )
     lowest, highest_of_next = pl.col("lowest"), pl.col("highest").shift(-1)
     in_order = (
         lowest > highest_of_next if agreement == "strict" else lowest >= highest_of_next

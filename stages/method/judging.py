@@ -50,7 +50,7 @@ OTHER = re.compile(
 def read_score(text: str, finish_reason: str = "stop") -> float | None:
     """The score that a judgement gives, 0 to 5 in halves; None when it cannot be read.
 
-    The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it said
+    The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it wrote
     before. A score line is `Score:` or `Score =` and a number, anywhere in a line, also as `**Score:** 4`, `4/5`, `4
     out of 5` or in LaTeX's `boxed`. The number may stand on the next line, or behind a dash (`Final score - 4`), if it
     ends its line. Without a number (`Score: <n>`, as in the rubric) it is none; nor are `Score (out of 5): 4`, `a score
@@ -109,7 +109,9 @@ def pool(candidates: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
     """
     stray = judgements.join(candidates, on="candidate_id", how="anti", maintain_order="left")
     if len(stray):
-        raise TableError(f"{len(stray)} judgements are of no candidate, the first of {stray['candidate_id'][0]!r}")
+        raise TableError(
+            f"{len(stray)} judgements are of no candidate, the first of {stray['candidate_id'][0]!r}. Run: dvc repro"
+        )
     pooled = judgements.join(same_text(candidates), on="candidate_id", maintain_order="left")
     return pooled.with_columns(candidate_id="text_id").drop("text_id")
 
@@ -177,10 +179,10 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
             f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every "
             f"answer the same number of times"
         )
-    said = completions.select("text", "finish_reason", "probs")
-    scores = pl.Series("score", [read_score(text, reason) for text, reason, _ in said.iter_rows()], dtype=pl.Float64)
-    whole = pl.Series([_last_number(text) in CHOICES for text, _, _ in said.iter_rows()], dtype=pl.Boolean)
-    means = pl.Series("expected", [expected(probs) for _, _, probs in said.iter_rows()], dtype=pl.Float64)
+    texts = completions.select("text", "finish_reason", "probs").rows()
+    scores = pl.Series("score", [read_score(text, reason) for text, reason, _ in texts], dtype=pl.Float64)
+    whole = pl.Series([_last_number(text) in CHOICES for text, _, _ in texts], dtype=pl.Boolean)
+    means = pl.Series("expected", [expected(probs) for _, _, probs in texts], dtype=pl.Float64)
     read = completions.with_columns(scores, means, k="n", judge=pl.lit(judge))
     read = read.with_columns(expected=pl.when(pl.col("score").is_not_null(), whole).then("expected"))
     joined = (

@@ -48,7 +48,7 @@ def fates(
     if len(stray):
         raise TableError(
             f"{len(stray)} judged answers are no candidates, or repeat another's text; the first is "
-            f"{stray['candidate_id'][0]!r}"
+            f"{stray['candidate_id'][0]!r}. Run: dvc repro"
         )
     rows = texts.join(judged.drop("prompt_id"), on="candidate_id", how="left").sort("prompt_id", "n", "candidate_id")
     rows = rows.with_columns(
@@ -185,11 +185,11 @@ def counts(
 ) -> dict[str, Any]:
     """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
 
-    prompts: kept ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged text,
-    whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
+    prompts: accepted ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged
+    text, whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
     readable judgements by written score; chosen_tokens, rejected_tokens: mean lengths.
     """
-    kept = prompts.filter(pl.col("dropped").is_null())
+    accepted = prompts.filter(pl.col("dropped").is_null())
     dropped = prompts.drop_nulls("dropped").group_by("dropped").len().sort("dropped")
     readable = judgements["score"].drop_nulls()
     unread = judgements["score" if kind == "sampled" else "expected"].null_count()
@@ -201,7 +201,7 @@ def counts(
         return float(values.mean()) if values.count() else None  # type: ignore[arg-type]
 
     return {
-        "prompts": len(kept),
+        "prompts": len(accepted),
         "dropped": {str(why): int(n) for why, n in dropped.iter_rows()},
         "candidates": len(candidates),
         "judgements": len(judgements),
@@ -209,7 +209,7 @@ def counts(
         "fates": fate_counts,
         "ties": scores.filter(pl.col("fate") == "tied")["prompt_id"].n_unique(),
         "pairs": len(pairs),
-        "pair_yield": len(pairs) / len(kept) if len(kept) else None,
+        "pair_yield": len(pairs) / len(accepted) if len(accepted) else None,
         "mean_score": mean(judged["score"]),
         "mean_margin": mean(pairs["chosen_score"] - pairs["rejected_score"]),
         "score_histogram": histogram,
@@ -227,28 +227,28 @@ def warnings(
 ) -> list[str]:
     """What is suspicious in `counts`, a sentence each: a saturated judge, an unreadable one, too few pairs, answers all
     alike. Limits are shares."""
-    said = []
+    sentences = []
     if (share := counts["commonest_score_share"]) is not None and share > commonest_score:
         score = max(counts["score_histogram"], key=counts["score_histogram"].__getitem__)
-        said.append(
+        sentences.append(
             f"the judge is saturated: {share:.0%} of its readable scores are {score} (warned above "
             f"{commonest_score:.0%})"
         )
     if (share := counts["unreadable_share"]) is not None and share > unreadable:
-        said.append(f"{share:.0%} of the judgements could not be read (warned above {unreadable:.0%})")
+        sentences.append(f"{share:.0%} of the judgements could not be read (warned above {unreadable:.0%})")
     if (share := counts["pair_yield"]) is not None and share < pair_yield:
-        said.append(f"only {share:.0%} of the prompts give a pair (warned below {pair_yield:.0%})")
+        sentences.append(f"only {share:.0%} of the prompts give a pair (warned below {pair_yield:.0%})")
     if (share := counts["distinct_share"]) is not None and share < distinct:
-        said.append(
+        sentences.append(
             f"the answers collapse: only {share:.0%} of the candidates of a prompt are different texts (warned below "
             f"{distinct:.0%})"
         )
-    return said
+    return sentences
 
 
 def lost(prompts: pl.DataFrame, scores: pl.DataFrame) -> str:
     """What became of the prompts that gave no pair: `of 64 prompts, 41 had no readable score and 23 were ties.`"""
-    kept = prompts.filter(pl.col("dropped").is_null()).select("prompt_id")
+    accepted = prompts.filter(pl.col("dropped").is_null()).select("prompt_id")
     has = {fate: (pl.col("fate") == fate).any() for fate in FATES}
     why = (
         pl.when(has["chosen"])
@@ -259,17 +259,17 @@ def lost(prompts: pl.DataFrame, scores: pl.DataFrame) -> str:
         .then(pl.lit("had no readable score"))
     )
     seen = scores.group_by("prompt_id").agg(why.otherwise(pl.lit("had only cut-off answers")).alias("why"))
-    all_lost = kept.join(scores, on="prompt_id", how="anti").select("prompt_id", why=pl.lit("had no answers"))
+    all_lost = accepted.join(scores, on="prompt_id", how="anti").select("prompt_id", why=pl.lit("had no answers"))
     lost = (
-        pl.concat([kept.join(seen, on="prompt_id"), all_lost])
+        pl.concat([accepted.join(seen, on="prompt_id"), all_lost])
         .drop_nulls("why")
         .group_by("why")
         .len()
         .sort("len", "why", descending=[True, False])
     )
-    said = [f"{n} {reason}" for reason, n in lost.iter_rows()]
+    reasons = [f"{n} {reason}" for reason, n in lost.iter_rows()]
     return (
-        f"of {len(kept)} prompts, "
-        + (" and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said) or "none was lost")
+        f"of {len(accepted)} prompts, "
+        + (" and ".join([", ".join(reasons[:-1]), reasons[-1]] if len(reasons) > 1 else reasons) or "none was lost")
         + "."
     )

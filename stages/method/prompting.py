@@ -54,7 +54,7 @@ class RougeL:
     times faster.
 
     Tokens are interned as characters, so that rapidfuzz finds the longest common subsequence of two strings. The
-    F-measure depends on that length and both lengths only: so texts are kept by length, and each length has a least
+    F-measure depends on that length and both lengths only: so texts are grouped by length, and each length has a least
     subsequence that would be above the threshold.
     """
 
@@ -112,7 +112,7 @@ class PromptFilter:
 
     def __init__(self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float) -> None:
         self._similar = RougeL(rouge_l)
-        self._known: set[str] = set()
+        self._texts: set[str] = set()
         self._held_out = {text_key(text) for text in held_out}
         for text in seeds:
             self._accept(text)
@@ -128,13 +128,13 @@ class PromptFilter:
         key = text_key(text)
         if key in self._held_out:
             return "held_out"
-        if key in self._known:
+        if key in self._texts:
             return "repeat"
         return "too_similar" if self._similar.above(text) else None
 
     def _accept(self, text: str) -> None:
-        if (key := text_key(text)) not in self._known:
-            self._known.add(key)
+        if (key := text_key(text)) not in self._texts:
+            self._texts.add(key)
             self._similar.add(text)
 
 
@@ -157,7 +157,7 @@ def _unfit(text: str) -> str | None:
 
 
 class Written(NamedTuple):
-    """One prompt as it arrived: its text, the ids of its shots, and why it was dropped (None: kept)."""
+    """One prompt as it arrived: its text, the ids of its shots, and why it was dropped (None: accepted)."""
 
     text: str
     shots: list[str]
@@ -208,8 +208,8 @@ def write_in_rounds(
 
 
 def prompts_frame(written: Sequence[Written], model: str, writer: str) -> pl.DataFrame:
-    """PROMPTS rows in order of arrival. A text has its own id once, where it was kept or else where it came first; a
-    repeat's id holds its place too."""
+    """PROMPTS rows in order of arrival. A text has its own id once, where it was accepted or else where it came first;
+    a repeat's id holds its place too."""
     taken = {one.text for one in written if one.dropped is None}
     rows = []
     for i, one in enumerate(written):

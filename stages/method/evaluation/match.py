@@ -44,12 +44,12 @@ def compare_prompts(template: str, prompts: pl.DataFrame, a: pl.DataFrame, b: pl
     two did not answer the same prompts.
     """
 
-    def texts() -> Iterator[tuple[str, str, str, str, str]]:
+    def comparisons() -> Iterator[tuple[str, str, str, str, str]]:
         rows = _matched(a, b).join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
-        for prompt_id, decoding, *said in rows.select(
+        for prompt_id, decoding, *texts in rows.select(
             "prompt_id", "decoding", "prompt", "response", "response_other"
         ).iter_rows():
-            prompt, mine, other = (mask_verdicts(text, template, CHOICE) for text in said)
+            prompt, mine, other = (mask_verdicts(text, template, CHOICE) for text in texts)
             for order, (answer_a, answer_b) in (("first", (mine, other)), ("second", (other, mine))):
                 yield (
                     f"{prompt_id}-{decoding}-{order}",
@@ -60,7 +60,9 @@ def compare_prompts(template: str, prompts: pl.DataFrame, a: pl.DataFrame, b: pl
                 )
 
     return pl.DataFrame(
-        list(texts()), schema=dict.fromkeys(("id", "prompt_id", "decoding", "order", "text"), pl.String()), orient="row"
+        list(comparisons()),
+        schema=dict.fromkeys(("id", "prompt_id", "decoding", "order", "text"), pl.String()),
+        orient="row",
     )
 
 
@@ -72,31 +74,29 @@ def read_comparison(text: str, finish_reason: str = "stop") -> Literal["A", "B",
 
 
 def model_verdicts(
-    a: pl.DataFrame, b: pl.DataFrame, asked: pl.DataFrame, completions: pl.DataFrame, judge: str
+    a: pl.DataFrame, b: pl.DataFrame, comparisons: pl.DataFrame, completions: pl.DataFrame, judge: str
 ) -> pl.DataFrame:
-    """VERDICTS rows of a judge model: `asked` from `compare_prompts`, `completions` with id, text, finish_reason;
+    """VERDICTS rows of a judge model: `comparisons` from `compare_prompts`, `completions` with id, text, finish_reason;
     matched by id.
 
     Raises TableError naming the first comparison that was not made.
     """
-    missing = asked.join(completions, on="id", how="anti", maintain_order="left")
+    missing = comparisons.join(completions, on="id", how="anti", maintain_order="left")
     if len(missing):
-        raise TableError(
-            f"{len(missing)} comparisons were not made, the first {missing['id'][0]!r}. Run head_to_head again"
-        )
+        raise TableError(f"{len(missing)} comparisons were not made, the first {missing['id'][0]!r}. Run: dvc repro")
     outcomes: dict[str, dict[str, Outcome | None]] = {
         "first": {"A": "win", "B": "lose", "C": "tie"},
         "second": {"A": "lose", "B": "win", "C": "tie"},
     }
-    said = asked.select("id", "prompt_id", "decoding", "order").join(completions, on="id")
+    answered = comparisons.select("id", "prompt_id", "decoding", "order").join(completions, on="id")
     read = [
         outcomes[order].get(read_comparison(text, why) or "")
-        for order, text, why in said.select("order", "text", "finish_reason").iter_rows()
+        for order, text, why in answered.select("order", "text", "finish_reason").iter_rows()
     ]
-    said = said.with_columns(pl.Series("outcome", read, dtype=pl.String))
+    answered = answered.with_columns(pl.Series("outcome", read, dtype=pl.String))
     rows = _matched(a, b)
     for order in ("first", "second"):
-        mine = said.filter(pl.col("order") == order).select("prompt_id", "decoding", pl.col("outcome").alias(order))
+        mine = answered.filter(pl.col("order") == order).select("prompt_id", "decoding", pl.col("outcome").alias(order))
         rows = rows.join(mine, on=["prompt_id", "decoding"], how="left", maintain_order="left")
     verdicts = [verdict(first, second) for first, second in rows.select("first", "second").iter_rows()]
     return _verdict_rows(rows.with_columns(pl.Series("verdict", verdicts, dtype=pl.String)), judge)
@@ -110,7 +110,7 @@ def _matched(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
         if len(alone):
             names = f"{one['model'][0]!r} answered {len(alone)} prompts that the other did not"
             raise TableError(
-                f"{names}, the first {alone['prompt_id'].min()!r}. Evaluate both models on the same prompts"
+                f"{names}, the first {alone['prompt_id'].min()!r}; they must answer the same. Run: dvc repro"
             )
     return a.join(b, on=on, suffix="_other").sort(on)
 
@@ -126,7 +126,7 @@ def head_to_head(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dic
     many are `unreadable`."""
     result: dict[str, dict[str, Any]] = {}
     for decoding in sorted(set(verdicts["decoding"])):
-        said = verdicts.filter(pl.col("decoding") == decoding).sort("prompt_id")["verdict"]
-        shares = mean_figures({outcome: said == outcome for outcome in OUTCOMES}, n=n, seed=seed)
-        result[decoding] = {**shares} | {"n": said.count(), "unreadable": said.null_count()}
+        outcomes = verdicts.filter(pl.col("decoding") == decoding).sort("prompt_id")["verdict"]
+        shares = mean_figures({outcome: outcomes == outcome for outcome in OUTCOMES}, n=n, seed=seed)
+        result[decoding] = {**shares} | {"n": outcomes.count(), "unreadable": outcomes.null_count()}
     return result
