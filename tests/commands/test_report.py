@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -27,6 +28,7 @@ from stages.store.tables import (
     TEST_PROMPTS,
     VERDICTS,
 )
+from tests.workspace import ENV
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -343,6 +345,23 @@ def test_a_large_store_is_sampled_evenly_and_says_so(tmp_path, monkeypatch):
     assert abs(count["M1"] - count["M2"]) <= 1
     assert f"{len(pairs)} of 400 pairs: a sample, drawn evenly" in text
     assert page.read_bytes() == written(tmp_path).read_bytes(), "the same store, the same page"
+
+
+def test_a_revision_is_shown_as_it_was(tmp_path):
+    root = tmp_path / "project"
+    root.mkdir()
+    trained_then = "step,loss\n1,9.0\n2,7.0\n"
+    for command in (("git", "init", "-q"), (sys.executable, "-m", "dvc", "init", "-q")):
+        subprocess.run(command, cwd=root, check=True, env=ENV)
+    trained(measured(root, [("win", "win")] * 20), "M2", "M1", trained_then)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in ((*git, "add", "-A"), (*git, "commit", "-qm", "one"), (*git, "tag", "v1")):
+        subprocess.run(command, cwd=root, check=True)
+    trained(root, "M2", "M1")
+    text = written(root, revision="v1").read_text()
+    assert "M2: 9 → 7 in 2 steps" in text
+    assert "M1 beats SFT" in text
+    assert "revision <code>v1</code>" in text
 
 
 def test_pairs_fit_their_budget():
