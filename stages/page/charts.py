@@ -101,14 +101,14 @@ def distribution(rows: Rows, x: str, title: str, counted: str, unknown: str = "u
     """Share of each value of `x` in its order, the `unknown` (null) last, a panel per model. Rows: model, x, share, and
     the number `counted`."""
     rows = drawable(rows)
-    name = {value: unknown if value is None else f"{value:g}" for value in {row[x] for row in rows}}
-    order = [name[value] for value in sorted(name, key=lambda value: (value is None, value))]
+    values = sorted({row[x] for row in rows}, key=lambda value: (value is None, value))
+    name = {value: unknown if value is None else f"{value:g}" for value in values}
     top = alt.Scale(domain=[0, max(row["share"] for row in rows) * 1.1])
 
     def draw(own: Rows) -> Any:
-        shares = dict.fromkeys(order, 0.0) | {name[row[x]]: row["share"] for row in own}
+        shares = dict.fromkeys(name.values(), 0.0) | {name[row[x]]: row["share"] for row in own}
         base = data({"x": x, "share": s, "label": f"{100 * s:.0f}" if s else ""} for x, s in shares.items()).encode(
-            x=alt.X("x:N", sort=order, title=title, axis=alt.Axis(labelAngle=0)),
+            x=alt.X("x:N", sort=list(name.values()), title=title, axis=alt.Axis(labelAngle=0)),
             y=alt.Y("share:Q", title=None, axis=alt.Axis(**PERCENT), scale=top),
         )
         bars, values = base.mark_bar(color=BLUE), base.mark_text(dy=-7).encode(text="label:N")
