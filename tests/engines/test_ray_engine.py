@@ -3,7 +3,6 @@ none of their own."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,10 +10,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -88,15 +87,10 @@ def alone(inner: str, requests: list[Request], sampling: Sampling, folder: Path 
         return engine.generate(requests, sampling)
 
 
-def in_a_worker(inner: str, requests: list[Request], folder: Path = Path(), *, died: int = 0) -> list[Completion]:
-    """What a worker makes of one block over which `died` others died, and the driver of that; both in this process."""
+def in_a_worker(inner: str, requests: list[Request], folder: Path = Path()) -> list[Completion]:
+    """What a worker makes of one block, and the driver of that; both in this process."""
     engine = of_ray.RayEngine(engine_params("ray", inner=inner), HARDWARE, folder, model="M1", seed=7)
-    counter = of_ray.Tries()
-    for _ in range(died):
-        counter.begin(0)
-    tries = SimpleNamespace(begin=SimpleNamespace(remote=lambda block: ray.put(counter.begin(block))))
-    row = of_ray.Worker(engine.open_inner, SAMPLED, tries)({"block": [0], "asked": [json.dumps(requests)]})
-    return engine._said(json.loads(row["said"][0]))
+    return engine._read(of_ray.Worker(engine.open_inner).write(requests, SAMPLED))
 
 
 def command(place: Path, texts: int) -> list[str]:
@@ -111,8 +105,8 @@ def address() -> str:
 
 
 def workers(of: int | None = None) -> list[psutil.Process]:
-    """Ray Data's actors under a driver."""
-    return [p for p in psutil.Process(of).children(recursive=True) if p.name().startswith("ray::MapWorker")]
+    """The actors under a driver."""
+    return [p for p in psutil.Process(of).children(recursive=True) if p.name().startswith("ray::Worker")]
 
 
 # What comes back
@@ -159,13 +153,58 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled() -> None:
     assert by_id(said) == by_id(alone("scripted", MANY, FEW))
 
 
+def deadly(open_inner: Callable[[], Any], block: str) -> Callable[[], Any]:
+    """Opens an engine that ends its process over the block of one request."""
+
+    def opening() -> AbstractContextManager[BaseEngine]:
+        opened = open_inner()
+        engine = opened.__enter__()
+        batches = engine.batches
+
+        def dying(requests: list[Request], sampling: Sampling) -> Any:
+            if any(r.id == block for r in requests):
+                os._exit(9)
+            return batches(requests, sampling)
+
+        engine.batches = dying
+        return nullcontext(engine)
+
+    return opening
+
+
 def test_a_block_that_no_worker_survives_ends_the_stage() -> None:
-    with pytest.raises(EngineError, match="4 Ray workers died over 2 requests, the first 'r0'"):
-        in_a_worker("scripted", MANY[:2], died=of_ray.TRIES)
+    with opened("scripted", block=2, workers=1) as engine:
+        engine.open_inner = deadly(engine.open_inner, "r2")  # type: ignore[attr-defined]
+        with pytest.raises(EngineError, match="4 Ray workers died over 2 requests, the first 'r2'"):
+            engine.generate(MANY[:4], FEW)
+
+
+def test_the_model_is_loaded_once_however_many_calls_there_are(tmp_path: Path) -> None:
+    """`write_prompts` asks in rounds."""
+    loads, expected = tmp_path / "loads", alone("scripted", MANY[:40], FEW)
+
+    def counting(open_inner: Callable[[], Any]) -> Callable[[], Any]:
+        def opening() -> Any:
+            with loads.open("a") as file:
+                file.write("x")
+            return open_inner()
+
+        return opening
+
+    with opened("scripted", block=2, workers=1) as engine:
+        engine.open_inner = counting(engine.open_inner)  # type: ignore[attr-defined]
+        said = [c for i in range(10) for c in engine.generate(MANY[4 * i : 4 * i + 4], FEW)]
+        assert loads.read_text() == "x"
+        assert len(workers()) == 1
+        workers()[0].kill()
+        assert engine.generate(MANY[:4], FEW) == expected[:4], "who died between two calls is replaced"
+        assert loads.read_text() == "xx"
+    assert said == expected
+    assert not psutil.wait_procs(workers(), 10)[1], "they end with the engine"
 
 
 def test_workers_that_hang_end_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", 2)
+    monkeypatch.setattr(of_ray, "NO_PROGRESS_S", 2)
     with pytest.raises(EngineError, match="no Ray worker finished a block"), opened("scripted", block=BLOCK) as engine:
         for _ in engine.batches(MANY, FEW):
             for worker in workers():
@@ -237,7 +276,7 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 def test_a_node_that_does_not_see_what_the_driver_sees_is_named(tmp_path: Path) -> None:
     engine = of_ray.RayEngine(engine_params("ray"), HARDWARE, tmp_path, model="M1", seed=7)
     with pytest.raises(ModelError, match=r"no model folder x .*worker on node7"):
-        engine._said({"error": ["ModelError", "no model folder x", "node7"]})
+        engine._read(of_ray.Written([], 0, ("ModelError", "no model folder x", "node7")))
 
 
 def test_what_a_worker_refuses_is_said_as_without_ray(tmp_path: Path) -> None:
@@ -258,8 +297,8 @@ def test_more_than_the_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     monkeypatch.setattr(of_ray, "WAIT_S", 0)
-    taken = ray.remote(of_ray.Tries).options(num_cpus=ray.cluster_resources()["CPU"]).remote()
-    ray.get(taken.begin.remote(0))
+    taken = ray.remote(of_ray.Worker).options(num_cpus=ray.cluster_resources()["CPU"]).remote(None)
+    ray.get(taken.ready.remote())
     with pytest.raises(EngineError, match="others have them"), opened("scripted"):
         pass
 

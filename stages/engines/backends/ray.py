@@ -1,12 +1,11 @@
-"""Texts from many copies of a model, on many GPUs and nodes: any other engine in the workers of a Ray cluster, through
-Ray Data.
+"""Texts from many copies of a model, on many GPUs and nodes: any other engine in the actors of a Ray cluster.
 
-Requests are cut into blocks of `engine.requests_per_block` in the order given. A block is a row of a Ray dataset;
-`hardware.workers` actors, each with the engine `engine.inner` and `hardware.threads` of its own, take one after
-another, and what is finished comes back at once. Ray starts a worker that dies again where there is room, and its block
-is written again. With RAY_ADDRESS set that cluster is joined, else a Ray of this machine is started. Every node must
-see the model's folder under the same path and have the packages; our own code is sent to it. How to set up a cluster:
-docs/ray.md.
+Requests are cut into blocks of `engine.requests_per_block` in the order given. `hardware.workers` actors, each with the
+engine `engine.inner` and `hardware.threads` of its own, take one block after another, and what is finished comes back
+at once. They live as long as the stage, so each loads the model once. For a worker that dies another is started, where
+there is room, and its block is written again. With RAY_ADDRESS set that cluster is joined, else a Ray of this machine
+is started. Every node must see the model's folder under the same path and have the packages; our own code is sent to
+it. How to set up a cluster: docs/ray.md.
 
 Guarantee: that of the engine in the workers, given a block instead of all requests. What is decoded together follows
 from the requests and `engine.requests_per_block`, a tracked parameter: not from how many workers there are, which of
@@ -15,29 +14,24 @@ them wrote a block, or how often one died.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import socket
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-os.environ.setdefault(
-    "RAY_ENABLE_AUTO_CONNECT", "0"
-)  # else a thread that Ray Data leaves behind joins any Ray it finds
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # nothing of ours joins any Ray that it finds
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
-import ray.data
-from ray.data.exceptions import ExecutionTimeoutError
-from ray.exceptions import RayError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, WorkerCrashedError
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
@@ -48,60 +42,50 @@ from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling
 
 TRIES = 4
-"""Workers that may die over one block. Ray itself would go on for ever."""
+"""Workers that may die over one block, or in a row before they are ready."""
 WAIT_S = 30.0
 """How long to wait for what workers of a stage before still hold."""
+NO_PROGRESS_S = 1800.0
+"""How long to wait for the next block."""
+DIED = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 OUR_CODE = {"working_dir": str(Path(__file__).parents[3]), "excludes": ["/[!.]*", "/.?*", "!/stages", "!/stages/**"]}
 """The package `stages` and nothing beside it. As a working_dir it comes before a `stages` in the folder where a node's
 Ray was started."""
 
 
-class Tries:
-    """How often each block was begun. An actor, as it must outlive the workers."""
+class Written(NamedTuple):
+    """What a worker gives back. Errors are returned: Ray would wrap what is raised there in a hundred lines."""
 
-    def __init__(self) -> None:
-        self.begun: Counter[int] = Counter()
-
-    def begin(self, block: int) -> int:
-        self.begun[block] += 1
-        return self.begun[block]
+    completions: list[Completion]
+    prompt_tokens: int
+    error: tuple[str, str, str] | None = None
+    """Class, message and host."""
 
 
 class Worker:
-    """What an actor holds: the engine, opened for its first block. Errors travel in the row: Ray would wrap what is
-    raised here in a hundred lines."""
+    """What an actor holds: the engine, opened for its first block and used for all that follow."""
 
-    def __init__(
-        self, open_inner: Callable[[], AbstractContextManager[BaseEngine]], sampling: Sampling, tries: Any
-    ) -> None:
-        self.open_inner, self.sampling, self.tries, self.stack = open_inner, sampling, tries, ExitStack()
+    def __init__(self, open_inner: Callable[[], AbstractContextManager[BaseEngine]]) -> None:
+        self.open_inner, self.stack = open_inner, ExitStack()
         self.inner: BaseEngine | None = None
 
-    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        [block], [asked] = rows["block"], rows["asked"]
+    def ready(self) -> None:
+        """Answers when the actor has its place."""
+
+    def write(self, requests: list[Request], sampling: Sampling) -> Written:
         try:
-            said = self.write(int(block), [Request(*request) for request in json.loads(asked)])
+            if self.inner is None:
+                self.inner = self.stack.enter_context(self.open_inner())
+            before = self.inner.prompt_tokens
+            completions = [c for batch in self.inner.batches(requests, sampling) for c in batch]
         except Exception as e:
             message = str(e) if isinstance(e, SrlmError) else traceback.format_exc()
-            said = {"error": [type(e).__name__, message, socket.gethostname()]}
-        return {"block": [block], "said": [json.dumps(said)]}
-
-    def write(self, block: int, requests: Sequence[Request]) -> dict[str, Any]:
-        if ray.get(self.tries.begin.remote(block)) > TRIES:
-            raise EngineError(
-                f"{TRIES} Ray workers died over {len(requests)} requests, the first {requests[0].id!r}. If it was for "
-                f"memory, lower engine.requests_per_block or "
-                "engine.max_batch_tokens. Why, is in Ray's logs, /tmp/ray/session_latest/logs on the worker's node"
-            )
-        if self.inner is None:
-            self.inner = self.stack.enter_context(self.open_inner())
-        before = self.inner.prompt_tokens
-        completions = [c for batch in self.inner.batches(requests, self.sampling) for c in batch]
-        return {"completions": completions, "prompt_tokens": self.inner.prompt_tokens - before}
+            return Written([], 0, (type(e).__name__, message, socket.gethostname()))
+        return Written(completions, self.inner.prompt_tokens - before)
 
 
 class RayEngine(BaseEngine):
-    """Workers live as long as one call of `batches`: each call loads the model anew."""
+    """Workers are started when there are blocks for them, and end with the engine."""
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
         self.name, self.hardware, self.block, self.model_dir = (
@@ -112,18 +96,19 @@ class RayEngine(BaseEngine):
         )
         inner, alone = engine.model_copy(update={"name": engine.inner}), hardware.model_copy(update={"workers": 1})
         self.open_inner = partial(open_engine, inner, alone, self.model_dir, model=model, seed=seed)
+        self.starting: dict[Any, tuple[Any, bool]] = {}
+        """By the future of `ready`: an actor, and whether it is new."""
+        self.idle: list[Any] = []
 
     def __enter__(self) -> Self:
-        """Raises EngineError when Ray cannot be had, or no worker what it needs."""
+        """Raises EngineError when Ray cannot be started or joined, or no node has what a worker needs."""
         with ExitStack() as stack:
             if not ray.is_initialized():
                 stack.callback(ray.shutdown)
                 _start(self.hardware.workers)
             self.gpus = _gpus(self.hardware)
+            stack.callback(self._end_workers)
             self.stack = stack.pop_all()
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -132,62 +117,86 @@ class RayEngine(BaseEngine):
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
         """Block by block. Raises what the engine in a worker raised, and EngineError for a block that no worker
         survives or a cluster that is stuck."""
-        rows = [
-            {"block": i, "asked": json.dumps(requests[i : i + self.block])} for i in range(0, len(requests), self.block)
-        ]
-        if not rows:
-            return
-        tries = ray.remote(Tries).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-        written = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Worker,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(
-                size=min(self.hardware.workers, len(rows)), max_tasks_in_flight_per_actor=1
-            ),
-            fn_constructor_args=(self.open_inner, sampling, tries),
-            num_cpus=None if self.gpus else 1,
-            num_gpus=self.gpus or None,
-        )
-        left = {row["block"] for row in rows}
+        blocks = [list(requests[i : i + self.block]) for i in range(0, len(requests), self.block)]
+        waiting, deaths, failed_starts = deque(range(len(blocks))), Counter[int](), 0
+        working: dict[Any, tuple[Any, int]] = {}  # by the future of what it writes: an actor and its block
+        worker: Any
+        for worker in self.idle:  # since the last call it may have died, with its whole node
+            self.starting[worker.ready.remote()] = worker, False
+        self.idle, until = [], time.monotonic() + NO_PROGRESS_S
         try:
-            finished: Any = iter(written.iter_batches(batch_size=1, prefetch_batches=0))
-            self.stack.callback(finished.close)  # an interrupted stage must stop Ray Data before Ray
-            for row in finished:
-                [block], [said] = row["block"].tolist(), row["said"]
-                if block not in left:
+            while waiting or working:
+                self._start_workers(len(waiting) + len(working), len(working))
+                while waiting and self.idle:
+                    worker, block = self.idle.pop(), waiting.popleft()
+                    working[worker.write.remote(blocks[block], sampling)] = worker, block
+                done, _ = ray.wait([*working, *self.starting], timeout=max(0.0, until - time.monotonic()))
+                if not done:
                     raise EngineError(
-                        f"Ray gave the block at request {block} twice: a bug. The same command goes on from what came "
-                        f"before"
+                        f"no Ray worker finished a block in {NO_PROGRESS_S / 60:.0f} minutes. Look with `ray status` "
+                        f"whether a node is gone: start it again, or lower hardware.workers. Are blocks that slow? "
+                        f"Lower engine.requests_per_block"
                     )
-                left.remove(block)
-                yield self._said(json.loads(said))
-        except ExecutionTimeoutError:
-            minutes = ray.data.DataContext.get_current().execution_no_progress_timeout_s / 60
-            raise EngineError(
-                f"no Ray worker finished a block in {minutes:.0f} minutes. Look with `ray status` whether a node is "
-                f"gone: start it again, or lower "
-                "hardware.workers. Are blocks that slow? Lower engine.requests_per_block, or raise "
-                "RAY_DATA_EXECUTION_NO_PROGRESS_TIMEOUT_S"
-            ) from None
+                [future] = done
+                if future in self.starting:
+                    worker, new = self.starting.pop(future)
+                    try:
+                        ray.get(future)
+                    except DIED as e:
+                        failed_starts += new
+                        if failed_starts == TRIES:
+                            raise EngineError(f"{TRIES} Ray workers died before they were ready: {_gist(e)}") from None
+                        continue
+                    self.idle.append(worker)
+                    failed_starts = 0
+                    continue
+                worker, block = working.pop(future)
+                try:
+                    written = ray.get(future)
+                except DIED:
+                    ray.kill(worker)
+                    waiting.appendleft(block)
+                    deaths[block] += 1
+                    if deaths[block] == TRIES:
+                        raise EngineError(
+                            f"{TRIES} Ray workers died over {len(blocks[block])} requests, the first "
+                            f"{blocks[block][0].id!r}. If it was for memory, lower engine.requests_per_block or "
+                            f"engine.max_batch_tokens. Why, is in Ray's logs, /tmp/ray/session_latest/logs on the "
+                            f"worker's node"
+                        ) from None
+                    continue
+                self.idle.append(worker)
+                until = time.monotonic() + NO_PROGRESS_S
+                yield self._read(written)
         except RayError as e:
             raise EngineError(
                 f"Ray failed: {_gist(e)}. Look with `ray status` and in /tmp/ray/session_latest/logs"
             ) from None
-        if left:
-            raise EngineError(
-                f"Ray lost {len(left)} of {len(rows)} blocks: a bug. The same command goes on from the others"
-            )
+        finally:  # an interrupted call: what they write is not wanted
+            for worker, _ in working.values():
+                ray.kill(worker)
 
-    def _said(self, said: dict[str, Any]) -> list[Completion]:
-        if "error" in said:
-            kind, message, host = said["error"]
+    def _start_workers(self, blocks: int, working: int) -> None:
+        """As many as there is work for; who has no place yet is not waited for."""
+        for _ in range(min(self.hardware.workers, blocks) - len(self.idle) - len(self.starting) - working):
+            actor: Any = ray.remote(Worker)
+            worker = actor.options(num_cpus=0 if self.gpus else 1, num_gpus=self.gpus).remote(self.open_inner)
+            self.starting[worker.ready.remote()] = worker, True
+
+    def _end_workers(self) -> None:
+        for worker in (*self.idle, *(worker for worker, _ in self.starting.values())):
+            ray.kill(worker)
+        self.idle, self.starting = [], {}
+
+    def _read(self, written: Written) -> list[Completion]:
+        if written.error:
+            kind, message, host = written.error
             if kind == ModelError.__name__ and self.model_dir.is_dir():
                 message += f" (said a Ray worker on {host}; this node sees the folder, so look whether that one does)"
             raise getattr(errors, kind, RuntimeError)(message)
-        completions = [Completion(*c) for c in said["completions"]]
-        self.prompt_tokens += said["prompt_tokens"]
-        self.generated_tokens += sum(c.tokens for c in completions)
-        return completions
+        self.prompt_tokens += written.prompt_tokens
+        self.generated_tokens += sum(c.tokens for c in written.completions)
+        return written.completions
 
 
 def _start(workers: int) -> None:
@@ -208,7 +217,7 @@ def _start(workers: int) -> None:
             if address
             else "See docs/ray.md"
         )
-        raise EngineError(f"Ray cannot be had: {_gist(e)}. {hint}") from None
+        raise EngineError(f"Could not start or connect to Ray: {_gist(e)}. {hint}") from None
     if signal.getsignal(signal.SIGTERM) is not on_sigterm:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends with another exit code
 
