@@ -175,13 +175,14 @@ def drawable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def svg(chart: Any) -> str:
     """The chart in the page's colours. The page tells a screen reader its title and its table: marks are silent."""
     out, ink = io.StringIO(), "currentColor"
-    line: dict[str, Any] = {"domainColor": "#888", "tickColor": "#888", "gridColor": "#8883"}
-    (
-        chart.properties(autosize=alt.AutoSizeParams(type="fit", contains="padding"), padding=2)
-        .configure(background="transparent", font="system-ui, sans-serif")
-        .configure_view(stroke=None)
-        .configure_text(color=ink, fontSize=12)
-        .configure_axis(labelColor=ink, titleColor=ink, labelFontSize=11, **line)
-        .save(out, format="svg")
-    )
+    axis = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "domainColor": "#888", "tickColor": "#888"}
+    chart.configure(
+        autosize={"type": "fit", "contains": "padding"},
+        padding=2,
+        background="transparent",
+        font="system-ui, sans-serif",
+        view={"stroke": None},
+        text={"color": ink, "fontSize": 12},
+        axis={**axis, "gridColor": "#8883"},
+    ).save(out, format="svg")
     return out.getvalue().replace("<svg ", '<svg aria-hidden="true" ', 1)
