@@ -102,7 +102,8 @@ class _Evidence:
             doubts.append(f"{row['judge']} compared its own answers with those of the other model")
         if row and row["judge"] != "oracle" and tokens and tokens["value"] > LONGER * tokens["value_other"]:
             growth = tokens["value"] / tokens["value_other"] - 1
-            doubts.append(f"{model}'s answers are {growth:.0%} longer than {tokens['other']}'s, and judges like length")
+            longer = f"{model}'s answers are {growth:.0%} longer than {tokens['other']}'s"
+            doubts.append(f"{longer}; models that compare tend to prefer longer ones")
         return doubts
 
     def match(self, model: str) -> Cell:

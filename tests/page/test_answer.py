@@ -111,7 +111,7 @@ def test_doubts():
     assert answer(("SFT", "M3"), [row], [longer], FIGURES, ["AIFT(M1): saturated"]).doubts == (
         "M3 against SFT: 10 of 100 unreadable: the comparing model M3 did not write [[A]], [[B]] or [[C]] in both orders",
         "M3 compared its own answers with those of the other model",
-        "M3's answers are 50% longer than SFT's, and judges like length",
+        "M3's answers are 50% longer than SFT's; models that compare tend to prefer longer ones",
         "AIFT(M1): saturated",
     )
 
