@@ -38,10 +38,12 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         run.write_plot(f"train_{model}", trained.log)
         print(
             f"{model}: DPO from {prev} on {trained.rows} pairs, {trained.too_long} left out as longer than "
-            f"{params.train_dpo.max_length} tokens"
+            f"{trained.max_length} tokens"
         )
         if (share := trained.share_too_long) > params.warn.left_out:
-            warn(f"{model}: {share:.0%} of the pairs are left out, longer than train_dpo.max_length")
+            warn(
+                f"{model}: {share:.0%} of the pairs are left out. Raise train_dpo.max_length, up to the model's context"
+            )
 
 
 if __name__ == "__main__":

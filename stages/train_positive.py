@@ -54,10 +54,12 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
         run.write_plot(f"train_{model}", trained.log)
         print(
             f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), "
-            f"{trained.too_long} left out as too long"
+            f"{trained.too_long} left out as longer than {trained.max_length} tokens"
         )
         if (share := trained.share_too_long) > params.warn.left_out:
-            warn(f"{model}: {share:.0%} of the rows are left out, longer than train_sft.max_length")
+            warn(
+                f"{model}: {share:.0%} of the rows are left out. Raise train_sft.max_length, up to the model's context"
+            )
 
 
 if __name__ == "__main__":

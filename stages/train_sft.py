@@ -55,10 +55,12 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
         run.write_plot(f"train_{model}", trained.log)
         print(
             f"{model}: SFT on {trained.rows} rows ({' + '.join(on)}), {trained.too_long} left out as longer than "
-            f"{params.train_sft.max_length} tokens"
+            f"{trained.max_length} tokens"
         )
         if (share := trained.share_too_long) > params.warn.left_out:
-            warn(f"{model}: {share:.0%} of the rows are left out, longer than train_sft.max_length")
+            warn(
+                f"{model}: {share:.0%} of the rows are left out. Raise train_sft.max_length, up to the model's context"
+            )
 
 
 if __name__ == "__main__":

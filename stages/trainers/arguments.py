@@ -29,12 +29,13 @@ DROPOUTS = (
 
 
 class Trained(NamedTuple):
-    """What training did: the log (one row per optimizer step), how many rows it used, and how many were left out as too
-    long."""
+    """What training did: the log (one row per optimizer step), how many rows it used, and how many were left out as
+    longer than `max_length` tokens: the parameter, or the model's context where that is less."""
 
     log: pl.DataFrame
     rows: int
     too_long: int
+    max_length: int
     threads: int
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
 
@@ -109,13 +110,20 @@ def turns(tokenizer: Any, prompt: str, response: str) -> list[dict[str, str]]:
 
 def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
     """Tokens of each exchange, chat template included; measured beforehand, since TRL would cut what is too long
-    without a word."""
-    return pl.Series(
-        [len(ids) for ids in tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False)]
-        if exchanges
-        else [],
-        dtype=pl.Int32,
-    )
+    without a word. Raises ModelError when the template fails on one."""
+    try:
+        ids = tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False) if exchanges else []
+    except Exception as e:  # a template is a program: any error
+        raise ModelError(
+            f"the chat template in {tokenizer.name_or_path} fails on the training data: {type(e).__name__}: {e}"
+        ) from None
+    return pl.Series(map(len, ids), dtype=pl.Int32)
+
+
+def max_length(model: Any, wanted: int) -> int:
+    """Tokens that an exchange may have: `wanted`, or the model's context where that is less."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(wanted, context) if context else wanted
 
 
 def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
@@ -172,25 +180,41 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
 
 def train(trainer: Any, label: str) -> list[dict[str, float]]:
     """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises
-    TrainingError when the loss is no number."""
+    TrainingError as soon as the loss is no number, and when training changed nothing or left weights that are none."""
     from transformers import PrinterCallback, TrainerCallback
 
     class Show(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if "loss" in (logs := kwargs["logs"]):
-                advance(1, f"loss {logs['loss']:.3f}")
+            if "loss" not in (logs := kwargs["logs"]):
+                return
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"{label}: the loss was no longer a number at step {state.global_step} of {state.max_steps}. "
+                    f"Lower lr, or use dtype float32"
+                )
+            advance(1, f"loss {logs['loss']:.3f}")
 
     batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Show())
+    before = _fingerprint(trainer.model)
     with progress(label, int(trainer.args.num_train_epochs) * batches, "steps") as advance:
         trainer.train()
+    after = _fingerprint(trainer.model)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
-    if bad := [entry["step"] for entry in steps if not math.isfinite(entry["loss"])]:
+    if not all(map(math.isfinite, after)):
+        raise TrainingError(f"{label}: the last of {len(steps)} steps left weights that are no numbers. Lower lr")
+    if after == before:
         raise TrainingError(
-            f"{label}: the loss was no longer a number at step {bad[0]} of {len(steps)}. Lower lr, or use dtype float32"
+            f"{label}: {len(steps)} steps changed no weight, so the new model would be the old one. Raise lr, seen "
+            f"{trainer.args.learning_rate}"
         )
     return steps
+
+
+def _fingerprint(model: Any) -> list[float]:
+    """One sum per weight matrix: enough to see whether anything moved, without a second copy of the model."""
+    return [float(weight.detach().double().sum()) for weight in model.parameters()]
 
 
 def threads() -> int:

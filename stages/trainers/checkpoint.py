@@ -116,7 +116,9 @@ def complete(folder: Path) -> None:
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
     file = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else "tokenizer_config.json"
     ends = [tokenizer.eos_token_id]
-    if (turn_end := end_of_turn(tokenizer, f"{name}: {file}")) and turn_end != tokenizer.eos_token:
+    exchange = try_template(tokenizer, f"{name}: {file}")
+    _check_ids(tokenizer, exchange, folder, name)
+    if (turn_end := end_of_turn(tokenizer, exchange)) and turn_end != tokenizer.eos_token:
         # base models often end a text otherwise than their chat template ends a turn; what ends a turn is what must
         # stop an answer
         tokenizer.eos_token = turn_end
@@ -125,11 +127,11 @@ def complete(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def end_of_turn(tokenizer: Any, where: str) -> str | None:
-    """The special token that the chat template puts behind an answer; None, with a warning, when it puts none.
+def try_template(tokenizer: Any, where: str) -> str:
+    """What the chat template makes of QUESTION and ANSWER. It is a program by others, so it is tried apart.
 
-    The template is a program by others, so it is tried apart. Raises ModelError, beginning with `where`, when it fails,
-    or leaves the question or the answer out.
+    Raises ModelError, beginning with `where`, when it fails, or leaves the question or the answer out; warns when a
+    model trained with it would not learn what it is asked to do.
     """
     asked = [{"role": "user", "content": "QUESTION"}]
     try:
@@ -155,14 +157,37 @@ def end_of_turn(tokenizer: Any, where: str) -> str | None:
             f"{where}: with add_generation_prompt the chat template writes another beginning ({prompt[-40:]!r}) than "
             f"before an answer that is there, so that a model is trained on other texts than it continues"
         )
-    after = text.rpartition("ANSWER")[2]
-    ends = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
-    if not ends:
+    if not end_of_turn(tokenizer, text):
         warn(
             f"{where}: the chat template puts no special token behind an answer, so that a model trained with it does "
             f"not learn where to stop. Let it end with {{{{ eos_token }}}}"
         )
+    return text
+
+
+def end_of_turn(tokenizer: Any, exchange: str) -> str | None:
+    """The special token that the chat template puts behind an answer; None when it puts none."""
+    after = exchange.rpartition("ANSWER")[2]
+    ends = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
     return min(ends)[2] if ends else None
+
+
+def _check_ids(tokenizer: Any, exchange: str, folder: Path, name: str) -> None:
+    """Raises ModelError for a token that the tokenizer has, and the weights do not."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    except Exception as e:  # an unknown model_type among others
+        raise ModelError(f"{name}: config.json cannot be used ({e})") from None
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    highest = max(ids.union(tokenizer(exchange, add_special_tokens=False).input_ids))
+    if highest >= config.vocab_size:
+        raise ModelError(
+            f"{name}: the tokenizer's {tokenizer.convert_ids_to_tokens(highest)!r} has id {highest}, and the model "
+            f"{config.vocab_size} embeddings (config.json, vocab_size). Use the tokenizer of this model, or resize it: "
+            f"resize_token_embeddings"
+        )
 
 
 def _complete_generation(folder: Path, name: str, ends: list[int]) -> None:

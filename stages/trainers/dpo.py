@@ -12,7 +12,18 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.params import TrainDpo
 from stages.console.errors import TrainingError
-from stages.trainers.arguments import Trained, arguments, lengths, load, log_frame, save, threads, train, turns
+from stages.trainers.arguments import (
+    Trained,
+    arguments,
+    lengths,
+    load,
+    log_frame,
+    max_length,
+    save,
+    threads,
+    train,
+    turns,
+)
 
 LOG = {
     "loss": "loss",
@@ -38,23 +49,17 @@ def train_dpo(
     micro_batch does not divide batch, the reference is not the model that training starts from, or training changed
     nothing.
     """
-    trainer, tokenizer, kept = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
-    before = _fingerprint(trainer.model)
+    trainer, tokenizer, used, longest = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
     steps = train(trainer, label)
-    if _fingerprint(trainer.model) == before:
-        raise TrainingError(
-            f"{label}: {len(steps)} steps changed no weight, so the new model would be the old one. Raise "
-            f"train_dpo.lr, seen {params.lr}"
-        )
     save(trainer, tokenizer, out)
-    return Trained(log_frame(steps, LOG), kept, len(pairs) - kept, threads())
+    return Trained(log_frame(steps, LOG), used, len(pairs) - used, longest, threads())
 
 
 def dpo_trainer(
     model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware
-) -> tuple[Any, Any, int]:
-    """TRL's trainer ready to run, the tokenizer, and the number of pairs that fit. Its first act is to check the
-    reference."""
+) -> tuple[Any, Any, int, int]:
+    """TRL's trainer ready to run, the tokenizer, the number of pairs that fit, and into how many tokens. Its first act
+    is to check the reference."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
@@ -65,25 +70,26 @@ def dpo_trainer(
 
     model, tokenizer = load(model_dir, params.dropout)
     rows = list(pairs.select("prompt", "chosen", "rejected").iter_rows())
-    longest = pl.DataFrame(
+    limit = max_length(model, params.max_length)
+    tokens = pl.DataFrame(
         [lengths(tokenizer, [turns(tokenizer, row[0], row[i]) for row in rows]).alias(str(i)) for i in (1, 2)]
     ).max_horizontal()
-    kept = [row for row, fits in zip(rows, longest <= params.max_length, strict=True) if fits]
-    if not kept:
+    used = [row for row, fits in zip(rows, tokens <= limit, strict=True) if fits]
+    if not used:
         raise TrainingError(
-            f"none of {len(pairs)} pairs fits into max_length {params.max_length} tokens. Raise train_dpo.max_length, "
+            f"none of {len(pairs)} pairs fits into max_length {limit} tokens. Raise train_dpo.max_length, "
             f"or look at the pairs"
         )
     columns = zip(
         *(
             (chat[0][:1], chat[0][1:], chat[1][1:])
-            for chat in ((turns(tokenizer, p, c), turns(tokenizer, p, r)) for p, c, r in kept)
+            for chat in ((turns(tokenizer, p, c), turns(tokenizer, p, r)) for p, c, r in used)
         ),
         strict=True,
     )
     dataset = Dataset.from_dict(dict(zip(("prompt", "chosen", "rejected"), map(list, columns), strict=True)))
     args = DPOConfig(
-        **arguments(params, len(kept), out, seed, hardware),
+        **arguments(params, len(used), out, seed, hardware),
         beta=params.beta,
         loss_type=["sigmoid", "sft"] if params.nll_weight > 0 else ["sigmoid"],
         loss_weights=[1.0, params.nll_weight] if params.nll_weight > 0 else [1.0],
@@ -98,16 +104,11 @@ def dpo_trainer(
         model=model,
         args=args,
         train_dataset=dataset,
-        eval_dataset=dataset.select(range(min(len(kept), params.micro_batch))),
+        eval_dataset=dataset.select(range(min(len(used), params.micro_batch))),
         processing_class=tokenizer,
         callbacks=[CheckReference()],
     )
-    return trainer, tokenizer, len(kept)
-
-
-def _fingerprint(model: Any) -> list[float]:
-    """One sum per weight matrix: enough to see whether anything moved, without a second copy of the model."""
-    return [float(weight.detach().double().sum()) for weight in model.parameters()]
+    return trainer, tokenizer, len(used), limit
 
 
 def check_reference(metrics: Mapping[str, float], params: TrainDpo) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from stages.config.load import load_params
 from stages.console.bounded import bounded
@@ -27,6 +27,9 @@ def chatml(tmp_path):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(tmp_path)
+    model = LlamaForCausalLM.from_pretrained(tmp_path)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -164,6 +167,16 @@ def test_a_generation_config_that_cannot_be_read_is_named(tmp_path, text):
     checkpoint.random_llama(tmp_path, seed=1, max_context=64)
     (tmp_path / "generation_config.json").write_text(text)
     with pytest.raises(ModelError, match=r"generation_config\.json cannot be used"):
+        checkpoint.complete(tmp_path)
+
+
+def test_a_token_that_the_weights_do_not_have_is_named(tmp_path):
+    """A pad token added to the tokenizer, the embeddings never resized: an index out of range in training."""
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"'\[PAD\]' has id 259, and the model 259 embeddings"):
         checkpoint.complete(tmp_path)
 
 

@@ -81,7 +81,7 @@ def test_a_second_round_starts_from_its_own_model(base_model, tmp_path):
 def test_a_wrong_reference_stops_training_before_the_first_step(base_model, tmp_path):
     import torch
 
-    trainer, _, _ = dpo_trainer(base_model, tmp_path, PAIRS, PARAMS, seed=1, hardware=CPU)
+    trainer, *_ = dpo_trainer(base_model, tmp_path, PAIRS, PARAMS, seed=1, hardware=CPU)
     with torch.no_grad():  # the reference's log-probabilities are known by now; the policy becomes another model
         for weight in trainer.model.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import polars as pl
 import pytest
+from transformers import AutoConfig
 
 from stages.config.load import load_params
 from stages.config.params import TrainSft
@@ -38,7 +40,7 @@ def weights(folder: Path) -> bytes:
 
 
 def test_the_loss_is_on_the_response_and_its_end_token_only(base_model, tmp_path):
-    trainer, tokenizer, _ = sft_trainer(base_model, tmp_path, ROWS, PARAMS, seed=1, hardware=CPU)
+    trainer, tokenizer, *_ = sft_trainer(base_model, tmp_path, ROWS, PARAMS, seed=1, hardware=CPU)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
         learnt = ids[labels != -100]
@@ -125,9 +127,46 @@ def test_a_batch_that_micro_batches_cannot_make(base_model, tmp_path):
         run(base_model, tmp_path, micro_batch=3)
 
 
-def test_a_loss_that_is_no_number_is_an_error(base_model, tmp_path):
-    with pytest.raises(TrainingError, match="no longer a number"):
+def test_a_loss_that_is_no_number_ends_training_at_once(base_model, tmp_path):
+    with pytest.raises(TrainingError, match=r"no longer a number at step [2-6] of 18"):
         run(base_model, tmp_path, lr=1e30)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(base_model, tmp_path, monkeypatch):
+    """The last step's weights have no loss that would tell."""
+    monkeypatch.setattr(
+        "stages.trainers.arguments._fingerprint", lambda model, sums=iter([[0.0], [math.nan]]): next(sums)
+    )
+    with pytest.raises(TrainingError, match="left weights that are no numbers"):
+        run(base_model, tmp_path, epochs=1)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_training_that_changes_nothing_is_an_error(base_model, tmp_path):
+    with pytest.raises(TrainingError, match="changed no weight"):
+        run(base_model, tmp_path, epochs=1, lr=1e-30, lr_end=0.0)
+
+
+def test_rows_longer_than_the_models_context_are_left_out(tmp_path):
+    """Positions that the model does not have: an error in some families, noise in others."""
+    from tiny_llama import build
+
+    context = AutoConfig.from_pretrained(model := build(tmp_path / "model")).max_position_embeddings
+    rows = pl.DataFrame({"instruction": ["Say"] * 5, "response": ["cat."] * 4 + ["cat " * context]})
+    trained = run(model, tmp_path / "out", rows, max_length=10**6, epochs=1)
+    assert (trained.rows, trained.too_long, trained.max_length) == (4, 1, context)
+    assert trained.share_too_long == 0.2
+
+
+def test_a_chat_template_that_fails_on_the_data_is_named(base_model, tmp_path):
+    from tiny_llama import build
+
+    model = build(tmp_path / "picky", template="{% for m in messages %}{{ raise_exception('no cats') }}{% endfor %}")
+    with pytest.raises(
+        ModelError, match=r"chat template in .*picky fails on the training data: TemplateError: no cats"
+    ):
+        run(model, tmp_path)
 
 
 def test_folders_that_cannot_be_trained(base_model, tmp_path):
