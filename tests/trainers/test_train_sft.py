@@ -135,9 +135,8 @@ def test_a_loss_that_is_no_number_ends_training_at_once(base_model, tmp_path):
 
 def test_weights_that_are_no_numbers_are_not_saved(base_model, tmp_path, monkeypatch):
     """The last step's weights have no loss that would tell."""
-    monkeypatch.setattr(
-        "stages.trainers.arguments._fingerprint", lambda model, sums=iter([[0.0], [math.nan]]): next(sums)
-    )
+    sums = iter([[0.0], [math.nan]])
+    monkeypatch.setattr("stages.trainers.arguments._fingerprint", lambda model: next(sums))
     with pytest.raises(TrainingError, match="left weights that are no numbers"):
         run(base_model, tmp_path, epochs=1)
     assert not (tmp_path / "model.safetensors").exists()
