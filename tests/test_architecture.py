@@ -43,7 +43,7 @@ LIBRARIES = {
         "safetensors",
         "transformers",
     },
-    "config": {"pydantic", "ruamel", "rapidfuzz"},
+    "config": {"pathspec", "pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
     "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "prov", "pyarrow", "ruamel", "tenacity", "yaml"},
     "console": {"dvc", "psutil", "rich", "typer"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.config.checks import CHECKER
+from stages.config.names import CHECKER
 
 if TYPE_CHECKING:
     from stages.config.params import Params

@@ -8,17 +8,26 @@ from pydantic import Field
 
 from stages.config.shared import Count, Section
 
-EnvPrefix = Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")]
+EnvPrefix = Annotated[
+    str,
+    Field(
+        pattern="^[A-Z][A-Z0-9_]{0,63}$",
+        description="a name of capital letters, digits and _, beginning with a letter",
+    ),
+]
 
 
 class EngineParams(Section):
     name: Literal["transformers", "vllm", "ray", "openai", "scripted"]
+    """`transformers`: here, on CPU or GPU. `vllm`: GPUs of this machine. `ray`: many workers. `openai`: an
+    OpenAI-compatible server. `scripted`: texts from a hash, to try the pipeline."""
     inner: Literal["transformers", "vllm", "scripted"]
     """The engine in each Ray worker; for the name `ray` only."""
     dtype: Literal["float32", "bfloat16", "float16"]
+    """Of the weights when texts are generated."""
     quantization: str | None
     """vLLM's name of a quantization method, as fp8 or awq; null: as the weights are. For vLLM only."""
-    max_context: Count
+    max_context: Annotated[int, Field(ge=16, le=10**9)]
     """Tokens of prompt and answer together."""
     max_batch_tokens: Count
     """Tokens that are decoded together, prompts and the room for their answers. Floating-point sums depend on it, so it

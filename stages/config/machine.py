@@ -7,26 +7,30 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stages.config.engines import EngineParams, EnvPrefix
-from stages.config.shared import Count, Positive, Section, Share
+from stages.config.shared import Count, NotNegative, Positive, Section, Share
 
 
 class Server(Section):
     """How an OpenAI-compatible server is asked. Its address and key are in the environment (`engine.env_prefix`)."""
 
-    at_once: Count
+    at_once: Annotated[int, Field(ge=1, le=10_000)]
     """Requests on their way at a time."""
     timeout_s: Positive
-    """Longest wait for a whole answer."""
-    attempts: Count
+    """Longest wait for a whole answer, in seconds."""
+    attempts: Annotated[int, Field(ge=1, le=100)]
     """Tries of one request when the server is busy, broken or silent, with growing pauses between them."""
-    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None
-    usd_per_million_completion_tokens: Annotated[float, Field(ge=0)] | None
-    """Prices, so that a stage can say what it cost; null: not known."""
+    usd_per_million_prompt_tokens: NotNegative | None
+    """Price of what is sent, so that a stage can say what it cost; null: unknown."""
+    usd_per_million_completion_tokens: NotNegative | None
+    """Price of what comes back; null: unknown."""
 
 
 class Hardware(Section):
+    """Tracked by no stage: a change here makes nothing anew."""
+
     device: Literal["auto", "cpu", "cuda"]
-    threads: Annotated[int, Field(ge=0)]
+    """`auto` is the GPU where there is one."""
+    threads: Annotated[int, Field(ge=0, le=4096)]
     """CPU threads of torch; 0 = all cores. Recorded in lineage."""
     gpu_memory: Share
     """Share of a GPU's memory that vLLM takes."""
@@ -35,6 +39,7 @@ class Hardware(Section):
     workers: Count
     """Data parallel: copies of the model, each with GPUs of its own (Ray)."""
     server: Server
+    """How a server is asked."""
     servers: dict[EnvPrefix, Server] = Field(default_factory=dict)
     """By `engine.env_prefix`: of a role that has a server of its own, used instead of `server`. It need not be
     written."""

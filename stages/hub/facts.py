@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from stages.config.checks import CHECKER
+from stages.config.names import CHECKER
 from stages.config.params import Params
 from stages.console.errors import HubError
 from stages.hub import making

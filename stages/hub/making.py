@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from stages.config.checks import CHECKER
+from stages.config.names import CHECKER
 from stages.config.engines import EngineParams
 from stages.config.params import Params
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from stages.config.params import SplitSeed
+from stages.config.sections import SplitSeed
 from stages.console.errors import SeedDataError
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS, Table
 from stages.text.ids import content_id

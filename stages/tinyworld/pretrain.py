@@ -16,7 +16,7 @@ from random import Random
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from stages.config.params import Tinyworld
+from stages.config.sections import Tinyworld
 from stages.console.progress import progress
 from stages.tinyworld.corpus import documents
 from stages.tinyworld.muon import Muon

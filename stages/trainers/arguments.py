@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from stages.config.machine import Hardware
-from stages.config.params import TrainDpo, TrainSft
+from stages.config.sections import TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.console.progress import progress
 from stages.text.special_tokens import break_special_tokens

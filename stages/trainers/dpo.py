@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from stages.config.machine import Hardware
-from stages.config.params import TrainDpo
+from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import (
     Trained,

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from stages.config.machine import Hardware
-from stages.config.params import TrainSft
+from stages.config.sections import TrainSft
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import (
     Trained,

@@ -7,7 +7,7 @@ from statistics import mean
 import polars as pl
 import pytest
 
-from stages.config.params import SplitSeed
+from stages.config.sections import SplitSeed
 from stages.console.errors import SeedDataError
 from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS
 from stages.text.ids import content_id

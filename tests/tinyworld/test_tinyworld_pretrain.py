@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.commands.forecast import EMBEDDED, on_disk
-from stages.config.params import Tinyworld
+from stages.config.sections import Tinyworld
 from stages.tinyworld.muon import orthogonalize
 from stages.tinyworld.pretrain import build_model, pretrain
 from stages.tinyworld.tokenizer import CONTEXT

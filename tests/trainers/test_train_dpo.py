@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from stages.config.load import load_params
-from stages.config.params import TrainDpo
+from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import train
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoConfig
 
 from stages.config.load import load_params
-from stages.config.params import TrainSft
+from stages.config.sections import TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.trainers.arguments import lengths, load, turns
 from stages.trainers.sft import sft_trainer, train_sft

@@ -1,0 +1,183 @@
+"""Sections of params.yaml, one for each stage that has settings of its own, in the order of the run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.config.engines import EngineParams
+from stages.config.shared import Count, Decoding, NotNegative, Number, Positive, Rate, Section, Share, Training, Tries
+from stages.config.shared import Temperature as Temp
+from stages.config.sources import Source
+
+# --- Seed ---
+
+
+class Tinyworld(Section):
+    """The embedded default world and its M0."""
+
+    seed: int
+    """Decides the split of the world's prompts into train and test, apart from the run's seed."""
+    steps: Count
+    """Optimizer steps of M0's pretraining."""
+    docs_per_step: Count
+    """Documents of the world's corpus in one step."""
+    lr: Rate
+    """Highest learning rate of the pretraining."""
+
+
+class SplitSeed(Source):
+    source: Literal["tinyworld", "file", "hub"]
+    """`tinyworld`: written by the embedded world's demonstrators. `file`: one's own ranked answers. `hub`: a dataset on
+    the Hugging Face Hub."""
+    path: str
+    """What DVC watches: the file; for other sources the code that makes or fetches the rows."""
+    lang: str
+    """Only messages of this language are read, as the data names it: en."""
+    ift: Count
+    """Rows of IFT: prompts with the answer that people ranked best."""
+    ift_valid: Number
+    """Rows of IFT that are held out to watch training."""
+    eft_prompts: Count
+    """Prompts whose ranked answers are judged to make EFT."""
+    test_prompts: Count
+    """Prompts held out to evaluate the writer; in no training data."""
+    test_ranked: Count
+    """Prompts with ranked answers held out to evaluate the judge."""
+
+
+class TrainSft(Training):
+    repeat_ift: Annotated[int, Field(ge=1, le=1000)]
+    """How often IFT stands in an epoch beside one pass over EFT."""
+
+
+class Judge(Section):
+    template: str
+    """File of the LLM-as-a-Judge prompt; holds `{{ prompt }}` and `{{ response }}`, and asks for a line
+    `Score: <n>`."""
+
+
+class JudgeSeed(Decoding):
+    source: Literal["model", "written"]
+    """`model`: the SFT baseline judges (the paper). `written`: judgements that people wrote (the tiny world's
+    demonstrators)."""
+    k: Tries
+    """Judgements of each ranked answer."""
+
+
+class BuildEft(Section):
+    agreement: Literal["strict", "weak"]
+    """`strict`: no pair that people ranked apart may be tied in score. `weak`: ties allowed, inversions not."""
+    tries: Literal["first", "mean"]
+    """Of the K judgements of each answer. `first`: the first of K tries that agrees is taken, so a random judge has K
+    chances. `mean`: the mean scores must agree, and the judgement nearest to the mean is taken. The metrics hold the
+    share of prompts that would agree by chance."""
+    max_share_of_commonest_score: Annotated[float, Field(ge=0.1, le=1)]
+    """The commonest score is thinned to at most this share of EFT; there are eleven scores, 0 to 5 in halves, so that
+    less than about a tenth cannot be reached. 1 thins nothing."""
+
+
+# --- AIFT(Mt) ---
+
+
+class WritePrompts(Decoding):
+    engine: EngineParams | None
+    """The writer's, where it differs from the section `engine`: any of its keys."""
+    template: str
+    """File of the writer's prompt; lists the demonstrations, `shots`."""
+    chat: bool
+    """Send the rendered template as a user message instead of text to continue."""
+    ift_shots: Number
+    """Demonstrations from IFT in each request."""
+    new_shots: Number
+    """Demonstrations from prompts that were accepted before; IFT fills in until there are enough."""
+    stop: list[Annotated[str, Field(min_length=1, description="a text that is not empty")]]
+    """Texts that end a new prompt; they are not part of it."""
+    rouge_l: Annotated[float, Field(ge=0.1, le=1)]
+    """A new prompt whose ROUGE-L F-measure against a seed or accepted prompt is above this is dropped; 1 drops none."""
+    round: Count
+    """Prompts asked for at a time; those accepted in a round are shots in the next."""
+    max_rounds: Count
+    """Rounds after which the stage gives up."""
+
+
+class SampleCandidates(Decoding):
+    n: Annotated[int, Field(ge=2, le=10_000)]
+    """Answers to each prompt; a pair needs two."""
+
+
+class JudgeCandidates(Decoding):
+    engine: EngineParams | None
+    """The judge's, where it differs from the section `engine`: any of its keys."""
+    k: Tries
+    """Judgements of each answer; its score is their mean."""
+    score: Literal["sampled", "expected"]
+    """`sampled`: the number that the judge wrote (the paper). `expected`: the mean of 0 to 5 under the judge's
+    probabilities of them in its place."""
+
+
+class BuildPairs(Section):
+    signal: Literal["judge", "shuffled", "longest"]
+    """`judge` is the method. The others are controls: judged scores dealt out at random, or length instead of score."""
+    min_margin: NotNegative
+    """A pair is kept when chosen_score - rejected_score is above this: points below 5, or tokens with `longest`."""
+
+
+# --- Mt+1, and what we got ---
+
+
+class TrainDpo(Training):
+    beta: Positive
+    """Of the DPO loss: how much it costs to leave the reference model."""
+    nll_weight: NotNegative
+    """Weight of the negative log-likelihood of `chosen` beside the DPO loss; 0 is the paper's."""
+
+
+class Evaluate(Decoding):
+    oracle: Literal["tinyworld", "none"]
+    """`tinyworld`: its checker scores the answers, which it can for its own prompts alone. `none`: nobody knows the
+    right answers."""
+    judge_k: Tries
+    """Judgements of each held-out ranked answer."""
+    judge_temperature: Temp
+    """Of these judgements; 0 is greedy."""
+    judge_max_tokens: Count
+    """Longest of these judgements, in tokens."""
+    judge_engine: EngineParams | None
+    """Of the model that decides head to head, where it differs from the section `engine`: any of its keys."""
+    compare_with: str
+    """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world
+    (`stages/tinyworld/oracle.py`)."""
+    compare_max_tokens: Count
+    """Longest comparison of two answers, in tokens."""
+    bootstrap: Annotated[int, Field(ge=10, le=1_000_000)]
+    """Resamples of the prompts behind each 95 % interval."""
+
+
+class Warnings(Section):
+    """Limits that stop nothing: beyond them a stage prints a warning, which also stands in its metrics."""
+
+    left_out: Share
+    """Share of the seed's first turns that may be left out, or of the rows of a training as too long."""
+    commonest_score: Share
+    """Share of the judgements that one score may have."""
+    unreadable: Share
+    """Share of the judgements that may be without a readable score."""
+    pair_yield: Share
+    """Warned below this share of prompts that give a pair."""
+    distinct: Share
+    """Warned below this share of different texts among the candidates."""
+    length_growth: Positive
+    """From one AIFT to the next, 0.3 = 30 % more tokens."""
+    gap_shrink: Share
+    """From one AIFT to the next, 0.5 = half of the gap between chosen and rejected scores is gone."""
+    distinct_shrink: Share
+    """From one AIFT to the next, 0.5 = half of the share of different texts is gone."""
+
+
+class Publish(Section):
+    data_license: str
+    """Of the seed data, as the Hub names licences: apache-2.0, cc-by-4.0, other."""
+    model_license: str
+    """Of the base model."""
