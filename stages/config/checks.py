@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from os.path import normpath
 
@@ -12,6 +12,9 @@ from stages.config.names import CHECKER, MODELS
 from stages.config.params import ROLE_ENGINES, Params
 
 OWN = "A whole profile for your model and data: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO"
+
+
+Rule = Callable[[Params], Iterator[Finding]]
 
 
 def faults(params: Params, *, partial: bool = False) -> list[Finding]:
@@ -117,4 +120,12 @@ def servers(p: Params) -> Iterator[Finding]:
             yield Finding(key, seen, f"Set {role}: {{name: openai}}")
 
 
-RULES = (*names.RULES, *numbers.RULES, world, oracle, perfect, engines, servers)
+RULES: tuple[Rule, ...] = (
+    *names.RULES,
+    *numbers.RULES,
+    world,
+    oracle,
+    perfect,
+    engines,
+    servers,
+)

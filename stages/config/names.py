@@ -76,18 +76,18 @@ def unknown(p: Params) -> Iterator[Finding]:
     ]
     for key, name in uses:
         if name not in models:
-            near = nearest(name, models)
+            near = nearest(name, models, cutoff=75)
             yield Finding(
                 key,
                 f"{name} is a model that nothing makes",
                 f"Did you mean {near}?" if near else f"There are {', '.join(sorted(models))}",
             )
-    uses = [
+    trained_on = [
         *((f"models.{k}", f"is trained on AIFT({s.prev})", s.prev) for k, s in p.models.items()),
         *((f"positive_only.{k}", f"is trained on AIFT({v.aift})", v.aift) for k, v in p.positive_only.items()),
         *((f"drift.{k}", f"is about AIFT({x})", x) for k, d in p.drift.items() for x in (k, d.since)),
     ]
-    for key, what, name in uses:
+    for key, what, name in trained_on:
         if name not in aifts:
             yield Finding(key, what, f"Add {name} to aift")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 
@@ -102,7 +102,7 @@ def prompts(p: Params) -> Iterator[Finding]:
         yield Finding("write_prompts.ift_shots", seen, "Show fewer")
 
 
-RULES = (
+RULES: tuple[Callable[[Params], Iterator[Finding]], ...] = (
     margin,
     alike,
     prompts,

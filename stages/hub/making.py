@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from stages.config.names import CHECKER
 from stages.config.engines import EngineParams
+from stages.config.names import CHECKER
 from stages.config.params import Params
 
 DATA = {

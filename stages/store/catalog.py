@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from stages.console.errors import TableError
+from stages.config.shared import MODEL_NAME
+from stages.console.errors import ParamsError, TableError
 from stages.store.files import atomic_write
-from stages.store.tables import Table
+from stages.store.tables import Rule, Table
 
 PACKAGES = "self-rewarding-lm packages"
 SHOWN = 3
@@ -19,13 +21,26 @@ SHOWN = 3
 
 
 def table_path(table: Table, root: Path, model: str | None = None) -> Path:
-    """Where the table lies. Raises ValueError when a model is named for a table that has none, or the reverse."""
+    """Where the table lies. Raises ValueError when a model is named for a table that has none, or the reverse, and
+    ParamsError when it is no name."""
     if ("{model}" in table.path) != (model is not None):
         raise ValueError(f"table {table.name} lies at {table.path}, asked for model {model}")
-    return root / table.path.format(model=model)
+    return root / (table.path if model is None else table.path.format(model=checked_name(model)))
+
+
+def checked_name(name: str) -> str:
+    """`name`, which is to be part of a path. Raises ParamsError when it is none that params.yaml could hold, as
+    `../x`."""
+    if not re.fullmatch(MODEL_NAME, name):
+        raise ParamsError(
+            f"{name!r} is no name of a model or match. Expected letters, digits, _ and -, as in params.yaml"
+        )
+    return name
 
 
 def model_dir(root: Path, model: str) -> Path:
+    """Where a model lies. Raises ParamsError when `model` is no name."""
+    checked_name(model)
     return root / "data" / "models" / model
 
 
@@ -42,7 +57,10 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
     try:
         if columns is not None:
             check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
-            table = replace(table, columns=tuple(c for c in table.columns if c.name in {*table.key, *columns}))
+            some = tuple(c for c in table.columns if c.name in {*table.key, *columns})
+            known = {c.name for c in some}
+            rules = tuple(rule for rule in table.rules if known >= set(rule.holds.meta.root_names()))
+            table = replace(table, columns=some, rules=rules)
         frame = pl.read_parquet(path, glob=False, columns=list(table.schema) if columns is not None else None)
     except (
         pl.exceptions.PolarsError,
@@ -83,7 +101,7 @@ def packages(path: Path) -> dict[str, str]:
 def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
     """`frame` with its columns in the contract's order; TableError on the first difference.
 
-    Raises TableError naming the column and the keys of the first rows that break the contract.
+    Raises TableError naming the column or rule and the keys of the first rows that break the contract.
     """
     missing = [c.name for c in table.columns if c.name not in frame.columns]
     extra = [c for c in frame.columns if c not in table.schema]
@@ -105,6 +123,16 @@ def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
                 f"{where}: column {column.name} of table {table.name} is null in {len(rows)} row(s), first at "
                 f"{_named(rows, ('row', *table.key))}"
             )
+    numbers = [c.name for c in table.columns if c.dtype == pl.Float64()]
+    rules = (*(Rule(f"{name} is a finite number", pl.col(name).is_finite()) for name in numbers), *table.rules)
+    if rules and not all(frame.select(rule.holds.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)):
+        rule, rows = next(
+            (rule, rows) for rule in rules if not (rows := frame.with_row_index("row").filter(~rule.holds)).is_empty()
+        )
+        raise TableError(
+            f"{where}: table {table.name} breaks its contract that {rule.meaning}, in {len(rows)} row(s), first at "
+            f"{_named(rows, ('row', *table.key, *rule.holds.meta.root_names()))}. Stage {table.made_by} writes it"
+        )
     hashes = frame.select(
         pl.struct(table.key).hash().n_unique()
     ).item()  # a third of the memory and time of comparing the keys themselves
@@ -118,6 +146,6 @@ def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
 
 def _named(rows: pl.DataFrame, columns: tuple[str, ...]) -> str:
     return "; ".join(
-        " ".join(f"{k}={v}" for k, v in row.items())
+        " ".join(f"{k}={str(v)[:60]}" for k, v in row.items())
         for row in rows.select(list(dict.fromkeys(columns))).head(SHOWN).iter_rows(named=True)
     )

@@ -19,7 +19,8 @@ def dictionary() -> str:
     parts = [HEAD]
     for table in TABLES:
         path = table.path.removeprefix("data/")
-        about = f"`{path}`, key `{', '.join(table.key)}`, made by `{table.made_by}`. {table.meaning}."
+        holds = f" In every row: {'; '.join(rule.meaning for rule in table.rules)}." if table.rules else ""
+        about = f"`{path}`, key `{', '.join(table.key)}`, made by `{table.made_by}`. {table.meaning}.{holds}"
         parts.append(f"## {table.name}\n\n{about}\n\n| column | type | meaning |\n| --- | --- | --- |")
         parts[-1] += (
             "".join(f"\n| {c.name} | {c.dtype}{'?' if c.nullable else ''} | {c.meaning} |" for c in table.columns)

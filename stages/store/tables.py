@@ -1,6 +1,7 @@
 """Every table of the store, declared once: where it lies, its columns and their meaning, its key. Checked at every read
 and write.
 
+Beside its columns a table has rules between them: what no row may break. A rule whose columns are null says nothing.
 Only four polars types are used (String, Int32, Float64, List(String)), so that parquet, DuckDB and the Hub agree.
 Unknown is null, never 0 or -1. Text is plain: chat format is put on at the edge of engine and trainer. `data/README.md`
 is generated from this file.
@@ -8,7 +9,7 @@ is generated from this file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -24,6 +25,14 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What holds in every row. A row of which it is null (unknown) does not break it."""
+
+    meaning: str
+    holds: pl.Expr = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Table:
     """Contract of one table. `path` may hold `{model}`; `made_by` is the verb that writes it."""
 
@@ -33,6 +42,7 @@ class Table:
     made_by: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    rules: tuple[Rule, ...] = ()
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -43,6 +53,23 @@ def _c(name: str, dtype: pl.DataType, meaning: str, nullable: bool = False) -> C
     return Column(name, dtype, meaning, nullable)
 
 
+def _range(name: str, least: float, most: float | None = None) -> Rule:
+    held = pl.col(name) >= least if most is None else pl.col(name).is_between(least, most)
+    return Rule(f"{name} is at least {least:g}" if most is None else f"{name} is {least:g} to {most:g}", held)
+
+
+def _among(name: str, *values: str) -> Rule:
+    return Rule(f"{name} is one of {', '.join(values)}", pl.col(name).is_in(values))
+
+
+def _score(name: str) -> Rule:
+    return _range(name, 0, 5)
+
+
+FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
+_FINISH = _among("finish_reason", "stop", "length")
+_DECODING = _among("decoding", "greedy", "sampled")
+_PARSED = Rule("score is null when parsed is 0, and only then", pl.col("score").is_null() == (pl.col("parsed") == 0))
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
 _UNUSABLE = (
     "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, "
@@ -87,11 +114,31 @@ _JUDGEMENTS = (
     ),
 )
 
+_JUDGED = (
+    _range("k", 0),
+    _FINISH,
+    Rule("score is 0 to 5 in halves", pl.col("score").is_between(0, 5) & ((pl.col("score") * 2) % 1 == 0)),
+    _score("expected"),
+    Rule(
+        "a judgement that was cut off has no score", (pl.col("finish_reason") != "length") | pl.col("score").is_null()
+    ),
+)
+
 IFT_TRAIN = Table(
-    "ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT
+    "ift",
+    "data/IFT/train.parquet",
+    "Instruction fine-tuning seed data (paper 2.1)",
+    "split_seed",
+    ("ift_id",),
+    _IFT,
 )
 IFT_VALID = Table(
-    "ift_valid", "data/IFT/valid.parquet", "IFT rows held out to watch training", "split_seed", ("ift_id",), _IFT
+    "ift_valid",
+    "data/IFT/valid.parquet",
+    "IFT rows held out to watch training",
+    "split_seed",
+    ("ift_id",),
+    _IFT,
 )
 RANKED = Table(
     "ranked",
@@ -100,6 +147,7 @@ RANKED = Table(
     "split_seed",
     ("candidate_id",),
     _RANKED,
+    (_range("human_rank", 0),),
 )
 RANKED_VALID = Table(
     "ranked_valid",
@@ -108,6 +156,7 @@ RANKED_VALID = Table(
     "split_seed",
     ("candidate_id",),
     _RANKED,
+    (_range("human_rank", 0),),
 )
 SEED_JUDGEMENTS = Table(
     "seed_judgements",
@@ -116,6 +165,7 @@ SEED_JUDGEMENTS = Table(
     "judge_seed",
     ("candidate_id", "k"),
     _JUDGEMENTS,
+    _JUDGED,
 )
 EFT = Table(
     "eft",
@@ -131,6 +181,7 @@ EFT = Table(
         _c("score", Float64, "the score in it"),
         _c("human_rank", Int32, "people's rank of the answer"),
     ),
+    (_score("score"), _range("human_rank", 0)),
 )
 TEST_PROMPTS = Table(
     "test_prompts",
@@ -158,6 +209,7 @@ PROMPTS = Table(
         _c("shots", Strings, "ids of the examples shown: ift_id, then prompt_id of earlier new prompts"),
         _c("dropped", String, "why it was filtered; null = kept", nullable=True),
     ),
+    (Rule("a prompt that was not dropped is not empty", pl.col("dropped").is_not_null() | (pl.col("prompt") != "")),),
 )
 CANDIDATES = Table(
     "candidates",
@@ -174,6 +226,7 @@ CANDIDATES = Table(
         _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
         _c("tokens", Int32, "its length in tokens of the model"),
     ),
+    (_range("n", 0), _FINISH, _range("tokens", 0)),
 )
 JUDGEMENTS = Table(
     "judgements",
@@ -183,6 +236,7 @@ JUDGEMENTS = Table(
     "judge_candidates",
     ("candidate_id", "k"),
     _JUDGEMENTS,
+    _JUDGED,
 )
 SCORES = Table(
     "scores",
@@ -205,6 +259,17 @@ SCORES = Table(
         _c("parsed", Int32, "how many judgements of its text could be read"),
         _c("fate", String, f"{_UNUSABLE}; else {_USABLE}"),
     ),
+    (
+        _among("fate", *FATES),
+        _range("score", 0),
+        _range("spread", 0),
+        _range("parsed", 0),
+        Rule(
+            "what is chosen, rejected, between or tied has a score",
+            pl.col("score").is_not_null() | ~pl.col("fate").is_in(FATES[:4]),
+        ),
+        Rule("what is unreadable has no score", (pl.col("fate") != "unreadable") | pl.col("score").is_null()),
+    ),
 )
 PAIRS = Table(
     "pairs",
@@ -220,8 +285,14 @@ PAIRS = Table(
         _c("rejected", String, "the worst candidate's text"),
         _c("chosen_id", String, "candidate_id of chosen"),
         _c("rejected_id", String, "candidate_id of rejected"),
-        _c("chosen_score", Float64, "its mean score; always above rejected_score"),
+        _c("chosen_score", Float64, "its mean score, above rejected_score"),
         _c("rejected_score", Float64, "its mean score"),
+    ),
+    (
+        Rule("chosen_score is above rejected_score", pl.col("chosen_score") > pl.col("rejected_score")),
+        _range("rejected_score", 0),
+        Rule("chosen and rejected are two texts", pl.col("chosen") != pl.col("rejected")),
+        Rule("chosen_id and rejected_id are two answers", pl.col("chosen_id") != pl.col("rejected_id")),
     ),
 )
 ANSWERS = Table(
@@ -240,6 +311,7 @@ ANSWERS = Table(
         _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
         _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
     ),
+    (_DECODING, _FINISH, _range("tokens", 0), _score("oracle_score")),
 )
 JUDGED = Table(
     "judged",
@@ -255,6 +327,7 @@ JUDGED = Table(
         _c("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
     ),
+    (_score("score"), _range("human_rank", 0), _range("parsed", 0), _PARSED),
 )
 VERDICTS = Table(
     "verdicts",
@@ -276,6 +349,21 @@ VERDICTS = Table(
         ),
         _c("second", String, "verdict with it shown second, from the first model's view", nullable=True),
         _c("verdict", String, "both agree, else `tie`; null if either is unreadable", nullable=True),
+    ),
+    (
+        _DECODING,
+        Rule("model and other are two models", pl.col("model") != pl.col("other")),
+        *(_among(name, "win", "tie", "lose") for name in ("first", "second", "verdict")),
+        Rule(
+            "verdict is what first and second agree on, else tie; null where either is",
+            pl.when(pl.col("first").is_null() | pl.col("second").is_null())
+            .then(pl.col("verdict").is_null())
+            .otherwise(
+                pl.col("verdict").eq_missing(
+                    pl.when(pl.col("first") == pl.col("second")).then("first").otherwise(pl.lit("tie"))
+                )
+            ),
+        ),
     ),
 )
 

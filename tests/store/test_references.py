@@ -18,6 +18,7 @@ from stages.store.tables import (
     SEED_JUDGEMENTS,
 )
 
+USUAL = {"finish_reason": "stop", "fate": "cut_off"}
 NOTHING = {pl.String(): "", pl.Int32(): 0, pl.Float64(): 0.0, pl.List(pl.String()): []}
 PAIR = {
     "prompt_id": "p",
@@ -60,7 +61,8 @@ def store(root, changed=None, models=("M1",)):
         for model in models if "{model}" in table.path else [None]:
             if rows is not None:
                 whole = [
-                    {c.name: None if c.nullable else NOTHING[c.dtype] for c in table.columns} | row for row in rows
+                    {c.name: None if c.nullable else USUAL.get(c.name, NOTHING[c.dtype]) for c in table.columns} | row
+                    for row in rows
                 ]
                 catalog.write(table, pl.DataFrame(whole, schema=table.schema), root, model)
     return root
@@ -168,7 +170,10 @@ def test_unknown_equals_unknown_and_nothing_else(tmp_path, monkeypatch):
         "REFERENCES",
         (Reference(SCORES, "candidate_id", ((JUDGED, "candidate_id"),), (("score", "score"),)),),
     )
-    rows = [{"candidate_id": c, "score": score} for c, score in (("c1", None), ("c2", 1 / 3), ("c3", None))]
+    rows = [
+        {"candidate_id": c, "score": score, "parsed": int(score is not None)}
+        for c, score in (("c1", None), ("c2", 1 / 3), ("c3", None))
+    ]
     store(tmp_path, {JUDGED: rows})
     assert list(follow(tmp_path, ["M1"])) == [
         Followed("scores@M1.candidate_id -> judged.candidate_id, score as there", 3, 1, "c1")

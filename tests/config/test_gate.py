@@ -1,0 +1,254 @@
+"""What cannot be meant in params.yaml is told before anything runs: all of it at once, with the key and what to set."""
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.config import paths
+from stages.config.load import examine, load_params
+from stages.console.errors import ParamsError
+
+ROOT = Path(__file__).parents[2]
+PROFILES = ROOT / "stages/config/profiles"
+TINY = YAML(typ="safe", pure=True).load((PROFILES / "tiny.yaml").read_text())
+
+
+def findings(tmp_path, changes, profile=None):
+    """What is told of the tiny profile with `changes`: dotted keys (of names without dots) to values."""
+    data = YAML(typ="safe", pure=True).load((PROFILES / f"{profile or 'tiny'}.yaml").read_text())
+    for key, value in changes.items():
+        section = data
+        *parents, last = key.split(".")
+        for part in parents:
+            section = section[part]
+        section[last] = value
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(data, file)
+    params, found = examine(tmp_path)
+    return [*found, *paths.faults(params, tmp_path)]
+
+
+def local(path="mine"):
+    return {"source": "local", "path": path}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "told"),
+    [
+        # names that DVC cannot use, or that are taken
+        ({"base": TINY["base"] | {"qwen2.5-72b": local()}}, "base", "Use qwen2_5-72b"),
+        ({"evaluated": ["SFT", "M1", "llama 3"]}, "evaluated.2", "Use llama_3"),
+        ({"base.EFT": local()}, "base.EFT", "EFT is a dataset"),
+        ({"base.seed": local()}, "base.seed", "seed is the seed data's name"),
+        ({"base.SFT": local()}, "dvc.yaml's train_sft of SFT", "writes data/models/SFT, as base.SFT does"),
+        ({"base.m1": local()}, "dvc.yaml's train_sft of M1", "as base.m1 does (capitals do not count)"),
+        ({"base.AIFT-M1": local()}, "aift.M1", "writes data/metrics/AIFT-M1.json, as base.AIFT-M1 does"),
+        ({"base.drift-M2": local()}, "drift.M2", "writes data/metrics/drift-M2.json, as base.drift-M2 does"),
+        ({"external.m2": {"source": "hub", "repo": "a/b", "revision": "v1"}}, "models.M2", "as external.m2 does"),
+        ({"head_to_head.M1": {"model": "M2", "other": "M1"}}, "head_to_head.M1", "writes data/metrics/M1.json"),
+        ({"models.M0": {"prev": "M2"}}, "models.M0", "writes data/models/M0, as base.M0 does"),
+        # what is compared with itself, or twice
+        ({"evaluated": ["SFT", "SFT", "M1", "M2", "M3"]}, "evaluated", "SFT stands 2 times"),
+        ({"head_to_head.M1-M1": {"model": "M1", "other": "M1"}}, "head_to_head.M1-M1", "M1 against itself"),
+        ({"evaluated": ["SFT", "M1", "M3"]}, "head_to_head.M2-M1", "compares M2, which is not in evaluated"),
+        ({"drift.M2.since": "M2"}, "drift.M2.since", "compared with itself"),
+        # what would have to be made before itself
+        ({"aift.M1.judge": "M3"}, "aift.M1.judge", "M2 needs AIFT(M1), AIFT(M1) needs M3, M3 needs M2"),
+        ({"aift.M1.writer": "M2"}, "aift.M1.writer", "M2 needs AIFT(M1), AIFT(M1) needs M2"),
+        ({"models.M2.prev": "M2"}, "models.M2.prev", "M2 needs M2"),
+        ({"positive_only": {"P": {"aift": "M1"}}, "aift.M1.writer": "P"}, "aift.M1.writer", "P needs AIFT(M1)"),
+        # numbers, alone
+        ({"sample_candidates.n": 1}, "sample_candidates.n", "expected a whole number of at least 2"),
+        ({"sample_candidates.n": 10**9}, "sample_candidates.n", "of at most 10,000, seen 1000000000"),
+        ({"judge_candidates.k": 0}, "judge_candidates.k", "expected a whole number of at least 1"),
+        ({"train_sft.dropout": 1.0}, "train_sft.dropout", "and below 1, seen 1.0"),
+        ({"train_sft.lr": 3}, "train_sft.lr", "expected a number above 0 and below 1, seen 3"),
+        ({"write_prompts.stop": [""]}, "write_prompts.stop.0", 'expected a text that is not empty, seen ""'),
+        ({"write_prompts.rouge_l": 0.01}, "write_prompts.rouge_l", "expected a number of at least 0.1"),
+        ({"evaluate.bootstrap": 1}, "evaluate.bootstrap", "expected a whole number of at least 10"),
+        ({"build_eft.max_share_of_commonest_score": 0.01}, "build_eft.max_share_of_commonest_score", "at least 0.1"),
+        ({"warn.distinct": 1.5}, "warn.distinct", "of at most 1, seen 1.5"),
+        ({"judge_candidates.temperature": 50}, "judge_candidates.temperature", "of at most 2, seen 50"),
+        ({"train_dpo.beta": float("nan")}, "train_dpo.beta", "expected a number above 0"),
+        # and in company
+        ({"train_sft.lr_end": 0.01}, "train_sft.lr_end", "0.01 is above train_sft.lr, 0.0004: the rate would rise"),
+        ({"train_dpo.lr_end": 0.01}, "train_dpo.lr_end", "the rate would rise"),
+        ({"train_dpo.micro_batch": 5}, "train_dpo.batch", "32 is no multiple of train_dpo.micro_batch, 5"),
+        ({"train_sft.micro_batch": 64}, "train_sft.batch", "32 is no multiple"),
+        ({"build_pairs.min_margin": 5.0}, "build_pairs.min_margin", "no two scores are more than 5 points apart"),
+        ({"sample_candidates.temperature": 0}, "sample_candidates.temperature", "8 answers to a prompt the same"),
+        ({"judge_candidates.temperature": 0}, "judge_candidates.k", "3 judgements at judge_candidates.temperature 0"),
+        ({"evaluate.judge_temperature": 0}, "evaluate.judge_k", "or evaluate.judge_temperature above 0"),
+        ({"judge_candidates.max_tokens": 2}, "judge_candidates.max_tokens", "2 cannot hold a judgement"),
+        ({"evaluate.judge_max_tokens": 3}, "evaluate.judge_max_tokens", "cannot hold a judgement"),
+        ({"write_prompts.max_tokens": 2}, "write_prompts.max_tokens", "cannot hold a prompt of four words"),
+        ({"judge_seed.max_tokens": 512}, "judge_seed.max_tokens", "leave nothing of engine.max_context, 512"),
+        ({"sample_candidates.max_tokens": 480}, "sample_candidates.max_tokens", "32 of write_prompts.max_tokens"),
+        ({"judge_candidates.max_tokens": 440}, "judge_candidates.max_tokens", "48 of sample_candidates.max_tokens"),
+        (
+            {"judge_candidates.engine": {"max_context": 64}},
+            "judge_candidates.max_tokens",
+            "leave nothing of judge_candidates.engine.max_context, 64",
+        ),
+        ({"engine.max_context": 1}, "engine.max_context", "expected a whole number of at least 16"),
+        ({"write_prompts.ift_shots": 0, "write_prompts.new_shots": 0}, "write_prompts.ift_shots", "no demonstrations"),
+        ({"write_prompts.ift_shots": 1000}, "write_prompts.ift_shots", "of only 600 rows of IFT"),
+        ({"write_prompts.max_rounds": 1}, "aift.M1.prompts", "200 are more than 1 rounds of 100 can give"),
+        # paths
+        ({"judge.template": ""}, "judge.template", "expected a text file, seen ''"),
+        ({"judge.template": "none.jinja"}, "judge.template", "none.jinja is not there"),
+        ({"judge.template": "../judge.jinja"}, "judge.template", "outside of the project"),
+        ({"judge.template": "/dev/zero"}, "judge.template", "outside of the project"),
+        ({"write_prompts.template": "folder"}, "write_prompts.template", "folder is a folder; expected a text file"),
+        ({"judge.template": "pipe"}, "judge.template", "pipe is a pipe (FIFO), which would never end"),
+        ({"judge.template": "latin"}, "judge.template", "latin is not UTF-8 text, from byte 1 on"),
+        ({"judge.template": "large"}, "judge.template", "expected at most 1,000,000 in a template"),
+        ({"judge.template": "a\0b"}, "judge.template", "expected a text file, seen 'a\\x00b'"),
+        ({"judge.template": "x" * 300}, "judge.template", "cannot be looked at: File name too long"),
+        ({"judge.template": "loop"}, "judge.template", "cannot be looked at: Too many levels of symbolic links"),
+        ({"base.M0": local("")}, "base.M0.path", "expected a model's folder, seen ''"),
+        ({"base.M0": local("/")}, "base.M0.path", "which the run writes"),
+        ({"base.M0": local("..")}, "base.M0.path", "which the run writes"),
+        ({"base.M0": local("data/models/SFT")}, "base.M0.path", "data/models/SFT is not there"),
+        ({"base.M0": local("data/models/M0")}, "base.M0.path", "lies in data/models, which the run writes"),
+        ({"base.M0": local("~/llama")}, "base.M0.path", "addresses and ~ are not followed"),
+        ({"base.M0": local("s3://bucket/llama")}, "base.M0.path", "addresses and ~ are not followed"),
+        ({"base.M0": local("folder")}, "base.M0.path", "it has no config.json"),
+        ({"base.M0": local("broken")}, "base.M0.path", "broken holds model.safetensors, which is no file"),
+        ({"base.M0": local("runs/llama")}, "base.M0.path", "hidden from DVC by .dvcignore"),
+        ({"split_seed.source": "file", "split_seed.path": "/dev/zero"}, "split_seed.path", "/dev/zero is a device"),
+        ({"split_seed.source": "file", "split_seed.path": "pipe"}, "split_seed.path", "pipe is a pipe (FIFO)"),
+        ({"split_seed.source": "file", "split_seed.path": "folder"}, "split_seed.path", "folder is a folder"),
+        ({"split_seed.source": "file", "split_seed.path": "empty"}, "split_seed.path", "empty is empty"),
+        # one's own data with the tiny world's templates
+        ({"split_seed.source": "file"}, "judge.template", "the tiny world's (stages/tinyworld/judge.jinja)"),
+        ({"split_seed.source": "file"}, "judge.template", "srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO"),
+        ({"split_seed.source": "file"}, "write_prompts.template", "Set stages/templates/write_prompt.jinja"),
+        ({"split_seed.source": "file"}, "evaluate.oracle", "Set none"),
+        ({"split_seed.source": "file"}, "evaluate.compare_with", "Set data/models/NAME"),
+        ({"split_seed.source": "file"}, "base.M0.source", "Set local"),
+        ({"split_seed.source": "file", "judge_seed.source": "written"}, "judge_seed.source", "Set model"),
+        (
+            {"split_seed.source": "file", "judge.template": "./stages/../stages/tinyworld/judge.jinja"},
+            "judge.template",
+            "the tiny world's",
+        ),
+        ({"evaluate.compare_with": "data/models/m1"}, "evaluate.compare_with", "Did you mean data/models/M1?"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(tmp_path, changes, key, told):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "latin").write_bytes(b"a\xe9")
+    (tmp_path / "large").write_bytes(bytes(1_000_001))
+    (tmp_path / "empty").touch()
+    for name in ("broken", "runs/llama", "data/models/M0"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "broken/model.safetensors").symlink_to("nowhere")
+    (tmp_path / ".dvcignore").write_text("runs\n")
+    found = findings(tmp_path, changes)
+    assert any(f.key == key and told in str(f) for f in found), [str(f) for f in found]
+    assert not [f for f in found if "Input should" in str(f) or "[key]" in str(f)]
+
+
+def test_all_is_told_at_once_whatever_its_kind(tmp_path):
+    changes = {
+        "seed": -1,
+        "sample_candidates.n": 1,
+        "train_sft.lr_end": 0.01,
+        "judge.template": "none.jinja",
+        "evaluated": ["SFT", "SFT", "M1", "M2", "M3"],
+        "aift.M1.judge": "M3",
+        "judge_seed.max_tokens": 600,
+    }
+    found = findings(tmp_path, changes)
+    told = {f.key for f in found} - {"write_prompts.template", "split_seed.path", "base.M0.path"}  # not in this folder
+    assert told == {"aift.M1.judge" if key == "aift.M1.judge" else key for key in changes}
+    with pytest.raises(ParamsError, match="6 faults"):
+        load_params(tmp_path)
+
+
+def test_with_a_faulty_section_nothing_is_told_that_depends_on_it(tmp_path):
+    """`n: 1` is a fault; that the missing section could not be compared is none."""
+    assert [
+        f.key for f in findings(tmp_path, {"sample_candidates.n": 1}) if "path" not in f.key and "temp" not in f.key
+    ] == ["sample_candidates.n"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("foo", "foo: unknown key"),
+        ("min_margin", "min_margin: unknown key; did you mean build_pairs.min_margin?"),
+        ("train_stf", "train_stf: unknown key; did you mean train_sft?"),
+        ("build_pairs.margin", "build_pairs.margin: unknown key; did you mean build_pairs.min_margin?"),
+        ("judge.colour", "judge.colour: unknown key"),
+    ],
+)
+def test_a_key_is_suggested_only_where_one_is_near(tmp_path, key, told):
+    assert [str(f) for f in findings(tmp_path, {key: 1}) if f.key == key] == [told]
+
+
+def test_every_profile_passes():
+    for name in ("tiny", "gpu", "paper", "scripted"):
+        params, found = examine(PROFILES, f"{name}.yaml")
+        assert [*found, *paths.faults(params, ROOT)] == []
+
+
+def test_models_and_seed_data_may_lie_outside_of_the_project(tmp_path):
+    project, model = tmp_path / "project", tmp_path / "llama"
+    project.mkdir()
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (tmp_path / "seed.jsonl").write_text("{}\n")
+    for key, change in (
+        ("base.M0.path", {"base.M0": local("../llama")}),
+        ("base.M0.path", {"base.M0": local(str(model))}),
+        ("split_seed.path", {"split_seed.source": "file", "split_seed.path": "../seed.jsonl"}),
+    ):
+        assert key not in [f.key for f in findings(project, change)]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_told(tmp_path):
+    (tmp_path / "secret.jinja").touch(mode=0)
+    assert "no permission to read secret.jinja" in str(findings(tmp_path, {"judge.template": "secret.jinja"}))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (Path.mkdir, "cannot be read: Is a directory"),
+        (lambda p: p.write_text("a: 1\na: 2\n"), r"is not YAML, line 2, column 1: found duplicate key"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_with_the_place(tmp_path, make, told):
+    make(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match=told):
+        load_params(tmp_path)
+
+
+def test_every_key_is_documented_where_it_is_declared():
+    """The line under a key is its only documentation; a section of Params is what its own keys say."""
+    trees = [
+        ast.parse((ROOT / "stages/config" / file).read_text()) for file in ("shared.py", "engines.py", "machine.py")
+    ]
+    trees += [ast.parse((ROOT / "stages/config" / file).read_text()) for file in ("sections.py", "params.py")]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    sections = {node.name for node in classes if node.bases}
+    bare = [
+        f"{node.name}.{key.target.id}"
+        for node in classes
+        if node.name in sections
+        for key, below in zip(node.body, [*node.body[1:], None], strict=True)
+        if isinstance(key, ast.AnnAssign)
+        and not (isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant))
+        and getattr(key.annotation, "id", "") not in sections
+    ]
+    assert len(sections) > 20
+    assert not bare
