@@ -22,7 +22,7 @@ from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
 def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/{scores,pairs}.parquet and their metrics."""
     params = load_params(root)
-    p = params.build_pairs
+    p, rho = params.build_pairs, entry(params.aift, "aift", model).rho
     with Run("build_pairs", root, model) as run:
         prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
         # not what the judge wrote, the largest column of the store
@@ -32,7 +32,7 @@ def main(model: str, root: Path = Path()) -> None:
             candidates,
             judged,
             min_margin=p.min_margin,
-            rho=entry(params.aift, "aift", model).rho,
+            rho=rho,
             signal=p.signal,
             seed=params.seed,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.load import load_params
+from stages.config.load import entry, load_params
 from stages.config.params import Params
 from stages.console.command import command
 from stages.engines.base import BaseEngine
@@ -30,6 +30,7 @@ from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 def main(model: str, root: Path = Path()) -> None:
     """Write data/EVAL/MODEL and data/metrics/EVAL/MODEL.json."""
     params = load_params(root)
+    entry(dict.fromkeys(params.evaluated), "evaluated", model)
     check, shares = checker(params.evaluate.oracle)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)

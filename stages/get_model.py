@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from stages.config import paths
 from stages.config.load import entry, load_params
 from stages.config.params import Params
 from stages.config.sources import Base
@@ -27,6 +28,7 @@ LOG_SCHEMA = {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64}
 def main(model: str, root: Path = Path()) -> None:
     """Make data/models/MODEL from its entry in `base`."""
     params = load_params(root)
+    paths.require(params, root)
     base = entry(params.base, "base", model)
     with Run("get_model", root, model) as run:
         import torch

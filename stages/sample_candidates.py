@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.config.load import load_params
+from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
@@ -21,6 +21,7 @@ from stages.store.tables import CANDIDATES, PROMPTS
 def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/candidates.parquet."""
     params = load_params(root)
+    entry(params.aift, "aift", model)
     p = params.sample_candidates
     with Run("sample_candidates", root, model) as run:
         prompts = run.read(PROMPTS, model).filter(pl.col("dropped").is_null())

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stages.config import paths
 from stages.config.load import load_params
-from stages.config.params import SplitSeed
+from stages.config.sections import SplitSeed
 from stages.console.command import command
 from stages.console.terminal import warn
 from stages.method import seeds
@@ -24,6 +25,7 @@ from stages.store.tables import IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST
 def main(root: Path = Path()) -> None:
     """Write data/IFT, data/EFT/{ranked,valid}, data/TEST, and what became of the messages: data/metrics/seed.json."""
     params = load_params(root)
+    paths.require(params, root)
     p = params.split_seed
     with Run("split_seed", root) as run:
         sizes = {"ift": p.ift, "ift_valid": p.ift_valid, "ranked": p.eft_prompts, "ranked_valid": p.test_ranked}

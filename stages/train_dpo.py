@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stages.config.load import load_params
+from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.console.terminal import warn
 from stages.store.run import Run
@@ -20,6 +20,7 @@ from stages.store.tables import PAIRS
 def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) -> None:
     """Train data/models/MODEL from PREV on AIFT(PREV)."""
     params = load_params(root)
+    agree("--prev", prev, f"models.{model}.prev", entry(params.models, "models", model).prev)
     with Run("train_dpo", root, model) as run:
         from stages.trainers.dpo import train_dpo
 

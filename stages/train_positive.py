@@ -15,7 +15,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from stages.config.load import load_params
+from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.console.terminal import warn
@@ -27,6 +27,7 @@ from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PROMPTS, SCORES
 def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) -> None:
     """Train data/models/MODEL from M0."""
     params = load_params(root)
+    agree("--aift", aift, f"positive_only.{model}.aift", entry(params.positive_only, "positive_only", model).aift)
     with Run("train_positive", root, model) as run:
         from stages.trainers.sft import train_sft
 

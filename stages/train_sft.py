@@ -18,6 +18,7 @@ import typer
 
 from stages.config.load import load_params
 from stages.console.command import command
+from stages.console.errors import ParamsError
 from stages.console.terminal import warn
 from stages.store.run import Run
 from stages.store.tables import EFT, IFT_TRAIN
@@ -31,6 +32,8 @@ class Data(StrEnum):
 def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Path()) -> None:
     """Train data/models/MODEL from M0."""
     params = load_params(root)
+    if model not in ("SFT", "M1"):
+        raise ParamsError(f"train_sft makes SFT and M1, seen {model!r}. Run it as dvc.yaml does: dvc repro")
     with Run("train_sft", root, model) as run:
         from stages.trainers.sft import train_sft
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stages.config.load import load_params
+from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.console.terminal import warn
 from stages.method.drift import drift, warnings
@@ -19,7 +19,9 @@ from stages.store.run import Run
 
 def main(model: str, since: Annotated[str, typer.Option()], root: Path = Path()) -> None:
     """Write data/metrics/drift/MODEL.json from the metrics of AIFT(SINCE) and AIFT(MODEL)."""
-    limits = load_params(root).warn
+    params = load_params(root)
+    agree("--since", since, f"drift.{model}.since", entry(params.drift, "drift", model).since)
+    limits = params.warn
     with Run("watch_drift", root, model) as run:
         moved = drift(run.read_metrics("AIFT", since), run.read_metrics("AIFT", model))
         sentences = warnings(

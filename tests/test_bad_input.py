@@ -21,6 +21,9 @@ from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS, RANKED
 from stages.trainers import checkpoint
 from tests.workspace import ENV, Workspace
 
+FILE = {"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz", "evaluate.oracle": "none"}
+FILE |= {"evaluate.compare_with": "data/models/M1"}
+
 
 @pytest.fixture
 def space(tmp_path):
@@ -71,7 +74,7 @@ def messages(n, ranks=(0, 1)):
     ],
 )
 def test_seed_files(space, lines, said):
-    space.set(**{"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz"})
+    space.set(**FILE)
     if lines is not None:
         (space.path / "seed.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     message = fails(space, "stages.split_seed")
@@ -266,7 +269,7 @@ def test_a_folder_that_may_not_be_written(space):
     ids=["garbage", "surrogate"],
 )
 def test_damaged_seed_files(space, body, said):
-    space.set(**{"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz"})
+    space.set(**FILE)
     (space.path / "seed.jsonl.gz").write_bytes(body)
     assert said in fails(space, "stages.split_seed")
 

@@ -33,17 +33,23 @@ def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None,
 ) -> None:
     """Run what is not up to date (`dvc repro`), then show the result."""
-    from stages.commands.forecast import show as show_disk
+    from stages.commands.check import gate
     from stages.commands.results import show
-    from stages.config.load import load_params
     from stages.store.recovery import recover
 
-    params = load_params(Path())  # a fault in params.yaml is told in our words, before DVC starts
+    gate(Path())
     recover(Path())
-    show_disk(Path(), params)
     if code := run_dvc("repro", *(targets or [])):
         raise SystemExit(code)
     show(Path())
+
+
+@app.command()
+def check(as_json: Annotated[bool, typer.Option("--json", help="as JSON: ok, findings")] = False) -> None:
+    """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk."""
+    from stages.commands.check import show
+
+    show(Path(), as_json=as_json)
 
 
 @app.command()

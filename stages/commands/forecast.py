@@ -46,6 +46,12 @@ class Place(NamedTuple):
 
 def show(root: Path, params: Params) -> None:
     """One line, and a warning for each disk that has too little room."""
+    for line in look(root, params):
+        warn(line)
+
+
+def look(root: Path, params: Params) -> list[str]:
+    """Print what a whole run takes; return a sentence for each disk that has too little room."""
     sizes = {name: size_of(model, model_dir(root, name), root) for name, model in params.input_models.items()}
     known = {name: size for name, size in sizes.items() if size}
     most = forecast(params, known)
@@ -67,8 +73,7 @@ def show(root: Path, params: Params) -> None:
         )
     for line in lines:
         stderr.print(line)
-    for line in too_little(found):
-        warn(line)
+    return list(too_little(found))
 
 
 def too_little(found: list[Place]) -> Iterator[str]:
@@ -93,8 +98,6 @@ def too_little(found: list[Place]) -> Iterator[str]:
 def places(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) -> list[Place]:
     """DVC holds a copy of what it versions, unless it links; what is downloaded stays in the Hub's own cache, too."""
     from dvc.config import Config, ConfigError
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.file_download import repo_folder_name
 
     try:
         config = Config(str((root / ".dvc").resolve())).get("cache", {}) if (root / ".dvc").is_dir() else {}
@@ -113,6 +116,9 @@ def places(root: Path, params: Params, most: Forecast, sizes: dict[str, Model]) 
     ]
     for name, model in params.external.items():
         if model.source == "hub" and name in sizes:
+            from huggingface_hub.constants import HF_HUB_CACHE
+            from huggingface_hub.file_download import repo_folder_name
+
             folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=str(model.repo), repo_type="model")
             found.append(Place(folder, sizes[name].bytes, held(folder)))
     return found

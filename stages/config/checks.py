@@ -29,6 +29,10 @@ def faults(params: Params, *, partial: bool = False) -> list[Finding]:
 def world(p: Params) -> Iterator[Finding]:
     """The tiny world's templates, checker and M0 know its own prompts alone."""
     source = p.split_seed.source
+    needs = [f"base.{name}" for name, model in p.base.items() if model.source == "tinyworld"]
+    if p.tinyworld is None and (source == "tinyworld" or needs):
+        seen = f"null, and {', '.join([*needs, *['split_seed'] * (source == 'tinyworld')])} comes from there"
+        yield Finding("tinyworld", seen, "Copy the section from: srlm profile tiny")
     if source == "tinyworld":
         return
     faults = [

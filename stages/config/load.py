@@ -88,12 +88,20 @@ def read_mapping(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def agree(option: str, seen: str, key: str, wanted: str) -> None:
+    """Raises ParamsError where a verb's option is not what params.yaml says."""
+    if seen != wanted:
+        raise ParamsError(
+            f"{option} is {seen!r}, and {key} in params.yaml is {wanted}. Run it as dvc.yaml does: dvc repro"
+        )
+
+
 def entry(mapping: dict[str, T], section: str, name: str) -> T:
     """`mapping[name]`. Raises ParamsError that lists the names there are."""
     if name not in mapping:
         near = nearest(name, mapping)
         raise ParamsError(
-            f"{section} in params.yaml has no entry {name}"
+            f"{section} in params.yaml has no entry {name!r}"
             + (f"; did you mean {near}?" if near else f"; there are: {', '.join(mapping) or 'none'}")
         )
     return mapping[name]

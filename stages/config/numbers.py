@@ -94,11 +94,10 @@ def prompts(p: Params) -> Iterator[Finding]:
         if aift.prompts > w.round * w.max_rounds:
             seen = f"{aift.prompts} are more than {w.max_rounds} rounds of {w.round} can give"
             yield Finding(f"aift.{name}.prompts", seen, "Raise write_prompts.max_rounds")
-    shots = w.ift_shots + w.new_shots
-    if not shots:
+    if w.ift_shots + w.new_shots == 0:
         yield Finding("write_prompts.ift_shots", "no demonstrations at all, for new_shots is 0 too", "The paper has 8")
-    elif shots > ift:
-        seen = f"{shots} demonstrations, new_shots included, of only {ift} rows of IFT"
+    elif w.ift_shots > ift:
+        seen = f"{w.ift_shots} demonstrations of only {ift} rows of IFT"
         yield Finding("write_prompts.ift_shots", seen, "Show fewer")
 
 

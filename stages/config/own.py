@@ -160,6 +160,8 @@ def _sizes(data: DataFacts, small: bool) -> tuple[dict[str, Any], list[str]]:
     sizes["ift"] = max(1, min(most["ift"], data.prompts - sum(sizes.values())))
     prompts = (16, 16) if small else (2000, 4000)
     params: dict[str, Any] = {f"split_seed.{part}": size for part, size in sizes.items()}
+    if sizes["ift"] < 6:
+        params["write_prompts.ift_shots"] = sizes["ift"]
     params |= {f"aift.{name}.prompts": count for name, count in zip(("M1", "M2"), prompts, strict=True)}
     if small:
         params |= {"write_prompts.round": 32, "write_prompts.max_rounds": 20, "train_sft.epochs": 1}

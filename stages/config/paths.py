@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pathspec import PathSpec
 
-from stages.config.finding import Finding
+from stages.config.finding import Finding, listing
 from stages.config.params import Params
+from stages.console.errors import ParamsError
 
 TEMPLATE_BYTES = 1_000_000
 MODEL_FILES = 10_000
@@ -39,6 +40,12 @@ KINDS = {
 def faults(p: Params, root: Path) -> list[Finding]:
     """What is wrong with the paths of `p`, of which sections may be absent."""
     return [Finding(key, *fault) for key, path, want in _named(p) if (fault := _fault(root, path, want))]
+
+
+def require(p: Params, root: Path) -> None:
+    """Raises ParamsError with all that is wrong with the paths of `p`: under plain `dvc repro` the first stages ask."""
+    if found := faults(p, root):
+        raise ParamsError(f"{listing(found, 'params.yaml')}\nEverything else is looked at by: srlm check")
 
 
 def _named(p: Params) -> Iterator[tuple[str, str, str]]:

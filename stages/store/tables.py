@@ -9,62 +9,16 @@ is generated from this file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import polars as pl
 
+from stages.store.contract import Column as Column
+from stages.store.contract import Rule as Rule
+from stages.store.contract import Table as Table
+from stages.store.contract import among as _among
+from stages.store.contract import column as _c
+from stages.store.contract import within as _range
+
 String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List(pl.String())
-
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    dtype: pl.DataType
-    meaning: str
-    nullable: bool = False
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What holds in every row. A row of which it is null (unknown) does not break it."""
-
-    meaning: str
-    holds: pl.Expr = field(compare=False)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Contract of one table. `path` may hold `{model}`; `made_by` is the verb that writes it."""
-
-    name: str
-    path: str
-    meaning: str
-    made_by: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-    rules: tuple[Rule, ...] = ()
-
-    @property
-    def schema(self) -> dict[str, pl.DataType]:
-        return {c.name: c.dtype for c in self.columns}
-
-
-def _c(name: str, dtype: pl.DataType, meaning: str, nullable: bool = False) -> Column:
-    return Column(name, dtype, meaning, nullable)
-
-
-def _range(name: str, least: float, most: float | None = None) -> Rule:
-    held = pl.col(name) >= least if most is None else pl.col(name).is_between(least, most)
-    return Rule(f"{name} is at least {least:g}" if most is None else f"{name} is {least:g} to {most:g}", held)
-
-
-def _among(name: str, *values: str) -> Rule:
-    return Rule(f"{name} is one of {', '.join(values)}", pl.col(name).is_in(values))
-
-
-def _score(name: str) -> Rule:
-    return _range(name, 0, 5)
-
 
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
 _FINISH = _among("finish_reason", "stop", "length")
@@ -118,7 +72,7 @@ _JUDGED = (
     _range("k", 0),
     _FINISH,
     Rule("score is 0 to 5 in halves", pl.col("score").is_between(0, 5) & ((pl.col("score") * 2) % 1 == 0)),
-    _score("expected"),
+    _range("expected", 0, 5),
     Rule(
         "a judgement that was cut off has no score", (pl.col("finish_reason") != "length") | pl.col("score").is_null()
     ),
@@ -181,7 +135,7 @@ EFT = Table(
         _c("score", Float64, "the score in it"),
         _c("human_rank", Int32, "people's rank of the answer"),
     ),
-    (_score("score"), _range("human_rank", 0)),
+    (_range("score", 0, 5), _range("human_rank", 0)),
 )
 TEST_PROMPTS = Table(
     "test_prompts",
@@ -311,7 +265,7 @@ ANSWERS = Table(
         _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
         _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
     ),
-    (_DECODING, _FINISH, _range("tokens", 0), _score("oracle_score")),
+    (_DECODING, _FINISH, _range("tokens", 0), _range("oracle_score", 0, 5)),
 )
 JUDGED = Table(
     "judged",
@@ -327,7 +281,7 @@ JUDGED = Table(
         _c("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
     ),
-    (_score("score"), _range("human_rank", 0), _range("parsed", 0), _PARSED),
+    (_range("score", 0, 5), _range("human_rank", 0), _range("parsed", 0), _PARSED),
 )
 VERDICTS = Table(
     "verdicts",

@@ -95,7 +95,7 @@ def local(path="mine"):
         ),
         ({"engine.max_context": 1}, "engine.max_context", "expected a whole number of at least 16"),
         ({"write_prompts.ift_shots": 0, "write_prompts.new_shots": 0}, "write_prompts.ift_shots", "no demonstrations"),
-        ({"write_prompts.ift_shots": 1000}, "write_prompts.ift_shots", "of only 600 rows of IFT"),
+        ({"write_prompts.ift_shots": 1000}, "write_prompts.ift_shots", "1000 demonstrations of only 600 rows"),
         ({"write_prompts.max_rounds": 1}, "aift.M1.prompts", "200 are more than 1 rounds of 100 can give"),
         # paths
         ({"judge.template": ""}, "judge.template", "expected a text file, seen ''"),

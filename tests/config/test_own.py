@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.commands import profile
-from stages.config.checks import check_loops
+from stages.config.checks import faults
 from stages.config.load import load_params
 from stages.config.own import GB, DataFacts, Machine, ModelFacts, apply, choose, write_profile
 from stages.config.params import Params
@@ -83,7 +83,7 @@ def test_whatever_was_seen_the_profile_is_sound(
     complete = deepcopy(GPU_PROFILE)
     apply(complete, choose(model, data, machine, small=small).params)
     params = Params.model_validate(complete)
-    check_loops(params)
+    assert faults(params) == []
     seed, limit = params.split_seed, context or 4096
     assert seed.ift + seed.ift_valid + seed.eft_prompts + seed.test_prompts + seed.test_ranked <= prompts
     assert seed.eft_prompts + seed.test_ranked <= comparable

@@ -127,7 +127,10 @@ def test_a_broken_config_is_left_to_dvc(space):
 
 def test_too_little_room_is_told_and_what_to_do(space, capsys):
     assert "warning" not in said(space, capsys)
-    params_of(space, **{"sample_candidates.max_tokens": 10**12})
+    params_of(
+        space,
+        **{"sample_candidates.max_tokens": 10**9 - 1000, "engine.max_context": 10**9, "sample_candidates.n": 10**4},
+    )
     line = next(line for line in said(space, capsys).splitlines() if line.startswith("warning"))
     assert f"more may be needed on the disk of {space.path / 'data'}" in line
     assert "dvc gc --workspace --all-tags --all-branches" in line

@@ -1,0 +1,61 @@
+"""check: what can be known to fail, before the first second of compute.
+
+    srlm check
+
+All of it at once: params.yaml, alone and in company; the files that it names; the templates, filled with marks; the
+room on the disks. `srlm repro` begins with it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from stages.commands import forecast
+from stages.config import paths
+from stages.config.explain import known_keys
+from stages.config.finding import Finding, listing
+from stages.config.load import PARAMS, START, examine
+from stages.config.params import Params
+from stages.console.errors import ParamsError
+from stages.console.terminal import stderr
+from stages.method import template_check
+
+
+def findings(root: Path) -> tuple[Params, list[Finding]]:
+    """The parameters of the project in `root`, and all that is wrong. What of params.yaml is wrong in itself is absent
+    from them.
+
+    Raises ParamsError when there is no params.yaml that could be looked at.
+    """
+    params, found = examine(root)
+    found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
+    if not found:  # else what a run takes is not known
+        found = [Finding("disk", line) for line in forecast.look(root, params)]
+    return params, found
+
+
+def gate(root: Path) -> Params:
+    """The parameters of a project in which nothing is wrong. Raises ParamsError with all findings."""
+    params, found = findings(root)
+    if found:
+        raise ParamsError(f"{listing(found, PARAMS)}\nFix {PARAMS}, {START}")
+    return params
+
+
+def show(root: Path, *, as_json: bool = False) -> None:
+    """One line that says what was checked, or every finding. Raises ParamsError when there is one."""
+    params, found = findings(root) if as_json else (gate(root), [])
+    if as_json:
+        print(json.dumps({"ok": not found, "findings": [finding._asdict() for finding in found]}, ensure_ascii=False))
+        if found:
+            raise SystemExit(ParamsError.exit_code)
+        return
+    keys = len(list(known_keys(Params.model_json_schema())))
+    template = params.judge.template
+    line, _ = template_check.score_line((root / template).read_text(encoding="utf-8"))
+    asked = f"as {template} asks for it: {line}" if line else f"which {template} leaves to the judge's training"
+    stderr.print(
+        f"{PARAMS}: no fault in {keys} keys, {len(params.input_models) + len(params.trained_models)} models, the files "
+        f"and templates that they name, and the room on disk. A score is read from {template_check.WANTED!r}, {asked}"
+    )
