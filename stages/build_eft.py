@@ -43,10 +43,7 @@ def empty(judgements: pl.DataFrame, template: str) -> str:
     """Why EFT would be empty, and what to change."""
     readable, n = judgements["score"].count(), len(judgements)
     if not readable:
-        return (
-            f"EFT would be empty: none of {n} judgements has a score that can be read, such as `Score: 4`. Does "
-            f"{template} ask for one? The first judgement is {judgements['text'][0][:300]!r}"
-        )
+        return f"EFT would be empty: {judging.unreadable(judgements, template)}"
     return (
         f"EFT would be empty: {readable} of {n} judgements could be read, and no prompt's agree with people. Set "
         "build_eft.agreement: weak, or use a base model that can judge (try: srlm preview judge_seed)"

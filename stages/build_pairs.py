@@ -38,7 +38,10 @@ def main(model: str, root: Path = Path()) -> None:
         )
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():
-            raise TableError(f"AIFT({model}) has no pairs: {pairing.lost(prompts, scores)}")
+            why = pairing.lost(prompts, scores)
+            if not judgements["score"].count():
+                why += f". {judging.unreadable(run.read(JUDGEMENTS, model, ('text',)), params.judge.template)}"
+            raise TableError(f"AIFT({model}) has no pairs: {why}")
         counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score)
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
         warnings = pairing.warnings(counts, **limits)

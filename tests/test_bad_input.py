@@ -178,6 +178,7 @@ def test_a_judge_that_never_writes_a_score(space):
     rows(space, [None, None])
     message = fails(space, "stages.build_pairs", "M1")
     assert "AIFT(M1) has no pairs: of 1 prompts, 1 had no readable score" in message
+    assert "Does stages/templates/judge.jinja ask for one? The first judgement is 'said'" in message
     assert not table_path(CANDIDATES, space.path, "M1").with_name("pairs.parquet").exists()
 
 

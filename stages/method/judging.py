@@ -193,6 +193,14 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
     return joined.sort("row", "k").select(pl.col(name).cast(dtype) for name, dtype in JUDGEMENTS.schema.items())
 
 
+def unreadable(judgements: pl.DataFrame, template: str) -> str:
+    """What to say where no judgement could be read: the template, and one of them as it was written."""
+    return (
+        f"None of {len(judgements)} judgements has a score that can be read, such as `Score: 4`. Does {template} ask for "
+        f"one? The first judgement is {judgements['text'][0][:300]!r}"
+    )
+
+
 def mean_scores(judgements: pl.DataFrame, kind: Literal["sampled", "expected"] = "sampled") -> pl.DataFrame:
     """One row per answer, sorted by candidate_id: candidate_id, prompt_id, score, spread, variance, parsed; of the
     written scores or the expected.

@@ -1,0 +1,37 @@
+"""Every key of params.yaml and every command and option: a new one is a deliberate act, written down in surface.txt.
+
+After such an act: `python -m tests.test_frozen_surface > tests/surface.txt`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from stages.commands.cli import app
+from stages.config.explain import known_keys
+from stages.config.params import Params
+
+LIST = Path(__file__).with_name("surface.txt")
+
+
+def surface() -> Iterator[str]:
+    schema = Params.model_json_schema()
+    names = [("base", "*"), ("external", "*"), ("aift", "*"), ("models", "*"), ("positive_only", "*"), ("drift", "*")]
+    for at in ((), *names, ("head_to_head", "*"), ("hardware", "servers", "*")):
+        yield from (".".join(key) for key in known_keys(schema, at))
+    commands = typer.main.get_command(app).commands
+    for name, command in sorted(commands.items()):
+        yield f"srlm {name}"
+        for parameter in command.params:
+            kind = "" if parameter.param_type_name == "option" else "argument "
+            yield f"srlm {name} {kind}{' '.join([*parameter.opts, *parameter.secondary_opts])}"
+
+
+def test_keys_commands_and_options_are_those_that_were_decided():
+    now, decided = set(surface()), set(LIST.read_text().splitlines())
+    assert (sorted(now - decided), sorted(decided - now)) == ([], []), "(new, gone): see the docstring of this file"
+
+
+if __name__ == "__main__":
+    print("\n".join(surface()))
