@@ -86,6 +86,9 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
     room = context // 4  # an answer twice and a comparison, or a judge prompt with its judgement, must fit
     answer = round_up(data.response_tokens, 32, min(64, room), min(room, 256 if small else 1024))
     judgement = min(room, 160 if small else 512)
+    asked = round_up(data.prompt_tokens, 32, min(32, room), min(room, 64 if small else 256))
+    compared = min(room, 64 if small else 512)
+    widest = CHAT_JUDGE_TOKENS + answer + max(asked + judgement, answer + compared)
     longest = CHAT_JUDGE_TOKENS + data.prompt_tokens + data.response_tokens + judgement
     length = round_up(longest, 64, 256, min(context, 1536 if small else 4096))
     reasons.append(
@@ -113,7 +116,7 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
         "engine.name": engine,
         "engine.inner": "vllm" if machine.has_vllm and not cpu else "transformers",
         "engine.dtype": dtype,
-        "engine.max_context": min(context, round_up(max(longest, 2 * answer + CHAT_JUDGE_TOKENS), 256, 512, context)),
+        "engine.max_context": min(context, round_up(max(longest, widest), 256, 512, context)),
         "engine.max_batch_tokens": batch_tokens,
         "hardware.threads": machine.cores if cpu else 0,
         "hardware.workers": machine.gpus if engine == "ray" else 1,
@@ -129,12 +132,12 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
         "train_dpo.warmup_steps": 1 if small else 10,
         "sample_candidates.max_tokens": answer,
         "evaluate.max_tokens": answer,
-        "evaluate.compare_max_tokens": min(room, 64 if small else 512),
+        "evaluate.compare_max_tokens": compared,
         **dict.fromkeys(
             ("judge_seed.max_tokens", "judge_candidates.max_tokens", "evaluate.judge_max_tokens"), judgement
         ),
         "write_prompts.chat": model.has_chat_template,
-        "write_prompts.max_tokens": round_up(data.prompt_tokens, 32, 32, 64 if small else 256),
+        "write_prompts.max_tokens": asked,
     }
     if not big:  # the paper's rates are for 70 B; a model of a few hundred million takes more
         params |= {

@@ -196,8 +196,8 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
 def unreadable(judgements: pl.DataFrame, template: str) -> str:
     """What to say where no judgement could be read: the template, and one of them as it was written."""
     return (
-        f"None of {len(judgements)} judgements has a score that can be read, such as `Score: 4`. Does {template} ask for "
-        f"one? The first judgement is {judgements['text'][0][:300]!r}"
+        f"None of {len(judgements)} judgements has a score that can be read, such as `Score: 4`. Does {template} ask "
+        f"for one? The first judgement is {judgements['text'][0][:300]!r}"
     )
 
 
