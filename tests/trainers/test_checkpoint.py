@@ -87,6 +87,14 @@ def test_data_cannot_end_a_turn(chatml):
     assert [ids.count(end) for ids in asked] == [1, 0]
 
 
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ModelError, match=rf"^{tmp_path.name}: no tokenizer that loads"):
+        checkpoint.complete(tmp_path)
+
+
 def test_a_missing_pad_token_is_set(tmp_path):
     checkpoint.random_llama(tmp_path, seed=1, max_context=64)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
