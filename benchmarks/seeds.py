@@ -10,7 +10,6 @@ variant's metrics, in `data/results/`.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from stages.console.errors import SrlmError
 from stages.console.progress import progress
 from stages.console.terminal import stderr
 from stages.store.files import write_json
+from stages.store.metrics import read_all
 from stages.store.run import times
 
 COPIED = ("dvc.yaml", "params.yaml", ".dvcignore", "stages", "data/.gitignore")
@@ -84,7 +84,12 @@ def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[s
         raise SrlmError(
             f"variant {variant} failed: read {folder / 'repro.log'}, mend it, and run the same command again"
         )
-    metrics = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "data" / "metrics").glob("*.json"))}
+    metrics: dict[str, Any] = {}  # kind -> name -> content
+    for (kind, key), content in read_all(folder).items():
+        if key is None:
+            metrics[kind] = content
+        else:
+            metrics.setdefault(kind, {})[key] = content
     return {
         "overrides": overrides,
         "seconds": round(time.monotonic() - started, 1),

@@ -62,11 +62,14 @@ def forecast() -> None:
 
 
 @app.command()
-def results(markdown: Annotated[bool, typer.Option(help="as Markdown")] = False) -> None:
+def results(
+    markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+) -> None:
     """Show whether M1 < M2 < M3."""
     from stages.commands.results import show
 
-    show(Path(), markdown=markdown)
+    show(Path(), "json" if as_json else "markdown" if markdown else "table")
 
 
 @app.command()
@@ -74,6 +77,7 @@ def query(
     what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
     values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
     form: Annotated[Form | None, typer.Option("--format", help="how to show it; a file's ending tells it too")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the same as --format json")] = False,
     out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
     rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
     save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
@@ -84,7 +88,7 @@ def query(
     if save:
         asking.save(save, revision=rev)
     if what:
-        asking.ask(what, values or [], form=form.value if form else None, out=out, revision=rev)
+        asking.ask(what, values or [], form="json" if as_json else form and form.value, out=out, revision=rev)
     elif not save:
         asking.show_list()
 
@@ -94,11 +98,12 @@ def diff(
     old: Annotated[str, typer.Argument(help="a git revision or tag")],
     new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
     table: Annotated[str | None, typer.Argument(help="one table only")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
 ) -> None:
     """What changed between two versions of the store: rows by table, and figures."""
     from stages.commands import diff as comparing
 
-    comparing.show(old, new, table)
+    comparing.show(old, new, table, as_json=as_json)
 
 
 @app.command()

@@ -7,19 +7,17 @@ otherwise, side by side.
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.table import Table as Shown
-from rich.text import Text
-
-from stages.console.errors import QueryError, TableError
-from stages.console.terminal import Console
+from stages.console.errors import MissingTableError, QueryError
+from stages.console.sheets import Sheet, number, text, to_terminal
 from stages.store import database, versions
 from stages.store.questions import Question, questions
 from stages.store.tables import TABLES, Table
-from stages.text.escape import for_terminal
 
 WORKSPACE = "workspace"
 
@@ -46,7 +44,7 @@ class Figure(NamedTuple):
     new: Any
 
 
-def show(old: str, new: str | None, table: str | None, root: Path = Path()) -> None:
+def show(old: str, new: str | None, table: str | None, root: Path = Path(), as_json: bool = False) -> None:
     """Print what differs between revision `old` and revision `new` (None: the workspace). Raises RevisionError,
     TableError, QueryError."""
     wanted = tables(table)
@@ -65,32 +63,29 @@ def show(old: str, new: str | None, table: str | None, root: Path = Path()) -> N
                 if table is None
                 else []
             )
-    console = Console()
-    if not changed and not differing:
-        console.print(f"no table differs between {old} and {new or WORKSPACE}")
+    if as_json:
+        print(json.dumps({"tables": [c._asdict() for c in changed], "figures": [f._asdict() for f in differing]}))
         return
-    rows = Shown("table", "model", "added", "removed", "changed", "equal", box=None, pad_edge=False)
-    for change in changed:
-        rows.add_row(*(Text("" if value is None else for_terminal(str(value))) for value in change))
-    console.print(rows)
+    if not changed and not differing:
+        print(f"no table differs between {old} and {new or WORKSPACE}")
+        return
+    to_terminal(Sheet(Change._fields, changed), sys.stdout)
     if differing:
-        shown = Shown("question", "of", "figure", old, new or WORKSPACE, "change", box=None, pad_edge=False)
-        for f in differing:
-            apart = f.new - f.old if isinstance(f.old, int | float) and isinstance(f.new, int | float) else None
-            shown.add_row(
-                *(
-                    Text(for_terminal(v))
-                    for v in (f.question, f.row, f.name, number(f.old), number(f.new), number(apart, "+"))
-                )
-            )
-        console.print(shown)
+        rows = [[*figure, apart(figure)] for figure in differing]
+        to_terminal(Sheet(["question", "of", "figure", old, new or WORKSPACE, "change"], rows), sys.stdout)
+
+
+def apart(figure: Figure) -> str | None:
+    """How far the new value is from the old, where both are numbers."""
+    numbers = isinstance(figure.old, int | float) and isinstance(figure.new, int | float)
+    return number(figure.new - figure.old, "+") if numbers else None
 
 
 def tables(name: str | None) -> list[Table]:
     """All tables, or the one of this name. Raises QueryError for a name that is none."""
     found = [table for table in TABLES if name in (None, table.name)]
     if not found:
-        raise QueryError(f"no table {name}; there are {', '.join(table.name for table in TABLES)}")
+        raise QueryError(f"no table {name}; {database.hint(str(name))}")
     return found
 
 
@@ -116,7 +111,7 @@ def figures(left: database.Store, right: database.Store, question: Question) -> 
     found = []
     for row in dict.fromkeys([*old, *new]):
         was, now = old.get(row, {}), new.get(row, {})
-        name = " ".join("null" if part is None else number(part) for part in row)
+        name = " ".join(map(text, row))
         for figure in dict.fromkeys([*was, *now]):
             if not alike(was.get(figure), now.get(figure)):
                 found.append(Figure(question.name, name, figure, was.get(figure), now.get(figure)))
@@ -134,7 +129,7 @@ def answer(store: database.Store, question: Question) -> dict[tuple[Any, ...], d
     """Names of a row to its figures; nothing where a table is not there."""
     try:
         rows = store.rows(question.sql, dict.fromkeys(question.values), question.may_lack)
-    except TableError:
+    except MissingTableError:
         return {}
     return {
         tuple(row[column] for column in question.by): {
@@ -142,9 +137,3 @@ def answer(store: database.Store, question: Question) -> dict[tuple[Any, ...], d
         }
         for row in rows
     }
-
-
-def number(value: Any, sign: str = "") -> str:
-    if isinstance(value, float):
-        return f"{value:{sign}.4g}"
-    return "" if value is None else f"{value:{sign}}" if isinstance(value, int) else str(value)

@@ -7,38 +7,27 @@ query only reads.
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from decimal import Decimal
-from itertools import islice
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
-from rich.text import Text
 
 from stages.console.errors import QueryError
+from stages.console.sheets import FORMS, Sheet, to_terminal
 from stages.console.terminal import Console, stderr
 from stages.store import database, versions
 from stages.store.files import atomic_write, result_file
 from stages.store.questions import Question, questions
-from stages.store.tables import TABLES
-from stages.text.escape import for_markdown, for_terminal
 
 SHOWN = 50
 """Rows of a table on the screen; the other formats hold all."""
-WIDTH = 60
-"""Characters of a text in a table."""
-UNBOUND = 10_000
-"""Columns of a table that goes into a file or a pipe: no terminal cuts it."""
 ROWS = 10_000
 """Rows held at a time."""
 
@@ -47,11 +36,8 @@ def show_list() -> None:
     """The canned questions, with the values that may be given."""
     table = Table("question", "", "values", box=None, pad_edge=False)
     for question in questions().values():
-        table.add_row(
-            question.name,
-            "\n".join((question.text, *question.notes)),
-            " ".join(f"{value}=" for value in question.values),
-        )
+        words = "\n".join((question.text, *question.notes))
+        table.add_row(question.name, words, " ".join(f"{value}=" for value in question.values))
     Console().print(table)
 
 
@@ -59,7 +45,7 @@ def save(out: Path, *, revision: str | None = None, root: Path = Path()) -> None
     """The whole store as a DuckDB database."""
     with versions.at(root, revision) as folder:
         database.save(folder, out)
-    stderr.print(f"saved as {out}: duckdb {out}, or any tool that opens DuckDB")
+    stderr.print(f"saved as {out}: duckdb {out}, or any tool that opens DuckDB", markup=False)
 
 
 def ask(
@@ -83,7 +69,9 @@ def ask(
         result_file(out, root)
     question = named(what)
     values: dict[str, str | None] = dict.fromkeys(question.values) | settings(question, given)
-    with versions.at(root, revision, tables_in(question.sql)) as folder, database.connect(folder) as store:
+    with versions.at(root, revision, database.tables_in(question.sql)) as folder, database.connect(folder) as store:
+        for note in store.notes(question.sql):
+            stderr.print(note)
         relation = store.select(question.sql, values, question.may_lack)
         try:
             result = relation.to_arrow_reader(ROWS)
@@ -92,33 +80,28 @@ def ask(
                     write_parquet(result, partial)
             elif out:
                 with atomic_write(out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-                    WRITERS[form](result, file)
+                    FORMS.get(form, to_terminal)(Sheet(result.schema.names, rows_of(result)), file)
             else:
-                WRITERS[form](result, sys.stdout)
+                write_screen(Sheet(result.schema.names, rows_of(result)), form)
         except (duckdb.Error, pa.ArrowException) as e:  # found only while the rows were computed
             raise store.failure(e, question.sql) from None
 
 
-def tables_in(sql: str) -> list[str]:
-    """The tables whose names stand in `sql`; one that only a text in it names does no harm."""
-    words = set(re.findall(r"\w+", sql.lower()))
-    return [table.name for table in TABLES if table.name in words]
-
-
 def named(what: str) -> Question:
-    """The canned question of this name; else `what` is SQL. Raises QueryError for one word that is no question."""
+    """The canned question of this name; else `what` is SQL, which may be one word with brackets or the like.
+
+    Raises QueryError for a word that is no question.
+    """
     known = questions()
     if what in known:
         return known[what]
-    if len(what.split()) < 2:
-        from rapidfuzz import process
-
-        nearest = process.extractOne(what, list(known))
-        raise QueryError(
-            f"no question {what}; did you mean {nearest[0]}? srlm query lists them all"
-            if nearest
-            else f"no question {what}"
-        )
+    if re.fullmatch(r"[\w-]+", what.strip()):
+        if what.lower() in [*database.TABLE, "metrics"]:
+            raise QueryError(f'{what} is a table, not a question. Type: srlm query "FROM {what} LIMIT 10"')
+        if what.lower() in ("select", "from", "with"):
+            raise QueryError('SQL is one argument: put it in quotes, as in srlm query "SELECT count(*) FROM pairs"')
+        near = get_close_matches(what, known, 1, database.CLOSE)
+        raise QueryError(f"no question {what}{f'; did you mean {near[0]}?' if near else ''}. srlm query lists them all")
     return Question("", "", (), what, (), (), ())
 
 
@@ -140,68 +123,16 @@ def rows_of(result: pa.RecordBatchReader) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def write_table(result: pa.RecordBatchReader, file: IO[str]) -> None:
-    """For the eye, long texts cut, nothing in them obeyed by the terminal; on the screen the first rows, in a file
-    all."""
-    table = Table(*map(for_terminal, result.schema.names), box=None, pad_edge=False)
-    shown = SHOWN if file is sys.stdout else None
-    rows = list(islice(rows_of(result), shown and shown + 1))
-    for row in rows[:shown]:
-        table.add_row(*(Text(cell(value)) for value in row))
-    console = Console(file=file, width=None if file.isatty() else UNBOUND)
-    console.print(table)
-    if not rows:
+def write_screen(sheet: Sheet, form: str) -> None:
+    """On standard output; of a table the first rows."""
+    if form in FORMS:
+        FORMS[form](sheet, sys.stdout)
+        return
+    n = to_terminal(sheet, sys.stdout, SHOWN)
+    if not n:
         stderr.print("no rows", style="dim")
-    elif shown and len(rows) > shown:
-        stderr.print(f"only the first {shown} rows; --out FILE.csv has all", style="dim")
-
-
-def cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
-    text = "" if value is None else for_terminal(str(value))
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
-
-
-def write_csv(result: pa.RecordBatchReader, file: IO[str]) -> None:
-    """RFC 4180; null is empty, a list is JSON."""
-    writer = csv.writer(file)
-    writer.writerow(result.schema.names)
-    writer.writerows(
-        [json.dumps(v, ensure_ascii=False, default=str) if isinstance(v, list | dict) else v for v in row]
-        for row in rows_of(result)
-    )
-
-
-def write_json(result: pa.RecordBatchReader, file: IO[str]) -> None:
-    """One array of objects, a row a line. Numbers that JSON does not have are null. Raises QueryError when two columns
-    have one name."""
-    if twice := [name for name, n in Counter(result.schema.names).items() if n > 1]:
-        raise QueryError(f"two columns are named {twice[0]}, which a JSON object cannot hold: name them apart with AS")
-    file.write("[")
-    for i, row in enumerate(rows_of(result)):
-        values = {name: known(value) for name, value in zip(result.schema.names, row, strict=True)}
-        file.write((",\n" if i else "\n") + json.dumps(values, ensure_ascii=False, allow_nan=False, default=str))
-    file.write("\n]\n")
-
-
-def known(value: Any) -> Any:
-    """The value as JSON has it."""
-    if isinstance(value, list):
-        return [known(v) for v in value]
-    if isinstance(value, dict):
-        return {k: known(v) for k, v in value.items()}
-    if isinstance(value, Decimal):  # what DuckDB's sum of whole numbers is
-        return int(value) if value == value.to_integral_value() else float(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_markdown(result: pa.RecordBatchReader, file: IO[str]) -> None:
-    """A table whose texts stay texts."""
-    file.write(f"| {' | '.join(map(for_markdown, result.schema.names))} |\n|{'---|' * len(result.schema.names)}\n")
-    for row in rows_of(result):
-        cells = (f"{v:.4g}" if isinstance(v, float) else "" if v is None else for_markdown(str(v)) for v in row)
-        file.write(f"| {' | '.join(cells)} |\n")
+    elif n > SHOWN:
+        stderr.print(f"only the first {SHOWN} rows; --out FILE.csv has all", style="dim")
 
 
 def write_parquet(result: pa.RecordBatchReader, path: Path) -> None:
@@ -212,9 +143,3 @@ def write_parquet(result: pa.RecordBatchReader, path: Path) -> None:
 
 
 ENDINGS = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet"}
-WRITERS: dict[str, Callable[[pa.RecordBatchReader, IO[str]], None]] = {
-    "table": write_table,
-    "csv": write_csv,
-    "json": write_json,
-    "markdown": write_markdown,
-}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.config.load import PARAMS, read_mapping
-from stages.console.errors import TableError
+from stages.console.errors import MissingTableError, TableError
 from stages.console.terminal import stderr
 from stages.page import sections
 from stages.page.answer import answer
@@ -87,7 +87,7 @@ def answered(store: database.Store, view: sections.View) -> Section:
     """A question's section; its text says which stage is missing where a table is."""
     try:
         return view.section(ask(store, view.question))
-    except TableError as e:
+    except MissingTableError as e:
         return view.section([], missing=str(e))
 
 

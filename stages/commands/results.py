@@ -1,218 +1,195 @@
-"""results: did the loop improve the model? Tables of the metrics that the pipeline left, on a terminal or as Markdown.
+"""results: did the loop improve the model? Tables of the metrics that the pipeline left.
 
-    srlm results [--markdown]
+    srlm results [--markdown | --json]
 
-Reads `data/metrics/*.json`. Shows what is there; a figure that nothing measured is a dash.
+Shows what is there; a figure that nothing measured is a dash, a column of dashes is left out. ± is half of a 95 %
+interval, where there are enough values for one; in brackets what a figure is a mean or share of.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.table import Table
+from typing import Any
 
 from stages.config.load import load_params
 from stages.config.params import Params
-from stages.console.terminal import Console
-from stages.store.metrics import read_all
+from stages.console.sheets import UNKNOWN, Figure, Sheet, text, to_json, to_markdown, to_terminal
+from stages.console.terminal import Console, stderr
+from stages.store.metrics import Metrics, left_out, read_all
 
-Metrics = dict[str, Any]
-"""Name of a metrics file (M1, AIFT-M1, M3-M1 ...) to its content."""
-
-
-class Sheet(NamedTuple):
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-
-
-class Column(NamedTuple):
-    title: str
-    key: str
-    digits: int
-    scale: int = 1
-    """100 shows a share as a percentage."""
-
-
-WRITER = (
-    Column("oracle score", "oracle_score", 2),
-    Column("fully right %", "fully_right", 1, 100),
-    Column("all five %", "all_five", 1, 100),
-    Column("characters", "chars", 1),
-)
-POINTS = tuple(Column(f"{name} %", name, 1, 100) for name in ("relevant", "useful", "right", "tidy", "polite"))
-JUDGE = (
-    Column("pairwise acc. %", "pairwise_accuracy", 1, 100),
-    Column("ties %", "tie_share", 1, 100),
-    Column("5-best %", "five_best", 1, 100),
-    Column("exact %", "exact_match", 1, 100),
-    Column("Spearman", "spearman", 3),
-    Column("Kendall", "kendall", 3),
-    Column("unreadable %", "unreadable_share", 1, 100),
-)
+DECODINGS = ("greedy", "sampled")
+NO_SHARES = {"oracle_score": ("oracle score", 2), "chars": ("characters", 1), "tokens": ("tokens", 1)}
+"""Figures of a writer that are no shares: their titles and digits."""
+JUDGE = {
+    "pairwise_accuracy": "pairwise acc. %",
+    "tie_share": "ties %",
+    "five_best": "5-best %",
+    "exact_match": "exact %",
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "unreadable_share": "unreadable %",
+}
+CORRELATIONS = ("spearman", "kendall")
+NEXT = """Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl
+Look closer: srlm report (a page that needs no network), srlm query (any question), dvc metrics show (the run in a line)
+A fourth iteration: one entry each in aift, models, drift and evaluated of params.yaml, then srlm repro"""
 
 
-def show(root: Path, markdown: bool = False) -> None:
-    """Print every sheet there are metrics for."""
-    params = load_params(root)
-    sheets = collect(root, params)
-    if markdown:
-        print("\n\n".join(as_markdown(sheet) for sheet in sheets))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for sheet in sheets:
-        table = Table(title=sheet.title, title_justify="left", title_style="bold")
-        for i, column in enumerate(sheet.columns):
-            table.add_column(column, justify="right" if i else "left")
-        for row in sheet.rows:
-            table.add_row(*row)
-        console.print(table)
-    if not sheets:
-        console.print("No metrics yet. Run: srlm repro")
-        return
-    console.print(
-        "Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl",
-    )
-    console.print(
-        "Look closer: srlm report (a page), srlm query (any question), dvc metrics show, dvc plots show, dvc dag",
-    )
-    console.print("Next: a fourth iteration: three entries in params.yaml, then srlm repro")
+def show(root: Path, form: str = "table") -> None:
+    """Print every sheet there are metrics for, as `table`, `markdown` or `json`. Raises ParamsError, TableError."""
+    sheets = collect(root, load_params(root))
+    if form == "json":
+        print(json.dumps({name: json.loads(_written(to_json, sheet)) for name, sheet in sheets.items()}, indent=1))
+    elif form == "markdown":
+        print("\n".join(_written(to_markdown, sheet) for sheet in sheets.values()), end="")
+    else:
+        for sheet in sheets.values():
+            to_terminal(sheet, sys.stdout, longest=200)
+            print()
+        Console().print(NEXT if sheets else "No metrics yet. Run: srlm repro", highlight=False, soft_wrap=True)
+    if stale := left_out(root):
+        stderr.print(
+            f"left out: {len(stale)} file(s) of models or matches that params.yaml does not name, first {stale[0]}",
+            markup=False,
+        )
 
 
-def collect(root: Path, params: Params) -> list[Sheet]:
-    metrics = {
-        "-".join([*([kind] if kind not in ("EVAL", "head_to_head") else []), *([name] if name else [])]): content
-        for (kind, name), content in read_all(root).items()
+def _written(write: Callable[[Sheet, StringIO], None], sheet: Sheet) -> str:
+    file = StringIO()
+    write(sheet, file)
+    return file.getvalue()
+
+
+def collect(root: Path, params: Params) -> dict[str, Sheet]:
+    """The sheets that have rows, by name."""
+    metrics = read_all(root)
+    evaluated = {model: metrics["EVAL", model] for model in params.evaluated if ("EVAL", model) in metrics}
+    made = {model: metrics["AIFT", model] for model in params.aift if ("AIFT", model) in metrics}
+    sheets = {
+        "writers": writers(evaluated),
+        "judges": judges(evaluated),
+        "matches": matches(metrics, params),
+        "datasets": datasets(made, params),
+        "fates": histograms(made, "fates", "What became of every candidate"),
+        "scores": histograms(made, "score_histogram", "Readable judgements by score"),
+        "warnings": warned(metrics),
     }
-    sheets = (
-        writers(metrics, params),
-        points(metrics, params),
-        judges(metrics, params),
-        matches(metrics, params),
-        datasets(metrics, params),
-        histograms(metrics, params, "fates", "What became of every candidate"),
-        histograms(metrics, params, "score_histogram", "Readable judgements by score"),
-        warned(metrics),
-    )
-    return [sheet for sheet in sheets if sheet.rows]
+    return {name: without_unknown(sheet) for name, sheet in sheets.items() if sheet.rows}
 
 
-def writers(metrics: Metrics, params: Params) -> Sheet:
-    """Greedy with the half-width of its 95 % interval, then sampled."""
-    rows = []
-    for model in (m for m in params.evaluated if m in metrics):
-        greedy, sampled = metrics[model]["writer"]["greedy"], metrics[model]["writer"]["sampled"]
-        rows.append([model, *(f"{interval(greedy.get(c.key), c)} | {number(sampled.get(c.key), c)}" for c in WRITER)])
+def writers(evaluated: dict[str, Any]) -> Sheet:
+    """A row per model and decoding; the columns are what the stage measured, and the points that a checker gives."""
+    rows = {
+        (model, decoding): figures | {f"point {point}": f for point, f in figures.get("points", {}).items()}
+        for decoding in DECODINGS
+        for model, metrics in evaluated.items()
+        if (figures := metrics["writer"].get(decoding))
+    }
+    names = [name for name in dict.fromkeys(n for figures in rows.values() for n in figures) if name != "points"]
+    titles = {name: NO_SHARES.get(name, (f"{name.replace('_', ' ')} %", 1)) for name in names}
+
+    def cell(figure: dict[str, Any] | None, name: str) -> Figure | None:
+        return measured(figure, titles[name][1], 1 if name in NO_SHARES else 100, shows_n=False)
+
     return Sheet(
-        "As a writer, on held-out prompts (greedy ± 95 % | sampled)", ["model", *(c.title for c in WRITER)], rows
+        ["model", "decoding", "n", *(title for title, _ in titles.values())],
+        [
+            [
+                *row,
+                max(f["n"] for f in figures.values() if "n" in f),
+                *(cell(figures.get(name), name) for name in names),
+            ]
+            for row, figures in rows.items()
+        ],
+        "As a writer, on n held-out prompts (± 95 %)",
     )
 
 
-def points(metrics: Metrics, params: Params) -> Sheet:
-    """How often each point of the rubric is given."""
-    rows = []
-    for model in (m for m in params.evaluated if m in metrics):
-        greedy, sampled = (metrics[model]["writer"][decoding]["points"] for decoding in ("greedy", "sampled"))
-        if greedy:
-            rows.append([model, *(f"{number(greedy.get(c.key), c)} | {number(sampled.get(c.key), c)}" for c in POINTS)])
-    return Sheet(
-        "Points of the rubric that the checker gave (greedy | sampled)", ["model", *(c.title for c in POINTS)], rows
-    )
-
-
-def judges(metrics: Metrics, params: Params) -> Sheet:
+def judges(evaluated: dict[str, Any]) -> Sheet:
     """Agreement with people's ranks."""
     rows = [
-        [model, *(interval(metrics[model]["judge"][c.key], c) for c in JUDGE)]
-        for model in params.evaluated
-        if model in metrics
+        [
+            model,
+            *(measured(metrics["judge"].get(name), *((3, 1) if name in CORRELATIONS else (1, 100))) for name in JUDGE),
+        ]
+        for model, metrics in evaluated.items()
     ]
-    return Sheet("As a judge, against held-out ranks (± 95 %)", ["model", *(c.title for c in JUDGE)], rows)
+    return Sheet(
+        ["model", *JUDGE.values()],
+        rows,
+        "As a judge, against held-out ranks (± 95 %, in brackets how many pairs, fives, prompts or answers)",
+    )
 
 
 def matches(metrics: Metrics, params: Params) -> Sheet:
-    def shares(match: str, decoding: str) -> str:
-        found = metrics[match].get(decoding)
-        return " / ".join(number(found[k], Column(k, k, 1, 100)) for k in ("win", "tie", "lose")) if found else "–"
-
     rows = [
-        [f"{m.model} against {m.other}", shares(name, "greedy"), shares(name, "sampled")]
-        for name, m in params.head_to_head.items()
-        if name in metrics
+        [
+            f"{match.model} against {match.other}",
+            decoding,
+            shares["n"],
+            *(measured(shares[outcome], 1, 100, shows_n=False) for outcome in ("win", "tie", "lose")),
+            shares["unreadable"],
+        ]
+        for decoding in DECODINGS
+        for name, match in params.head_to_head.items()
+        if (shares := metrics.get(("head_to_head", name), {}).get(decoding))
     ]
-    return Sheet("Head to head, win / tie / lose %", ["match", "greedy", "sampled"], rows)
+    return Sheet(
+        ["match", "decoding", "n", "win %", "tie %", "lose %", "unreadable"],
+        rows,
+        "Head to head, by n readable verdicts (± 95 %)",
+    )
 
 
-def datasets(metrics: Metrics, params: Params) -> Sheet:
+def datasets(made: dict[str, Any], params: Params) -> Sheet:
     """What each model made."""
-    made = [(model, metrics[f"AIFT-{model}"]) for model in params.aift if f"AIFT-{model}" in metrics]
     rows = [
         [
             f"AIFT({model})",
-            str(m["prompts"]),
-            str(sum(m["dropped"].values())),
-            str(m["candidates"]),
-            str(m["pairs"]),
-            f"{m['mean_margin']:.2f}",
-            share(m["unreadable_share"]),
+            params.aift[model].judge,
+            m["prompts"],
+            sum(m["dropped"].values()),
+            m["candidates"],
+            m["pairs"],
+            Figure(m["pair_yield"], digits=1, scale=100),
+            Figure(m["mean_margin"]),
+            Figure(m["unreadable_share"], digits=1, scale=100),
         ]
-        for model, m in made
+        for model, m in made.items()
     ]
     return Sheet(
-        "Preference data that the models made",
-        ["dataset", "prompts", "dropped", "candidates", "pairs", "mean margin", "unreadable %"],
+        ["dataset", "judge", "prompts", "dropped", "candidates", "pairs", "yield %", "mean margin", "unreadable %"],
         rows,
+        "Preference data that the models made",
     )
 
 
-def histograms(metrics: Metrics, params: Params, key: str, title: str) -> Sheet:
-    """Counts by fate or by score."""
-    made = {f"AIFT({model})": metrics[f"AIFT-{model}"][key] for model in params.aift if f"AIFT-{model}" in metrics}
-    columns = [c for c in next(iter(made.values()), {}) if any(counts[c] for counts in made.values())]
-    return Sheet(
-        title, ["dataset", *columns], [[name, *(str(counts[c]) for c in columns)] for name, counts in made.items()]
-    )
+def histograms(made: dict[str, Any], key: str, title: str) -> Sheet:
+    """A row per dataset of counts by name; names that never occur are left out."""
+    counts = {f"AIFT({model})": m[key] for model, m in made.items()}
+    columns = [c for c in next(iter(counts.values()), {}) if any(count.get(c) for count in counts.values())]
+    return Sheet(["dataset", *columns], [[name, *(n.get(c, 0) for c in columns)] for name, n in counts.items()], title)
 
 
 def warned(metrics: Metrics) -> Sheet:
     """What the stages warned of."""
-    rows = [
-        [f"AIFT({name.partition('-')[2]})", warning]
-        for name, found in metrics.items()
-        for warning in found.get("warned", [])
-    ]
-    return Sheet("Warnings", ["dataset", "warning"], rows)
+    rows = [[f"AIFT({name})", w] for (_, name), content in metrics.items() for w in content.get("warned", [])]
+    return Sheet(["dataset", "warning"], rows, "Warnings")
 
 
-# Figures are {value, low, high, n}, null where nothing was measured
+def measured(figure: dict[str, Any] | None, digits: int, scale: int, shows_n: bool = True) -> Figure | None:
+    """{value, low, high, n} of a metrics file."""
+    if figure is None or figure.get("value") is None:
+        return None
+    return Figure(figure["value"], figure["low"], figure["high"], figure["n"], digits, scale, shows_n)
 
 
-def number(f: dict[str, Any] | None, column: Column) -> str:
-    return "–" if f is None or f["value"] is None else f"{f['value'] * column.scale:.{column.digits}f}"
-
-
-def interval(f: dict[str, Any] | None, column: Column) -> str:
-    if f is None or f["value"] is None:
-        return "–"
-    if f["low"] is None:
-        return number(f, column)
-    return f"{number(f, column)} ±{(f['high'] - f['low']) / 2 * column.scale:.{column.digits}f}"
-
-
-def share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def as_markdown(sheet: Sheet) -> str:
-    cell = [[c.replace("|", "\\|") for c in row] for row in sheet.rows]
-    head = [c.replace("|", "\\|") for c in sheet.columns]
-    lines = [
-        f"**{sheet.title.replace('|', chr(92) + '|')}**",
-        "",
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(row)} |" for row in cell),
-    ]
-    return "\n".join(lines)
+def without_unknown(sheet: Sheet) -> Sheet:
+    """Without columns of which nothing is known."""
+    rows = list(sheet.rows)
+    kept = [i for i in range(len(sheet.columns)) if any(text(row[i]) != UNKNOWN for row in rows)]
+    return Sheet([sheet.columns[i] for i in kept], [[row[i] for i in kept] for row in rows], sheet.title)

@@ -22,6 +22,10 @@ class TableError(SrlmError):
     """A table breaks its contract, or is missing."""
 
 
+class MissingTableError(TableError):
+    """No stage has made the table yet."""
+
+
 class ModelError(SrlmError):
     """A model folder cannot be used."""
 

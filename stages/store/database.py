@@ -8,8 +8,9 @@ DuckDB may open the store's own files and no other, and the lock on that cannot 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -19,21 +20,30 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.console.errors import QueryError, SrlmError, TableError
-from stages.store import metrics
+from stages.console.errors import MissingTableError, QueryError, SrlmError, TableError
+from stages.store import damage, metrics
 from stages.store.catalog import check
 from stages.store.files import atomic_write, result_file
 from stages.store.names import Names, folder_of
 from stages.store.tables import TABLES, Table
 
+Files = dict[str, dict[str | None, Path]]
+"""View -> model -> file."""
+TABLE = {table.name: table for table in TABLES}
+CLOSE = 0.6
+"""How much alike a name and a typo of it are."""
+
 
 class Store:
-    """A locked connection, the `files` it may open, and which tables are `missing`: no stage has made them yet."""
+    """A locked connection; `files`, by view and model, that it may open; what `notes` a query calls for."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, files: list[Path], missing: dict[str, Table]) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, roots: dict[Path, Files]) -> None:
+        """`roots`: the store, then those beside it."""
         self.connection = connection
-        self.files = files
-        self.missing = missing
+        self.files = next(iter(roots.values()))
+        self.missing = {table.name: table for table in TABLES if not self.files[table.name]}
+        self._roots = roots
+        self._sound: set[str] = set()
 
     def select(
         self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()
@@ -42,7 +52,8 @@ class Store:
         `$name`.
 
         Raises QueryError (exit code 2) for anything but one SELECT and for what DuckDB cannot run; TableError when a
-        table that no stage has made yet is asked for, unless the query `may_lack` it: then it is empty.
+        table is damaged, its rows lead to none of another that is asked, or no stage has made it yet, unless the query
+        `may_lack` it: then it is empty.
         """
         try:
             statements = self.connection.extract_statements(sql)
@@ -51,29 +62,56 @@ class Store:
         kinds = [statement.type.name for statement in statements]
         if kinds != ["SELECT"]:  # not EXPLAIN either: with ANALYZE it runs whatever follows
             raise QueryError(
-                f"one SELECT is wanted, seen {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}"
+                f"expected one SELECT, saw {' and '.join(kinds) or 'nothing'}: a query only reads the store\n{sql}"
             )
+        self._check(tables_in(sql))
         lacked = set(may_lack)
-        for (
-            name,
-            table,
-        ) in (
-            self.missing.items()
-        ):  # a relation is computed when it is read, so an empty view stands until the next query
-            self.connection.execute(
-                f"CREATE OR REPLACE VIEW {name} AS {_nothing(table)}"
-                if name in lacked
-                else f"DROP VIEW IF EXISTS {name}"
-            )
+        for name, table in self.missing.items():  # an empty view stands until the next query: relations are lazy
+            view = f"CREATE OR REPLACE VIEW {name} AS {_nothing(table)}"
+            self.connection.execute(view if name in lacked else f"DROP VIEW IF EXISTS {name}")
         try:
             return self.connection.sql(statements[0].query, params=values or {})
         except duckdb.Error as e:
             unknown = re.match(r"Catalog Error: Table with name (\w+) does not exist", str(e))
             if unknown and (absent := self.missing.get(unknown[1].lower())):
-                raise TableError(
-                    f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: dvc repro"
+                raise MissingTableError(
+                    f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: srlm repro"
                 ) from None
+            if unknown:
+                raise QueryError(f"no table {unknown[1]}; {hint(unknown[1])}\n{sql}") from None
             raise QueryError(f"{e}\n{sql}") from None
+
+    def _check(self, names: list[str]) -> None:
+        """Raises TableError for a table that is not what its stage wrote, once for each group of tables."""
+        if self._sound >= {*names}:
+            return
+        for root, files in self._roots.items():
+            damage.check_recorded((path for name in names for path in files[name].values()), damage.recorded(root))
+        try:
+            damage.check_references(self.connection, {name: self.files[name] for name in names if self.files[name]})
+        except duckdb.Error as e:
+            raise self.failure(e, "") from None
+        self._sound |= {*names}
+
+    def notes(self, sql: str) -> list[str]:
+        """What an answer to `sql` does not show: models that params.yaml does not name, and tables that only some of
+        those it names have."""
+        names, root = tables_in(sql), next(iter(self._roots))
+        stale = left_out(root)
+        old = [path for name in [*names, "metrics"] if name in words_in(sql) for path in stale.get(name, ())]
+        there = {(folder_of(TABLE[name]), model) for name, models in self.files.items() for model in models if model}
+        absent = [
+            f"{name}@{model}"
+            for name in names
+            for folder, model in sorted(there)
+            if self.files[name] and folder == folder_of(TABLE[name]) and model not in self.files[name]
+        ]
+        lines = []
+        if old:
+            lines.append(f"left out, since params.yaml does not name its model: {old[0]}{_more(old)}")
+        if absent:
+            lines.append(f"not there yet, so not in the answer: {absent[0]}{_more(absent)}. Run: srlm repro")
+        return lines
 
     def rows(
         self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()
@@ -89,7 +127,28 @@ class Store:
     def failure(self, error: Exception, sql: str) -> SrlmError:
         """What `error`, raised while the rows of `sql` were read, comes from: a damaged file is named, the rest is the
         query's own."""
-        return damaged(self.files) or QueryError(f"{error}\n{sql}")
+        files = (path for files in self._roots.values() for models in files.values() for path in models.values())
+        return damage.damaged(files) or QueryError(f"{error}\n{sql}")
+
+
+def tables_in(sql: str) -> list[str]:
+    """The tables whose names stand in `sql`; one that only a text in it names does no harm."""
+    return [table.name for table in TABLES if table.name in words_in(sql)]
+
+
+def hint(name: str) -> str:
+    """The table that a typo means, else all there are."""
+    names = [*TABLE, "metrics"]
+    near = get_close_matches(name.lower(), names, 1, CLOSE)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+
+
+def words_in(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.lower()))
+
+
+def _more(things: Sized) -> str:
+    return f" and {len(things) - 1} more" if len(things) > 1 else ""
 
 
 @contextmanager
@@ -101,19 +160,18 @@ def connect(root: Path, **others: Path) -> Iterator[Store]:
     breaks its contract.
     """
     with TemporaryDirectory(prefix="srlm-") as spill, duckdb.connect() as connection:
-        files = _build(connection, root, "VIEW")
-        allowed = [path for paths in files.values() for path in paths]
+        roots = {root: _build(connection, root, "VIEW")}
         for schema, folder in others.items():
             connection.execute(f"CREATE SCHEMA {schema}")
             connection.execute(f"SET schema = {_literal(schema)}")
-            found = _build(connection, folder, "VIEW")
-            allowed += [path for paths in found.values() for path in paths]
+            roots[folder] = _build(connection, folder, "VIEW")
             for table in TABLES:
-                if not found[table.name]:
+                if not roots[folder][table.name]:
                     connection.execute(f"CREATE VIEW {table.name} AS {_nothing(table)}")
         connection.execute("SET schema = 'main'")
-        _lock(connection, allowed, Path(spill))
-        yield Store(connection, allowed, {table.name: table for table in TABLES if not files[table.name]})
+        files = [path for views in roots.values() for models in views.values() for path in models.values()]
+        _lock(connection, files, Path(spill))
+        yield Store(connection, roots)
 
 
 def save(root: Path, out: Path) -> None:
@@ -121,35 +179,24 @@ def save(root: Path, out: Path) -> None:
     exists, TableError, SrlmError."""
     if result_file(out, root).exists():
         raise QueryError(f"{out} exists already: name another file, or delete it")
+    files = [path for table in TABLES for path in table_files(table, root).values()]
+    damage.check_recorded(files, damage.recorded(root))
     with atomic_write(out) as partial:
         try:
             with duckdb.connect(str(partial)) as connection:
                 _build(connection, root, "TABLE")
         except duckdb.Error as e:
-            files = [path for table in TABLES for path in table_files(table, root).values()]
-            raise damaged(files) or SrlmError(f"{out} cannot be written: {e}") from None
+            raise damage.damaged(files) or SrlmError(f"No permission or no room to write {out}: {e}") from None
 
 
-def damaged(files: Iterable[Path]) -> TableError | None:
-    """The first of `files` that cannot be read to its end, in words; None when all can. For after an error: it reads
-    everything."""
-    for path in files:
-        try:
-            for _ in pq.ParquetFile(path).iter_batches():
-                pass
-        except (pa.ArrowException, OSError) as e:
-            return TableError(f"{path} is damaged: {e}. Delete it and run: dvc checkout, or dvc repro")
-    return None
-
-
-def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> dict[str, list[Path]]:
+def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> Files:
     """One view or table each for the tables that exist, with the contract's meanings as comments; returns the files of
     each."""
-    files: dict[str, list[Path]] = {}
+    files: Files = {}
     names = Names(root)
     for table in TABLES:
         paths = _named(table, root, names)
-        files[table.name] = list(paths.values())
+        files[table.name] = paths
         if paths:
             connection.execute(f"CREATE {kind} {table.name} AS {_select(table, paths)}")
             connection.execute(f"COMMENT ON {kind} {table.name} IS {_literal(table.meaning)}")
@@ -163,7 +210,7 @@ def table_files(table: Table, root: Path) -> dict[str | None, Path]:
     """Model (None for a table that has none) to the file of the table, for those that exist, M2 before M10."""
     if "{model}" not in table.path:
         path = root / table.path
-        return {None: path.resolve()} if path.is_file() else {}
+        return {None: path.resolve()} if path.exists() else {}
     folder, name = table.path.split("{model}")
     found = {
         path.relative_to(root / folder).as_posix().removesuffix(name): path.resolve()
@@ -208,11 +255,15 @@ def _nothing(table: Table) -> str:
 
 def _check_contract(table: Table, path: Path, model: str | None) -> None:
     """Columns and types, and whose rows these are, from the file's footer alone."""
+    if not path.is_file():
+        raise TableError(f"{path} is a folder, expected a parquet file. Delete it and run: srlm repro")
     try:
         schema = pl.read_parquet_schema(path)
         footer = pq.read_metadata(path)
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as e:
-        raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
+        raise TableError(
+            f"{path} cannot be read as parquet: {str(e).splitlines()[0]}. Delete it and run: srlm repro"
+        ) from None
     check(table, pl.DataFrame(schema=schema), str(path))
     if "{model}/" in table.path and "model" in table.schema:  # a head to head is named after two models
         at = list(schema).index("model")

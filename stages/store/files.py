@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.console.errors import SrlmError
+from stages.console.terminal import warn
 
 PARTIAL = ".partial"
 """Suffix of work in progress; DVC and git ignore it."""
@@ -126,10 +127,31 @@ def signature(path: Path) -> list[tuple[str, int, int]]:
 
 
 def append_line(path: Path, data: dict[str, Any]) -> None:
-    """Add one JSON line in a single write, so that two processes cannot mix theirs."""
+    """Add one JSON line in a single write, so that two processes cannot mix theirs. What a full disk left of another
+    line ends first. Raises OSError when not all of it could be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(fd, (json.dumps(data, ensure_ascii=False) + "\n").encode())
-    finally:
-        os.close(fd)
+    line = (json.dumps(data, ensure_ascii=False) + "\n").encode()
+    with path.open("ab+", buffering=0) as file:
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        if (file.write(line) or 0) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, none where there is no file; what is no object is skipped and counted in one
+    warning."""
+    bad = 0
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict):
+            yield entry
+        else:
+            bad += bool(line.strip())
+    if bad:
+        warn(f"{path}: {bad} damaged line(s) skipped")

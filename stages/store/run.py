@@ -9,7 +9,6 @@ new version of every model.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import resource
 import subprocess
@@ -27,7 +26,7 @@ import psutil
 from stages.console.errors import ModelError, ParamsError, StaleInputError
 from stages.console.terminal import warn
 from stages.store import catalog, metrics
-from stages.store.files import append_line, atomic_write, md5, signature, write_json
+from stages.store.files import append_line, atomic_write, md5, read_lines, signature, write_json
 from stages.store.tables import Table
 
 LOG = "data/logs/runs.jsonl"
@@ -204,11 +203,13 @@ def times(root: Path) -> dict[str, dict[str, float]]:
 
     A stage that was only restored from DVC's cache is absent.
     """
-    log = root / LOG
-    entries: list[dict[str, Any]] = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    last = {entry["stage"]: entry for entry in entries if entry["outcome"] == "done"}
-    ordered = sorted(last.values(), key=lambda entry: entries.index(entry))
-    return {entry["stage"]: {key: entry[key] for key in ("seconds", "compute_s", "peak_mb")} for entry in ordered}
+    keys = ("seconds", "compute_s", "peak_mb")
+    last: dict[str, dict[str, float]] = {}
+    for entry in read_lines(root / LOG):
+        if entry.get("outcome") == "done" and {"stage", *keys} <= entry.keys():
+            last.pop(entry["stage"], None)  # the order is that of the last runs
+            last[entry["stage"]] = {key: entry[key] for key in keys}
+    return last
 
 
 def versions(*only: str) -> dict[str, str]:

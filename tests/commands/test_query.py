@@ -15,7 +15,7 @@ from stages.console.errors import QueryError, RevisionError
 from stages.store import catalog, versions
 from stages.store.database import connect
 from stages.store.questions import questions
-from stages.store.tables import JUDGEMENTS, PAIRS
+from stages.store.tables import JUDGEMENTS, PAIRS, PROMPTS
 from tests.workspace import ENV, ROOT
 
 DVC = (sys.executable, "-m", "dvc")
@@ -49,7 +49,7 @@ def test_a_question_is_answered_as_a_table(capsys, root):
     lines = shown(capsys, root, "score_distribution").splitlines()
     assert lines[0].split() == ["model", "score", "judgements", "share"]
     assert lines[1].split() == ["M1", "4", "1", "0.3333"]
-    assert lines[3].split() == ["M1", "1", "0.3333"], "null is empty"
+    assert lines[3].split() == ["M1", "–", "1", "0.3333"], "null"
 
 
 def test_a_terminal_obeys_no_text(capsys, root):
@@ -130,6 +130,23 @@ def test_the_ending_of_the_file_tells_the_format(root, tmp_path, ending, start):
     assert out.read_text().startswith(start)
 
 
+def test_sql_may_be_one_word(capsys, root):
+    assert shown(capsys, root, "FROM(VALUES(1))t(a)", form="csv").splitlines() == ["a", "1"]
+
+
+def test_what_is_not_in_the_answer_is_told(capsys, root):
+    (root / "params.yaml").write_text("aift: {M1: {}, M2: {}}")
+    for model in ("M2", "M9"):
+        rows = [("p", model, "say", "M0", [], None)]
+        catalog.write(PROMPTS, pl.DataFrame(rows, schema=PROMPTS.schema, orient="row"), root, model)
+    query.ask("FROM judgements", [], root=root)
+    assert "not there yet, so not in the answer: judgements@M2. Run: srlm repro" in capsys.readouterr().err
+    query.ask("FROM prompts", [], root=root)
+    err = capsys.readouterr().err
+    assert "left out, since params.yaml does not name its model" in err
+    assert "M9/prompts.parquet" in err
+
+
 def test_json_holds_what_json_can(capsys, root):
     sql = (
         "SELECT 'nan'::DOUBLE AS a, sum(i) AS b, 1.5::DECIMAL(3, 1) AS c, [1, 'inf'::DOUBLE] AS d FROM range(4) AS r(i)"
@@ -143,6 +160,11 @@ def test_json_holds_what_json_can(capsys, root):
     ("what", "given", "said"),
     [
         ("fate", [], "no question fate; did you mean fates?"),
+        ("zzz", [], "no question zzz. srlm query lists them all"),
+        ("SELECT", ["1"], "SQL is one argument: put it in quotes"),
+        ("pairs", [], 'pairs is a table, not a question. Type: srlm query "FROM pairs LIMIT 10"'),
+        ("FROM paris", [], "no table paris; did you mean pairs?"),
+        ("FROM zzz", [], "no table zzz; there are ift, "),
         ("fates", ["model=M1"], "fates does not take model=M1; it takes: none"),
         ("doubtful_pairs", ["modle=M1"], "doubtful_pairs does not take modle=M1; it takes: model=..."),
         ("doubtful_pairs", ["model"], "does not take model; it takes: model=..."),

@@ -7,7 +7,8 @@ import pytest
 from stages.console.errors import QueryError, TableError
 from stages.store import catalog
 from stages.store.database import connect, left_out, save
-from stages.store.tables import IFT_TRAIN, JUDGEMENTS, SCORES, SEED_JUDGEMENTS, TABLES, VERDICTS
+from stages.store.files import md5, write_json
+from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, SCORES, SEED_JUDGEMENTS, TABLES, VERDICTS
 
 
 def put(root, table, rows, model=None):
@@ -144,6 +145,33 @@ def test_a_file_that_is_damaged_inside_is_named_when_it_is_read(root, tmp_path):
     with pytest.raises(TableError, match=r"M2/judgements.parquet is damaged"):
         save(root, tmp_path / "store.duckdb")
     assert not list(tmp_path.glob("store.duckdb*"))
+
+
+def test_a_flipped_byte_that_still_reads_is_seen_against_dvc_lock(root):
+    """It changes a text or an id, and joins lose the row without a word."""
+    path = root / JUDGEMENTS.path.format(model="M2")
+    locked = {"stages": {"x": {"outs": [{"path": JUDGEMENTS.path.format(model="M2"), "md5": md5(path)}]}}}
+    write_json(root / "dvc.lock", locked)  # JSON is YAML
+    assert rows(root, "SELECT count(*) FROM judgements") == [(2,)]
+    put(root, JUDGEMENTS, [("cM3", "p", "large", 0, "said", "stop", 4.0, None)], "M2")
+    assert rows(root, "SELECT count(*) FROM ift") == [(1,)], "other tables can be asked"
+    with pytest.raises(TableError, match=r"M2/judgements.parquet is not the file that dvc.lock records"):
+        rows(root, "SELECT count(*) FROM judgements")
+
+
+def test_rows_that_lead_nowhere_are_counted_and_named(root):
+    put(root, CANDIDATES, [("other", "p", "M2", 0, "hi", "stop", 1)], "M2")
+    assert len(rows(root, "FROM judgements")) == 2, "no join, no question"
+    with pytest.raises(
+        TableError, match=r"1 row\(s\) of judgements@M2 have a candidate_id that candidates does not hold, first cM2"
+    ):
+        rows(root, "SELECT count(*) FROM judgements JOIN candidates USING (model, candidate_id)")
+
+
+def test_a_folder_in_the_place_of_a_table_is_a_sentence(root):
+    (root / JUDGEMENTS.path.format(model="M3")).mkdir(parents=True)
+    with pytest.raises(TableError, match=r"M3/judgements.parquet is a folder, expected a parquet file\.[^\n]*$"):
+        rows(root, "SELECT 1")
 
 
 def test_a_file_in_the_folder_of_another_model_is_named(root):

@@ -103,6 +103,16 @@ def test_the_log_tells_the_servers_that_were_asked(tmp_path):
     assert log(tmp_path)[0]["servers"] == {"J": {"url": "http://localhost:8000/v1", "model": "judge"}}
 
 
+def test_a_damaged_log_line_is_skipped_and_said(tmp_path, capsys):
+    make(tmp_path)
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(b'{"stage": "b", "outco\xff')  # the disk was full
+    make(tmp_path, "M2")
+    (tmp_path / LOG).write_text((tmp_path / LOG).read_text(errors="replace") + '3\n{"outcome": "done"}\n')
+    assert [*times(tmp_path)] == ["train_dpo@M1", "train_dpo@M2"]
+    assert "runs.jsonl: 2 damaged line(s) skipped" in capsys.readouterr().err
+
+
 def test_times_are_of_the_last_whole_run_of_each_stage_in_order(tmp_path):
     def entry(stage, seconds, outcome="done"):
         return {"stage": stage, "outcome": outcome, "seconds": seconds, "compute_s": 0.0, "peak_mb": 1}
