@@ -326,7 +326,7 @@ def test_gains_are_paired_by_prompt(tmp_path):
         rows = [(f"t{i}", model, "greedy", "x", "stop", 3, p, None) for i, p in enumerate(points[model])]
         put(tmp_path, ANSWERS, rows, model)
         judged = [
-            (f"c{i}-{rank}", f"p{i}", model, rank, score, 1)
+            (f"c{i}-{rank}", f"p{i}", model, rank, score, int(score is not None))
             for i, scores in enumerate(ranks[model])
             for rank, score in enumerate(scores)
         ]
