@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,102 +24,38 @@ class Form(StrEnum):
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Self-rewarding language models: M0 -> M1 -> M2 -> M3, every dataset versioned.",
 )
+RUN, LOOK, KEEP = "Run", "Look at the result", "Keep and share"
+EXAMPLES: dict[str, tuple[str, ...]] = {}
 
 
-@app.command()
-def repro(
-    targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None,
+def command(panel: str, *examples: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A command of `srlm`, with examples under its help."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        EXAMPLES[function.__name__] = examples
+        return app.command(rich_help_panel=panel, epilog="\n\n".join(("Examples:", *examples)))(function)
+
+    return add
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"srlm {version_of('self-rewarding-lm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def srlm(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
-    """Run what is not up to date (`dvc repro`), then show the result."""
-    from stages.commands.check import gate
-    from stages.commands.results import show
-    from stages.store.recovery import recover
-
-    gate(Path())
-    recover(Path())
-    if code := run_dvc("repro", *(targets or [])):
-        raise SystemExit(code)
-    show(Path())
+    """Self-rewarding language models: M0 -> M1 -> M2 -> M3, every dataset versioned."""
 
 
-@app.command()
-def check(as_json: Annotated[bool, typer.Option("--json", help="as JSON: ok, findings")] = False) -> None:
-    """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk."""
-    from stages.commands.check import show
-
-    show(Path(), as_json=as_json)
-
-
-@app.command()
-def forecast() -> None:
-    """Show about how much disk a whole run takes, and whether there is room."""
-    from stages.commands.forecast import show
-    from stages.config.load import load_params
-
-    show(Path(), load_params(Path()))
-
-
-@app.command()
-def results(
-    markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
-) -> None:
-    """Show whether M1 < M2 < M3."""
-    from stages.commands.results import show
-
-    show(Path(), "json" if as_json else "markdown" if markdown else "table")
-
-
-@app.command()
-def query(
-    what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
-    values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
-    form: Annotated[Form | None, typer.Option("--format", help="how to show it; a file's ending tells it too")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="the same as --format json")] = False,
-    out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
-    rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
-    save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
-) -> None:
-    """Ask the store: score distributions, fates, pair quality, lineage, or any SELECT. Reads only."""
-    from stages.commands import query as asking
-
-    if save:
-        asking.save(save, revision=rev)
-    if what:
-        asking.ask(what, values or [], form="json" if as_json else form and form.value, out=out, revision=rev)
-    elif not save:
-        asking.show_list()
-
-
-@app.command()
-def diff(
-    old: Annotated[str, typer.Argument(help="a git revision or tag")],
-    new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
-    table: Annotated[str | None, typer.Argument(help="one table only")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
-) -> None:
-    """What changed between two versions of the store: rows by table, and figures."""
-    from stages.commands import diff as comparing
-
-    comparing.show(old, new, table, as_json=as_json)
-
-
-@app.command()
-def report(
-    out: Annotated[Path, typer.Option(help="the file to write")] = Path("report.html"),
-    rev: Annotated[str | None, typer.Option(help="of this git revision or tag")] = None,
-) -> None:
-    """Write one self-contained HTML page: models compared, scores, fates, every pair with its judgements, lineage."""
-    from stages.commands import report as reporting
-
-    reporting.write(out, revision=rev)
-
-
-@app.command()
+@command(RUN, "srlm profile tiny", "srlm profile own --model ORG/MODEL --data answers.jsonl --small")
 def profile(
     name: Annotated[str, typer.Argument(help="tiny, gpu, paper, scripted; or own, for your model and data")],
     model: Annotated[str | None, typer.Option(help="with own: a model's folder, or a repository on the Hub")] = None,
@@ -138,7 +76,15 @@ def profile(
         raise ParamsError("profile own needs both: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO")
 
 
-@app.command()
+@command(RUN, "srlm check", "srlm check --json")
+def check(as_json: Annotated[bool, typer.Option("--json", help="as JSON: ok, findings")] = False) -> None:
+    """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk."""
+    from stages.commands.check import show
+
+    show(Path(), as_json=as_json)
+
+
+@command(RUN, "srlm preview judge_seed", "srlm preview judge_seed -n 50")
 def preview(
     stage: Annotated[str, typer.Argument(help="judge_seed")],
     n: Annotated[int, typer.Option("-n", min=2, help="about how many records")] = 20,
@@ -149,7 +95,93 @@ def preview(
     previews.preview(stage, n)
 
 
-@app.command()
+@command(RUN, "srlm forecast")
+def forecast() -> None:
+    """Show about how much disk a whole run takes, and whether there is room."""
+    from stages.commands.forecast import show
+    from stages.config.load import load_params
+
+    show(Path(), load_params(Path()))
+
+
+@command(RUN, "srlm repro", "srlm repro train_dpo@M2")
+def repro(
+    targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None,
+) -> None:
+    """Run what is not up to date (`dvc repro`), then show the result."""
+    from stages.commands.check import gate
+    from stages.commands.results import show
+    from stages.store.recovery import recover
+
+    gate(Path())
+    recover(Path())
+    if code := run_dvc("repro", *(targets or [])):
+        raise SystemExit(code)
+    show(Path())
+
+
+@command(LOOK, "srlm results", "srlm results --markdown")
+def results(
+    markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+) -> None:
+    """Show whether M1 < M2 < M3."""
+    from stages.commands.results import show
+
+    show(Path(), "json" if as_json else "markdown" if markdown else "table")
+
+
+@command(
+    LOOK,
+    "srlm query",
+    "srlm query fates",
+    "srlm query 'SELECT model, count(*) FROM pairs GROUP BY model' --out pairs.csv",
+)
+def query(
+    what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
+    values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
+    form: Annotated[Form | None, typer.Option("--format", help="how to show it; a file's ending tells it too")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the same as --format json")] = False,
+    out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
+    rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
+    save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
+) -> None:
+    """Ask the store: score distributions, fates, pair quality, lineage, or any SELECT. Reads only."""
+    from stages.commands import query as asking
+
+    if save:
+        asking.save(save, revision=rev)
+    if what:
+        asking.ask(what, values or [], form="json" if as_json else form and form.value, out=out, revision=rev)
+    elif not save:
+        asking.show_list()
+
+
+@command(LOOK, "srlm report", "srlm report --out v1.html --rev v1")
+def report(
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("report.html"),
+    rev: Annotated[str | None, typer.Option(help="of this git revision or tag")] = None,
+) -> None:
+    """Write one self-contained HTML page: models compared, scores, fates, every pair with its judgements, lineage."""
+    from stages.commands import report as reporting
+
+    reporting.write(out, revision=rev)
+
+
+@command(LOOK, "srlm diff v1", "srlm diff v1 v2 pairs")
+def diff(
+    old: Annotated[str, typer.Argument(help="a git revision or tag")],
+    new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
+    table: Annotated[str | None, typer.Argument(help="one table only")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+) -> None:
+    """What changed between two versions of the store: rows by table, and figures."""
+    from stages.commands import diff as comparing
+
+    comparing.show(old, new, table, as_json=as_json)
+
+
+@command(KEEP, "srlm cache", "srlm cache --prune --older 30")
 def cache(
     prune: Annotated[
         bool, typer.Option("--prune", help="delete instead: all, or what --model and --older name")
@@ -170,7 +202,7 @@ def cache(
         keeping.show()
 
 
-@app.command()
+@command(KEEP, "srlm publish --repo ORG/NAME --dry-run", "srlm publish --repo ORG/NAME --private --models M1 M2 M3")
 def publish(
     repo: Annotated[
         str, typer.Option(help="organisation/name of the datasets; a model is published as organisation/name-MODEL")
@@ -220,7 +252,7 @@ def publish(
     )
 
 
-@app.command()
+@command(KEEP, "srlm verify", "srlm verify --repo ORG/NAME --revision v1")
 def verify(
     repo: Annotated[str | None, typer.Option(help="a repository on the Hub, to be compared with what is here")] = None,
     revision: Annotated[str | None, typer.Option(help="a commit or tag of it; its newest commit by default")] = None,

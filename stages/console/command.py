@@ -19,6 +19,7 @@ import typer
 
 from stages.console.errors import SrlmError
 from stages.console.processes import stages_among
+from stages.console.quiet import quiet_libraries
 from stages.console.terminal import stderr
 
 STOPPED: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -68,6 +69,7 @@ def run(app: Callable[..., Any]) -> None:
 
     for signum in STOPPED:
         signal.signal(signum, stop)
+    quiet_libraries()
     try:
         app()
     except SystemExit:

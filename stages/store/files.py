@@ -25,7 +25,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it becomes `path` in one rename, on failure nothing is left.
 
     Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `result_file`
-    first). Raises SrlmError for a full disk or a folder that may not be written, naming it.
+    first). Raises SrlmError for a full disk or a place that cannot be written, naming it.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -59,25 +59,37 @@ def _explained(e: Exception, path: Path) -> Exception:
             f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and "
             f"run the same command again"
         )
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR) or (
-        number == errno.ENOENT and not path.parent.is_dir()
-    ):
-        return SrlmError(
-            f"may not write {path}: {os.strerror(number)}. Check the owner and mode of {path.parent} and run the same "
-            f"command again"
-        )
+    if number in (errno.EACCES, errno.EPERM):
+        return SrlmError(f"No permission to write {path}. Check the owner and mode of {_nearest(path)}")
+    if number == errno.EROFS:
+        return SrlmError(f"{path} is on a read-only file system")
+    if path.is_dir() and number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+        return SrlmError(f"{path} is a folder. Name a file")
+    if number in (errno.ENOTDIR, errno.EEXIST) or (number == errno.ENOENT and not path.parent.is_dir()):
+        nearest = _nearest(path)
+        what = "no such folder" if nearest.is_dir() else f"{nearest} is a file, not a folder"
+        return SrlmError(f"cannot write {path}: {what}")
     return e
+
+
+def _nearest(path: Path) -> Path:
+    """What is there of the folders above `path`, the nearest."""
+    return next((folder for folder in path.parents if folder.exists()), path.parent)
 
 
 def result_file(path: Path, root: Path) -> Path:
     """`path`, which a person named for a result. Raises SrlmError where that would replace a folder, a device or a part
-    of the store under `root`."""
-    if not path.name or (path.exists() and not path.is_file()):
-        raise SrlmError(f"cannot write to {str(path)!r}: it is no file. Name a file")
+    of the store under `root`, and where its folder does not exist."""
+    if not path.name or path.is_dir():
+        raise SrlmError(f"cannot write {str(path)!r}: it is a folder. Name a file")
+    if path.exists() and not path.is_file():
+        raise SrlmError(f"cannot write {path}: it is not a file. Name a file")
     if path.resolve().is_relative_to((root / "data").resolve()) or path.resolve().is_relative_to(
         (root / ".dvc").resolve()
     ):
-        raise SrlmError(f"cannot write to {path}: it lies in the store, which only stages write. Name a file elsewhere")
+        raise SrlmError(f"cannot write {path}: it lies in the store, which only stages write. Name a file elsewhere")
+    if not path.parent.is_dir():
+        raise SrlmError(f"cannot write {path}: no such folder: {path.parent}. Create it, or name a file elsewhere")
     return path
 
 
