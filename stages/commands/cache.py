@@ -9,18 +9,16 @@ What is deleted is generated again when a stage next needs it; the store's table
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
 from stages.console.errors import SrlmError
-from stages.console.terminal import Console, stderr
+from stages.console.sheets import Figure, Sheet, to_terminal
+from stages.console.terminal import stderr
 from stages.engines.cache import CompletionCache
 from stages.store.run import COMPLETION_CACHE
-from stages.text.escape import for_terminal
 
 DAY_S = 86_400
 
@@ -37,24 +35,13 @@ def show(root: Path = Path()) -> None:
     if not path.is_file():
         stderr.print("No completions are cached yet: engines cache what they finish when a stage runs")
         return
-    table = Table("model", "stage", "completions", "MB of text", "oldest", "newest", box=None, pad_edge=False)
     with CompletionCache(path) as cache:
         sizes = cache.sizes()
-    for size in sizes:
-        cells = (
-            size.model,
-            size.stage,
-            f"{size.completions:,}",
-            f"{size.bytes / 1e6:.1f}",
-            day(size.oldest),
-            day(size.newest),
-        )
-        table.add_row(*(Text(for_terminal(cell)) for cell in cells))
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{sum(size.completions for size in sizes):,} completions in {path}, {path.stat().st_size / 1e6:.1f} MB",
-    )
+    rows = [
+        (s.model, s.stage, s.completions, Figure(s.bytes / 1e6, digits=1), day(s.oldest), day(s.newest)) for s in sizes
+    ]
+    to_terminal(Sheet(["model", "stage", "completions", "MB of text", "oldest", "newest"], rows), sys.stdout)
+    print(f"{sum(size.completions for size in sizes):,} completions in {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:

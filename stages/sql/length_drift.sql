@@ -8,7 +8,7 @@ SELECT
     avg(tokens) / lag(avg(tokens)) OVER (ORDER BY length(candidates.model), candidates.model) - 1 AS growth,
     avg(tokens) FILTER (fate = 'chosen') AS chosen,
     avg(tokens) FILTER (fate = 'rejected') AS rejected,
-    corr(tokens, score) AS with_score,
+    nullif(corr(tokens, score), 'nan'::DOUBLE) AS with_score,
 FROM candidates LEFT JOIN scores USING (model, candidate_id)
 GROUP BY candidates.model
 ORDER BY length(candidates.model), candidates.model

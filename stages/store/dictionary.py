@@ -7,7 +7,7 @@ from stages.store.tables import TABLES
 HEAD = """# Data dictionary
 
 Generated from `stages/store/tables.py` (`python -m stages.store.dictionary > data/README.md`); a test keeps it fresh.
-DVC holds the tables and models; git holds this page, `metrics/` and `plots/`. `?` after a type: null is allowed and means unknown.
+DVC holds the tables and models; git holds this page, `metrics/`, `plots/` and `summary.json`. `?` after a type: null is allowed and means unknown.
 Every model folder in `models/` holds safetensors, tokenizer and `lineage.json`: name, parent, method, md5 of the data it was made from, parameters,
 versions, seed and threads.
 `logs/runs.jsonl` (neither in git nor in DVC) holds what differs between equal runs: times, memory, git revision, addresses of servers.

@@ -274,6 +274,29 @@ def test_pair_lineage(store):
     assert ask(store, "pair_lineage", model="M2")[0]["id"] == "d1", "the first pair of that model"
 
 
+def test_a_judge_that_is_another_model_is_the_judge_of_that_aift(tmp_path):
+    """AIFT(M2) is judged by `large`, AIFT(M1) by M1: neither loses its judgements, nor are they merged."""
+    for model, judge, scores in (("M1", "M1", (5.0, 1.0)), ("M2", "large", (4.0, 2.0))):
+        put(tmp_path, PROMPTS, [("p", model, "say cat", "M0", [], None)], model)
+        put(tmp_path, CANDIDATES, [(f"c{n}", "p", model, n, f"{model} {n}", "stop", 3) for n in (0, 1)], model)
+        said = [(f"c{n}", "p", judge, 0, f"{judge} judges {n}", "stop", scores[n], None) for n in (0, 1)]
+        put(tmp_path, JUDGEMENTS, said, model)
+        fates = [(f"c{n}", "p", model, scores[n], 0.0, 1, fate) for n, fate in enumerate(("chosen", "rejected"))]
+        put(tmp_path, SCORES, fates, model)
+        put(tmp_path, PAIRS, [("p", model, "say cat", f"{model} 0", f"{model} 1", "c0", "c1", *scores)], model)
+    put(tmp_path, IFT_TRAIN, [("i1", "Name a fruit.", "fig", "people", "row-7")])
+    with connect(tmp_path) as store:
+        lineage = ask(store, "pair_lineage", model="M2")
+        assert of(lineage, "what", "text")[2:4] == [
+            ("judgement of chosen, by large", "large judges 0"),
+            ("judgement of rejected, by large", "large judges 1"),
+        ]
+        assert of(ask(store, "score_distribution"), "model", "score") == [("M1", 1), ("M1", 5), ("M2", 2), ("M2", 4)]
+        assert of(ask(store, "judge_saturation"), "model", "judge") == [("M1", "M1"), ("M2", "large")]
+        assert of(ask(store, "doubtful_pairs"), "model", "margin") == [("M2", 2.0), ("M1", 4.0)]
+        assert of(ask(store, "length_drift"), "model", "candidates", "with_score") == [("M1", 2, None), ("M2", 2, None)]
+
+
 def test_improvement(store):
     assert of(ask(store, "improvement"), "model", "metric", "value", "low", "high", "n") == [
         ("M1", "judge.pairwise_accuracy", 0.9, 0.8, 0.95, 40)
