@@ -1,15 +1,21 @@
 # make         install, run the whole loop, show the result
-# make test    install the dev extra, run all tests
+# make check   install the dev extra; lint, types and all tests but the slow ones: under two minutes
+# make test    install the dev extra, run all tests; prints which took longest
 # make test-vllm    install vLLM's CPU build in an environment of its own (.venv-vllm), run the tests that need it
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro test lint seeds controls test-vllm clean
+.PHONY: repro check test lint seeds controls test-vllm clean
 repro: .venv/installed
 	@$(BIN)/srlm repro
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+check: lint
+	@$(PYTEST) -m 'not slow' --durations=15
+
 test: .venv/installed-dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) --durations=15
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -21,7 +27,7 @@ controls: .venv/installed
 	@$(BIN)/python -m benchmarks.seeds controls
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Expected Python 3.11 or newer: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "on Debian: apt-get install python3-venv"; exit 1; }
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python

@@ -5,11 +5,12 @@
 
 A variant is a copy of the code with another `params.yaml`; since the cache is shared, a control restores all that it
 has in common with the run at hand (M0 to AIFT(M1)'s judgements) and computes only the rest. What is kept is each
-variant's metrics, in `data/results/`.
+variant's metrics, in `data/results/`; variants that were run earlier stay there.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -58,9 +59,10 @@ def controls(seeds: list[int], shared: Overrides, jobs: int = 1, root: Path = Pa
 
 
 def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) -> None:
-    """Run variants, `jobs` at a time, and keep their metrics. Raises SrlmError naming the log of one that failed."""
+    """Run variants, `jobs` at a time, and keep their metrics beside those of other variants, run earlier. Raises
+    SrlmError naming the log of one that failed."""
     results = root / "data" / "results" / f"{name}.json"
-    done: dict[str, Any] = {}
+    done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     with progress(name, len(variants), "runs") as advance, ThreadPoolExecutor(jobs) as pool:
         for variant, outcome in zip(
             variants, pool.map(lambda v: run_one(root, name, v, variants[v]), variants), strict=True
@@ -82,7 +84,7 @@ def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[s
         ).returncode
     if code:
         raise SrlmError(
-            f"variant {variant} failed: read {folder / 'repro.log'}, mend it, and run the same command again"
+            f"variant {variant} failed: read {folder / 'repro.log'}, fix it, and run the same command again"
         )
     metrics: dict[str, Any] = {}  # kind -> name -> content
     for (kind, key), content in read_all(folder).items():
