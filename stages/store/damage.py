@@ -68,5 +68,6 @@ def damaged(files: Iterable[Path]) -> TableError | None:
             for _ in pq.ParquetFile(path).iter_batches():
                 pass
         except (pa.ArrowException, OSError) as e:
-            return TableError(f"{path} is damaged: {e}. Delete it and run: dvc checkout, or srlm repro")
+            why = " ".join(str(e).split()).rstrip(".")
+            return TableError(f"{path} is damaged: {why}. Delete it and run: dvc checkout, or srlm repro")
     return None
