@@ -60,7 +60,7 @@ def look(root: Path, params: Params) -> list[str]:
         "trained models": most.trained,
         "given models": most.given,
         "tables": most.tables,
-        "kept texts": most.finished,
+        "cached completions": most.finished,
     }
     told = ", ".join(f"{what} {decimal(size)}" for what, size in parts.items() if size is not None)
     lines = [
@@ -88,9 +88,8 @@ def too_little(found: list[Place]) -> Iterator[str]:
         if size > (free := shutil.disk_usage(existing(where[disk])).free):
             yield (
                 f"up to {decimal(size)} more may be needed on the disk of {where[disk]}, which has {decimal(free)} "
-                f"left. Make room (srlm cache --prune forgets "
-                "kept texts, dvc gc --workspace --all-tags --all-branches what no version names), let DVC link instead "
-                "of copy (dvc config cache.type "
+                "left. Make room (srlm cache --prune deletes cached completions, dvc gc --workspace --all-tags "
+                "--all-branches what no version names), let DVC link instead of copy (dvc config cache.type "
                 "hardlink,symlink), or go on: a full disk loses nothing"
             )
 

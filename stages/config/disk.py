@@ -35,7 +35,7 @@ class Forecast(NamedTuple):
     """None where the size of M0, after which they all are, is not known."""
     tables: int
     finished: int
-    """Texts that engines finished, in their database."""
+    """Cached completions."""
 
 
 def forecast(params: Params, given: Mapping[str, Model]) -> Forecast:
