@@ -45,7 +45,7 @@ LIBRARIES = {
     },
     "config": {"pathspec", "pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
-    "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "prov", "pyarrow", "ruamel", "tenacity", "yaml"},
+    "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "pyarrow", "ruamel", "tenacity", "yaml"},
     "console": {"dvc", "psutil", "rich", "typer"},
     "text": set(),
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},

@@ -4,7 +4,7 @@ lineage.
     srlm publish --repo ORG/NAME [--models M1 M2 M3] [--raw] [--private] [--tag v1] [--replace] [--dry-run]
 
 Everything is checked and rendered before anything is sent. The same store published twice makes no commit. What was
-published from a commit that this branch does not hold, and what somebody changed on the Hub, is written over with
+published from a commit that this branch does not hold, and what somebody changed on the Hub, is overwritten with
 --replace only.
 """
 
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
@@ -29,13 +30,15 @@ from stages.console.command import own_path
 from stages.console.errors import HubError
 from stages.console.terminal import Console, warn
 from stages.hub import lineage, plan
-from stages.hub.configs import Split
-from stages.hub.plan import Publication, Source
-from stages.hub.remote import Remote
-from stages.store import catalog, versions
+from stages.hub.plan import Before, Publication, Source, Split
+from stages.hub.remote import Remote, Unanswered
+from stages.store import catalog
 from stages.store.files import ignored_by_dvc, md5
 from stages.store.metrics import read_all
+from stages.store.versions import stages_now
 from stages.text.escape import for_terminal
+
+ANEW = "Type: srlm repro, then git add -A && git commit -m 'a run'"
 
 
 def publish(
@@ -60,55 +63,51 @@ def publish(
     console, token, params = Console(soft_wrap=True), get_token(), load_params(root)
     check_names(models, params, tag, new_config)
     if not token and not dry_run:
-        raise HubError("there is no token. Type: hf auth login (or set HF_TOKEN)")
+        raise HubError("no token for the Hub. Type: hf auth login (or set HF_TOKEN)")
     data = Remote(repo, "dataset", endpoint=endpoint, token=token)
     others = {model: Remote(f"{repo}-{model}", "model", endpoint=endpoint, token=token) for model in models}
     check_up_to_date(root)
-    if token:
-        try:
-            data.check_rights()
-        except HubError as e:
-            if not dry_run:
-                raise
-            warn(str(e))
     source = read_source(root, params)
-    with disk_in_words(), TemporaryDirectory(prefix="srlm-") as name:
-        folder = Path(name) / "datasets"
-        folder.mkdir()
-        planned = [
-            plan.datasets(
-                source, lambda split: read_as_locked(split, source, root), data, folder, raw=raw, new_config=new_config
-            )
+    with disk_explained(), TemporaryDirectory(prefix="srlm-") as name:
+        folders = [Path(name) / str(number) for number in range(1 + len(models))]
+        for folder in folders:
+            folder.mkdir()
+        before = look([data, *others.values()], dry_run)
+        read = partial(read_as_locked, source)
+        first = plan.datasets(source, read, data, before[0], folders[0], raw=raw, new_config=new_config)
+        names = {model: remote.name for model, remote in others.items()}
+        planned = [first] + [
+            plan.model(source, model, remote, before[i], folders[i], first, names)
+            for i, (model, remote) in enumerate(others.items(), 1)
         ]
-        for model, remote in others.items():
-            folder = Path(name) / "models" / model
-            folder.mkdir(parents=True)
-            planned.append(plan.model(source, model, catalog.model_dir(root, model), remote, folder, data=planned[0]))
-        secret = (
-            private or planned[0].before.found.private
-        )  # a model and its card tell much of the data that it learnt from
+        # a model and its card reveal much of the data that it learnt from
+        private = private or bool(before[0].found and before[0].found.private)
         for publication in planned:
-            check(publication, private=secret, tag=tag)
-            if any(change.what != "unchanged" for change in publication.changes()):
-                if not replace:
-                    check_nothing_is_lost(publication, root)
-                publication.remote.check_card(publication.card)
+            check(publication, root, private=private, tag=tag, replace=replace)
         for publication in planned:
-            if dry_run:
-                show(publication, console, private=secret, tag=tag)
-            else:
-                send(publication, console, private=secret, tag=tag)
+            (show if dry_run else send)(publication, console, private=private, tag=tag)
+
+
+def look(remotes: list[Remote], dry_run: bool) -> list[Before]:
+    """What is there; nothing is known of it where a dry run cannot ask the Hub."""
+    try:
+        return [plan.look(remote) for remote in remotes]
+    except Unanswered as e:
+        if not dry_run:
+            raise
+        warn(f"what would change is unknown: {e}")
+        return [Before(None)] * len(remotes)
 
 
 @contextmanager
-def disk_in_words() -> Iterator[None]:
-    """What is published is written down here first. Raises HubError when that does not go."""
+def disk_explained() -> Iterator[None]:
+    """What is published is written to this computer first. Raises HubError when that fails."""
     try:
         yield
     except OSError as e:
         raise HubError(
-            f"what is to be published cannot be written to {gettempdir()}: {e}. Make room there, or name another "
-            f"place: export TMPDIR="
+            f"could not write what is to be published to {gettempdir()}: {e}. Free some space there, or choose "
+            f"another place: export TMPDIR="
         ) from None
 
 
@@ -117,17 +116,17 @@ def check_names(models: list[str], params: Params, tag: str | None, new_config: 
     if tag is not None and (
         not re.fullmatch(r"[A-Za-z0-9][\w.-]*", tag, re.ASCII) or ".." in tag or tag.endswith((".", ".lock"))
     ):
-        raise HubError(f"{tag!r} cannot be a tag: write letters, digits, - and _, and single dots within, as in v1.0")
+        raise HubError(f"{tag!r} cannot be a tag. Expected letters, digits, -, _ and single dots, as in v1.0")
     if new_config is not None and not re.fullmatch(r"\w[\w.-]*", new_config, re.ASCII):
-        raise HubError(f"{new_config!r} cannot end a config's name: write letters, digits, -, _ and dots, as in v2")
-    known = list(dict.fromkeys([*params.input_models, "SFT", "M1", *params.models, *params.positive_only]))
+        raise HubError(f"{new_config!r} cannot end a config's name. Expected letters, digits, -, _ and dots, as in v2")
+    names = list(dict.fromkeys([*params.input_models, "SFT", "M1", *params.models, *params.positive_only]))
     for model in models:
-        if model not in known:
-            raise HubError(f"no model {model} in params.yaml; there are {', '.join(known)}")
+        if model not in names:
+            raise HubError(f"no model {model} in params.yaml; there are {', '.join(names)}")
         if model in params.input_models and params.input_models[model].source != "tinyworld":
             raise HubError(
-                f"{model} was not made here (source {params.input_models[model].source}): its publisher's version is "
-                f"the one to name"
+                f"{model} was not made here (source {params.input_models[model].source}); name its publisher's version "
+                f"instead"
             )
 
 
@@ -135,132 +134,133 @@ def check_up_to_date(root: Path) -> None:
     """Raises HubError when git or DVC say that what is here is not what the last commit says."""
     if dirty := git(root, "status", "--porcelain").splitlines():
         raise HubError(
-            f"git knows of {len(dirty)} change(s) that are in no commit, first {dirty[0].strip()!r}: a card could not "
-            f"say what made the data. "
-            "Type: git add -A && git commit -m 'a run'"
+            f"git has {len(dirty)} uncommitted change(s), first {dirty[0].strip()!r}: a card could not say what made "
+            f"the data. Type: git add -A && git commit -m 'a run'"
         )
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        cwd=root,
-        env=own_path(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, cwd=root, env=own_path(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise HubError(f"dvc status fails in {root.resolve()}: {done.stderr.strip()[-500:]}")
     if stale := sorted(json.loads(done.stdout or "{}")):
         shown = ", ".join(stale[:5]) + (" ..." if len(stale) > 5 else "")
-        raise HubError(
-            f"{len(stale)} stage(s) are not up to date: {shown}. Type: srlm repro, then git add -A && git commit -m 'a "
-            f"run'"
-        )
+        raise HubError(f"{len(stale)} stage(s) are not up to date: {shown}. {ANEW}")
 
 
 def git(root: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise HubError(
-            f"git {arguments[0]} fails in {root.resolve()}: {done.stderr.strip()}. What is published must stand in a "
-            f"commit"
+            f"git {arguments[0]} fails in {root.resolve()}: {done.stderr.strip()}. Only commits are published"
         )
     return done.stdout
 
 
+def code_url(root: Path) -> str | None:
+    """The web page of git's remote `origin`, without any token in its address; None where it has none."""
+    try:
+        origin = git(root, "remote", "get-url", "origin").strip()
+    except HubError:
+        return None
+    address = r"(?:https://(?:[^@/]*@)?|ssh://git@|git@)([\w.-]+)[:/]([\w./-]+?)(?:\.git)?/?"
+    page = re.fullmatch(address, origin, re.ASCII)
+    return page and f"https://{page[1]}/{page[2]}"
+
+
 def read_source(root: Path, params: Params) -> Source:
-    metrics = {  # as the cards call them: M1, M3-M1, AIFT-M1, drift-M2, EFT
+    stages = lineage.locked(root / lineage.LOCK, stages_now(root))
+    outs = [path for stage in stages.values() for path in stage["outs"]]
+    metrics = {  # as the cards name them: M1, M3-M1, AIFT-M1, drift-M2, EFT
         "-".join([*([kind] if kind not in ("EVAL", "head_to_head") else []), *([name] if name else [])]): content
         for (kind, name), content in read_all(root).items()
     }
-    stages = lineage.locked(root / lineage.LOCK, versions.stages_now(root))
-    made = [
-        path.removeprefix("data/models/")
-        for stage in stages.values()
-        for path in stage["outs"]
-        if path.startswith("data/models/")
-    ]
-    lineages = {}
-    for model in made:
-        file = catalog.model_dir(root, model) / lineage.NAME
-        if file.is_file():  # a model that a server has leaves none
-            lineages[model] = read_json(file)
+    beside = {PARAMS: root / PARAMS}
+    beside |= {o.removeprefix("data/"): root / o for o in sorted(outs) if re.match(r"data/metrics/.*\.json$", o)}
+    models = [out.removeprefix("data/models/") for out in outs if out.startswith("data/models/")]
+    left = {model: catalog.model_dir(root, model) / lineage.NAME for model in models}
+    # a model that a server has leaves none
+    lineages = {model: read_json(file) for model, file in left.items() if file.is_file()}
     code = {"git": git(root, "rev-parse", "HEAD").strip(), "dvc_lock": md5(root / lineage.LOCK)}
-    text, packages = (root / PARAMS).read_text(encoding="utf-8"), lambda path: catalog.packages(root / path)
-    return Source(params, text, stages, metrics, lineages, code, ignored_by_dvc(root), packages)
+    if url := code_url(root):
+        code["url"] = url
+    packages = {out: made_by for out in outs if (made_by := catalog.packages(root / out))}
+    return Source(root, params, stages, beside, metrics, lineages, code, ignored_by_dvc(root), packages)
 
 
-def read_as_locked(split: Split, source: Source, root: Path) -> pl.DataFrame:
+def read_as_locked(source: Source, split: Split) -> pl.DataFrame:
     """The rows of a table. Raises HubError when they are not those whose hash is going to be published."""
-    frame = catalog.read(split.table, root, split.model)
-    if md5(root / split.path) != source.md5(split.path):
-        raise HubError(
-            f"{split.path} changed while it was being published. Nothing was sent. Type: srlm repro, then git add -A "
-            f"&& git commit -m 'a run'"
-        )
+    frame = catalog.read(split.table, source.root, split.model)
+    if md5(source.root / split.path) != source.md5(split.path):
+        raise HubError(f"{split.path} changed while it was being published. Nothing was sent. {ANEW}")
     return frame
 
 
 def read_json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds {type(found).__name__}")
-    except ValueError as e:
-        raise HubError(
-            f"{file} cannot be read ({e}). Run: dvc checkout, or srlm repro; or delete it if no stage makes it"
-        ) from None
-    return found
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds {type(data).__name__}")
+    except (OSError, ValueError) as e:
+        raise HubError(f"{file} cannot be read ({e}). Run: dvc checkout, or srlm repro") from None
+    return data
 
 
-def check(publication: Publication, *, private: bool, tag: str | None) -> None:
+def check(publication: Publication, root: Path, *, private: bool, tag: str | None, replace: bool) -> None:
     """Raises HubError for what would be seen to be wrong only after a part was sent."""
     found, remote = publication.before.found, publication.remote
-    if private and found.head and not found.private:
+    if found is None:
+        return
+    check_private(publication, private)
+    other = remote.tags().get(tag) if tag and found.head else None
+    if other and (other != found.head or publication.changed):
+        raise HubError(f"tag {tag} of {remote.name} names commit {other[:12]}, and tags do not move. Choose another")
+    if publication.changed:
+        if not replace:
+            check_nothing_is_lost(publication, root)
+        remote.check_card(publication.card)
+
+
+def check_private(publication: Publication, private: bool) -> None:
+    """Raises HubError where what is private would be public."""
+    found, remote = publication.before.found, publication.remote
+    if private and found and found.head and not found.private:
         raise HubError(
-            f"{remote.name} exists and is public, and what is to be published is private. Name another, or make it "
-            f"private at {remote.url}/settings"
-        )
-    stands_for = found.tags.get(tag or "")
-    if stands_for and (stands_for != found.head or any(change.what != "unchanged" for change in publication.changes())):
-        raise HubError(
-            f"tag {tag} of {remote.name} stands for commit {stands_for[:12]} already, and tags do not move. Name "
-            f"another"
+            f"{remote.name} exists and is public, and what is to be published is private. Choose another name, or make "
+            f"it private at {remote.url}/settings"
         )
 
 
 def check_nothing_is_lost(publication: Publication, root: Path) -> None:
-    """Raises HubError where another's work on the Hub would be written over: a publication that this branch does not
+    """Raises HubError where another's work on the Hub would be overwritten: a publication that this branch does not
     follow, or files of theirs."""
     remote, before = publication.remote, publication.before
     commit = before.lineage["code"]["git"] if before.lineage else "HEAD"
-    if subprocess.run(
-        ["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=root, capture_output=True, check=False
-    ).returncode:
+    ancestor = ["git", "merge-base", "--is-ancestor", commit, "HEAD"]
+    if subprocess.run(ancestor, cwd=root, capture_output=True, check=False).returncode:
         raise HubError(
             f"{remote.name} was last published from commit {commit[:12]}, which this branch does not hold: newer data "
-            f"may be there. Type: git pull "
-            "(a shallow clone: git fetch --unshallow), then srlm repro. Or write over them: --replace"
+            f"may be there. Type: git pull (a shallow clone: git fetch --unshallow), then srlm repro. Or overwrite "
+            f"them: --replace"
         )
     if lost := publication.overwritten():
         raise HubError(
             f"{len(lost)} file(s) of {remote.name} were put, changed or deleted on the Hub by somebody else, first "
-            f"{lost[0]!r}. "
-            f"Look at {remote.url}/commits/main; take the change over here, or write over it: --replace"
+            f"{lost[0]!r}. Look at {remote.url}/commits/main; take the change over here, or overwrite it: --replace"
         )
 
 
 def show(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
     """What would be sent, and the card."""
     found, remote = publication.before.found, publication.remote
-    state = (
-        f"exists, at commit {found.head[:12]}" if found.head else f"would be made, {'private' if private else 'public'}"
-    )
+    state = "what it holds is unknown"
+    if found:
+        new = f"would be made, {'private' if private else 'public'}"
+        state = f"exists, at commit {found.head[:12]}" if found.head else new
     console.print(f"{remote.kind} {remote.name}: {state}")
     grid = Grid("file", "bytes", "", box=None)
     for change in publication.changes():
-        grid.add_row(for_terminal(change.path), f"{change.size:,}", change.what)
+        grid.add_row(for_terminal(change.path), f"{change.size:,}", change.what if found else "unknown")
     console.print(grid)
-    if not any(change.what != "unchanged" for change in publication.changes()):
+    if not publication.changed:
         console.print("nothing would change: no commit")
     if tag:
         console.print(f"tag {tag}")
@@ -271,29 +271,24 @@ def show(publication: Publication, console: Console, *, private: bool, tag: str 
 
 def send(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
     """One commit, if anything changes, and the tag."""
-    remote, base = publication.remote, publication.before.found
-    changed = [change for change in publication.changes() if change.what != "unchanged"]
+    remote, changed, base = publication.remote, publication.changed, publication.before.found
+    if base is None:
+        raise ValueError("nobody looked at the repository")
+    commit, what = base.head or "", "nothing changed, still"
     if changed:
         if base.head is None:
             base = remote.create(private=private)
-            if strange := sorted(set(base.files) - {".gitattributes"}):
+            if foreign := sorted(set(base.files) - {".gitattributes"}):
                 raise HubError(
-                    f"{remote.name} was made by somebody else in the meantime, with {strange[0]!r}. Nothing was sent; "
+                    f"{remote.name} was made by somebody else in the meantime, with {foreign[0]!r}. Nothing was sent; "
                     f"run the same command again"
                 )
-            check(publication._replace(before=publication.before._replace(found=base)), private=private, tag=tag)
-        commit = remote.commit(
-            publication.files,
-            publication.gone,
-            base,
-            f"srlm publish: the store at git {publication.lineage['code']['git'][:12]}",
-        )
-        console.print(
-            f"{remote.kind} {remote.name}: {len(changed)} file(s) changed, commit {commit}",
-        )
-    else:
-        commit = base.head or ""
-        console.print(f"{remote.kind} {remote.name}: nothing changed, still commit {commit}")
+            check_private(publication._replace(before=Before(base)), private)
+        message = f"srlm publish: the store at git {publication.lineage['code']['git'][:12]}"
+        commit = remote.commit(publication.files, publication.gone, base, message)
+        what = f"{len(changed)} file(s) changed,"
     if tag:
         remote.tag(tag, commit)
-    console.print(f"  {remote.url}  (srlm verify --repo {remote.name} --revision {commit})")
+    console.print(f"{remote.kind} {remote.name}: {what} commit {commit}")
+    check = f"srlm verify --repo {remote.name} --revision {commit}"
+    console.print(f"  {remote.url}  ({check})")

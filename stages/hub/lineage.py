@@ -3,9 +3,9 @@ it, as a graph of stages.
 
 `lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`)
 and made (`outs`), as DVC computes them; under `files`, each published file's sha256 and which table of the store it is;
-under `kept`, the same of files that an earlier publication made and that the card still names, with the `commit` of the
-repository whose own graph leads to them; under `models`, the `lineage.json` that training left beside each; under
-`packages`, the versions of those that wrote the texts of a table.
+under `kept`, the same of configs of earlier publications, with the `commit` of the repository whose own graph leads to
+them; under `models`, the `lineage.json` that training left beside each; under `packages`, the versions of those that
+wrote the texts of a table.
 """
 
 from __future__ import annotations
@@ -30,70 +30,43 @@ Stage = dict[str, Any]
 
 
 def locked(file: Path, now: Container[str]) -> dict[str, Stage]:
-    """The stages of a dvc.lock, of those that there are `now`: DVC leaves in it what a stage did that is gone.
+    """The stages of a dvc.lock, in its order, of those that there are `now`: DVC leaves in it what a stage did that is
+    gone.
 
-    Raises HubError when there is no such file, and as `stages` does.
+    Raises HubError for no such file, and for an entry without a hash: that stage never ran to its end.
     """
     try:
-        known = stages(YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {})
+        lock = YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
-        raise HubError(
-            f"no {file.name} in {file.parent.resolve()}: nothing was made here yet. Run: srlm repro"
-        ) from None
-    return {name: stage for name, stage in known.items() if name in now}
-
-
-def stages(lock: Mapping[str, Any]) -> dict[str, Stage]:
-    """Of a dvc.lock that was read, in its order.
-
-    Raises HubError for an entry without a hash: that stage was never run to its end.
-    """
-    found: dict[str, Stage] = {}
+        raise HubError(f"no {file.name} in {file.parent.resolve()}: no stage ran here yet. Run: srlm repro") from None
+    stages: dict[str, Stage] = {}
     for name, entry in (lock.get("stages") or {}).items():
-        try:
-            hashes = {kind: {item["path"]: item["md5"] for item in entry.get(kind, ())} for kind in ("deps", "outs")}
-        except KeyError as e:
-            raise HubError(f"dvc.lock: stage {name} has no {e}. Run: srlm repro") from None
-        found[name] = {"cmd": entry.get("cmd", ""), "params": entry.get("params", {}), **hashes}
-    return found
+        if name in now:
+            try:
+                deps, outs = ({item["path"]: item["md5"] for item in entry.get(kind, ())} for kind in ("deps", "outs"))
+            except KeyError as e:
+                raise HubError(f"dvc.lock: stage {name} has no {e}. Run: srlm repro") from None
+            stages[name] = {"cmd": entry.get("cmd", ""), "params": entry.get("params", {}), "deps": deps, "outs": outs}
+    return stages
 
 
-def ancestors(known: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, Stage]:
+def ancestors(stages: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, Stage]:
     """The stages that made the files and folders `wanted`, those that made what these read, and so on, in the order of
-    `known`.
+    `stages`.
 
     Raises HubError for something wanted that no stage makes.
     """
-    makers = {path: name for name, stage in known.items() for path in stage["outs"]}
-    todo, seen = [], set()
-    for path in wanted:
-        if path not in makers:
-            raise HubError(f"dvc.lock knows no stage that makes {path}. Run: srlm repro")
-        todo.append(makers[path])
+    makers = {path: name for name, stage in stages.items() for path in stage["outs"]}
+    try:
+        todo, seen = [makers[path] for path in wanted], set[str]()
+    except KeyError as e:
+        raise HubError(f"dvc.lock knows no stage that makes {e.args[0]}. Run: srlm repro") from None
     while todo:
-        name = todo.pop()
-        if name not in seen:
+        if (name := todo.pop()) not in seen:
             seen.add(name)
-            todo += [
-                makers[out]
-                for path in known[name]["deps"]
-                for out in makers
-                if _within(path, out) or _within(out, path)
-            ]
-    return {name: stage for name, stage in known.items() if name in seen}
-
-
-def document(
-    made_by: Mapping[str, Stage],
-    files: Mapping[str, Mapping[str, Any]],
-    models: Mapping[str, Any],
-    packages: Mapping[str, Mapping[str, str]],
-    code: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The whole `lineage.json`. `packages`: table -> versions of those that wrote its texts; `code`: the revisions of
-    git and of dvc.lock."""
-    told = {"stages": dict(made_by), "files": dict(files), "models": dict(models), "packages": dict(packages)}
-    return {"format": FORMAT, "paper": "arXiv:2401.10020", "code": dict(code), **told}
+            read = [(PurePosixPath(path), PurePosixPath(out)) for path in stages[name]["deps"] for out in makers]
+            todo += [makers[str(out)] for path, out in read if path.is_relative_to(out) or out.is_relative_to(path)]
+    return {name: stage for name, stage in stages.items() if name in seen}
 
 
 def dump(lineage: Mapping[str, Any]) -> str:
@@ -107,35 +80,29 @@ def parse(text: str | None) -> dict[str, Any] | None:
     Raises HubError for one of another version of srlm: it is neither a stranger's nor to be written over by this one.
     """
     try:
-        found = json.loads(text or "")
-        if found["format"] != FORMAT and str(found["format"]).startswith(f"{OURS} "):
+        lineage = json.loads(text or "")
+        if lineage["format"] != FORMAT and str(lineage["format"]).startswith(f"{OURS} "):
             raise HubError(
-                f"{NAME} there is of another version of srlm ({for_terminal(found['format'])}; this one writes "
+                f"{NAME} there is of another version of srlm ({for_terminal(lineage['format'])}; this one writes "
                 f"{FORMAT}). Use that version"
             )
-        known = found["format"] == FORMAT and all(
-            isinstance(found[part], dict) for part in ("code", "files", "models", "packages", "stages")
+        parts = ("code", "files", "models", "packages", "stages")
+        files = {**lineage["files"], **lineage.get("kept", {})}
+        paths = [PurePosixPath(path) for path in files]
+        valid = (
+            lineage["format"] == FORMAT
+            and all(isinstance(lineage[part], dict) for part in parts)
+            and isinstance(lineage.get("card", {}), dict)
+            and all(isinstance(about["sha256"], str) for about in files.values())
+            and all(re.fullmatch("[0-9a-f]+", lineage["code"][name]) for name in ("git", "dvc_lock"))
+            and not any(path.is_absolute() or ".." in path.parts for path in paths)
         )
-        held = {**found["files"], **found.get("kept", {})}
-        known = known and all(isinstance(about["sha256"], str) for about in held.values())
-        known = (
-            known
-            and all(re.fullmatch("[0-9a-f]+", found["code"][name]) for name in ("git", "dvc_lock"))
-            and isinstance(found.get("card", {}), dict)
-        )
-        known = known and not any(
-            PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts for path in held
-        )
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
-    return found if known and isinstance(found, dict) else None
+    return lineage if valid else None
 
 
-def same_but_for_code(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-    """Whether they tell of the same data: a commit that changed nothing that was published is no reason to publish
+def same_but_for_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether they describe the same data: a commit that changed nothing that was published is no reason to publish
     again."""
-    return bool(old) and {**(old or {}), "code": None} == {**new, "code": None}
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
+    return {**old, "code": None} == {**new, "code": None}

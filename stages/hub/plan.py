@@ -1,86 +1,206 @@
-"""A repository as it shall be: its files, its card and its lineage, on top of what is there. Nothing is sent here."""
+"""A repository as it shall be: its files, its card and its lineage, on top of what is there. Nothing is sent here.
+
+A dataset repository holds a config per dataset of the paper; its schema is frozen by the table's contract.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from fnmatch import fnmatch
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.config.params import Params
 from stages.console.errors import HubError, ModelError
-from stages.hub import card, facts, lineage, prov
-from stages.hub.configs import Config, Split, configs, write_shards
-from stages.hub.local import Change, Local, changes
-from stages.hub.remote import Found, Remote
+from stages.hub import card, facts, lineage
+from stages.hub.remote import Change, Found, Local, Remote, changes
+from stages.store import tables
+from stages.store.tables import Table
 
-Read = Callable[[Split], pl.DataFrame]
-"""The checked table of a split."""
-WRITTEN = (card.NAME, lineage.NAME, prov.NAME)
+SHARD_BYTES = 256 * 2**20
+"""Of a shard's rows in memory; on disk it is a third of that and less."""
+MOST_SHARDS = 1000
+"""The Hub wants at most 10,000 files in a folder; this is 256 GB of one table."""
+TYPES: dict[pl.DataType, tuple[pa.DataType, dict[str, str]]] = {
+    tables.String: (pa.string(), {"dtype": "string"}),
+    tables.Int32: (pa.int32(), {"dtype": "int32"}),
+    tables.Float64: (pa.float64(), {"dtype": "float64"}),
+    tables.Strings: (pa.list_(pa.string()), {"list": "string"}),
+}
+"""A column's type in Arrow, and as a feature in a card."""
+WRITTEN = (card.NAME, lineage.NAME)
 """Files that are put beside those of the store; people write in the first."""
+OUTDATED = "lineage.prov.json"
+"""Earlier versions put it beside them, too."""
+
+
+class Split(NamedTuple):
+    name: str
+    table: Table
+    model: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the table lies in the store."""
+        return self.table.path.format(model=self.model)
+
+
+class Config(NamedTuple):
+    """One `name` of `load_dataset(repository, name)`. Its splits have one schema."""
+
+    name: str
+    splits: tuple[Split, ...]
+    trains: str = ""
+    raw: bool = False
+    """Not a dataset of the paper, but what one was made from."""
+
+    @property
+    def table(self) -> Table:
+        return self.splits[0].table
+
+
+def configs(trained: Mapping[str, str]) -> tuple[Config, ...]:
+    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`.
+
+    Raises HubError when two would have one name: configs have lower-case names.
+    """
+    ift = Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)
+    ranked = Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)
+    made = [
+        Config("ift", ift, "SFT and M1"),
+        Config("eft", (Split("train", tables.EFT),), "M1"),
+        Config("ranked", ranked, raw=True),
+        Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), raw=True),
+        Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), raw=True),
+    ]
+    for model, trains in trained.items():
+        name = f"aift_{model.lower()}"
+        made.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
+        for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
+            made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), raw=True))
+    names = [config.name for config in made]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise HubError(f"two datasets would both be config {twice}, in lower case. Rename one's model in params.yaml")
+    return tuple(made)
+
+
+def trained(params: Params) -> dict[str, str]:
+    """Mt -> the models that its AIFT trains."""
+    return {m: facts.join_words(name for name, step in params.models.items() if step.prev == m) for m in params.aift}
+
+
+def schema(table: Table) -> pa.Schema:
+    """The contract in Arrow's types, as `datasets` reads them: string, int32, float64, list of string."""
+    return pa.schema([pa.field(column.name, TYPES[column.dtype][0]) for column in table.columns])
+
+
+def features(table: Table) -> list[dict[str, str]]:
+    """As a card names them."""
+    return [{"name": column.name, **TYPES[column.dtype][1]} for column in table.columns]
+
+
+class Shard(NamedTuple):
+    """A parquet file of a split, its rows, and the bytes of their values."""
+
+    local: Local
+    rows: int
+    in_memory: int
+
+
+def write_shards(
+    frame: pl.DataFrame, config: Config, split: Split, folder: Path, limit: int = SHARD_BYTES
+) -> list[Shard]:
+    """The rows of a split in their order, in as few files as keep under `limit` bytes on average: equal rows are equal
+    bytes.
+
+    Raises HubError when these would be more than MOST_SHARDS.
+    """
+    size = _size(frame)
+    count = max(1, min(-(-size // limit), len(frame)))
+    if count > MOST_SHARDS:
+        raise HubError(
+            f"table {split.table.name} ({split.path}) holds {size / 1e9:,.1f} GB, more than {MOST_SHARDS} files of "
+            f"{limit / 1e6:,.0f} MB"
+        )
+    shards = []
+    for number in range(count):
+        start, stop = (len(frame) * end // count for end in (number, number + 1))
+        rows = frame.slice(start, stop - start)
+        path = f"data/{config.name}/{split.name}-{number:05}-of-{count:05}.parquet"
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows.rechunk().to_arrow().cast(schema(split.table)), file, compression="zstd")
+        shards.append(Shard(Local.of(path, file), len(rows), _size(rows)))
+    return shards
+
+
+def _size(frame: pl.DataFrame) -> int:
+    """Bytes of the values, which is the same however polars keeps them: of texts, and eight for every other value."""
+    texts = (
+        frame[name].explode() if kind == tables.Strings else frame[name]
+        for name, kind in frame.schema.items()
+        if kind in (tables.String, tables.Strings)
+    )
+    return sum(int(text.str.len_bytes().sum()) for text in texts) + 8 * frame.width * len(frame)
 
 
 class Source(NamedTuple):
     """What is published, and what is known of it."""
 
+    root: Path
     params: Params
-    params_text: str
     stages: Mapping[str, lineage.Stage]
+    beside: Mapping[str, Path]
+    """params.yaml and the files of metrics, by their paths in the repository."""
     metrics: facts.Metrics
-    lineages: Mapping[str, Mapping[str, Any]]
-    """Model -> its lineage.json."""
+    lineages: facts.Lineages
     code: Mapping[str, str]
-    """`git`, the commit, and `dvc_lock`, the md5."""
+    """`git`, the commit; `dvc_lock`, the md5; `url` of the repository, where it has one."""
     ignored: Callable[[Path], bool]
     """Whether DVC leaves a file out of what it hashes."""
-    packages: Callable[[str], Mapping[str, str]]
-    """Versions of the packages that made the texts of a table, by its path; none of other files."""
+    packages: Mapping[str, Mapping[str, str]]
+    """Versions of the packages that made the texts of a table, by its path."""
 
     def graph(
-        self, made_by: Mapping[str, lineage.Stage], files: Mapping[str, Mapping[str, Any]], models: Mapping[str, Any]
+        self, made_by: Mapping[str, lineage.Stage], files: Mapping[str, Mapping[str, Any]], models: facts.Lineages
     ) -> dict[str, Any]:
         """The lineage of what is published."""
-        known = {path: dict(self.packages(path)) for stage in made_by.values() for path in stage["outs"]}
-        return lineage.document(
-            made_by, files, models, {path: versions for path, versions in known.items() if versions}, self.code
-        )
+        outs = {path for stage in made_by.values() for path in stage["outs"]}
+        return {
+            **{"format": lineage.FORMAT, "paper": "arXiv:2401.10020", "code": dict(self.code)},
+            **{"stages": dict(made_by), "files": dict(files), "models": dict(models)},
+            "packages": {path: dict(versions) for path, versions in self.packages.items() if path in outs},
+        }
 
     def md5(self, path: str) -> str:
         """As dvc.lock has it. Raises HubError when no stage makes it."""
-        found = next((stage["outs"][path] for stage in self.stages.values() if path in stage["outs"]), None)
-        if found is None:
-            raise HubError(f"dvc.lock knows no stage that makes {path}. Run: srlm repro")
-        return str(found)
+        (stage,) = lineage.ancestors({n: s | {"deps": {}} for n, s in self.stages.items()}, [path]).values()
+        return str(stage["outs"][path])
 
-    def told(self) -> dict[str, Any]:
-        """What both cards tell."""
-        licences = {"data": self.params.publish.data_license, "model": self.params.publish.model_license}
-        return {"params": self.params, "seed_data": facts.seed_in_words(self.params), "licences": licences}
+    def model(self, name: str) -> Path:
+        return self.root / "data/models" / name
 
 
 class Before(NamedTuple):
     """What is in the repository now."""
 
-    found: Found
-    card: str | None
-    lineage: Mapping[str, Any] | None
+    found: Found | None
+    """None: nobody could look."""
+    card: str | None = None
+    lineage: Mapping[str, Any] | None = None
     """None: nothing of ours."""
 
     @property
-    def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """Ours, those of earlier publications too that the card still names."""
-        return {**(self.lineage or {}).get("kept", {}), **(self.lineage or {}).get("files", {})}
+    def head(self) -> str | None:
+        return self.found and self.found.head
 
-    def names_of(self, config: Config) -> set[str]:
-        """Under which this config was published."""
-        tables = {split.path for split in config.splits}
-        return {
-            str(file["config"])
-            for file in self.files.values()
-            if file.get("table") in tables or file.get("config") == config.name
-        }
+    @property
+    def ours(self) -> Mapping[str, Mapping[str, Any]]:
+        """Our files, those of earlier configs too."""
+        return {**(self.lineage or {}).get("kept", {}), **(self.lineage or {}).get("files", {})}
 
 
 class Publication(NamedTuple):
@@ -95,123 +215,149 @@ class Publication(NamedTuple):
 
     def changes(self) -> list[Change]:
         """What the commit would change; what it leaves as it is stands there too."""
-        return changes(self.files, self.gone, self.before.found.files)
+        return changes(self.files, self.gone, self.before.found.files if self.before.found else {})
+
+    @property
+    def changed(self) -> list[Change]:
+        return [change for change in self.changes() if change.what != "unchanged"]
 
     def overwritten(self) -> list[str]:
-        """What somebody put, changed or deleted on the Hub, and this would write over."""
-        ours, there = self.before.files, self.before.found.files
-        lost = []
-        for path in (change.path for change in self.changes() if change.what != "unchanged"):
-            known = [ours[path]["sha256"], ours[path].get("blob")] if path in ours else [None]
-            if path not in WRITTEN and there.get(path) not in known:
-                lost.append(path)
-        return lost
+        """What somebody put, changed or deleted on the Hub, and this would overwrite."""
+        ours, there = self.before.ours, self.before.found.files if self.before.found else {}
+        last = {path: (about["sha256"], about.get("blob")) for path, about in ours.items()}
+        return [
+            change.path
+            for change in self.changed
+            if change.path not in (*WRITTEN, OUTDATED) and there.get(change.path) not in last.get(change.path, (None,))
+        ]
 
 
-def look(remote: Remote, folder: Path) -> Before:
+def look(remote: Remote) -> Before:
     """Raises HubError for a repository that holds what is not ours, so that nothing of it is lost or taken for ours."""
     found = remote.look()
-    text, old = remote.text(card.NAME, found, folder), lineage.parse(remote.text(lineage.NAME, found, folder))
-    strange = sorted(set(found.files) - {card.NAME, ".gitattributes", "LICENSE", "LICENSE.md"})
-    if old is None and strange:
+    text, old = remote.text(card.NAME, found), lineage.parse(remote.text(lineage.NAME, found))
+    foreign = sorted(set(found.files) - {card.NAME, ".gitattributes", "LICENSE", "LICENSE.md"})
+    if old is None and foreign:
         raise HubError(
-            f"{remote.name} holds what srlm did not publish, {len(strange)} file(s), first {strange[0]!r}. Name "
+            f"{remote.name} holds what srlm did not publish, {len(foreign)} file(s), first {foreign[0]!r}. Choose "
             f"another repository, or delete them there"
         )
     return Before(found, text, old)
 
 
+def named(config: Config, before: Before, suffix: str | None, taken: Iterable[str]) -> Config:
+    """The config under its name; where that is published with another schema, or by somebody else, under the one with
+    `suffix`. Raises HubError where there is none, or that is in use too."""
+    infos = card.as_list(card.metadata_of(before.card).get("dataset_info"))
+    infos += (before.lineage or {}).get("card", {}).get("dataset_info", ())  # ours count before what the card says
+    schemas = {str(info.get("config_name")): info.get("features") for info in infos if isinstance(info, dict)}
+    tables_of: dict[str, set[Any]] = {}
+    for about in before.ours.values():
+        tables_of.setdefault(str(about.get("config")), set()).add(about.get("table"))
+    wanted, paths = features(config.table), {split.path for split in config.splits}
+
+    def free(name: str) -> bool:
+        return name not in schemas or (schemas[name] == wanted and bool(tables_of.get(name, set()) & paths))
+
+    other = f"{config.name}_{suffix}"
+    if free(config.name):
+        return config
+    if suffix and free(other) and other not in taken:
+        return config._replace(name=other)
+    why = "with other columns" if tables_of.get(config.name, set()) & paths else "by somebody else"
+    lists = [
+        {f"{f.get('name')} {f.get('dtype') or 'list'}" for f in card.as_list(some) if isinstance(f, dict)}
+        for some in (schemas[config.name], wanted)
+    ]
+    differs = f" ({', '.join(sorted(lists[0] ^ lists[1]))})" if lists[0] != lists[1] else ""
+    raise HubError(
+        f"config {config.name} is published {why}{differs}, and those who read it would break. Publish it under a new "
+        f"name beside the old one: --new-config {'a name that is not there yet' if suffix else 'v2'}"
+    )
+
+
 def datasets(
-    source: Source, read: Read, remote: Remote, folder: Path, *, raw: bool, new_config: str | None
+    source: Source,
+    read: Callable[[Split], pl.DataFrame],
+    remote: Remote,
+    before: Before,
+    folder: Path,
+    *,
+    raw: bool,
+    new_config: str | None,
 ) -> Publication:
     """The repository of the datasets. With `raw`, or where they were published before, also what they were made from.
-
-    Raises HubError where a config that is published would get another schema, unless `new_config` is a suffix for its
-    new name.
-    """
-    before = look(remote, folder / "before")
-    # what we wrote last counts before what the card says, which anyone may edit; the card still has configs that are no
-    # longer written
-    told = ((before.lineage or {}).get("card", {}), card.metadata_of(before.card))
-    published = [
-        info for metadata in told for info in card.as_list(metadata.get("dataset_info")) if isinstance(info, dict)
-    ]
-    raw = raw or any(file.get("raw") for file in before.files.values())
-    steps = source.params.models
-    trained = {
-        made: " and ".join(model for model, step in steps.items() if step.prev == made) or "nothing yet"
-        for made in source.params.aift
-    }
-    every = configs(trained)
-    names = {config.name for config in every}
+    `read` gives the checked table of a split."""
+    params, trains = source.params, trained(source.params)
+    every = configs(trains)
+    raw = raw or any(file.get("raw") for file in before.ours.values())
+    names = [config.name for config in every]
+    wanted = [named(config, before, new_config, names) for config in every if raw or not config.raw]
     files: dict[str, dict[str, Any]] = {}
-    splits: dict[tuple[str, str], dict[str, Any]] = {}
-    wanted, pairs, local = [], [], []
-    for config in every:
-        if config.raw and not raw:
-            continue
-        config = card.renamed(config, published, before.names_of(config), new_config, names)
-        wanted.append(config)
+    local: list[Local] = []
+    pairs, listed, infos = [], [], []
+    described: list[dict[str, Any]] = []
+    for config in wanted:
+        splits: list[dict[str, Any]] = []
+        paths, stored = [], 0
         for split in config.splits:
             frame = read(split)
             if split.table.name == "pairs" and split.model:
                 pairs.append((split.model, frame))
             shards = write_shards(frame, config, split, folder)
-            for shard in shards:
-                local.append(Local.of(shard.path, shard.file))
-                about = {
-                    "config": config.name,
-                    "split": split.name,
-                    "raw": config.raw,
-                    "rows": shard.rows,
-                    "table": split.path,
-                    "md5": source.md5(split.path),
-                }
-                files[shard.path] = about | _content(local[-1])
-            stored = sum(shard.file.stat().st_size for shard in shards)
+            about = {"config": config.name, "split": split.name, "raw": config.raw}
+            about |= {"table": split.path, "md5": source.md5(split.path)}
+            files |= {shard.local.path: about | {"rows": shard.rows} | shard.local.about() for shard in shards}
+            local += [shard.local for shard in shards]
+            paths.append({"split": split.name, "path": [shard.local.path for shard in shards]})
+            stored += sum(shard.local.size for shard in shards)
             in_memory = sum(shard.in_memory for shard in shards)
-            splits[config.name, split.name] = {
-                "rows": len(frame),
-                "bytes": in_memory,
-                "stored": stored,
-                "paths": [shard.path for shard in shards],
-            }
-    rows = {key: split["rows"] for key, split in splits.items()}
-    metadata = facts.dataset_metadata(remote.name, source.params, sum(rows.values()))
-    metadata |= card.metadata_of_configs(
-        (config, {split.name: splits[config.name, split.name] for split in config.splits}) for config in wanted
-    )
+            splits.append({"name": split.name, "num_bytes": in_memory, "num_examples": len(frame)})
+            use = config.trains or "nothing yet" if split.name == "train" else "nothing: held out"
+            what = facts.meaning(split.table, split.model, trains)
+            described.append({"config": config.name, "raw": config.raw, "split": split.name, "rows": len(frame)})
+            described[-1] |= {"meaning": what, "trains": use}
+        listed.append({"config_name": config.name, "data_files": paths})
+        sizes = {"download_size": stored, "dataset_size": sum(split["num_bytes"] for split in splits)}
+        infos.append({"config_name": config.name, "features": features(config.table), "splits": splits, **sizes})
+    beside = [Local.of(path, file) for path, file in source.beside.items()]
+    local += beside
+    files |= {file.path: file.about() for file in beside}
+    run = facts.of_the_run(params)
+    metadata = facts.dataset_metadata(remote.name, params, sum(split["rows"] for split in described), run)
+    metadata |= {"configs": listed, "dataset_info": infos}
     made_by = lineage.ancestors(source.stages, (split.path for config in wanted for split in config.splits))
     graph = source.graph(made_by, files, source.lineages)
-
-    def section(code: Mapping[str, str]) -> str:
-        return card.render(
-            "dataset",
-            repo=remote.name,
-            url=remote.url,
-            configs=facts.described(wanted, rows, source.params),
-            models=facts.family(
-                source.lineages, {model: source.md5(f"data/models/{model}") for model in source.lineages}
-            ),
-            base=facts.base_in_words(source.params, source.params.input_models),
-            versions=facts.versions(source.lineages.values(), graph["packages"].values()),
-            example=facts.example(pairs),
-            params_text=source.params_text,
-            code_of=code,
-            **source.told(),
-            **facts.generation_summary(source.params),
-            **facts.of_the_loop(source.params, source.metrics),
-        )
-
-    return _finished(remote, before, local, graph, metadata, section, folder)
+    known = [facts.shape(source.model(model))["parameters"] for model in source.lineages]
+    section = {
+        "splits": described,
+        "columns": facts.columns({config.name: config.table for config in wanted}),
+        "models": facts.family(source.lineages, {m: source.md5(f"data/models/{m}") for m in source.lineages}),
+        "parameters": facts.join_words(map(card.size, known)),
+        "base": facts.base_models(params, params.input_models),
+        "versions": facts.versions(source.lineages.values(), graph["packages"].values()),
+        "example": facts.example(pairs),
+        **facts.outcomes(params, source.metrics),
+    }
+    configs_now = {config.name for config in wanted}
+    return _finished(source, remote, before, local, graph, metadata, run | section, folder, configs_now)
 
 
-def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *, data: Publication) -> Publication:
-    """The repository of the model in `path`: its folder as it is, but for its lineage, which goes back to the seed
-    rows. `data`: that of the datasets.
+def model(
+    source: Source,
+    name: str,
+    remote: Remote,
+    before: Before,
+    folder: Path,
+    data: Publication,
+    others: dict[str, str],
+) -> Publication:
+    """The repository of a model: its folder as it is, but for its lineage, which goes back to the seed rows. `data`:
+    the publication of the datasets; `others`: model -> repository of those that are published with it.
 
     Raises ModelError when the folder lacks what is needed to load it.
     """
+    path, params = source.model(name), source.params
     names = sorted(
         str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and not source.ignored(file)
     )
@@ -220,79 +366,66 @@ def model(source: Source, name: str, path: Path, remote: Remote, folder: Path, *
             raise ModelError(f"{path} holds no {needed}, so it cannot be published. Run: srlm repro")
     if not any(file.endswith(".safetensors") for file in names):
         raise ModelError(f"{path} holds no *.safetensors; pickled weights are not published. Run: srlm repro")
-    before = look(remote, folder / "before")
-    local = [Local.of(file, path / file) for file in names if file not in (lineage.NAME, card.NAME)]
+    local = [Local.of(file, path / file) for file in names if file not in WRITTEN]
     made_by = lineage.ancestors(source.stages, [f"data/models/{name}"])
-    family = {
-        other: known
-        for other, known in source.lineages.items()
-        if any(f"data/models/{other}" in stage["outs"] for stage in made_by.values())
+    outs = {out for stage in made_by.values() for out in stage["outs"]}
+    models = {other: known for other, known in source.lineages.items() if f"data/models/{other}" in outs}
+    graph = source.graph(made_by, {file.path: file.about() for file in local}, models) | {"model": name}
+    line = facts.line_of(name, source.lineages, params)
+    first = params.external.get(line[-1])
+    on_hub = {line[-1]: first.repo} if first and first.source == "hub" and first.repo else {}
+    base = next((repo for above in line[1:] if (repo := {**on_hub, **others}.get(above))), None)
+    about, run = facts.of_the_model(name, params, source.metrics, source.lineages), facts.of_the_run(params)
+    rows: dict[str, int] = {}
+    for file in data.lineage["files"].values():
+        if file.get("table") in source.lineages[name]["data"]:
+            rows[file["config"]] = rows.get(file["config"], 0) + file["rows"]
+    section = {
+        "model": source.lineages[name],
+        "shape": facts.shape(path),
+        "md5": source.md5(f"data/models/{name}"),
+        "dataset_url": data.remote.url,
+        "rows": rows,
+        "base": facts.base_models(params, line[-1:]),
+        "versions": facts.versions(
+            [source.lineages[above] for above in reversed(line) if above in source.lineages], graph["packages"].values()
+        ),
+        **about,
     }
-    graph = source.graph(made_by, {file.path: _content(file) for file in local}, family) | {"model": name}
-    known = source.lineages[name]
-    config_of = {file["table"]: file["config"] for file in data.lineage["files"].values()}
-    about = facts.of_the_model(name, source.params, source.metrics, source.lineages, data.lineage["files"])
-    line = facts.line_of(name, source.lineages, source.params)
-
-    def section(code: Mapping[str, str]) -> str:
-        return card.render(
-            "model",
-            repo=remote.name,
-            url=remote.url,
-            dataset_url=data.remote.url,
-            trained_on=list(dict.fromkeys(config_of[table] for table in known["data"] if table in config_of)),
-            model=known,
-            md5=source.md5(f"data/models/{name}"),
-            metrics=source.metrics.get(name),
-            matches=facts.matches(source.params, source.metrics, name),
-            base=facts.base_in_words(source.params, line[-1:]),
-            versions=facts.versions(
-                (source.lineages[model] for model in reversed(line) if model in source.lineages),
-                graph["packages"].values(),
-            ),
-            code_of=code,
-            **source.told(),
-            **about,
-        )
-
-    metadata = facts.model_metadata(remote.name, source.params, data.remote.name, line[-1], known["method"], about)
-    return _finished(remote, before, local, graph, metadata, section, folder)
+    metadata = facts.model_metadata(remote.name, params, data.remote.name, base, about, run)
+    return _finished(source, remote, before, local, graph, metadata, run | section, folder, {None})
 
 
 def _finished(
+    source: Source,
     remote: Remote,
     before: Before,
     local: list[Local],
     graph: dict[str, Any],
     metadata: dict[str, Any],
-    section: Callable[[Mapping[str, str]], str],
+    section: Mapping[str, Any],
     folder: Path,
+    configs: set[Any],
 ) -> Publication:
     """With card and lineage. Where nothing but our code's revision would differ from what is published, the old
-    revision stays: it made the same."""
-    graph |= {"card": metadata}
+    revision stays: it made the same. Files of ours in `configs` that are no longer written go; those of earlier configs
+    stay, as long as nobody deletes them."""
+    there, now = before.found.files if before.found else {}, {file.path for file in local}
+    left = {path: about for path, about in before.ours.items() if path not in now and path in there}
+    gone = [path for path, about in left.items() if about.get("config") in configs | {None}]
+    gone += [OUTDATED] if before.lineage and OUTDATED in there else []
+    graph["card"] = metadata
+    # `commit`: where the graph that leads to it stands
+    graph["kept"] = {path: {"commit": before.head, **about} for path, about in left.items() if path not in gone}
 
     def merged(code: Mapping[str, str]) -> str:
-        return card.merge(remote.kind, before.card, section(code), metadata, (before.lineage or {}).get("card", {}))
+        text = card.render(remote.kind, repo=remote.name, url=remote.url, code_of=code, **section)
+        return card.merge(before.card, text, metadata, (before.lineage or {}).get("card", {}))
 
-    text = merged(graph["code"])
-    read, ours = card.files_read(text), set(before.files) - {file.path for file in local}
-    gone = [path for path in sorted(ours) if not any(fnmatch(path, pattern) for pattern in read)]
-    kept = sorted(path for path in ours - set(gone) if path in before.found.files)
-    graph["kept"] = {
-        path: {"commit": before.found.head, **before.files[path]} for path in kept
-    }  # the commit where the graph that leads to it stands
-    if (
-        before.lineage
-        and lineage.same_but_for_code(before.lineage, graph)
-        and merged(before.lineage["code"]) == before.card
-    ):
-        graph["code"], text = before.lineage["code"], before.card or ""
-    for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph)), (prov.NAME, prov.document(graph))):
+    text, old = merged(graph["code"]), before.lineage
+    if old and lineage.same_but_for_code(old, graph) and merged(old["code"]) == before.card:
+        graph["code"], text = old["code"], before.card or ""
+    for name, content in ((card.NAME, text), (lineage.NAME, lineage.dump(graph))):
         (folder / name).write_bytes(content.encode())
         local.append(Local.of(name, folder / name))
     return Publication(remote, before, local, gone, text, graph)
-
-
-def _content(file: Local) -> dict[str, Any]:
-    return {**file.hashes(), "bytes": file.file.stat().st_size}

@@ -1,17 +1,17 @@
-"""A repository on the Hub: what is there, what would change, and one commit that changes it, whatever becomes of the
-connection.
+"""A repository on the Hub: what it holds, and one commit that changes it, whatever becomes of the connection.
 
-A commit is made on top of the head that was looked at, or not at all. Data are uploaded before it, where no reader sees
-them. After a fault the repository is looked at again: a commit whose answer was lost is recognised by what it holds,
-and one of somebody else's in between is never written over.
+A commit is made on top of the head that was looked at, or not at all. After a failed request the repository is looked
+at again: a commit whose answer was lost is recognised by what it holds, and one of somebody else's is never written
+over.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from errno import EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOENT, ENOSPC, EROFS
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
-    DatasetInfo,
     HfApi,
-    ModelInfo,
+    RepoFile,
     get_session,
+    hf_hub_url,
     set_client_factory,
 )
 from huggingface_hub.errors import (
@@ -30,9 +30,8 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
-    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status, validate_repo_id
 from huggingface_hub.utils._http import default_client_factory  # the library exports the setter alone
@@ -40,27 +39,73 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from stages.console.errors import HubError
 from stages.console.terminal import stderr
-from stages.hub.faults import PASSING, is_retryable, of_this_disk, status
-from stages.hub.local import Local, changes
 from stages.text.escape import for_terminal
 
 TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 1.0, 20.0
 SILENCE_S = 120.0
 """Longest wait for the next byte."""
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses that another try may not meet."""
+OF_THIS_DISK = (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
+IN_GIT = 10 * 2**20
+"""Bytes: the Hub keeps larger files in LFS or Xet, whatever they are."""
 Kind = Literal["dataset", "model"]
 Result = TypeVar("Result")
 
 
+class Unanswered(HubError):
+    """The Hub could not be asked, or refused."""
+
+
+class Local(NamedTuple):
+    """A file to be published: `file` on this disk, `path` in the repository. `blob`: as git hashes it; None for a file
+    too large for git."""
+
+    path: str
+    file: Path
+    size: int
+    sha256: str
+    blob: str | None
+
+    @classmethod
+    def of(cls, path: str, file: Path) -> Local:
+        size = file.stat().st_size
+        with file.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        if size > IN_GIT:
+            return cls(path, file, size, sha256, None)
+        blob = hashlib.sha1(b"blob %d\0" % size + file.read_bytes(), usedforsecurity=False)
+        return cls(path, file, size, sha256, blob.hexdigest())
+
+    def about(self) -> dict[str, Any]:
+        return {"sha256": self.sha256, "bytes": self.size} | ({"blob": self.blob} if self.blob else {})
+
+
 class Found(NamedTuple):
-    """A repository as it was at one moment."""
+    """A repository at one moment."""
 
     head: str | None
     """None: there is no such repository."""
     private: bool
     files: Mapping[str, str]
-    """Path -> sha256 where the Hub keeps it in LFS, else git's hash."""
-    tags: Mapping[str, str]
-    """Tag -> commit."""
+    """Path -> sha256, or the hash of git's blob."""
+
+
+class Change(NamedTuple):
+    path: str
+    what: Literal["new", "changed", "unchanged", "gone"]
+    size: int
+
+
+def changes(files: Iterable[Local], gone: Iterable[str], there: Mapping[str, str]) -> list[Change]:
+    """What a commit of these would do, by path. `there`: path -> hash of the files that the repository has."""
+    listed = [Change(path, "gone", 0) for path in gone if path in there]
+    for file in files:
+        same = there.get(file.path) in (file.sha256, file.blob)
+        listed.append(
+            Change(file.path, "new" if file.path not in there else "unchanged" if same else "changed", file.size)
+        )
+    return sorted(listed)
 
 
 class Remote:
@@ -73,248 +118,286 @@ class Remote:
     def __init__(self, name: str, kind: Kind, *, endpoint: str | None, token: str | None) -> None:
         self.name, self.kind, self.token = name, kind, token
         if "/" not in name:
-            raise HubError(
-                f"{name!r} names no repository: write organisation/name, or your user's name before the slash"
-            )
+            raise HubError(f"{name!r} names no repository. Expected organisation/name, or your user name/name")
         try:
             validate_repo_id(name)
         except HFValidationError as e:
-            raise HubError(f"the Hub takes no repository of the name {name!r}: {e}") from None
+            raise HubError(f"{name!r} cannot be the name of a repository: {e}") from None
         self.api = HfApi(endpoint=endpoint, token=token or False, library_name="self-rewarding-lm")
         check_address(self.api.endpoint)
         set_client_factory(patient_client)
         if not stderr.is_terminal:
             disable_progress_bars()
-
-    @cached_property
-    def url(self) -> str:
-        return f"{self.api.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
-
-    def check_rights(self) -> str:
-        """The user's name. Raises HubError when the token is none, or may not write here."""
-        me = self._asked(self.api.whoami)
-        if not isinstance(me, dict) or not isinstance(me.get("name"), str):
-            raise HubError(f"{self.api.endpoint} does not say whose token this is: is it a Hub?")
-        namespace, token_role = self.name.split("/")[0], (me.get("auth") or {}).get("accessToken", {}).get("role")
-        roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs", ())}
-        names = {name.lower(): name for name in (me["name"], *roles)}
-        if token_role == "read":
-            raise HubError(
-                f"the token of {me['name']} may only read. Make one that may write at "
-                f"{self.api.endpoint}/settings/tokens, then: hf auth login"
-            )
-        stranger = (
-            namespace.lower() not in names and token_role != "fineGrained"
-        )  # such a token may not tell of all its organisations
-        if stranger or roles.get(names.get(namespace.lower(), "")) == "read":
-            there = ", ".join([me["name"], *(org for org, role in roles.items() if role != "read")])
-            raise HubError(f"{me['name']} may not write to {namespace}. With this token you may write to: {there}")
-        return str(me["name"])
+        self.url = f"{self.api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
 
     def look(self) -> Found:
-        """What is there now."""
+        """What is there now. A hash that the listing leaves out is read from the tree, or from the file itself."""
         try:
-            about = self.api.dataset_info if self.kind == "dataset" else self.api.model_info
-            info: DatasetInfo | ModelInfo = self._asked(lambda: about(self.name, files_metadata=True), missing=True)
-            refs = self._asked(lambda: self.api.list_repo_refs(self.name, repo_type=self.kind), missing=True)
+            info = self._info(None)
         except RepositoryNotFoundError:
-            return Found(None, False, {}, {})
-        files = {file.rfilename: (file.lfs.sha256 if file.lfs else file.blob_id) or "" for file in info.siblings or ()}
-        return Found(info.sha, bool(info.private), files, {tag.name: tag.target_commit for tag in refs.tags})
+            return Found(None, False, {})
+        head = str(info.sha)
+        files = {file.rfilename: (file.lfs and file.lfs.sha256) or file.blob_id for file in info.siblings or ()}
+        if not all(files.values()):
+            listing = partial(self.api.list_repo_tree, self.name, recursive=True, revision=head, repo_type=self.kind)
+            tree = [entry for entry in self._call(lambda: list(listing())) if isinstance(entry, RepoFile)]
+            files |= {file.path: (file.lfs and file.lfs.sha256) or file.blob_id for file in tree}
+        known = {path: known or self._call(partial(self._sha256, path, head)) for path, known in files.items()}
+        return Found(head, bool(info.private), known)
 
-    def text(self, path: str, found: Found, folder: Path) -> str | None:
-        """A text file of the commit that was found, None when it has none; downloaded into `folder`, past every cache.
+    def commit_of(self, revision: str) -> str:
+        """The commit that a branch, a tag or the beginning of a hash stands for."""
+        try:
+            return str(self._info(revision).sha)
+        except HfHubHTTPError:  # only a 404 gets here
+            raise HubError(f"{self.name} has no commit, tag or branch {revision!r}. See {self.url}/commits") from None
 
-        Raises HubError also for one that is not UTF-8.
-        """
+    def tags(self) -> dict[str, str]:
+        """Tag -> commit."""
+        refs = self._call(lambda: self.api.list_repo_refs(self.name, repo_type=self.kind))
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def text(self, path: str, found: Found) -> str | None:
+        """A text file, None when there is none. Raises HubError also for one that is not UTF-8."""
         if path not in found.files:
             return None
-        file = self._asked(
-            lambda: self.api.hf_hub_download(
-                self.name, path, repo_type=self.kind, revision=found.head, cache_dir=folder, force_download=True
-            )
-        )
+
+        def read() -> bytes:
+            response = get_session().get(self._address(path, found.head), headers=self._headers())
+            hf_raise_for_status(response)
+            return response.content
+
         try:
-            return Path(file).read_bytes().decode()
+            return self._call(read).decode()
         except UnicodeDecodeError as e:
             raise HubError(
-                f"{path} of {self.name} is not UTF-8 (byte {e.start}). Mend it on the Hub, then run the same command "
+                f"{path} of {self.name} is not UTF-8 (byte {e.start}). Fix it on the Hub, then run the same command "
                 f"again"
             ) from None
 
     def check_card(self, text: str) -> None:
-        """Raises HubError for a card whose metadata the Hub would refuse: a licence that it does not know, say."""
+        """Raises HubError for a card whose metadata the Hub would refuse, for example an unknown licence."""
 
-        def once() -> None:
-            asked = {"content": text, "repoType": self.kind}
-            answer = get_session().post(
-                f"{self.api.endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers(token=self.api.token)
-            )
-            if answer.status_code == 400:
-                errors = "; ".join(str(error["message"]) for error in answer.json()["errors"])
+        def check() -> None:
+            content = {"content": text, "repoType": self.kind}
+            url = f"{self.api.endpoint}/api/validate-yaml"
+            response = get_session().post(url, json=content, headers=self._headers())
+            if response.status_code == 400:
+                errors = "; ".join(str(error["message"]) for error in response.json()["errors"])
                 raise HubError(
-                    f"the Hub would not take the card of {self.name}: {for_terminal(errors)[:300]}. Mend params.yaml, "
-                    f"publish, or the card there"
+                    f"the Hub would refuse the card of {self.name}: {for_terminal(errors)[:300]}. Fix publish in "
+                    f"params.yaml, or the card on the Hub"
                 )
-            hf_raise_for_status(answer)
+            hf_raise_for_status(response)
 
-        self._asked(once)
+        self._call(check)
 
     def create(self, *, private: bool) -> Found:
         """Make the repository, and look at it."""
-        self._asked(lambda: self.api.create_repo(self.name, repo_type=self.kind, private=private, exist_ok=True))
+        self._call(lambda: self.api.create_repo(self.name, repo_type=self.kind, private=private, exist_ok=True))
         return self.look()
 
     def commit(self, files: list[Local], gone: list[str], base: Found, message: str) -> str:
-        """One commit on top of `base` that adds `files` and removes `gone`; its hash. Makes none when everything is so
-        already.
+        """One commit on top of `base` that adds `files` and removes `gone`; its hash.
 
         Raises HubError also when the repository has another head than `base`.
         """
+        tried = False
 
-        def once() -> str:
-            now = self.look()
-            if now.head and all(change.what == "unchanged" for change in changes(files, gone, now.files)):
-                return now.head  # a commit of ours whose answer was lost, or nothing to do
-            if now.head != base.head:
+        def commit() -> str:
+            nonlocal tried
+            if tried and (now := self.look()).head != base.head:
+                if now.head and all(change.what == "unchanged" for change in changes(files, gone, now.files)):
+                    return now.head  # a commit of ours whose answer was lost
                 raise self._another(now.head)
+            tried = True
             # made anew for each try: the library remembers in them what it uploaded, and would make an empty commit
-            adds = [CommitOperationAdd(file.path, str(file.file)) for file in files]
-            if moved := next(
-                (file for file, add in zip(files, adds, strict=True) if add.upload_info.sha256.hex() != file.sha256),
-                None,
-            ):
-                raise HubError(
-                    f"{moved.file} changed while it was being published. Nothing of this was sent; run: srlm repro, "
-                    f"then the same command again"
-                )
-            deletes = [CommitOperationDelete(path) for path in gone if path in now.files]
+            adds = [
+                (file, CommitOperationAdd(file.path, str(file.file)))
+                for file in files
+                if base.files.get(file.path) not in (file.sha256, file.blob)
+            ]
+            for file, add in adds:
+                if add.upload_info.sha256.hex() != file.sha256:
+                    raise HubError(f"{file.file} changed while it was published; nothing was sent. Run: srlm repro")
+            deletes = [CommitOperationDelete(path) for path in gone if path in base.files]
             try:
-                made = self.api.create_commit(
-                    self.name, [*adds, *deletes], commit_message=message, repo_type=self.kind, parent_commit=base.head
+                commit = self.api.create_commit(
+                    self.name,
+                    [*(add for _, add in adds), *deletes],
+                    commit_message=message,
+                    repo_type=self.kind,
+                    parent_commit=base.head,
                 )
             except HfHubHTTPError as e:
                 if status(e) in (409, 412):
                     raise self._another(None) from None
                 raise
-            return str(made.oid)
+            return str(commit.oid)
 
-        return self._asked(once)
+        return self._call(commit)
 
     def tag(self, tag: str, commit: str) -> None:
         """Name the commit. Raises HubError when the name stands for another."""
 
-        def once() -> None:
-            stands_for = self.look().tags.get(tag)
-            if stands_for is None:
+        def create() -> None:
+            try:
                 self.api.create_tag(self.name, tag=tag, revision=commit, repo_type=self.kind)
-            elif stands_for != commit:
-                raise HubError(
-                    f"tag {tag} of {self.name} stands for commit {stands_for[:12]} already, and tags do not move. Name "
-                    f"another"
-                )
+            except HfHubHTTPError as e:
+                if status(e) != 409:
+                    raise
+                if (other := self.tags().get(tag)) != commit:
+                    raise HubError(
+                        f"tag {tag} of {self.name} names commit {str(other)[:12]}, and tags do not move. Choose another"
+                    ) from None
 
-        self._asked(once)
+        self._call(create)
 
-    def snapshot(self, revision: str, folder: Path) -> Path:
-        """Every file of a commit, downloaded into `folder`, past every cache."""
-        return Path(
-            self._asked(
-                lambda: self.api.snapshot_download(self.name, repo_type=self.kind, revision=revision, cache_dir=folder)
+    def snapshot(self, commit: str, folder: Path) -> Path:
+        """Every file of a commit, downloaded into `folder`, past every cache. Raises HubError for one that would lead
+        out of it."""
+        self._call(
+            lambda: self.api.snapshot_download(
+                self.name, repo_type=self.kind, revision=commit, local_dir=folder, cache_dir=folder.with_name("cache")
             )
         )
+        for path in folder.rglob("*"):
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise HubError(
+                    f"{path.relative_to(folder)} of {self.name} links to a place outside it: nothing was read"
+                )
+        return folder
+
+    def _info(self, revision: str | None) -> Any:
+        """Raises RepositoryNotFoundError for no such repository; for no such revision HfHubHTTPError."""
+        absent = (RepositoryNotFoundError,) if revision is None else (HfHubHTTPError,)
+        return self._call(
+            lambda: self.api.repo_info(
+                self.name, repo_type=self.kind, revision=revision, files_metadata=revision is None
+            ),
+            absent,
+        )
+
+    def _address(self, path: str, head: str | None) -> str:
+        return hf_hub_url(self.name, path, repo_type=self.kind, revision=head, endpoint=self.api.endpoint)
+
+    def _headers(self) -> dict[str, str]:
+        return build_hf_headers(token=self.api.token)
+
+    def _sha256(self, path: str, head: str) -> str:
+        digest = hashlib.sha256()
+        with get_session().stream("GET", self._address(path, head), headers=self._headers()) as response:
+            hf_raise_for_status(response)
+            for block in response.iter_bytes():
+                digest.update(block)
+        return digest.hexdigest()
 
     def _another(self, head: str | None) -> HubError:
         commit = f" ({head[:12]})" if head else ""
         return HubError(
-            f"{self.name} got another commit{commit} in the meantime. It was not written over, and nothing of this is "
-            f"visible. "
-            f"Look at it, {self.url}/commits/main, then run the same command again"
+            f"{self.name} got another commit{commit} in the meantime. It was not overwritten, and nothing of this is "
+            f"visible. Look at it, {self.url}/commits/main, then run the same command again"
         )
 
-    def _asked(self, ask: Callable[[], Result], *, missing: bool = False) -> Result:
-        """What `ask` returns, tried again after what may pass; errors in words, but RepositoryNotFoundError if it may
-        be `missing`."""
+    def _call(self, ask: Callable[[], Result], absent: tuple[type[HfHubHTTPError], ...] = ()) -> Result:
+        """What `ask` returns, tried again after what may pass. Errors become HubErrors, but a 404 that is one of
+        `absent` stays as it is."""
         pauses = wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
-        with self._in_words(missing):
-            return Retrying(
-                stop=stop_after_attempt(TRIES), wait=pauses, retry=retry_if_exception(is_retryable), reraise=True
-            )(ask)
-
-    @contextmanager
-    def _in_words(self, missing: bool) -> Iterator[None]:
+        retrying = Retrying(
+            stop=stop_after_attempt(TRIES), wait=pauses, retry=retry_if_exception(is_retryable), reraise=True
+        )
         try:
-            yield
-        except HubError:
+            return retrying(ask)
+        except (HubError, UnicodeDecodeError):
             raise
-        except RepositoryNotFoundError:
-            if missing:
+        except (HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as e:
+            # the last three: not a Hub's answer
+            if isinstance(e, absent) and status(e) in (401, 404):
                 raise
-            raise HubError(
-                f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it"
-            ) from None
-        except Exception as e:
-            if not isinstance(
-                e, (HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
-            ):  # the last three: not a Hub's answer
-                raise
-            raise HubError(self._words(e)) from None
+            raise Unanswered(self._explain(e)) from None
 
-    def _said(self, e: Exception) -> str:
-        said = str(e).replace(self.token, "***") if self.token else str(e)
-        return " ".join(said.split())[:300]
-
-    def _words(self, e: Exception) -> str:
-        while isinstance(e, RuntimeError) and isinstance(e.__cause__, Exception):
-            e = e.__cause__  # an upload's error, wrapped
-        said = self._said(e)
-        if of_this_disk(e):
+    def _explain(self, e: BaseException) -> str:
+        e = cause(e)
+        text = str(e).replace(self.token, "***") if self.token else str(e)
+        text = " ".join(for_terminal(line) for line in text.split("\n"))[:300].strip()
+        again = "Readers see nothing half-published; run the same command again"
+        if is_of_this_disk(e):
+            return f"this computer's disk, not the Hub: {text}. {again}"
+        code = status(e)
+        if isinstance(e, OfflineModeIsEnabled):
+            return "the Hub client is offline. Type: unset HF_HUB_OFFLINE"
+        if is_of_xet(e) and code not in (401, 403, *TRANSIENT):
             return (
-                f"this computer's disk, not the Hub: {said}. Readers see nothing half-published; mend it, then run "
-                f"the same command again"
+                f"{self.api.endpoint} did not accept an upload over Xet ({text}). If it has no Xet storage, type: "
+                f"export HF_HUB_DISABLE_XET=1, then run the same command again"
             )
-        match status(e):
+        if isinstance(e, RepositoryNotFoundError):
+            return f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it"
+        if isinstance(e, EntryNotFoundError) and code:
+            return f"{self.name} has no such file: {text}"
+        match code:
             case 401:
-                return f"the Hub does not take this token ({said}). Log in again: hf auth login"
+                return f"the Hub does not accept this token ({text}). Log in again: hf auth login"
             case 403:
                 return (
-                    f"this token may not do that to {self.name} ({said}). Ask its owner for the right to write, or "
-                    f"name another with --repo"
+                    f"no permission to write {self.name} with this token ({text}). Ask its owner, or choose another "
+                    f"--repo; `hf auth whoami` shows where you may write"
                 )
             case 413:
-                return f"the Hub finds a file of {self.name} too large ({said})"
-            case int() as code if code not in PASSING:
-                return f"the Hub refuses ({code}: {said})"
-        if isinstance(e, (RevisionNotFoundError, EntryNotFoundError)) and not isinstance(e, LocalEntryNotFoundError):
-            return f"{self.name} has no such revision or file: {said}"
-        return (
-            f"{self.api.endpoint} does not answer as it should ({type(e).__name__}: {said}). Readers see nothing "
-            f"half-published; run the same command again"
-        )
+                return f"the Hub finds a file of {self.name} too large ({text})"
+            case int() if code not in TRANSIENT:
+                return f"the Hub refuses ({code}: {text})"
+        return f"unexpected response from {self.api.endpoint} ({type(e).__name__}: {text}). {again}"
+
+
+def cause(e: BaseException) -> BaseException:
+    """An upload's error comes wrapped."""
+    while isinstance(e, RuntimeError) and e.__cause__:
+        e = e.__cause__
+    return e
+
+
+def status(e: BaseException) -> int | None:
+    """Of an answer of the Hub; None when there was none. The Xet client tells it in words alone."""
+    if isinstance(e, HfHubHTTPError):
+        return e.response.status_code if e.response is not None else None
+    words = re.search(r"HTTP status (?:client|server) error \((\d{3})", str(e))
+    return int(words[1]) if words else None
+
+
+def is_of_xet(e: BaseException) -> bool:
+    return not isinstance(e, HTTPError) and "xet" in f"{type(e).__module__} {e}".lower()
+
+
+def is_of_this_disk(e: BaseException) -> bool:
+    """A full disk, a file that is gone or may not be read: nothing that the Hub could have answered."""
+    return isinstance(e, OSError) and not isinstance(e, HTTPError) and e.errno in OF_THIS_DISK
+
+
+def is_retryable(e: BaseException) -> bool:
+    e = cause(e)
+    if is_of_this_disk(e) or isinstance(e, OfflineModeIsEnabled):
+        return False
+    code = status(e)
+    return code in TRANSIENT if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, HfHubHTTPError)
 
 
 def check_address(url: str) -> None:
     """Raises HubError for an endpoint that no request can be sent to."""
     try:
         parts = urlsplit(url)
-        known = (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and not re.search(r"[\s\x00-\x1f]", url)
-        )
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable()
     except ValueError:
-        known = False
-    if not known:
+        valid = False
+    if not valid or re.search(r"\s", url):
         raise HubError(
-            f"{for_terminal(url)!r} is no address of a Hub. Write --base-url https://host or https://host:port, or so "
-            f"in HF_ENDPOINT"
+            f"{for_terminal(url)!r} is no address of a Hub. Expected --base-url https://host or https://host:port (or "
+            f"the same in HF_ENDPOINT)"
         )
 
 
 def patient_client() -> Any:
-    """The library's HTTP client, which alone would wait for ever; it makes another after some faults, so setting the
-    time once is not enough."""
+    """The library's HTTP client, which alone would wait for ever."""
     client = default_client_factory()
     client.timeout = SILENCE_S
     return client

@@ -6,7 +6,7 @@ stdin is closed
 
 The first line of stdin says who has which token (`User`). All else lies in FOLDER, one folder a repository: `repo.json`
 (commits, branches, tags) and `objects`, contents under their sha256; both are written whole and renamed, so that a
-server that was killed goes on where it was. Not spoken: Xet (HF_HUB_DISABLE_XET=1), multipart uploads, pull requests,
+server that was killed goes on where it was. Not spoken: Xet (a 404 for its token), multipart uploads, pull requests,
 branches, .gitignore, pages of long answers. PUT /_test/faults says how to answer whom (`Fault`), GET /_test/asked what
 was asked.
 """
@@ -87,6 +87,11 @@ class Server(NamedTuple):
     def forget(self) -> None:
         """No faults."""
         self.behave()
+        self.forgetful([])
+
+    def forgetful(self, where: list[str]) -> None:
+        """From now on no hashes of git are told in the "listing" of a repository, nor in its "tree"."""
+        self._call("PUT", "forgetful", json.dumps(where).encode())
 
     def asked(self) -> list[dict[str, Any]]:
         """`method`, `path`, `status` and `at` of the requests since `reset`, in the order they came. Status 0: no
@@ -238,7 +243,8 @@ class Repo:
     def entry(self, commit: dict[str, Any], path: str, expand: bool) -> dict[str, Any] | None:
         """What there is at the path, a file or a folder; None if there is nothing."""
         if file := commit["files"].get(path):
-            found = {"type": "file", "path": path, "size": file["size"], "oid": file["oid"]}
+            oid = "" if "tree" in Handler.forgetful else file["oid"]
+            found = {"type": "file", "path": path, "size": file["size"], "oid": oid}
             if file["lfs"]:
                 found["lfs"] = {"oid": file["sha256"], "size": file["size"], "pointerSize": file["pointer"]}
         elif inside := sorted(
@@ -366,6 +372,8 @@ def info(ask: Ask, kind: str, name: str, revision: str | None) -> Any:
     for sibling in siblings if "blobs" in ask.query else []:
         file = commit["files"][sibling["rfilename"]]
         sibling |= {"size": file["size"], "blobId": file["oid"]}
+        if "listing" in Handler.forgetful:
+            sibling["blobId"] = ""
         if file["lfs"]:
             sibling["lfs"] = {"sha256": file["sha256"], "size": file["size"], "pointerSize": file["pointer"]}
     about = {
@@ -571,6 +579,7 @@ class Handler(BaseHTTPRequestHandler):
     lock = threading.Lock()
     faults: tuple[tuple[Fault, list[int]], ...] = ()
     """Each with how many requests matched it."""
+    forgetful: tuple[str, ...] = ()
     asked: tuple[dict[str, Any], ...] = ()
 
     def log_message(self, *args: Any) -> None:
@@ -603,7 +612,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def told(self, body: bytes) -> bytes:
         with self.lock:
-            if self.command == "PUT":
+            if self.path.endswith("forgetful"):
+                Handler.forgetful = tuple(json.loads(body))
+            elif self.command == "PUT":
                 Handler.faults = tuple((Fault(**fault), [0]) for fault in json.loads(body))
             elif self.command == "DELETE":
                 Handler.asked = ()

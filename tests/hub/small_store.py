@@ -9,187 +9,78 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 from ruamel.yaml import YAML
+from safetensors.numpy import save_file
 
 from stages.store import tables
 from stages.store.catalog import write
+from stages.store.files import md5
 from stages.store.tables import Table
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = 40_000
-"""Bytes of a model's weights."""
-ROWS: tuple[tuple[Table, list[dict[str, Any]]], ...] = (
-    (
-        tables.IFT_TRAIN,
-        [
-            {"ift_id": f"i{i}", "instruction": f"Say {i}", "response": str(i), "source": "hand", "source_id": str(i)}
-            for i in range(5)
-        ],
+WEIGHTS = 10_000
+"""Parameters of a model."""
+
+
+def rows(keys: str, *values: tuple[Any, ...], **same: Any) -> list[dict[str, Any]]:
+    return [dict(zip(keys.split(), row, strict=True)) | same for row in values]
+
+
+HAND, M1 = {"source": "hand", "source_id": "1"}, {"prompt_id": "p0", "model": "M1"}
+IFT = rows("ift_id instruction response", *((f"i{i}", f"Say {i}", str(i)) for i in range(5)), **HAND)
+RANKED = "candidate_id prompt_id prompt response human_rank"
+JUDGED = "candidate_id k text finish_reason score expected"
+PAIR = {"prompt": "Name <b>two</b> | fruits", "chosen": "apple\npear", "rejected": "</pre><script>alert(1)</script>"}
+PROMPT = "prompt_id prompt writer shots dropped"
+ROWS: dict[Table, list[dict[str, Any]]] = {
+    tables.IFT_TRAIN: IFT,
+    tables.IFT_VALID: rows("ift_id instruction response", ("v0", "Say v", "v"), **HAND),
+    tables.TEST_PROMPTS: rows("prompt_id prompt", ("t0", "Say t"), **HAND),
+    tables.RANKED: rows(RANKED, ("r0", "r", "r", "0", 0), ("r1", "r", "r", "1", 1), **HAND),
+    tables.RANKED_VALID: rows(RANKED, ("rv0", "rv", "rv", "0", 0), ("rv1", "rv", "rv", "1", 1), **HAND),
+    tables.SEED_JUDGEMENTS: rows(JUDGED, ("r0", 0, "Score: 5", "stop", 5.0, None), prompt_id="r", judge="SFT"),
+    tables.EFT: rows(
+        "eft_id candidate_id instruction response score human_rank", ("e0", "r0", "Judge: 0", "Score: 5", 5.0, 0)
     ),
-    (tables.IFT_VALID, [{"ift_id": "v0", "instruction": "Say v", "response": "v", "source": "hand", "source_id": "v"}]),
-    (tables.TEST_PROMPTS, [{"prompt_id": "t0", "prompt": "Say t", "source": "hand", "source_id": "t"}]),
-    *(
-        (
-            table,
-            [
-                {
-                    "candidate_id": f"{name}{i}",
-                    "prompt_id": name,
-                    "prompt": name,
-                    "response": str(i),
-                    "human_rank": i,
-                    "source": "s",
-                    "source_id": "s",
-                }
-                for i in (0, 1)
-            ],
-        )
-        for table, name in ((tables.RANKED, "r"), (tables.RANKED_VALID, "rv"))
+    tables.PROMPTS: rows(
+        PROMPT,
+        ("p0", PAIR["prompt"], "M0", ["i0", "i1"], None),
+        ("p1", "Say 0", "M0", ["i0", "p0"], "too_similar"),
+        model="M1",
     ),
-    (
-        tables.SEED_JUDGEMENTS,
-        [
-            {
-                "candidate_id": "r0",
-                "prompt_id": "r",
-                "judge": "SFT",
-                "k": 0,
-                "text": "Score: 5",
-                "finish_reason": "stop",
-                "score": 5.0,
-                "expected": None,
-            }
-        ],
+    tables.CANDIDATES: rows(
+        "candidate_id n response",
+        *((f"c{n}", n, text) for n, text in enumerate([PAIR["chosen"], PAIR["rejected"], "plum"])),
+        **M1 | {"finish_reason": "stop", "tokens": 3},
     ),
-    (
-        tables.EFT,
-        [
-            {
-                "eft_id": "e0",
-                "candidate_id": "r0",
-                "instruction": "Judge: 0",
-                "response": "Score: 5",
-                "score": 5.0,
-                "human_rank": 0,
-            }
-        ],
+    tables.JUDGEMENTS: rows(
+        JUDGED,
+        *((f"c{n}", 0, "Score", "stop", score, None) for n, score in enumerate([4.0, 1.5, None])),
+        prompt_id="p0",
+        judge="M1",
     ),
-    (
-        tables.PROMPTS,
-        [
-            {
-                "prompt_id": "p0",
-                "model": "M1",
-                "prompt": "Name <b>two</b> | fruits",
-                "writer": "M0",
-                "shots": ["i0", "i1"],
-                "dropped": None,
-            },
-            {
-                "prompt_id": "p1",
-                "model": "M1",
-                "prompt": "Say 0",
-                "writer": "M0",
-                "shots": ["i0", "p0"],
-                "dropped": "too_similar",
-            },
-        ],
+    tables.SCORES: rows(
+        "candidate_id score spread parsed fate",
+        ("c0", 4.0, 0.0, 1, "chosen"),
+        ("c1", 1.5, 0.0, 1, "rejected"),
+        ("c2", None, None, 0, "unreadable"),
+        **M1,
     ),
-    (
-        tables.CANDIDATES,
-        [
-            {
-                "candidate_id": f"c{n}",
-                "prompt_id": "p0",
-                "model": "M1",
-                "n": n,
-                "response": text,
-                "finish_reason": "stop",
-                "tokens": 3,
-            }
-            for n, text in enumerate(["apple\npear", "</pre><script>alert(1)</script>", "plum"])
-        ],
-    ),
-    (
-        tables.JUDGEMENTS,
-        [
-            {
-                "candidate_id": f"c{n}",
-                "prompt_id": "p0",
-                "judge": "M1",
-                "k": 0,
-                "text": "Score",
-                "finish_reason": "stop",
-                "score": score,
-                "expected": None,
-            }
-            for n, score in enumerate([4.0, 1.5, None])
-        ],
-    ),
-    (
-        tables.SCORES,
-        [
-            {
-                "candidate_id": f"c{n}",
-                "prompt_id": "p0",
-                "model": "M1",
-                "score": score,
-                "spread": spread,
-                "parsed": parsed,
-                "fate": fate,
-            }
-            for n, (score, spread, parsed, fate) in enumerate(
-                [(4.0, 0.0, 1, "chosen"), (1.5, 0.0, 1, "rejected"), (None, None, 0, "unreadable")]
-            )
-        ],
-    ),
-    (
-        tables.PAIRS,
-        [
-            {
-                "prompt_id": "p0",
-                "model": "M1",
-                "prompt": "Name <b>two</b> | fruits",
-                "chosen": "apple\npear",
-                "rejected": "</pre><script>alert(1)</script>",
-                "chosen_id": "c0",
-                "rejected_id": "c1",
-                "chosen_score": 4.0,
-                "rejected_score": 1.5,
-            }
-        ],
-    ),
-)
+    tables.PAIRS: [
+        M1 | PAIR | {"chosen_id": "c0", "rejected_id": "c1", "chosen_score": 4.0, "rejected_score": 1.5},
+    ],
+}
 METRICS = {
-    "prompts": 1,
-    "dropped": {"too_similar": 1},
-    "candidates": 3,
-    "judgements": 3,
-    "unparsed": 1,
-    "unreadable_share": 1 / 3,
-    "fates": {"chosen": 1, "rejected": 1, "unreadable": 1, "tied": 0},
-    "score_histogram": {"1.5": 1, "4": 1, "5": 0},
-    "pairs": 1,
-    "ties": 0,
-    "pair_yield": 1.0,
-    "mean_score": 2.75,
-    "mean_margin": 2.5,
+    **{"prompts": 1, "dropped": {"too_similar": 1}, "candidates": 3, "judgements": 3, "unparsed": 1, "pairs": 1},
+    **{"fates": {"chosen": 1, "rejected": 1, "unreadable": 1, "tied": 0}, "unreadable_share": 1 / 3, "ties": 0},
+    **{"score_histogram": {"1.5": 1, "4": 1, "5": 0}, "pair_yield": 1.0, "mean_score": 2.75, "mean_margin": 2.5},
     "warned": ["one score <i>alone</i> takes 50 %"],
 }
-DVC = {
-    "stages": {
-        "make": {
-            "cmd": "cp -r seed/data .",
-            "deps": ["seed"],
-            "outs": [
-                *(path for table, _ in ROWS for path in [table.path.format(model="M1")]),
-                *(f"data/models/{model}" for model in ("M1", "M2")),
-                {"data/metrics/AIFT/M1.json": {"cache": False}},
-            ],
-        }
-    }
-}
+PATHS = [table.path.format(model="M1") for table in ROWS]
+OUTS = [*PATHS, "data/models/M1", "data/models/M2", {"data/metrics/AIFT/M1.json": {"cache": False}}]
+DVC = {"stages": {"make": {"cmd": "cp -r seed/data .", "deps": ["seed"], "outs": OUTS}}}
 
 
 class Store(NamedTuple):
@@ -200,38 +91,22 @@ class Store(NamedTuple):
         """Rows and models in `seed`, from where a real stage of DVC brings them to where they belong, and all that in a
         commit."""
         seed = path / "seed"
-        for table, rows in ROWS:
-            packages = {"vllm": "0.99"} if table.name == "candidates" else None
-            write(
-                table,
-                pl.DataFrame(rows, schema=table.schema),
-                seed,
-                "M1" if "{model}" in table.path else None,
-                packages,
-            )
+        for table, values in ROWS.items():
+            write_rows(table, values, seed, {"vllm": "0.99"} if table.name == "candidates" else None)
         (seed / "data/metrics/AIFT").mkdir(parents=True)
         (seed / "data/metrics/AIFT/M1.json").write_text(json.dumps(METRICS))
         for model, parent, data in (("M1", "M0", "IFT/train"), ("M2", "M1", "AIFT/M1/pairs")):
             weights(seed / "data/models" / model, model, parent, f"data/{data}.parquet")
-        (path / "dvc.yaml").write_text("")
         YAML().dump(DVC, path / "dvc.yaml")
         shutil.copy(ROOT / "stages/config/profiles/tiny.yaml", path / "params.yaml")
         shutil.copy(ROOT / ".dvcignore", path)
         store = cls(path)
-        store.set(
-            **{
-                "aift": {"M1": {"writer": "M0", "judge": "M1", "prompts": 2, "rho": None}},
-                "models": {"M2": {"prev": "M1"}},
-                "drift": {},
-            }
-        )
-        store.set(**{"evaluated": ["M1", "M2"], "head_to_head": {"M2-M1": {"model": "M2", "other": "M1"}}})
+        aift = {"M1": {"writer": "M0", "judge": "M1", "prompts": 2, "rho": None}}
+        match = {"M2-M1": {"model": "M2", "other": "M1"}}
+        store.set(aift=aift, models={"M2": {"prev": "M1"}}, drift={}, evaluated=["M1", "M2"], head_to_head=match)
         (path / ".gitignore").write_text("/data/*\n!/data/metrics\n")
-        for command in (
-            ["git", "init", "-q"],
-            [sys.executable, "-m", "dvc", "init", "-q"],
-            [sys.executable, "-m", "dvc", "repro", "-q"],
-        ):
+        dvc = [sys.executable, "-m", "dvc"]
+        for command in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "repro", "-q"]):
             store.run(*command)
         store.commit()
         return store
@@ -246,43 +121,43 @@ class Store(NamedTuple):
         params.update(changes)
         YAML().dump(params, self.path / "params.yaml")
 
-    def commit(self) -> None:
+    def commit(self, *options: str) -> None:
         self.run("git", "add", "-A")
-        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "a run")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "a run", *options)
 
-    def repro(self) -> None:
-        """After `seed` has changed."""
-        self.run(sys.executable, "-m", "dvc", "repro", "-q")
+    def rewrite(self, table: Table, values: list[dict[str, Any]]) -> None:
+        """Other rows in a table, as if its stage had made them."""
+        write_rows(table, values, self.path)
+        self.adopt(table.path.format(model="M1"))
         self.commit()
 
-    def rewrite(self, table: Table, rows: list[dict[str, Any]]) -> None:
-        """Other rows in a table, and all that belongs to it."""
-        write(
-            table,
-            pl.DataFrame(rows, schema=table.schema),
-            self.path / "seed",
-            "M1" if "{model}" in table.path else None,
-        )
-        self.repro()
+    def adopt(self, *paths: str) -> None:
+        """dvc.lock names what lies there now."""
+        lock = YAML(typ="safe").load(self.path / "dvc.lock")
+        for out in lock["stages"]["make"]["outs"]:
+            if out["path"] in paths:
+                out["md5"] = md5(self.path / out["path"])
+        YAML().dump(lock, self.path / "dvc.lock")
 
-    def run(self, *command: str) -> None:
+    def run(self, *command: str) -> str:
         done = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+
+def write_rows(table: Table, values: list[dict[str, Any]], root: Path, packages: dict[str, str] | None = None) -> None:
+    model = "M1" if "{model}" in table.path else None
+    write(table, pl.DataFrame(values, schema=table.schema), root, model, packages)
 
 
 def weights(folder: Path, model: str, parent: str, table: str) -> None:
     """A model's folder; nobody loads it."""
     folder.mkdir(parents=True)
-    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text("{}")
-    (folder / "model.safetensors").write_bytes(model.encode() * (WEIGHTS // 2))
-    known = {
-        "name": model,
-        "parent": parent,
-        "method": "dpo",
-        "reference": parent,
-        "seed": 1,
-        "threads": 1,
-        "versions": {"torch": "2.13.0+cpu"},
-    }
-    (folder / "lineage.json").write_text(json.dumps({**known, "data": {table: "0" * 32}, "params": {"lr": 1e-4}}))
+    config = {"architectures": ["TestForCausalLM"], "max_position_embeddings": 128, "num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({"w": np.full(WEIGHTS, int(model[1:]), np.float32)}, folder / "model.safetensors")
+    known = {"name": model, "parent": parent, "method": "dpo", "reference": parent, "seed": 1, "threads": 1}
+    known |= {"versions": {"torch": "2.13.0+cpu"}, "data": {table: "0" * 32}, "params": {"lr": 1e-4}}
+    (folder / "lineage.json").write_text(json.dumps(known))

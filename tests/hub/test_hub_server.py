@@ -5,10 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -19,12 +15,11 @@ import huggingface_hub
 import polars as pl
 import pytest
 from hub_server import USERS, Fault, Server, serving
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, HfFileSystem, hf_hub_download
+from huggingface_hub import CommitOperationAdd, HfApi, HfFileSystem, hf_hub_download
 from huggingface_hub.errors import (
     BadRequestError,
     EntryNotFoundError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -75,47 +70,6 @@ def failure(do: Callable[[], Any]) -> HfHubHTTPError:
     return error.value
 
 
-def test_who_one_is(api, hub):
-    me = api.whoami()
-    assert (me["name"], me["auth"]["accessToken"]["role"]) == ("ann", "write")
-    assert {org["name"]: org["roleInOrg"] for org in me["orgs"]} == {"lab": "write", "club": "read"}
-    assert failure(lambda: api.whoami(token="hf_nobody")).response.status_code == 401
-
-
-@pytest.mark.parametrize("repo_type", ["model", "dataset"])
-def test_a_repository_is_made_once(api, hub, repo_type):
-    url = api.create_repo("lab/once", repo_type=repo_type, private=True)
-    assert (url.repo_id, url.repo_type, url.endpoint) == ("lab/once", repo_type, hub.url)
-    assert failure(lambda: api.create_repo("lab/once", repo_type=repo_type)).response.status_code == 409
-    assert api.create_repo("lab/once", repo_type=repo_type, exist_ok=True, private=False) == url
-    assert api.repo_info("lab/once", repo_type=repo_type).private, "what was asked of one that exists is not done"
-    assert api.repo_info("lab/once", repo_type=repo_type, token="hf_bob").private, "org members read"
-    api.update_repo_settings("lab/once", repo_type=repo_type, private=False)
-    assert not api.repo_info("lab/once", repo_type=repo_type, token=False).private
-
-
-@pytest.mark.parametrize(
-    ("name", "token", "status"),
-    [
-        ("bob/x", "hf_ann", 403),
-        ("club/x", "hf_ann", 403),
-        ("ann/x", "hf_reader", 403),
-        ("ann/x", "hf_nobody", 401),
-        ("ann/x", False, 401),
-    ],
-)
-def test_not_everyone_makes_repositories(api, hub, name, token, status):
-    assert failure(lambda: api.create_repo(name, token=token)).response.status_code == status
-    assert failure(lambda: api.create_repo(name, token=token, exist_ok=True)).response.status_code == status
-
-
-def test_names_are_checked_by_the_hub_too(api, hub):
-    body = json.dumps({"name": "a..b", "type": "dataset"}).encode()
-    request = urllib.request.Request(f"{hub.url}/api/repos/create", body, {"Authorization": "Bearer hf_ann"})
-    with pytest.raises(urllib.error.HTTPError, match="400"):
-        urllib.request.urlopen(request)
-
-
 def test_a_commit_has_regular_files_and_large_ones(api, hub, repo):
     first = publish(api, repo)
     commit = hub.commits("dataset", repo)[-1]
@@ -144,17 +98,6 @@ def test_a_commit_has_regular_files_and_large_ones(api, hub, repo):
     assert [commit.commit_id for commit in api.list_repo_commits(repo, repo_type="dataset")] == heads(hub, repo)[::-1]
 
 
-def test_what_has_not_changed_is_no_commit(api, hub, repo):
-    first = publish(api, repo)
-    hub.reset()
-    assert publish(api, repo) == first
-    assert publish(api, repo, parent_commit="0" * 40) == first, (
-        "where there is nothing to commit, nobody looks at the parent"
-    )
-    assert not asked(hub, "/commit/")
-    assert not asked(hub, "/_lfs/")
-
-
 def test_a_commit_on_another_parent_is_refused(api, hub, repo):
     first = publish(api, repo)
     second = publish(api, repo, {"b.txt": b"b"})
@@ -163,18 +106,6 @@ def test_a_commit_on_another_parent_is_refused(api, hub, repo):
     assert (error.response.status_code, "A commit has happened since" in str(error)) == (412, True)
     assert asked(hub, "/commit/")[-1:] == [412], "it asks once"
     assert heads(hub, repo)[-1] == second
-
-
-def test_files_are_deleted(api, hub, repo):
-    publish(api, repo, {"a.txt": b"a", "b/c.txt": b"c", "b/d/e.txt": b"e"})
-    delete = lambda *paths: api.create_commit(
-        repo, [CommitOperationDelete(p) for p in paths], commit_message="-", repo_type="dataset"
-    )
-    delete("a.txt", "b/d/")
-    assert sorted(hub.files("dataset", repo)) == [".gitattributes", "b/c.txt"]
-    for missing in ("a.txt", "b/d/"):
-        with pytest.raises(RemoteEntryNotFoundError, match="A file with this name doesn't exist"):
-            delete(missing)
 
 
 def test_large_files_are_what_was_announced(api, hub, repo):
@@ -187,15 +118,6 @@ def test_large_files_are_what_was_announced(api, hub, repo):
         with pytest.raises(urllib.error.HTTPError, match="400"):
             urllib.request.urlopen(urllib.request.Request(url, content, method="PUT"))
     assert sorted(hub.files("dataset", repo)) == [".gitattributes"]
-
-
-def test_a_card_is_checked_before_anything_is_sent(api, hub, repo):
-    with pytest.raises(ValueError, match=r"Invalid metadata in README.md"):
-        publish(api, repo, {"README.md": b"---\na: [\n---\n", "a.parquet": DATA})
-    with pytest.warns(UserWarning, match="empty or missing yaml metadata"):
-        publish(api, repo, {"README.md": b"# Rows\n"})
-    assert [request["path"].split("/")[2] for request in hub.asked()][:2] == ["repos", "validate-yaml"]
-    assert not asked(hub, ".git/info/lfs")
 
 
 def test_tags_stay_where_they_are(api, hub, repo):
@@ -316,33 +238,6 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("where", AGAIN | ONCE)
-def test_where_the_client_asks_again(api, hub, repo, waited, where, fault):
-    path, transient = (AGAIN | ONCE)[where], fault not in ("401", "403", "412")
-    hub.behave(FAULTS[fault]._replace(path=path, times=1))
-    try:
-        publish(api, repo)
-        done = True
-    except (huggingface_hub.errors.HTTPError, RuntimeError):
-        done = False
-    assert done == (where in AGAIN and transient)
-    assert waited == (([4] if fault == "429, Retry-After" else [1]) if done else []), "Retry-After and a second"
-    assert len(asked(hub, path)) == (2 if done else 1)
-    lost = fault == "drop_after" and where == "commit"
-    assert len(heads(hub, repo)) == 1 + (done or lost)
-
-
-def test_it_gives_up_after_six_times(api, hub, repo, waited):
-    hub.behave(Fault("POST", "/preupload/", status=503, text="no more"))
-    assert "no more" in str(failure(lambda: publish(api, repo)))
-    assert (asked(hub, "/preupload/"), waited) == ([503] * 6, [1, 2, 4, 8, 8])
-    hub.behave(Fault("PUT", "/_lfs/", drop=True))
-    with pytest.raises(RuntimeError, match=r"Error while uploading 'data/a.parquet'") as error:
-        publish(api, repo)
-    assert isinstance(error.value.__cause__, huggingface_hub.errors.HTTPError)
-
-
 def test_a_commit_is_done_though_its_answer_was_lost(api, hub, repo):
     """The same operations know nothing of what was committed meanwhile, new ones do: nothing is left to commit."""
     operations = [CommitOperationAdd("README.md", README), CommitOperationAdd("a.parquet", DATA)]
@@ -357,77 +252,6 @@ def test_a_commit_is_done_though_its_answer_was_lost(api, hub, repo):
     assert publish(api, repo, {"README.md": README, "a.parquet": DATA}, parent_commit=parent) == lost
     assert commit().oid != lost, "without a parent they are committed once more, and change nothing"
     assert hub.commits("dataset", repo)[-1]["files"] == hub.commits("dataset", repo)[-2]["files"]
-
-
-def test_a_lost_answer_looks_like_somebody_elses_tag_or_repository(api, hub, repo):
-    publish(api, repo)
-    hub.behave(*(Fault("POST", path, status=504, done=True, times=1) for path in ("/tag/", "/create")))
-    for do in (
-        lambda: api.create_tag(repo, tag="v1", repo_type="dataset"),
-        lambda: api.create_repo(f"{repo}-2", repo_type="dataset"),
-    ):
-        assert failure(do).response.status_code == 504
-        assert failure(do).response.status_code == 409
-
-
-def test_reading_is_asked_again_or_not(api, hub, repo, waited):
-    publish(api, repo)
-    drop = Fault(drop=True, times=1)
-    hub.behave(drop)
-    assert len(list(api.list_repo_tree(repo, repo_type="dataset"))) == 3
-    hub.behave(drop)
-    assert len(api.list_repo_commits(repo, repo_type="dataset")) == 2
-    assert waited == [1, 1]
-    for read in (api.whoami, lambda: api.dataset_info(repo), lambda: api.list_repo_refs(repo, repo_type="dataset")):
-        hub.behave(drop)
-        with pytest.raises(huggingface_hub.errors.HTTPError, match="Server disconnected"):
-            read()
-    assert waited == [1, 1]
-
-
-def test_downloads_are_asked_again_or_not(api, hub, repo, waited, tmp_path):
-    oid = publish(api, repo)
-    download = lambda: api.hf_hub_download(
-        repo, "data/a.parquet", repo_type="dataset", revision=oid, cache_dir=tmp_path
-    )
-    for fault, error in ((Fault(status=401), HfHubHTTPError), (Fault(drop=True), huggingface_hub.errors.HTTPError)):
-        hub.behave(fault._replace(method="HEAD", times=1))
-        with pytest.raises(error):
-            download()
-    hub.behave(Fault("GET", status=503, times=1))
-    assert failure(download).response.status_code == 503
-    assert waited == [], "neither a dropped HEAD nor a GET with an error is asked again"
-    hub.behave(Fault("HEAD", status=503))
-    with pytest.raises(LocalEntryNotFoundError):
-        download()
-    assert waited == [1, 2, 4, 8, 8]
-    hub.behave(
-        Fault("HEAD", status=503, times=1), Fault("GET", drop=True, times=1), Fault("GET", status=429, skip=1, times=1)
-    )
-    assert Path(download()).read_bytes() == DATA
-    assert waited[5:] == [1, 1], "the second HEAD does not wait"
-
-
-def test_slow_answers(api, hub, repo):
-    hub.behave(Fault("GET", delay=0.3))
-    begun = time.monotonic()
-    api.dataset_info(repo)
-    assert time.monotonic() - begun > 0.3
-    with pytest.raises(huggingface_hub.errors.HTTPError, match="timed out"):
-        api.dataset_info(repo, timeout=0.05)
-    assert huggingface_hub.get_session().timeout.read is None, "nobody else has a timeout, a commit least of all"
-
-
-def test_a_401_or_a_403_of_the_moment_is_told_as_it_is(api, hub, repo):
-    hub.behave(
-        Fault(status=401, text='{"error": "you sent {authorization}"}', times=1),
-        Fault(status=403, text="rights", skip=1),
-    )
-    assert "you sent Bearer hf_ann" in str(failure(lambda: api.dataset_info(repo)))
-    assert "rights" in str(failure(lambda: api.dataset_info(repo)))
-    with pytest.raises(RepositoryNotFoundError):
-        hub.behave(Fault(status=401, headers=(("X-Error-Code", "RepoNotFound"),)))
-        api.dataset_info(repo)
 
 
 def test_requests_are_counted_and_have_no_tokens(api, hub):
@@ -450,27 +274,6 @@ def test_requests_are_counted_and_have_no_tokens(api, hub):
     assert not any(b"hf_ann" in path.read_bytes() for path in hub.folder.rglob("*") if path.is_file())
     hub.reset()
     assert hub.asked() == []
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_each_request_of_a_conversation_can_be_lost(api, hub, waited, after):
-    """The second try goes through, whichever was lost; there is one commit each time."""
-    for k in itertools.count():
-        name = f"ann/rows-{next(COUNT)}"
-        hub.behave(Fault(drop=not after, drop_after=after, skip=k, times=1))
-        hub.reset()
-        for attempt in range(2):
-            try:
-                api.create_repo(name, repo_type="dataset", exist_ok=True)
-                publish(api, name)
-                break
-            except huggingface_hub.errors.HTTPError:
-                assert attempt == 0
-        assert len(heads(hub, name)) == 2
-        if not (lost := [request for request in hub.asked() if not request["status"]]):
-            break
-        assert len(lost) == 1
-    assert k == 6
 
 
 def test_a_server_that_was_killed_goes_on_where_it_was(tmp_path):
@@ -514,23 +317,3 @@ repo, revision = sys.argv[1:]
 loaded = {config: load_dataset(repo, config, revision=revision) for config in ("small", "large")}
 print(json.dumps([[config, split, list(rows)] for config, splits in loaded.items() for split, rows in splits.items()]))
 """
-
-
-def test_datasets_loads_the_rows_of_a_commit(api, hub, repo, tmp_path):
-    files = {"README.md": CARD} | {f"{config}/{split}.parquet": table(*rows) for (config, split), rows in ROWS.items()}
-    oid = publish(api, repo, files)
-    publish(api, repo, {"small/train.parquet": DATA})
-    others = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    variables = {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path),
-        "HF_TOKEN": "hf_ann",
-        "HF_HUB_OFFLINE": "0",
-        "NO_PROXY": "127.0.0.1",
-    }
-    variables |= dict.fromkeys(("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"), "1")
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, repo, oid], env=others | variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert {(config, split): rows for config, split, rows in json.loads(done.stdout)} == ROWS

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -14,18 +15,19 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
+import yaml
 from hub_server import Server
+from huggingface_hub import HfApi
 from ruamel.yaml import YAML
-from small_store import ROWS, Store
+from small_store import ROWS, Store, write_rows
 
 from stages.commands import publish as publishing
 from stages.commands import verify as verifying
 from stages.commands.verify import verify
-from stages.console.errors import HubError, ParamsError
-from stages.hub import audit, prov
-from stages.store.catalog import write
-from stages.store.files import ignored_by_dvc, md5
-from stages.store.tables import IFT_TRAIN, PAIRS, TABLES, Table
+from stages.console.errors import HubError, ParamsError, TableError
+from stages.hub import card
+from stages.store.files import md5
+from stages.store.tables import IFT_TRAIN, PAIRS, SCORES, TABLES, Table
 
 COUNT = itertools.count()
 HERE = (
@@ -36,7 +38,8 @@ HERE = (
 MADE, READ, TRAINED = HERE
 STAGES = "stages that made them: command, parameters, what was read and made"
 STRANGE = "files that srlm did not publish"
-RETOLD = "commit, lineages of models, packages, and the same as PROV"
+RETOLD = "commit, lineages of models, packages"
+COPIES = "params.yaml and metrics"
 HELD = "datasets that its stages made, and that it should hold"
 CHOSEN = "pairs@M1.chosen_id -> candidates.candidate_id"
 CONFIGS = ("aift_m1, train", "eft, train", "ift, train", "ift, valid")
@@ -52,7 +55,8 @@ def sound(made: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     outs = {out["path"]: out["md5"] for out in YAML(typ="safe").load(store.path / "dvc.lock")["stages"]["make"]["outs"]}
     for model, table in TRAINED_ON.items():
         tell(store.path / "seed" / lineage_of(model), data={table: outs[table]})
-    store.repro()
+    store.run(sys.executable, "-m", "dvc", "repro", "-q")
+    store.commit()
     return store
 
 
@@ -105,21 +109,13 @@ def lock(change: Callable[[dict[str, Any]], Any]) -> None:
 
 def adopt(*paths: str) -> None:
     """As if the stage had made what lies there now."""
-
-    def changed(stages: dict[str, Any]) -> None:
-        for out in stages["make"]["outs"]:
-            if out["path"] in paths:
-                out["md5"] = md5(Path(out["path"]), ignored_by_dvc(Path()))
-
-    lock(changed)
+    Store(Path()).adopt(*paths)
 
 
 def rewrite(table: Table, **changes: Any) -> str:
     """The last row is another; the table's path."""
-    rows = {table.name: rows for table, rows in ROWS}[table.name]
-    model = "M1" if "{model}" in table.path else None
-    write(table, pl.DataFrame([*rows[:-1], rows[-1] | changes], schema=table.schema), Path(), model)
-    return table.path.format(model=model)
+    write_rows(table, [*ROWS[table][:-1], ROWS[table][-1] | changes], Path())
+    return table.path.format(model="M1")
 
 
 class Shown(NamedTuple):
@@ -180,11 +176,6 @@ def test_an_out_that_changed(store, capsys, path):
     found = shown(capsys)
     assert found.wrong == {MADE: (OUTS, 1, f"{path}: changed")}
     assert found.error == "1 difference(s). Run: dvc checkout, or srlm repro"
-
-
-def test_an_out_that_is_gone(store, capsys):
-    Path("data/metrics/AIFT/M1.json").unlink()
-    assert shown(capsys).wrong == {MADE: (OUTS, 1, "data/metrics/AIFT/M1.json: is gone")}
 
 
 def test_an_out_that_the_disk_does_not_give(store, capsys, monkeypatch):
@@ -291,16 +282,6 @@ def test_a_damaged_table_is_told_and_the_others_are_followed(store, capsys):
         assert first.startswith(f"{path} cannot be read as parquet")
 
 
-def test_a_table_that_others_name_and_that_is_gone(store, capsys):
-    Path("data/AIFT/M1/scores.parquet").unlink()
-    found = shown(capsys)
-    assert found.wrong[MADE] == (OUTS, 1, "data/AIFT/M1/scores.parquet: is gone")
-    assert found.wrong["pairs@M1.chosen_id -> scores.candidate_id, chosen_score as there"][2].startswith(
-        "data/AIFT/M1/scores.parquet is not there: stage build_pairs@M1 makes it"
-    )
-    assert len(found.wrong) == 3
-
-
 def test_a_table_at_which_polars_panics(store, capsys, monkeypatch):
     """It does so at some damaged files (of 3,000 that were cut or got wrong bytes, at 23), with what is no
     Exception."""
@@ -342,7 +323,7 @@ def test_names_of_files_are_no_markup_and_move_no_cursor(store, capsys):
 
 def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
     assert shown(capsys, repo, hub) == Shown(
-        [f"files of {repo} by their sha256 in lineage.json", STAGES, RETOLD, HELD, *CONFIGS], {}, ""
+        [f"files of {repo} by their sha256 in lineage.json", STAGES, RETOLD, COPIES, HELD, *CONFIGS], {}, ""
     )
     model = f"{repo}-M1"
     assert shown(capsys, model, hub) == Shown(
@@ -366,14 +347,6 @@ def test_a_models_file_that_changed_here(store, hub, repo, capsys):
     assert shown(capsys, f"{repo}-M1", hub).wrong == {"files of M1": (5, 2, "config.json")}
 
 
-@pytest.mark.parametrize("name", ["M1", "M2"])
-def test_each_model_is_compared_with_its_own_folder(store, hub, repo, capsys, name):
-    Path(f"data/models/{name}/model.safetensors").write_bytes(b"x")
-    assert {model: [*shown(capsys, f"{repo}-{model}", hub).wrong] for model in ("M1", "M2")} == {"M1": [], "M2": []} | {
-        name: [f"files of {name}"]
-    }
-
-
 def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
     Path("data/IFT/train.parquet").write_bytes(b"PAR1")
     Path("data/EFT/train.parquet").unlink()
@@ -388,7 +361,7 @@ def test_a_table_here_that_is_damaged_or_gone(store, hub, repo, capsys):
 
 
 def test_a_table_that_this_version_does_not_know(store, hub, repo, capsys, monkeypatch):
-    monkeypatch.setattr(audit, "TABLES", tuple(table for table in TABLES if table is not IFT_TRAIN))
+    monkeypatch.setattr(verifying, "TABLES", tuple(table for table in TABLES if table is not IFT_TRAIN))
     assert shown(capsys, repo, hub).wrong == {
         "ift, train": (1, 1, "no table lies at data/IFT/train.parquet in this version of srlm")
     }
@@ -450,7 +423,7 @@ def test_a_lineage_that_hides_a_models_file(store, hub, changed, capsys):
         hub,
         model,
         "model",
-        {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()},
+        {path: b"theirs", "lineage.json": json.dumps(told).encode()},
     )
     assert {what: row[1:] for what, row in shown(capsys, model, hub).wrong.items()} == {STRANGE: (1, path)}
 
@@ -462,15 +435,15 @@ def test_a_lineage_that_hides_a_dataset(store, hub, changed, capsys):
         hub,
         changed,
         "dataset",
-        {path: b"theirs", "lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()},
+        {path: b"theirs", "lineage.json": json.dumps(told).encode()},
     )
     assert shown(capsys, changed, hub).wrong == {HELD: (4, 1, "data/AIFT/M1/pairs.parquet")}
 
 
 def lineage_mismatches(hub: Server, repo: str, **changes: Any) -> dict[str, bytes]:
-    """Lineage and PROV of a repository of datasets, with `changes` in the first."""
+    """The lineage of a repository of datasets with `changes`."""
     told = json.loads(hub.files("dataset", repo)["lineage.json"]) | changes
-    return {"lineage.json": json.dumps(told).encode(), prov.NAME: prov.document(told).encode()}
+    return {"lineage.json": json.dumps(told).encode()}
 
 
 def test_a_lineage_that_tells_of_another_training(store, hub, changed, capsys):
@@ -481,9 +454,9 @@ def test_a_lineage_that_tells_of_another_training(store, hub, changed, capsys):
         "dataset",
         lineage_mismatches(hub, changed, models=models | {"M2": models["M2"] | {"parent": "GPT"}}),
     )
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.json of M2 is another here")}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, "lineage.json of M2 is another here")}
     put(hub, changed, "dataset", lineage_mismatches(hub, changed, models=models | {"../seed": {}}))
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (6, 1, "lineage.json of ../seed is another here")}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, "lineage.json of ../seed is another here")}
     Path(lineage_of("M1")).write_text("{")
     put(hub, changed, "dataset", lineage_mismatches(hub, changed, models=models))
     assert shown(capsys, changed, hub).wrong[RETOLD][2].startswith("lineage.json of M1 cannot be read here: ")
@@ -500,7 +473,7 @@ def test_a_lineage_of_another_commit(store, hub, changed, capsys, revision):
         revision = publishing.git(store.path, "rev-parse", "HEAD").strip()
         first = f"dvc.lock of commit {revision[:12]} is another"
     put(hub, changed, "dataset", lineage_mismatches(hub, changed, code=code | {"git": revision}))
-    assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, first)}
+    assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, first)}
 
 
 def test_a_lineage_that_tells_of_other_packages(store, hub, changed, capsys):
@@ -508,14 +481,7 @@ def test_a_lineage_that_tells_of_other_packages(store, hub, changed, capsys):
     assert json.loads(hub.files("dataset", changed)["lineage.json"])["packages"] == {table: {"vllm": "0.99"}}
     for told in ({}, {table: {"vllm": "1"}}):
         put(hub, changed, "dataset", lineage_mismatches(hub, changed, packages=told))
-        assert shown(capsys, changed, hub).wrong == {RETOLD: (5, 1, f"{table} was written with other packages")}
-
-
-def test_prov_that_tells_something_else(store, hub, changed, capsys):
-    put(hub, changed, "dataset", {prov.NAME: b"{}"})
-    assert shown(capsys, changed, hub).wrong == {
-        RETOLD: (5, 1, "lineage.prov.json tells something else than lineage.json")
-    }
+        assert shown(capsys, changed, hub).wrong == {RETOLD: (4, 1, f"{table} was written with other packages")}
 
 
 def test_held_out_rows_that_are_shown_as_training_rows(store, hub, changed, capsys):
@@ -574,6 +540,88 @@ def test_what_counts_more_than_the_card_is_not_read(store, hub, changed, capsys,
     put(hub, changed, "dataset", {name: b"{}"})
     with pytest.raises(HubError, match=f"^{name} there says in the card's place what is read"):
         shown(capsys, changed, hub)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("/etc/passwd", "../x.parquet", "data/../../x", "~/x", "file:/etc/passwd", "local:/etc/passwd", "file:x"),
+        *("https://localhost/x.parquet", "hf://datasets/a/b/x.parquet", "zip://x::/etc/passwd", "C:/x", "a\\..\\x"),
+    ],
+)
+@pytest.mark.parametrize("entry", ["path", "data_files", "list", "data_dir"])
+def test_verify_opens_only_names_inside_the_snapshot(tmp_path, pattern, entry):
+    shapes = {"path": [{"split": "train", "path": [pattern]}], "data_files": pattern, "list": ["a.csv", pattern]}
+    config = {"config_name": "x", **({"data_dir": pattern} if entry == "data_dir" else {"data_files": shapes[entry]})}
+    readme = tmp_path / card.NAME
+    readme.write_text(
+        f"---\n{yaml.safe_dump({'configs': [{'config_name': 'ift', 'data_files': 'data/*'}, config]})}---\n"
+    )
+    with pytest.raises(HubError, match=r"the card names data outside its repository.*nothing of it is read"):
+        verifying.check_names_inside(tmp_path)
+
+
+def test_a_card_that_reads_files_of_this_computer(store, hub, changed, capsys):
+    text = hub.files("dataset", changed)["README.md"].decode()
+    secret = Path("secret.parquet").resolve()
+    secret.write_bytes(Path("data/IFT/valid.parquet").read_bytes())
+    theirs = text.replace("data/ift/valid-00000-of-00001.parquet", f"file:{secret}", 1)
+    put(hub, changed, "dataset", {"README.md": theirs.encode()})
+    with pytest.raises(HubError, match="the card names data outside its repository"):
+        shown(capsys, changed, hub)
+
+
+def test_links_that_lead_out_of_the_snapshot(store, hub, repo, monkeypatch, tmp_path):
+    """The Hub's client makes none; another Hub's storage, or another version, might."""
+    download = HfApi.snapshot_download
+
+    def linked(api: HfApi, name: str, **options: Any) -> str:
+        path = download(api, name, **options)
+        file = Path(options["local_dir"]) / "data/ift/valid-00000-of-00001.parquet"
+        file.unlink()
+        file.symlink_to(Path("data/IFT/valid.parquet").resolve())
+        return path
+
+    monkeypatch.setattr(HfApi, "snapshot_download", linked)
+    with pytest.raises(HubError, match=r"valid-00000-of-00001.parquet of .* links to a place outside it: nothing was"):
+        verify(repo, None, hub.url)
+
+
+def test_a_revision_that_is_not_there(store, hub, repo):
+    for kind in (repo, f"{repo}-M1"):
+        with pytest.raises(HubError, match=rf"{kind} has no commit, tag or branch 'v9'\. See .*{kind}/commits"):
+            verify(kind, "v9", hub.url)
+
+
+def test_a_copy_that_is_another(store, hub, repo, capsys):
+    Path("data/metrics/AIFT/M1.json").write_text("{}")
+    with Path("params.yaml").open("a") as file:
+        file.write("# more\n")
+    assert shown(capsys, repo, hub).wrong == {COPIES: (2, 2, "metrics/AIFT/M1.json")}
+
+
+def changes_of(theirs: pl.DataFrame) -> tuple[int, str]:
+    ours = pl.DataFrame(ROWS[SCORES], schema=SCORES.schema)
+    return verifying.compare("x", ours, theirs, SCORES)[2:]
+
+
+def test_rows_are_compared_one_by_one():
+    ours = pl.DataFrame(ROWS[SCORES], schema=SCORES.schema)
+    assert changes_of(ours.select(reversed(ours.columns))) == (0, "")
+    assert changes_of(ours.with_columns(score=pl.lit(1.5))) == (2, "candidate_id=c0"), "null is a value"
+    assert changes_of(ours.reverse()) == (2, "candidate_id=c0"), "in their order"
+    assert changes_of(ours.head(1)) == (3, "1 rows there")
+    assert changes_of(ours.drop("fate")) == (3, "other columns: fate")
+    assert changes_of(ours.with_columns(pl.col("parsed").cast(pl.Int64))) == (3, "other types: parsed Int64")
+
+
+def test_a_table_is_known_by_where_it_lies():
+    for table in TABLES:
+        model = "M-1_b" if "{model}" in table.path else None
+        assert verifying.table_at(table.path.format(model=model)) == (table, model)
+    for path in ("data/AIFT/../pairs.parquet", "data/AIFT/M1/x/pairs.parquet", "data/IFT/train.parquet\n"):
+        with pytest.raises(TableError, match="no table lies at"):
+            verifying.table_at(path)
 
 
 def test_people_add_files_to_datasets(store, hub, changed, capsys):
