@@ -30,8 +30,10 @@ from stages.console.command import own_path
 from stages.console.errors import HubError
 from stages.console.terminal import Console, warn
 from stages.hub import lineage, plan
-from stages.hub.plan import Before, Publication, Source, Split
-from stages.hub.remote import Remote, Unanswered
+from stages.hub.configs import Split
+from stages.hub.errors import Unanswered
+from stages.hub.plan import Before, Publication, Source
+from stages.hub.remote import Remote
 from stages.store import catalog
 from stages.store.files import ignored_by_dvc, md5
 from stages.store.metrics import read_all

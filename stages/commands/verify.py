@@ -31,6 +31,7 @@ from stages.config.shared import MODEL_NAME
 from stages.console.errors import HubError, TableError
 from stages.console.terminal import Console
 from stages.hub import card, lineage, plan
+from stages.hub.configs import configs
 from stages.hub.remote import Remote
 from stages.store import catalog
 from stages.store.files import ignored_by_dvc, md5
@@ -217,7 +218,7 @@ def rows(root: Path, folder: Path, graph: dict[str, Any]) -> Iterator[Checked]:
         if path not in copies
     }
     made = {path for stage in graph["stages"].values() for path in stage["outs"]}
-    every = plan.configs(dict.fromkeys(load_params(root).aift, ""))
+    every = configs(dict.fromkeys(load_params(root).aift, ""))
     home = {split.path: (config.name, split.name) for config in every for split in config.splits}
     raw = any(about.get("raw") for about in files.values())
     wanted = [split.path for config in every if raw or not config.raw for split in config.splits]

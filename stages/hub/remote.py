@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from errno import EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOENT, ENOSPC, EROFS
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -26,11 +25,9 @@ from huggingface_hub import (
     set_client_factory,
 )
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status, validate_repo_id
@@ -39,22 +36,16 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from stages.console.errors import HubError
 from stages.console.terminal import stderr
+from stages.hub.errors import Unanswered, explain, is_retryable, status
 from stages.text.escape import for_terminal
 
 TRIES, FIRST_PAUSE_S, LONGEST_PAUSE_S = 4, 1.0, 20.0
 SILENCE_S = 120.0
 """Longest wait for the next byte."""
-TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-"""Statuses that another try may not meet."""
-OF_THIS_DISK = (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
 IN_GIT = 10 * 2**20
 """Bytes: the Hub keeps larger files in LFS or Xet, whatever they are."""
 Kind = Literal["dataset", "model"]
 Result = TypeVar("Result")
-
-
-class Unanswered(HubError):
-    """The Hub could not be asked, or refused."""
 
 
 class Local(NamedTuple):
@@ -314,72 +305,7 @@ class Remote:
             # the last three: not a Hub's answer
             if isinstance(e, absent) and status(e) in (401, 404):
                 raise
-            raise Unanswered(self._explain(e)) from None
-
-    def _explain(self, e: BaseException) -> str:
-        e = cause(e)
-        text = str(e).replace(self.token, "***") if self.token else str(e)
-        text = " ".join(for_terminal(line) for line in text.split("\n"))[:300].strip()
-        again = "Readers see nothing half-published; run the same command again"
-        if is_of_this_disk(e):
-            return f"this computer's disk, not the Hub: {text}. {again}"
-        code = status(e)
-        if isinstance(e, OfflineModeIsEnabled):
-            return "the Hub client is offline. Type: unset HF_HUB_OFFLINE"
-        if is_of_xet(e) and code not in (401, 403, *TRANSIENT):
-            return (
-                f"{self.api.endpoint} did not accept an upload over Xet ({text}). If it has no Xet storage, type: "
-                f"export HF_HUB_DISABLE_XET=1, then run the same command again"
-            )
-        if isinstance(e, RepositoryNotFoundError):
-            return f"{self.kind} {self.name} is not on {self.api.endpoint}, or this token may not see it"
-        if isinstance(e, EntryNotFoundError) and code:
-            return f"{self.name} has no such file: {text}"
-        match code:
-            case 401:
-                return f"the Hub does not accept this token ({text}). Log in again: hf auth login"
-            case 403:
-                return (
-                    f"no permission to write {self.name} with this token ({text}). Ask its owner, or choose another "
-                    f"--repo; `hf auth whoami` shows where you may write"
-                )
-            case 413:
-                return f"the Hub finds a file of {self.name} too large ({text})"
-            case int() if code not in TRANSIENT:
-                return f"the Hub refuses ({code}: {text})"
-        return f"unexpected response from {self.api.endpoint} ({type(e).__name__}: {text}). {again}"
-
-
-def cause(e: BaseException) -> BaseException:
-    """An upload's error comes wrapped."""
-    while isinstance(e, RuntimeError) and e.__cause__:
-        e = e.__cause__
-    return e
-
-
-def status(e: BaseException) -> int | None:
-    """Of an answer of the Hub; None when there was none. The Xet client tells it in words alone."""
-    if isinstance(e, HfHubHTTPError):
-        return e.response.status_code if e.response is not None else None
-    words = re.search(r"HTTP status (?:client|server) error \((\d{3})", str(e))
-    return int(words[1]) if words else None
-
-
-def is_of_xet(e: BaseException) -> bool:
-    return not isinstance(e, HTTPError) and "xet" in f"{type(e).__module__} {e}".lower()
-
-
-def is_of_this_disk(e: BaseException) -> bool:
-    """A full disk, a file that is gone or may not be read: nothing that the Hub could have answered."""
-    return isinstance(e, OSError) and not isinstance(e, HTTPError) and e.errno in OF_THIS_DISK
-
-
-def is_retryable(e: BaseException) -> bool:
-    e = cause(e)
-    if is_of_this_disk(e) or isinstance(e, OfflineModeIsEnabled):
-        return False
-    code = status(e)
-    return code in TRANSIENT if code else isinstance(e, (HTTPError, OSError)) and not isinstance(e, HfHubHTTPError)
+            raise Unanswered(explain(e, f"{self.kind} {self.name}", self.api.endpoint, self.token)) from None
 
 
 def check_address(url: str) -> None:

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from stages.config.load import load_params
 from stages.config.params import Params
 from stages.console.errors import HubError
-from stages.hub import card, facts, plan
+from stages.hub import card, configs, facts, plan
 from stages.hub.card import BEGIN, END, merge
 from stages.store.tables import PAIRS
 from stages.text.escape import for_terminal
@@ -242,15 +242,15 @@ def params_with(**sections):
 
 def dataset(params=PARAMS, metrics=METRICS, raw=True, **changes):
     trains = plan.trained(params)
-    configs = [config for config in plan.configs(trains) if raw or not config.raw]
+    every = [config for config in configs.configs(trains) if raw or not config.raw]
     splits = [
         {"config": c.name, "raw": c.raw, "split": s.name, "rows": 7, "trains": c.trains or "nothing yet"}
         | {"meaning": facts.meaning(s.table, s.model, trains)}
-        for c in configs
+        for c in every
         for s in c.splits
     ]
     section = {
-        **{"splits": splits, "columns": facts.columns({config.name: config.table for config in configs})},
+        **{"splits": splits, "columns": facts.columns({config.name: config.table for config in every})},
         **{"models": facts.family(LINEAGES, dict.fromkeys(LINEAGES, "ab")), "parameters": "0.3 M", "example": PAIR},
     }
     return card.render(
@@ -382,7 +382,7 @@ def test_every_column_of_every_contract_stands_in_the_card_once():
     tables = [tuple(map(tuple, table[1:])) for table in seen.tables if table[0] == ["column", "type", "meaning"]]
     assert len(tables) == len(set(tables))
     shown = {row for table in tables for row in table}
-    for config in plan.configs({"M1": "M2"}):
+    for config in configs.configs({"M1": "M2"}):
         for c in config.table.columns:
             kind = str(c.dtype) + (", null is unknown" if c.nullable else "")
             assert (c.name, kind, c.meaning.replace("`", "")) in shown

@@ -14,7 +14,7 @@ from small_store import IFT
 
 from stages.console.errors import HubError
 from stages.hub import lineage
-from stages.hub.plan import Config, Split, configs, features, schema, write_shards
+from stages.hub.configs import Config, Split, configs, features, schema, write_shards
 from stages.store.tables import IFT_TRAIN, PROMPTS, TABLES
 
 

@@ -32,7 +32,7 @@ from stages.commands import publish as publishing
 from stages.commands import verify as verifying
 from stages.commands.verify import verify
 from stages.console.errors import HubError, ModelError, TableError
-from stages.hub import card, plan, remote
+from stages.hub import card, configs, plan, remote
 from stages.hub.card import BEGIN, END
 from stages.store.tables import IFT_TRAIN, PAIRS, TABLES
 
@@ -105,7 +105,9 @@ def test_every_row_comes_back(made, hub, monkeypatch, tmp_path):
     assert hub.repo("dataset", repo)["tags"] == {"v1": commit["oid"]}
     assert hub.repo("dataset", repo)["private"]
     read = read_cold(hub, repo, commit["oid"], tmp_path)
-    home = {split.path: (config.name, split.name) for config in plan.configs({"M1": "M2"}) for split in config.splits}
+    home = {
+        split.path: (config.name, split.name) for config in configs.configs({"M1": "M2"}) for split in config.splits
+    }
     assert read == {home[path]: rows for path, rows in zip(PATHS, ROWS.values(), strict=True)}
     verify(repo, "v1", hub.url, made.path)
     verify(f"{repo}-M2", None, hub.url, made.path)
@@ -444,7 +446,7 @@ def test_tables_that_break_their_contract_or_change_meanwhile(store, hub, repo, 
         with pytest.raises((TableError, HubError), match=message):
             publish(store, hub, repo)
     write_rows(IFT_TRAIN, IFT, store.path)
-    monkeypatch.setattr(plan, "MOST_SHARDS", 0)
+    monkeypatch.setattr(configs, "MOST_SHARDS", 0)
     with pytest.raises(HubError, match=r"table ift \(data/IFT/train\.parquet\) holds"):
         publish(store, hub, repo)
     assert nothing_sent(hub)
@@ -532,7 +534,7 @@ def file_limit(limit: int) -> Iterator[None]:
 
 
 def test_no_room_on_this_disk(made, hub, repo, tmp_path):
-    (ift,) = (config for config in plan.configs({}) if config.name == "ift")
+    (ift,) = (config for config in configs.configs({}) if config.name == "ift")
     frame = pl.DataFrame(IFT, schema=IFT_TRAIN.schema)
     message = r"could not write .*File too large.*export TMPDIR="
     with pytest.raises(HubError, match=message), publishing.disk_explained(), file_limit(100):

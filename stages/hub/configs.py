@@ -1,0 +1,134 @@
+"""What a dataset repository holds: a config per dataset of the paper, its splits, and a schema that is frozen by the
+table's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.console.errors import HubError
+from stages.hub.remote import Local
+from stages.store import tables
+from stages.store.tables import Table
+
+SHARD_BYTES = 256 * 2**20
+"""Of a shard's rows in memory; on disk it is a third of that and less."""
+MOST_SHARDS = 1000
+"""The Hub wants at most 10,000 files in a folder; this is 256 GB of one table."""
+TYPES: dict[pl.DataType, tuple[pa.DataType, dict[str, str]]] = {
+    tables.String: (pa.string(), {"dtype": "string"}),
+    tables.Int32: (pa.int32(), {"dtype": "int32"}),
+    tables.Float64: (pa.float64(), {"dtype": "float64"}),
+    tables.Strings: (pa.list_(pa.string()), {"list": "string"}),
+}
+"""A column's type in Arrow, and as a feature in a card."""
+
+
+class Split(NamedTuple):
+    name: str
+    table: Table
+    model: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the table lies in the store."""
+        return self.table.path.format(model=self.model)
+
+
+class Config(NamedTuple):
+    """One `name` of `load_dataset(repository, name)`. Its splits have one schema."""
+
+    name: str
+    splits: tuple[Split, ...]
+    trains: str = ""
+    raw: bool = False
+    """Not a dataset of the paper, but what one was made from."""
+
+    @property
+    def table(self) -> Table:
+        return self.splits[0].table
+
+
+def configs(trained: Mapping[str, str]) -> tuple[Config, ...]:
+    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`.
+
+    Raises HubError when two would have one name: configs have lower-case names.
+    """
+    ift = Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)
+    ranked = Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)
+    made = [
+        Config("ift", ift, "SFT and M1"),
+        Config("eft", (Split("train", tables.EFT),), "M1"),
+        Config("ranked", ranked, raw=True),
+        Config("seed_judgements", (Split("train", tables.SEED_JUDGEMENTS),), raw=True),
+        Config("test_prompts", (Split("test", tables.TEST_PROMPTS),), raw=True),
+    ]
+    for model, trains in trained.items():
+        name = f"aift_{model.lower()}"
+        made.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
+        for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
+            made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), raw=True))
+    names = [config.name for config in made]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise HubError(f"two datasets would both be config {twice}, in lower case. Rename one's model in params.yaml")
+    return tuple(made)
+
+
+def schema(table: Table) -> pa.Schema:
+    """The contract in Arrow's types, as `datasets` reads them: string, int32, float64, list of string."""
+    return pa.schema([pa.field(column.name, TYPES[column.dtype][0]) for column in table.columns])
+
+
+def features(table: Table) -> list[dict[str, str]]:
+    """As a card names them."""
+    return [{"name": column.name, **TYPES[column.dtype][1]} for column in table.columns]
+
+
+class Shard(NamedTuple):
+    """A parquet file of a split, its rows, and the bytes of their values."""
+
+    local: Local
+    rows: int
+    in_memory: int
+
+
+def write_shards(
+    frame: pl.DataFrame, config: Config, split: Split, folder: Path, limit: int = SHARD_BYTES
+) -> list[Shard]:
+    """The rows of a split in their order, in as few files as keep under `limit` bytes on average: equal rows are equal
+    bytes.
+
+    Raises HubError when these would be more than MOST_SHARDS.
+    """
+    size = _size(frame)
+    count = max(1, min(-(-size // limit), len(frame)))
+    if count > MOST_SHARDS:
+        raise HubError(
+            f"table {split.table.name} ({split.path}) holds {size / 1e9:,.1f} GB, more than {MOST_SHARDS} files of "
+            f"{limit / 1e6:,.0f} MB"
+        )
+    shards = []
+    for number in range(count):
+        start, stop = (len(frame) * end // count for end in (number, number + 1))
+        rows = frame.slice(start, stop - start)
+        path = f"data/{config.name}/{split.name}-{number:05}-of-{count:05}.parquet"
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows.rechunk().to_arrow().cast(schema(split.table)), file, compression="zstd")
+        shards.append(Shard(Local.of(path, file), len(rows), _size(rows)))
+    return shards
+
+
+def _size(frame: pl.DataFrame) -> int:
+    """Bytes of the values, which is the same however polars keeps them: of texts, and eight for every other value."""
+    texts = (
+        frame[name].explode() if kind == tables.Strings else frame[name]
+        for name, kind in frame.schema.items()
+        if kind in (tables.String, tables.Strings)
+    )
+    return sum(int(text.str.len_bytes().sum()) for text in texts) + 8 * frame.width * len(frame)
