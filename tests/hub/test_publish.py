@@ -498,8 +498,8 @@ def test_an_address_that_is_none(made, repo, url):
     [
         ("rows", "hf_ann", "names no repository. Expected organisation/name"),
         ("lab/a--b", "hf_ann", "'lab/a--b' cannot be the name of a repository"),
-        ("club/rows", "hf_ann", "no permission to write club/rows with this token.*hf auth whoami"),
-        ("ann/rows", "hf_reader", "no permission to write ann/rows with this token"),
+        ("club/rows", "hf_ann", "no permission to write dataset club/rows with this token.*hf auth whoami"),
+        ("ann/rows", "hf_reader", "no permission to write dataset ann/rows with this token"),
         ("ann/rows", "hf_wrong", "the Hub does not accept this token.*hf auth login"),
     ],
 )
@@ -719,7 +719,7 @@ def xet(monkeypatch: pytest.MonkeyPatch) -> None:
     ("status", "tries", "message"),
     [
         (404, 1, r"did not accept an upload over Xet .*type: export HF_HUB_DISABLE_XET=1"),
-        (403, 1, r"no permission to write lab/"),
+        (403, 1, r"no permission to write dataset lab/"),
         (401, 1, r"does not accept this token"),
     ],
 )
