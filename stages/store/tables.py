@@ -23,7 +23,6 @@ String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
 _FINISH = _among("finish_reason", "stop", "length")
 _DECODING = _among("decoding", "greedy", "sampled")
-_PARSED = Rule("score is null when parsed is 0, and only then", pl.col("score").is_null() == (pl.col("parsed") == 0))
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
 _UNUSABLE = (
     "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, "
@@ -281,7 +280,7 @@ JUDGED = Table(
         _c("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
     ),
-    (_range("score", 0, 5), _range("human_rank", 0), _range("parsed", 0), _PARSED),
+    (_range("score", 0, 5), _range("human_rank", 0), _range("parsed", 0)),
 )
 VERDICTS = Table(
     "verdicts",

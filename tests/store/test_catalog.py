@@ -176,7 +176,7 @@ def test_a_sound_row_keeps_the_rules(table):
         (PAIRS, {"rejected_id": "c1"}, "two answers"),
         (ANSWERS, {"decoding": "beam"}, "decoding is one of greedy, sampled"),
         (ANSWERS, {"oracle_score": 6.0}, "oracle_score is 0 to 5"),
-        (JUDGED, {"parsed": 0}, "score is null when parsed is 0"),
+        (JUDGED, {"score": 6.0}, "score is 0 to 5"),
         (VERDICTS, {"verdict": "win"}, "verdict is what first and second agree on"),
         (VERDICTS, {"second": None}, "verdict is what first and second agree on"),
         (VERDICTS, {"other": "M2"}, "model and other are two models"),
