@@ -106,7 +106,7 @@ def _wrong_keys(folder: Path) -> list[str]:
     except Exception as e:  # what a config can hold, dozens of types
         if "Unrecognized configuration class" in str(e):
             return []
-        return [f"no model that transformers can build ({type(e).__name__}: {str(e).splitlines()[0]}). {AGAIN}"]
+        return [f"no model that transformers can build ({type(e).__name__}: {' '.join(str(e).split())[:200]}). {AGAIN}"]
     finally:
         logging.set_verbosity(level)
     keys = set(model.state_dict())
@@ -125,6 +125,8 @@ def _wrong_keys(folder: Path) -> list[str]:
         )
     # other names are of other heads (a value head, a vision tower) and may stay behind; a layer may not
     layers = {re.sub(r"\d+", "#", key) for key in keys}
+    if not any("#" in layer for layer in layers):  # a model of no layer at all
+        layers |= {name for key in loading["unexpected_keys"] if "#" in (name := re.sub(r"\d+", "#", key))}
     spare = sorted((k for k in loading["unexpected_keys"] if re.sub(r"\d+", "#", k) in layers), key=_by_number)
     if spare:
         faults.append(

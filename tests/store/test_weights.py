@@ -57,6 +57,7 @@ DAMAGE = {
     "config is no JSON": (lambda f: (f / "config.json").write_bytes(b"\xff"), r"config\.json is not JSON"),
     "one layer more": (lambda f: configure(f, num_hidden_layers=3), r"9 of 30 weights .* first model\.layers\.2\."),
     "one layer less": (lambda f: configure(f, num_hidden_layers=1), r"9 weights of layers .* first model\.layers\.1\."),
+    "no layers": (lambda f: configure(f, num_hidden_layers=0), r"18 weights of layers .* first model\.layers\.0\."),
     "other shapes": (lambda f: configure(f, vocab_size=300), r"model\.embed_tokens\.weight: \[259, 64\] .*\[300, 64\]"),
     "a head of its own": (lambda f: configure(f, tie_word_embeddings=False), r"1 of \d+ weights .* lm_head\.weight"),
     "unknown type": (lambda f: configure(f, model_type="nope"), r"no model that transformers can build.*nope"),
