@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.config.load import PARAMS, read_mapping
-from stages.console.errors import MissingTableError, TableError
+from stages.console.errors import MissingTableError
 from stages.console.terminal import stderr
 from stages.page import sections
 from stages.page.answer import answer
@@ -30,7 +30,7 @@ PAIRS_MOST = 20_000
 
 
 def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> None:
-    """Write the report of the workspace, or of `revision`, to `out`. Raises RevisionError, TableError."""
+    """Write the report of the workspace, or of `revision`, to `out`. Raises RevisionError; TableError for damage."""
     result_file(out, root)
     with versions.at(root, revision) as folder, database.connect(folder) as store:
         page = gather(store, folder, identity(root, folder, revision))
@@ -51,11 +51,6 @@ def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Pag
     gains = ask(store, "gains", other=evaluated[0]) if evaluated else []
     doubts = [*([f"not evaluated yet: {', '.join(later)}. Run: srlm repro"] if later else []), *warnings(folder)]
     pairs, total = ask(store, "pairs_in_full", most=PAIRS_MOST), sum(step["pairs"] or 0 for step in loop)
-    if len(pairs) < min(total, PAIRS_MOST) and not {"candidates", "scores"} & set(store.missing):
-        raise TableError(
-            f"{min(total, PAIRS_MOST) - len(pairs)} of {total} pairs name candidates that the tables candidates and "
-            f"scores do not have: one is damaged, or of another run. Run: dvc status, then dvc checkout or srlm repro"
-        )
     pairs_json, shown = fitting(pairs, PAIRS_BYTES)
     params = folder / PARAMS
     return Page(
