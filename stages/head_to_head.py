@@ -2,8 +2,8 @@
 
     python -m stages.head_to_head M3-M1
 
-The judge is a parameter (`evaluate.compare_with`): the tiny world's checker (more points win), or the folder of a
-model, which sees both orders; where its verdicts disagree, it is a tie.
+The judge is a parameter (`evaluate.compare_by`): the oracle (more points win), or the model `evaluate.compare_with`,
+which sees both orders; where its verdicts disagree, it is a tie.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def main(match: str, root: Path = Path()) -> None:
     with Run("head_to_head", root, match) as run:
         first, second = run.read(ANSWERS, pair.model), run.read(ANSWERS, pair.other)
         engine: BaseEngine | None = None
-        if params.evaluate.compare_with.endswith(".py"):
+        if params.evaluate.compare_by == "oracle":
             verdicts = matches.oracle_verdicts(first, second)
         else:
-            judge = Path(params.evaluate.compare_with).name
+            judge = params.evaluate.compare_with
             prompts = matches.compare_prompts(run.template(TEMPLATE), run.read(TEST_PROMPTS), first, second)
             sampling = Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens)
             with stage_engine(params, "head_to_head", judge, run) as engine:

@@ -24,7 +24,7 @@ from stages.trainers import checkpoint
 from tests.workspace import ENV, Workspace
 
 FILE = {"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz", "evaluate.oracle": "none"}
-FILE |= {"evaluate.compare_with": "data/models/M1"}
+FILE |= {"evaluate.compare_by": "model"}
 
 
 @pytest.fixture

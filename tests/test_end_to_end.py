@@ -254,13 +254,17 @@ def test_another_judge_or_engine_reruns_only_the_judging(space):
 def test_a_model_with_an_engine_of_its_own_compares(space):
     before, params = space.lock(), yaml(space)
     space.set(
-        **{"evaluate.compare_with": "data/models/M1", "evaluate.judge_engine": params["engine"] | {"max_context": 4096}}
+        **{
+            "evaluate.compare_by": "model",
+            "evaluate.compare_with": "M1",
+            "evaluate.judge_engine": params["engine"] | {"max_context": 4096},
+        }
     )
     assert space.repro("head_to_head@M3-M1") == ["head_to_head@M3-M1"]
     verdicts = read(VERDICTS, space.path, "M3-M1")
     assert set(verdicts["judge"]) == {"M1"}
     assert kept(space)["head_to_head@M3-M1"] == 2 * len(verdicts), "each pair in both orders"
-    space.set(**{"evaluate.compare_with": params["evaluate"]["compare_with"], "evaluate.judge_engine": None})
+    space.set(**{f"evaluate.{key}": params["evaluate"][key] for key in ("compare_by", "compare_with", "judge_engine")})
     assert space.repro() == []
     assert space.lock() == before
 

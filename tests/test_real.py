@@ -25,7 +25,7 @@ FILE = {
     "split_seed.source": "file",
     "split_seed.path": str(REAL),
     "evaluate.oracle": "none",
-    "evaluate.compare_with": "data/models/M1",
+    "evaluate.compare_by": "model",
 }
 
 

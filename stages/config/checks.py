@@ -8,7 +8,6 @@ from os.path import normpath
 
 from stages.config import names, numbers
 from stages.config.finding import Finding
-from stages.config.names import CHECKER, MODELS
 from stages.config.params import ROLE_ENGINES, Params
 
 OWN = "A whole profile for your model and data: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO"
@@ -45,10 +44,7 @@ def world(p: Params) -> Iterator[Finding]:
             if normpath(path).startswith("stages/tinyworld/")
         ),
         *([("evaluate.oracle", "its checker", "Set none")] * (p.evaluate.oracle == "tinyworld")),
-        *(
-            [("evaluate.compare_with", "its checker", f"Set {MODELS}NAME of a model")]
-            * (p.evaluate.compare_with == CHECKER)
-        ),
+        *([("evaluate.compare_by", "its checker", "Set model")] * (p.evaluate.compare_by == "oracle")),
         *([("judge_seed.source", "its demonstrators", "Set model")] * (p.judge_seed.source == "written")),
         *((f"base.{n}.source", "its M0", "Set local") for n, m in p.base.items() if m.source == "tinyworld"),
     ]
@@ -60,9 +56,9 @@ def world(p: Params) -> Iterator[Finding]:
 
 
 def oracle(p: Params) -> Iterator[Finding]:
-    if p.evaluate.compare_with == CHECKER and p.evaluate.oracle == "none" and p.split_seed.source == "tinyworld":
-        seen = "is the checker, and evaluate.oracle is none"
-        yield Finding("evaluate.compare_with", seen, f"Set {MODELS} and the name of a model that compares")
+    if p.evaluate.compare_by == "oracle" and p.evaluate.oracle == "none" and p.split_seed.source == "tinyworld":
+        seen = "is oracle, and evaluate.oracle is none"
+        yield Finding("evaluate.compare_by", seen, "Set model, and evaluate.compare_with the one that compares")
 
 
 def perfect(p: Params) -> Iterator[Finding]:
@@ -114,7 +110,7 @@ def servers(p: Params) -> Iterator[Finding]:
         *((f"aift.{k}.judge", a.judge, "judge_candidates") for k, a in p.aift.items()),
         *((f"aift.{k}", k, "sample_candidates") for k in p.aift),
         *(("evaluated", name, "judge_candidates") for name in p.evaluated),
-        ("evaluate.compare_with", p.evaluate.compare_with.removeprefix(MODELS), "head_to_head"),
+        *([("evaluate.compare_with", p.evaluate.compare_with, "head_to_head")] * (p.evaluate.compare_by == "model")),
     ]
     for key, name, stage in uses:
         where, engine = p.engine_of(stage)

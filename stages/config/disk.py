@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.config.names import CHECKER
-
 if TYPE_CHECKING:
     from stages.config.params import Params
 
@@ -54,7 +52,7 @@ def forecast(params: Params, given: Mapping[str, Model]) -> Forecast:
         2 * params.split_seed.test_prompts * of.max_tokens
         + params.split_seed.test_ranked * RANKED * of.judge_k * of.judge_max_tokens
     )
-    in_both_orders = 0 if of.compare_with == CHECKER else 2 * of.compare_max_tokens
+    in_both_orders = 0 if of.compare_by == "oracle" else 2 * of.compare_max_tokens
     tokens += (
         len(params.evaluated) * for_one + len(params.head_to_head) * 2 * params.split_seed.test_prompts * in_both_orders
     )

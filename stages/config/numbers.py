@@ -7,7 +7,6 @@ from functools import partial
 from operator import attrgetter
 
 from stages.config.finding import Finding
-from stages.config.names import CHECKER
 from stages.config.params import Params
 
 LEAST = (
@@ -77,7 +76,7 @@ def length(p: Params, key: str, least: int, what: str) -> Iterator[Finding]:
 
 def context(p: Params, stage: str, key: str, held: dict[str, int]) -> Iterator[Finding]:
     """Texts that do not fit beside what their prompt holds."""
-    if stage == "head_to_head" and p.evaluate.compare_with == CHECKER:
+    if stage == "head_to_head" and p.evaluate.compare_by == "oracle":
         return
     where, engine = p.engine_of(stage)
     texts = {key: 1, **held}

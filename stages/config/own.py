@@ -186,7 +186,7 @@ def _loop(model: ModelFacts, data: DataFacts) -> dict[str, Any]:
         "split_seed.repo": data.place if data.source == "hub" else None,
         "split_seed.revision": data.revision,
         "split_seed.lang": data.lang,
-        "evaluate.compare_with": "data/models/M0",
+        "evaluate.compare_with": "M0",
         "publish.data_license": "other",
         "publish.model_license": "other",
     }

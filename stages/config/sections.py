@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stages.config.engines import EngineParams
-from stages.config.shared import Count, Decoding, NotNegative, Number, Positive, Rate, Section, Share, Training, Tries
+from stages.config.shared import (
+    Count,
+    Decoding,
+    Name,
+    NotNegative,
+    Number,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    Training,
+    Tries,
+)
 from stages.config.shared import Temperature as Temp
 from stages.config.sources import Source
 
@@ -146,9 +158,10 @@ class Evaluate(Decoding):
     """Longest of these judgements, in tokens."""
     judge_engine: EngineParams | None
     """Of the model that decides head to head, where it differs from the section `engine`: any of its keys."""
-    compare_with: str
-    """Who decides head to head: the folder of a model (`data/models/writer`), or the checker of the tiny world
-    (`stages/tinyworld/oracle.py`)."""
+    compare_by: Literal["oracle", "model"]
+    """Who decides head to head: the `oracle`, more points win, or the `model` that compare_with names."""
+    compare_with: Name
+    """The model that compares two answers, in both orders; not asked where the oracle decides."""
     compare_max_tokens: Count
     """Longest comparison of two answers, in tokens."""
     bootstrap: Annotated[int, Field(ge=10, le=1_000_000)]

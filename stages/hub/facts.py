@@ -13,7 +13,6 @@ from huggingface_hub import get_local_safetensors_metadata
 from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
 from markupsafe import Markup
 
-from stages.config.names import CHECKER
 from stages.config.params import Params
 from stages.console.errors import HubError, ModelError
 from stages.store.tables import EFT, IFT_TRAIN, PAIRS, SCORES, Table
@@ -284,7 +283,7 @@ def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Lineages
     lineage, aift = lineages[name], next(iter(read[name]), None)
     learnt = "EFT" if EFT.path in lineage["data"] else "IFT" if IFT_TRAIN.path in lineage["data"] else ""
     learnt = ("pairs" if lineage["method"] == "dpo" else "perfect") if aift else learnt
-    compared = params.evaluate.compare_with
+    by_oracle = params.evaluate.compare_by == "oracle"
     return {
         "learnt": learnt,
         "by": lineage["method"],
@@ -296,7 +295,7 @@ def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Lineages
             for pair, match in params.head_to_head.items()
             if match.model == name and pair in metrics
         ],
-        "compared_by": "the tiny world's checker" if compared == CHECKER else compared.split("/")[-1],
+        "compared_by": "the tiny world's checker" if by_oracle else params.evaluate.compare_with,
     }
 
 

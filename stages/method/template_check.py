@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from stages.config.finding import Finding
-from stages.config.names import CHECKER
 from stages.config.params import Params
 from stages.console.errors import SrlmError
 from stages.method.judging import SCORE, read_score
@@ -36,7 +35,7 @@ def faults(params: Params, root: Path) -> list[Finding]:
         found += judge_faults(params.judge.template, _text(root, params.judge.template))
     if hasattr(params, "write_prompts"):
         found += writer_faults(params.write_prompts.template, _text(root, params.write_prompts.template))
-    if hasattr(params, "evaluate") and params.evaluate.compare_with != CHECKER:
+    if hasattr(params, "evaluate") and params.evaluate.compare_by == "model":
         found += compare_faults(COMPARE, _text(root, COMPARE))
     return found
 

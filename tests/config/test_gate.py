@@ -128,7 +128,7 @@ def local(path="mine"):
         ({"split_seed.source": "file"}, "judge.template", "srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO"),
         ({"split_seed.source": "file"}, "write_prompts.template", "Set stages/templates/write_prompt.jinja"),
         ({"split_seed.source": "file"}, "evaluate.oracle", "Set none"),
-        ({"split_seed.source": "file"}, "evaluate.compare_with", "Set data/models/NAME"),
+        ({"split_seed.source": "file"}, "evaluate.compare_by", "Set model"),
         ({"split_seed.source": "file"}, "base.M0.source", "Set local"),
         ({"split_seed.source": "file", "judge_seed.source": "written"}, "judge_seed.source", "Set model"),
         (
@@ -136,7 +136,7 @@ def local(path="mine"):
             "judge.template",
             "the tiny world's",
         ),
-        ({"evaluate.compare_with": "data/models/m1"}, "evaluate.compare_with", "Did you mean data/models/M1?"),
+        ({"evaluate.compare_with": "m1"}, "evaluate.compare_with", "Did you mean M1?"),
     ],
 )
 def test_what_cannot_be_meant_is_told(tmp_path, changes, key, told):

@@ -56,11 +56,7 @@ ENGINE |= {"env_prefix": "OPENAI"}
 def test_what_compares_must_have_the_context_for_two_answers(tmp_path, max_context, fits):
     """It is the judge's engine that counts, where there is one."""
     changed(tmp_path, "evaluate.judge_engine", ENGINE | {"max_context": max_context})
-    text = (
-        (tmp_path / "params.yaml")
-        .read_text()
-        .replace("compare_with: stages/tinyworld/oracle.py", "compare_with: data/models/M1")
-    )
+    text = (tmp_path / "params.yaml").read_text().replace("compare_by: oracle", "compare_by: model")
     (tmp_path / "params.yaml").write_text(text)
     if fits:
         load_params(tmp_path)

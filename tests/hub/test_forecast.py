@@ -50,7 +50,7 @@ def test_every_text_as_long_as_it_may_get(space):
                 "split_seed.test_ranked": 3,
                 "evaluated": ["M1", "M3"],
             },
-            **{"head_to_head": {"M3-M1": {"model": "M3", "other": "M1"}}, "evaluate.compare_with": "data/models/M0"},
+            **{"head_to_head": {"M3-M1": {"model": "M3", "other": "M1"}}, "evaluate.compare_by": "model"},
             **{
                 "judge_seed.k": 2,
                 "judge_seed.max_tokens": 100,
