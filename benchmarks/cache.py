@@ -102,7 +102,7 @@ def generate(stage: Stage, completions: int, n: int) -> tuple[int, float, float]
     made = time.monotonic()
     with open_engine(PARAMS.engine, PARAMS.hardware, Path(), model="M1", seed=1, run=stage) as engine:
         said = engine.generate(requests, Sampling(n, 0.7, 0.9, 200))
-    return sum(c.tokens for c in said), made - started, time.monotonic() - made
+    return sum(c.tokens or 0 for c in said), made - started, time.monotonic() - made
 
 
 if __name__ == "__main__":

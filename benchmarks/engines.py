@@ -254,7 +254,7 @@ def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
 
 
 def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> int:
-    return sum(c.tokens for c in engine.generate(asked, sampling))
+    return sum(c.tokens or 0 for c in engine.generate(asked, sampling))
 
 
 @contextmanager

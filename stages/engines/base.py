@@ -112,7 +112,7 @@ class BaseEngine(ABC):
                 cached = self.cached
         self.seconds += time.monotonic() - started
         prompts_too_long = sum(
-            c.n == sampling.first and c.finish_reason == "length" and not c.tokens for c in done.values()
+            c.n == sampling.first and c.finish_reason == "length" and c.tokens == 0 for c in done.values()
         )
         if 1 < prompts_too_long == len(requests):
             raise EngineError(f"{self.name} has no text for any of {len(requests):,} prompts: {self.why_no_text()}")

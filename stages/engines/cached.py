@@ -118,7 +118,7 @@ class CachedEngine(BaseEngine):
                     self.cache.put(by_request(cacheable, keys), model=self.name, stage=self.run.stage)
                     self.new += len(cacheable)
                     self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
-                    self.generated_tokens += sum(c.tokens for c in batch)
+                    self.generated_tokens += sum(c.tokens or 0 for c in batch)
                     yield batch
 
     def keys(self, requests: Sequence[Request], sampling: Sampling) -> dict[str, bytes]:

@@ -56,7 +56,8 @@ class Completion(NamedTuple):
     finish_reason: Literal["stop", "length"]
     """`stop`: the model ended it (end token or stop string). `length`: cut off, by `max_tokens` or because the context
     was full; a prompt that leaves no room at all gives an empty text with `length`."""
-    tokens: int
+    tokens: int | None
+    """Null where a server does not tell."""
     probs: list[float] | None = None
     """What `Sampling.score_logprobs` asked for; they need not add up to 1. Null: not asked for, the pattern is not in
     the text, or the engine has none."""

@@ -140,7 +140,7 @@ class ModelTokenizer:
                     known[tokens[token]] += p
             return known
 
-        return read_score_logprobs(probe, said.text, said.tokens, start_of, by_text)
+        return read_score_logprobs(probe, said.text, said.tokens or 0, start_of, by_text)
 
     def _template(self, request: Request, special: list[str]) -> str:
         if not self.tokenizer.chat_template:

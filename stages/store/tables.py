@@ -177,7 +177,7 @@ CANDIDATES = Table(
         _c("n", Int32, "0 .. N-1"),
         _c("response", String, "the answer"),
         _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
-        _c("tokens", Int32, "its length in tokens of the model"),
+        _c("tokens", Int32, "its length in tokens of the model; null where a server does not tell", nullable=True),
     ),
     (_range("n", 0), _FINISH, _range("tokens", 0)),
 )
@@ -260,7 +260,7 @@ ANSWERS = Table(
         _c("decoding", String, "`greedy` or `sampled`"),
         _c("response", String, "the answer"),
         _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
-        _c("tokens", Int32, "its length in tokens of the model"),
+        _c("tokens", Int32, "its length in tokens of the model; null where a server does not tell", nullable=True),
         _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
         _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
     ),

@@ -4,7 +4,7 @@ told to.
     python openai_server.py MODEL_FOLDER    # prints its port
 
 Each model's name is a world of its own: PUT /models/NAME says how to answer those who ask for it (`Fault`), GET
-/models/NAME what they asked. As with vLLM, completion i of a request has the request's seed plus i.
+/models/NAME what they asked.
 """
 
 from __future__ import annotations
@@ -39,13 +39,10 @@ class Fault(NamedTuple):
     """Seconds before the answer."""
     drip: float = 0.0
     """Seconds between one byte of the text and the next."""
-    only_one: bool = False
-    """`n` is not listened to."""
-    for_n: bool = False
-    """`status` is only for those who ask for several completions."""
-    prompts_too_long: str = ""
-    """Instead of a shorter text: 400 with this message, in which {limit}, {prompt}, {asked}, {total} and {least} (a
-    prompt just too long) become numbers."""
+    refuses: str = ""
+    """A field of the body that gets 400."""
+    strict: bool = False
+    """Instead of a shorter text: 400."""
     skip: int = 0
     times: int = 10**9
 
@@ -110,38 +107,25 @@ class Model:
 
         self.engine.model.generate = remembered
 
-    def answer(self, body: dict[str, Any], prompts_too_long: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, body: dict[str, Any], strict: bool) -> tuple[int, dict[str, Any]]:
         from stages.engines.request import Request, Sampling
 
-        chat, n = "messages" in body, body.get("n", 1)
+        chat = "messages" in body
         prompt = body["messages"] if chat else body["prompt"]
-        sampling = Sampling(1, body["temperature"], body["top_p"], body["max_tokens"], tuple(body.get("stop", ())))
+        limit = self.engine.max_context
+        most = next((body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)), limit)
+        sampling = Sampling(1, body["temperature"], body.get("top_p", 1.0), most, tuple(body.get("stop", ())))
         with self.lock:
             ids = self.engine.prompts.encode([Request("", prompt)])[0]
-            if len(ids) >= self.engine.max_context:
-                return 400, {
-                    "error": {
-                        "message": "This model's maximum context length is 96 tokens",
-                        "code": "context_length_exceeded",
-                    }
-                }
-            limit, asked, total = self.engine.max_context, sampling.max_tokens, len(ids) + sampling.max_tokens
-            if prompts_too_long and total > limit:
-                said = prompts_too_long.format(
-                    limit=limit, prompt=len(ids), asked=asked, total=total, least=limit - asked + 1
-                )
-                return 400, {"error": {"message": said, "type": "BadRequestError", "code": 400}}
-            choices, written = [], 0
-            for index in range(n):
-                (said,) = self.engine.generate([Request(str(body["seed"] + index), prompt)], sampling)
-                written += said.tokens
-                text = {"message": {"role": "assistant", "content": said.text}} if chat else {"text": said.text}
-                logprobs = self.logprobs(ids, self.ids[0][: said.tokens], chat) if body.get("logprobs") else None
-                choices.append({"index": index, "finish_reason": said.finish_reason, "logprobs": logprobs, **text})
-        choices.reverse()  # their order is in the index
-        return 200, {"choices": choices, "usage": {"prompt_tokens": len(ids), "completion_tokens": written}}
+            if len(ids) >= limit or (strict and most != limit and len(ids) + most > limit):
+                return 400, {"error": {"message": f"This model's maximum context length is {limit} tokens"}}
+            (said,) = self.engine.generate([Request(str(body.get("seed", 0)), prompt)], sampling)
+            text = {"message": {"role": "assistant", "content": said.text}} if chat else {"text": said.text}
+            logprobs = self.logprobs(ids, self.ids[0][: said.tokens]) if body.get("logprobs") else None
+            choice = {"index": 0, "finish_reason": said.finish_reason, "logprobs": logprobs, **text}
+        return 200, {"choices": [choice], "usage": {"prompt_tokens": len(ids), "completion_tokens": said.tokens}}
 
-    def logprobs(self, prompt: list[int], ids: list[int], chat: bool) -> dict[str, Any]:
+    def logprobs(self, prompt: list[int], ids: list[int]) -> dict[str, Any]:
         import torch
 
         with torch.inference_mode():
@@ -149,16 +133,6 @@ class Model:
                 self.engine.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
             )
         tops = [list(zip(*(t.tolist() for t in step.topk(20)), strict=True)) for step in steps]
-        if not chat:
-            tokens = [self.bytes(i).decode(errors="replace") for i in ids]
-            top = [{self.bytes(i).decode(errors="replace"): p for p, i in reversed(top)} for top in tops]
-            offsets = [100 + len(self.engine.prompts.text(ids[:i])) for i in range(len(ids))]
-            return {
-                "tokens": tokens,
-                "token_logprobs": [step[i].item() for i, step in zip(ids, steps, strict=True)],
-                "top_logprobs": top,
-                "text_offset": offsets,
-            }
         entry = lambda i, p: {
             "token": self.bytes(i).decode(errors="replace"),
             "bytes": list(self.bytes(i)),
@@ -233,11 +207,13 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(fault.delay)
         if fault.drop:
             self.close_connection = True
-        elif fault.status and (body.get("n", 1) > 1 or not fault.for_n):
+        elif fault.refuses and fault.refuses in body:
+            self.send(400, json.dumps({"error": {"message": f"{fault.refuses!r} is not supported"}}).encode())
+        elif fault.status:
             text = fault.text.replace("{authorization}", self.headers["Authorization"]).replace("{path}", self.path)
             self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half, drip=fault.drip)
         else:
-            status, answer = self.model.answer({**body, "n": 1} if fault.only_one else body, fault.prompts_too_long)
+            status, answer = self.model.answer(body, fault.strict)
             self.send(status, json.dumps(answer).encode())
 
     def read(self) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 import itertools
 import json
 import logging
 import math
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -37,9 +35,9 @@ pytest.importorskip("openai", reason="needs the extra openai")
 
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.engines.backends import openai, refusals
+from stages.engines.backends import openai
 from stages.engines.backends.openai import OpenAIEngine
-from stages.engines.backends.server import Secrets, read_answer, server_address, share_out
+from stages.engines.backends.server import Secrets, server_address
 from stages.engines.backends.transformers import TransformersEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, request_seed
@@ -53,7 +51,7 @@ LETTER = Sampling(
     24,
     score_logprobs=ScoreLogprobs(r"(?<!\w)[a-z0-9](?!\w)", 0, tuple("abcdefghijklmnopqrstuvwxyz0123456789")),
 )
-SAY = [Request(f"{form.__name__}{i}", form(f"Say {i}")) for form in (user, str) for i in range(8)]
+SAY = [Request(f"{form.__name__}{i}", form(f"Say {i}")) for form in (user,) for i in range(12)]
 names = (f"M{i}" for i in itertools.count())
 
 
@@ -116,7 +114,7 @@ def test_greedy_is_what_the_same_model_says_here(client, server, local):
     assert engine.generate(REQUESTS, GREEDY) == local.generate(REQUESTS, GREEDY)
     asked = server.asked(engine.name)
     assert len(asked) == len(REQUESTS)
-    assert not any("n" in a for a in asked), "greedy completions are asked for once"
+    assert not any("n" in a for a in asked), "a completion is a call; greedy ones are asked for once"
     assert {a["path"]: "messages" in a for a in asked} == {"/v1/chat/completions": True, "/v1/completions": False}
 
 
@@ -127,106 +125,99 @@ def test_a_number_has_its_text_however_many_are_asked_for(client, server):
     assert sum(c.tokens for c in together) == engine.generated_tokens
     assert len({c.text for c in together}) > 2 * len(SOME)
     one = client()
-    for n in range(3):
-        alone = one.generate(SOME[::-1], SAMPLED._replace(first=n, n=1))
-        assert {c.id: c.text for c in alone} == {c.id: c.text for c in together if c.n == n}
+    alone = one.generate(SOME[::-1], SAMPLED._replace(first=2, n=1))
+    assert {c.id: c.text for c in alone} == {c.id: c.text for c in together if c.n == 2}
     assert sum(a["seed"] == request_seed(7, "b") + 2 for a in server.asked(one.name)) == 1
-    assert one.generated_tokens == engine.generated_tokens
 
 
-def test_a_server_that_knows_no_n_is_asked_again_for_each(client, server):
-    engine = client(Fault(only_one=True))
-    texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(REQUESTS[:4], SAMPLED)]
-    assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(REQUESTS[:4], SAMPLED)]
-    assert asked_for(server, engine, REQUESTS[0]) == [(3, 0), (None, 1), (None, 2)]
+@pytest.mark.parametrize("field", ["seed", "top_p", "stop", "max_tokens"])
+def test_a_field_that_a_server_does_not_take_is_left_out_from_then_on(client, server, capsys, field):
+    """Stop strings are cut here; a length has another name."""
+    sampling = SAMPLED._replace(n=2, stop=("e",), max_tokens=8)
+    engine = client(Fault(refuses=field), at_once=1)
+    done = engine.generate(MANY[:5], sampling)
+    asked = server.asked(engine.name)
+    assert [field in a for a in asked] == [True] + [False] * 10
+    assert all(("max_completion_tokens" in a) == (field == "max_tokens") for a in asked[1:])
+    assert capsys.readouterr().err.count(f"refuses {field}, which is left out from now on") == 1
+    if field != "seed":
+        assert not any("e" in c.text for c in done)
+        assert all(c.tokens <= 8 for c in done if field == "max_tokens")
 
 
-def asked_for(server: Server, engine: OpenAIEngine, request: Request) -> list[tuple[int | None, int]]:
-    """The n and the seed, counted from the request's, of each call for it."""
-    calls = [a for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))]
-    return sorted(
-        ((a.get("n"), a["seed"] - request_seed(7, request.id)) for a in calls), key=lambda call: (call[1], not call[0])
-    )
+def test_probabilities_that_a_server_does_not_tell_are_an_error(client, server):
+    sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
+    with pytest.raises(EngineError, match=r"tells no probabilities of .*judge_candidates\.score: sampled"):
+        client(said("4")).generate(ONE, sampling)
+    engine = client(Fault(refuses="logprobs"), at_once=1)
+    with pytest.raises(EngineError, match=r"judge_candidates\.score: sampled"):
+        engine.generate(MANY, sampling)
+    assert len(server.asked(engine.name)) < 5
+    with pytest.raises(EngineError, match="of messages alone"):
+        client().generate([Request("a", "text")], sampling)
 
 
-NO_N = {
-    "llama.cpp": refused(500, "Only one completion choice is allowed", code=500, type="server_error"),
-    "llama.cpp, slots": refused(
-        400, "n_cmpl cannot be greater than the number of slots, please increase -np", code=400
-    ),
-    "groq": refused(400, "'n' : number must be at most 1", type="invalid_request_error"),
-    "deepseek": refused(400, "Invalid n value (currently only n = 1 is supported)", type="invalid_request_error"),
-    "gemini": Fault(
-        status=400,
-        text='[{"error": {"code": 400, "message": "Only one candidate can be specified in the current model"}}]',
-    ),
-    "mlx": refused(400, "multi-choice is not supported"),
-    "param": refused(400, "no", param="n"),
-    "pydantic": Fault(
-        status=422, text='{"detail": [{"loc": ["body", "n"], "msg": "Input should be less than or equal to 1"}]}'
-    ),
-}
+def test_an_answer_that_does_not_count_its_tokens_is_an_answer(client, server, tmp_path):
+    """How many they are is unknown, not nothing; nobody pays for it twice."""
+    answer = {"choices": [{"index": 0, "message": {"content": "Yes."}, "finish_reason": "stop"}]}
+    name, run = next(names), Stage(tmp_path / "f.sqlite")
+    server.behave(name, Fault(status=200, text=json.dumps(answer)))
+    for _ in range(2):
+        with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
+            assert engine.generate(ONE, SAMPLED._replace(n=1)) == [Completion("one", 0, "Yes.", "stop", None)]
+    assert len(server.asked(name)) == 1
 
 
-@pytest.mark.parametrize("fault", NO_N.values(), ids=NO_N)
-def test_a_server_that_refuses_n_is_asked_for_each(client, server, fault):
-    """Once: then it is remembered."""
-    engine, requests = client(fault._replace(for_n=True), at_once=1), REQUESTS[:4]
-    texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(requests, SAMPLED)]
-    assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(requests, SAMPLED)]
-    assert asked_for(server, engine, requests[0]) == [(3, 0), (None, 0), (None, 1), (None, 2)]
-    for request in requests[1:]:
-        assert asked_for(server, engine, request) == [(None, 0), (None, 1), (None, 2)]
+def test_tokens_and_cost_are_what_the_server_counted(client):
+    engine = client(said("aaa", tokens=9), usd_per_million_prompt_tokens=1e6, usd_per_million_completion_tokens=2e6)
+    assert [c.tokens for c in engine.generate(ONE, SAMPLED._replace(n=2))] == [9, 9]
+    assert (engine.prompt_tokens, engine.generated_tokens, engine.cost()) == (10, 18, "$46.00")
+    assert "$46.00" in engine.note(1.0)
+    assert client(usd_per_million_prompt_tokens=1.0).cost() == ""
+    assert client(said(None, tokens=3)).generate(ONE, GREEDY._replace(n=1)) == [Completion("one", 0, "", "stop", 3)]
 
 
-def test_single_completions_are_on_their_way_together(client, server):
-    engine = client(NO_N["groq"]._replace(for_n=True, delay=0.2), at_once=4)
-    engine.generate(MANY[:1], SAMPLED._replace(n=2))
-    started = time.monotonic()
-    assert [c.n for c in engine.generate(MANY[:1], SAMPLED._replace(n=8, max_tokens=1))] == list(range(8))
-    assert server.peak(engine.name) == 4
-    assert time.monotonic() - started < 8 * 0.2
-    assert asked_for(server, engine, MANY[0])[-8:] == [(None, n) for n in (*(0, 0), *(1, 1), *range(2, 8))][-8:]
+def test_a_prompt_gets_what_room_there_is(client, server):
+    """As from an engine here; one that fills the context gets no text, and is counted."""
+    requests = [
+        Request("one", user("Say cat")),
+        Request("long", user("cat " * 65)),
+        Request("string", "cat " * 70),
+        Request("full", user("cat " * 300)),
+    ]
+    engine, clamps = client(Fault(strict=True)), client()
+    for sampling in (SAMPLED._replace(max_tokens=60), GREEDY._replace(max_tokens=60)):
+        done = engine.generate(requests, sampling)
+        assert done == clamps.generate(requests, sampling)
+        assert {c.id for c in done if c.tokens} == {"one", "long", "string"}
+    assert engine.prompts_too_long == 2
+    assert {a["max_tokens"] for a in server.asked(engine.name) if a.get("messages") == requests[1].prompt} == {60, None}
 
 
 @pytest.mark.parametrize(
-    ("fault", "calls"),
+    "fault",
     [
-        (refused(400, "no such sampling"), 1),
-        (Fault(status=422, text=json.dumps({"detail": [{"input": "none\n in Berlin, 3n"}]})), 1),
-        (refused(400, "the content_filter of N. will not have it"), 1),
-        (refused(500, "KeyError: 'choices'"), 3),
-        (refused(503, "only one request at a time"), 3),
+        refused(400, "Please reduce the length of the messages.", code="context_length_exceeded"),
+        refused(400, "The decoder prompt (length 97) is longer than the maximum model length of 96."),
+        refused(400, "the request exceeds the available context size, try increasing it"),
+        refused(413, "too many tokens"),
+        refused(400, "the prompt was flagged", code="content_filter"),
     ],
 )
-def test_other_refusals_are_told_as_they_are(client, server, fault, calls):
-    engine = client(fault, attempts=3)
-    with suppress(EngineError):  # a filter's is the fate of the prompt
-        engine.generate(ONE, SAMPLED)
-        assert "content_filter" in fault.text
-    assert asked_for(server, engine, ONE[0]) == [(3, 0)] * calls
-    assert engine.takes_n
+def test_a_prompt_that_is_refused_for_what_it_is_gets_no_text(client, server, fault):
+    engine = client(fault)
+    assert engine.generate(ONE, SAMPLED) == [Completion("one", n, "", "length", 0) for n in range(3)]
+    assert (engine.prompts_too_long, len(server.asked(engine.name))) == (1, 2 * 3)
 
 
-def test_a_refusal_of_single_completions_is_told(client, server):
-    engine = client(NO_N["llama.cpp"], attempts=2)
-    with pytest.raises(EngineError, match=r"500: Only one completion choice is allowed, 2 times"):
-        engine.generate(ONE, SAMPLED)
-    assert asked_for(server, engine, ONE[0]) == [(3, 0), (None, 0), (None, 0)]
-    assert engine.takes_n
-
-
-def test_a_failure_among_single_completions_gives_the_requests_that_are_whole(client, server):
-    """No request is given in parts, nothing more is sent."""
-    engine = client(Fault(only_one=True), at_once=2)
-    engine.takes_n = False
-    server.behave(engine.name, refused(401)._replace(skip=7))
-    given = []
-    with pytest.raises(EngineError, match="401"):
-        for batch in engine.batches(MANY, SAMPLED):
-            given += batch
-    assert [(c.id, c.n) for c in given] == [(request.id, n) for request in MANY[:2] for n in range(3)]
-    assert len(server.asked(engine.name)) <= 9
+def test_a_call_that_ends_with_no_text_at_all_fails(client, monkeypatch):
+    """The server's settings are the cause, most likely: what it said, and what to do."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    full = refused(400, f"the context is full, said to {{authorization}} {'x' * 400}")
+    with pytest.raises(EngineError, match=r"any of 12 prompts.*400: the context is full.*--max-model-len") as caught:
+        client(full).generate(MANY, GREEDY)
+    assert KEY[:12] not in str(caught.value)
+    assert sum(bool(c.text) for c in client(full._replace(skip=3), at_once=1).generate(MANY, SAMPLED)) == 3
 
 
 def test_stop_strings_and_max_tokens_reach_the_server(client, local):
@@ -296,40 +287,18 @@ def test_what_no_table_can_hold_is_replaced(client):
     assert [c.text for c in done] == ["a\ufffdb"]
 
 
-def test_no_content_is_an_empty_text(client):
-    assert client(said(None, tokens=3)).generate(ONE, SAMPLED._replace(n=1)) == [Completion("one", 0, "", "stop", 3)]
-
-
-def test_tokens_and_cost_are_what_the_server_counted(client):
-    engine = client(
-        said("aaaaaaaaa", "bbbb", tokens=9), usd_per_million_prompt_tokens=1e6, usd_per_million_completion_tokens=2e6
-    )
-    assert [c.tokens for c in engine.generate(ONE, SAMPLED._replace(n=2))] == [6, 3]
-    engine.generate(ONE, SAMPLED._replace(n=2))
-    assert (engine.prompt_tokens, engine.generated_tokens, engine.cost()) == (10, 18, "$46.00")
-    assert "$46.00" in engine.note(1.0)
-    assert client(usd_per_million_prompt_tokens=1.0).cost() == ""
-
-
-@given(st.integers(0, 10**6), st.lists(st.integers(1, 10**6), min_size=1))
-def test_shares_are_whole_and_add_up(total, weights):
-    parts = share_out(total, weights)
-    assert sum(parts) == total
-    assert all(abs(part - total * weight / sum(weights)) < 1 for part, weight in zip(parts, weights, strict=True))
-
-
 # Probabilities
 
 
 def test_probabilities_are_those_of_the_model(client, local):
-    found = {list: 0, str: 0}
-    for request, here, there in zip(SAY, local.generate(SAY, LETTER), client().generate(SAY, LETTER), strict=True):
+    told = 0
+    for here, there in zip(local.generate(SAY, LETTER), client().generate(SAY, LETTER), strict=True):
         assert here._replace(probs=None) == there._replace(probs=None)
         assert (here.probs is None) == (there.probs is None)
         if here.probs and there.probs:
             assert all(b in (0.0, pytest.approx(a, rel=1e-4)) for a, b in zip(here.probs, there.probs, strict=True))
-            found[type(request.prompt)] += sum(p > 0 for p in there.probs)
-    assert min(found.values()) > 3, found
+            told += sum(p > 0 for p in there.probs)
+    assert told > 3
 
 
 @pytest.mark.parametrize("hidden", ["Maybe: 3!</think>", "\n\n"])
@@ -357,51 +326,6 @@ def test_a_letter_in_two_tokens_moves_no_place(client):
     assert c.probs == [0.0, pytest.approx(0.6065, abs=1e-4), pytest.approx(0.2231, abs=1e-4)]
 
 
-@pytest.mark.parametrize(
-    ("text", "tokens", "offsets", "known"),
-    [
-        ("é 4!", ["", "é", " 4", "!"], [0, 0, 1, 3], True),  # vLLM
-        (
-            "é 4!",
-            ["bytes:\\xc3", "bytes:\\xa9", " 4", "!"],
-            [7, 8, 8, 10],
-            True,
-        ),  # OpenAI, which here counts from the beginning of the prompt
-        ("ok 4!", ["ok", " 4", "!</s>"], [0, 2, 4], True),  # the end is no part of the text
-        (
-            "\ufffd 4 4!",
-            ["", " 4", " 4", "!"],
-            [0, 0, 2, 4],
-            False,
-        ),  # vLLM counts no place for a byte that is no letter
-        ("4 \ufffd!", ["4", " ", "", "!"], [0, 1, 2, 2], False),
-    ],
-)
-def test_places_that_are_not_the_texts_tell_nothing(text, tokens, offsets, known):
-    logprobs = {
-        "tokens": tokens,
-        "token_logprobs": [-0.5] * len(tokens),
-        "top_logprobs": [{" 5": -1.5}] * len(tokens),
-        "text_offset": offsets,
-    }
-    choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": logprobs}
-    raw = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": len(tokens)}}).encode()
-    (said,) = read_answer(
-        raw, "one", SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs(r"[0-5]", 0, ("4", "5")))
-    ).completions
-    assert said.probs == ([pytest.approx(math.exp(-0.5)), pytest.approx(math.exp(-1.5))] if known else None)
-
-
-def test_a_server_that_tells_no_probabilities(client, server):
-    sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
-    with pytest.raises(EngineError, match=r"tells no probabilities of .*judge_candidates\.score: sampled"):
-        client(said("4")).generate(ONE, sampling)
-    engine = client(refused(400, "logprobs are not supported"))
-    with pytest.raises(EngineError, match=r"judge_candidates\.score: expected"):
-        engine.generate(ONE, sampling)
-    assert len(server.asked(engine.name)) == 1
-
-
 # What fails, and is tried again or not
 
 PASSING = {
@@ -413,7 +337,6 @@ PASSING = {
     "an error that is none": Fault(status=200, text='{"error": {"message": "busy"}}'),
     "a list": Fault(status=200, text="[]"),
     "no choices": said(),
-    "too many choices": said("a", "b"),
     "no text": Fault(
         status=200,
         text='{"choices": [{"index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}',
@@ -481,19 +404,6 @@ def test_an_answer_that_drips_is_silence(client, server, fault):
     assert gone(server, engine)
 
 
-def test_an_engine_is_left_while_an_answer_drips(client, server, tmp_path):
-    name = next(names)
-    server.behave(name, said("drop by drop" * 10, drip=0.1, skip=1))
-    with open_engine(engine_params("openai"), hardware(at_once=3), tmp_path, model=name, seed=7) as engine:
-        next(engine.batches(MANY, SAMPLED))
-        until = time.monotonic() + 5
-        while not server.here(name) and time.monotonic() < until:
-            time.sleep(0.02)
-        started = time.monotonic()
-    assert time.monotonic() - started < 2
-    assert gone(server, engine)
-
-
 REFUSALS = {
     "400": (refused(400, "no such sampling"), "400: no such sampling"),
     "401": (refused(401), "export OPENAI_API_KEY"),
@@ -523,134 +433,8 @@ def test_the_server_says_when_to_come_again(client, server, monkeypatch):
 
     assert 1.0 <= pause("1") < 1.9
     assert pause("Fri, 31 Dec 2100 23:59:59 GMT") < 0.9
-    monkeypatch.setattr(refusals, "LONGEST_RETRY_AFTER_S", 0.1)
+    monkeypatch.setattr(openai, "LONGEST_RETRY_AFTER_S", 0.1)
     assert 0.1 <= pause("3600") < 0.9
-
-
-FULL = {
-    "openai": refused(400, "Please reduce the length of the messages.", code="context_length_exceeded"),
-    "vllm": refused(
-        400, "This model's maximum context length is 96 tokens. However, you requested 90 output tokens", code=400
-    ),
-    "vllm, prompt": refused(400, "The decoder prompt (length 97) is longer than the maximum model length of 96."),
-    "llama.cpp": refused(
-        400, "the request exceeds the available context size, try increasing it", type="exceed_context_size_error"
-    ),
-    "413": refused(413, "too many tokens"),
-}
-
-
-@pytest.mark.parametrize("fault", FULL.values(), ids=FULL)
-def test_a_full_context_is_no_failure(client, server, fault):
-    engine = client(fault)
-    assert engine.generate(ONE, SAMPLED) == [Completion("one", n, "", "length", 0) for n in range(3)]
-    assert engine.generate(ONE, GREEDY) == [Completion("one", n, "", "length", 0) for n in range(2)]
-    assert (engine.prompts_too_long, len(server.asked(engine.name))) == (2, 2)
-
-
-def test_a_prompt_that_is_too_long_is_counted_beside_those_that_fit(client):
-    engine = client()
-    done = by_id(engine.generate([Request("full", user("cat " * 300)), *ONE], SAMPLED))
-    assert done["full", 2] == Completion("full", 2, "", "length", 0)
-    assert done["one", 2].tokens
-    assert engine.prompts_too_long == 1
-
-
-LITTLE_ROOM = {
-    "vllm": "This model's maximum context length is {limit} tokens. However, you requested {total} tokens ({prompt} in the messages, {asked} in the "
-    "completion). Please reduce the length of the messages or completion.",
-    "vllm, later": "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context length is {limit} tokens and your request "
-    "has {prompt} input tokens ({asked} > {limit} - {prompt}).",
-    "openai": "This model's maximum context length is {limit} tokens, however you requested {total} tokens ({prompt} in your prompt; {asked} for the "
-    "completion). Please reduce your prompt; or completion length.",
-    "sglang": "Requested token count exceeds the model's maximum context length of {limit} tokens. You requested a total of {total} tokens: {prompt} tokens "
-    "from the input messages and {asked} tokens for the completion.",
-    "openrouter": "This endpoint's maximum context length is {limit} tokens. However, you requested about {total} tokens ({prompt} of text input, {asked} in "
-    "the output). Please reduce the length of either one.",
-}
-TOO_FEW = {
-    "vllm, at least": "This model's maximum context length is {limit} tokens. However, you requested {asked} output tokens and your prompt contains at least "
-    "{least} input tokens, for a total of at least {total} tokens. (parameter=input_tokens, value={least})",
-    "vllm, passed": "You passed {least} input tokens and requested {asked} output tokens. However, the model's context length is only {limit} tokens, "
-    "resulting in a maximum input length of 1 tokens.",
-}
-"""The prompt is counted only until it is one token too long."""
-LONG = [
-    Request("one", user("Say cat")),
-    Request("long", user("cat " * 65)),
-    Request("string", "cat " * 70),
-    Request("full", user("cat " * 300)),
-]
-
-
-@pytest.mark.parametrize(
-    ("said", "calls"), [*((said, 2) for said in LITTLE_ROOM.values()), *((said, 3) for said in TOO_FEW.values())]
-)
-@pytest.mark.parametrize("sampling", [SAMPLED._replace(max_tokens=60), GREEDY._replace(max_tokens=60)])
-def test_a_prompt_that_leaves_little_room_gets_what_room_there_is(client, server, said, calls, sampling):
-    """As from a server, or an engine, that clamps by itself."""
-    engine, clamps = client(Fault(prompts_too_long=said)), client()
-    done = engine.generate(LONG, sampling)
-    assert done == clamps.generate(LONG, sampling)
-    assert {c.id for c in done if c.tokens} == {"one", "long", "string"}
-    assert engine.prompts_too_long == 1
-    for request in LONG[1:3]:
-        asked = [
-            a["max_tokens"] for a in server.asked(engine.name) if request.prompt in (a.get("messages"), a.get("prompt"))
-        ]
-        assert len(asked) == calls
-        assert asked[0] == 60 > asked[-1] > 1
-    assert sum(a.get("messages") == LONG[0].prompt for a in server.asked(engine.name)) == 1
-
-
-@pytest.mark.parametrize(
-    ("prompt", "calls"), [(60, 2), (95, 2), (96, 1), (5, 1)], ids=["room", "one token", "none", "room for all"]
-)
-def test_and_is_asked_for_once_again_at_most(client, server, prompt, calls):
-    """What would be no less is not asked for."""
-    engine = client(refused(400, LITTLE_ROOM["vllm"].format(limit=96, prompt=prompt, asked=60, total=prompt + 60)))
-    assert engine.generate(ONE, SAMPLED._replace(max_tokens=60)) == [
-        Completion("one", n, "", "length", 0) for n in range(3)
-    ]
-    assert [a["max_tokens"] for a in server.asked(engine.name)] == [60, 96 - prompt][:calls]
-
-
-def test_a_server_may_refuse_n_and_leave_little_room(client):
-    engine = client(NO_N["groq"]._replace(for_n=True, prompts_too_long=LITTLE_ROOM["vllm"]))
-    sampling = SAMPLED._replace(max_tokens=60)
-    texts = [(c.id, c.n, c.text, c.finish_reason) for c in engine.generate(LONG, sampling)]
-    assert texts == [(c.id, c.n, c.text, c.finish_reason) for c in client().generate(LONG, sampling)]
-
-
-REFUSED = refused(400, f"This model's maximum context length is 16 tokens, said to {{authorization}} {'x' * 400}")
-
-
-@pytest.mark.parametrize("sampling", [SAMPLED, GREEDY])
-def test_a_call_that_would_end_with_no_text_fails(client, server, monkeypatch, sampling):
-    """The server's settings are the cause, most likely: what it said, and what to do."""
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    engine, given = client(REFUSED), []
-    with pytest.raises(
-        EngineError,
-        match=r"any of 12 prompts.*400: This model's maximum context length is 16 tokens.*--max-model-len.*shorten",
-    ) as caught:
-        engine.generate(MANY, sampling)
-    for batch in engine.batches(MANY, sampling):
-        given += batch
-    assert sorted(given) == sorted(Completion(r.id, n, "", "length", 0) for r in MANY for n in sampling.numbers), (
-        "each is a fate all the same"
-    )
-    assert len(server.asked(engine.name)) == 2 * len(MANY)
-    assert KEY[:12] not in str(caught.value)
-    with pytest.raises(EngineError, match="any of 2 prompts"):
-        engine.generate(MANY[:2], sampling)
-
-
-@pytest.mark.parametrize("fault", [REFUSED._replace(skip=1), REFUSED._replace(times=11)], ids=["first", "last"])
-def test_one_text_is_enough(client, fault):
-    engine = client(fault, at_once=1)
-    assert sum(bool(c.text) for c in engine.generate(MANY, SAMPLED)) == SAMPLED.n
-    assert engine.prompts_too_long == len(MANY) - 1
 
 
 def test_no_server(client, monkeypatch):
@@ -672,60 +456,39 @@ def test_as_many_as_may_be_are_on_their_way_and_no_more(client, server):
     assert server.peak(engine.name) == 4
 
 
-def test_what_finishes_is_given_at_once_and_a_caller_may_go_away(client, server):
+def test_what_is_on_its_way_is_waited_for_when_one_fails_and_cancelled_when_the_caller_leaves(client, server):
+    engine, given = client(refused(401)._replace(times=1), at_once=4), []
+    with pytest.raises(EngineError, match="401"):
+        for batch in engine.batches(MANY, GREEDY):
+            given += batch
+    assert len(given) == 3 * 2
+    assert len(server.asked(engine.name)) == 4, "nothing more was sent"
     engine = client(said("slow", delay=1.0, skip=3), at_once=3)
-    batches = engine.batches(MANY, SAMPLED)
-    assert [c.n for c in next(batches)[:3]] == [0, 1, 2]
+    batches = engine.batches(MANY, GREEDY)
+    assert [c.n for c in next(batches)[:2]] == [0, 1]
     started = time.monotonic()
     batches.close()
     assert time.monotonic() - started < 0.9
-    asked, written = len(server.asked(engine.name)), engine.generated_tokens
-    time.sleep(1.3)
-    assert (len(server.asked(engine.name)), engine.generated_tokens) == (asked, written), (
-        "what was on its way is cancelled"
-    )
+    assert gone(server, engine)
 
 
-def test_an_engine_is_left_at_once(server, tmp_path):
-    """Even while requests wait to be tried again."""
-    name = next(names)
-    server.behave(name, Fault(status=429, headers=(("Retry-After", "5"),), text="{}", skip=1))
-    with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7) as engine:
-        batches = engine.batches(MANY, SAMPLED)
-        next(batches)
-        time.sleep(0.2)
-        started = time.monotonic()
-    assert time.monotonic() - started < 2
-
-
-def test_what_is_on_its_way_when_a_request_fails_is_given_first(client, server):
-    engine = client(refused(401)._replace(times=1), at_once=4)
-    given = []
-    with pytest.raises(EngineError, match="401"):
-        for batch in engine.batches(MANY, SAMPLED):
-            given += batch
-    assert len(given) == 3 * 3
-    assert len(server.asked(engine.name)) == 4, "nothing more was sent"
-
-
-def test_what_came_before_a_failure_is_kept_and_not_asked_for_again(server, tmp_path, capsys, client):
-    name, run, short = next(names), Stage(tmp_path / "f.sqlite"), SAMPLED._replace(max_tokens=4)
+def test_what_came_before_a_failure_is_cached_and_not_asked_for_again(server, tmp_path, capsys, client):
+    name, run, short = next(names), Stage(tmp_path / "f.sqlite"), SAMPLED._replace(n=1, max_tokens=4)
 
     def generate() -> list[Completion]:
-        with open_engine(
-            engine_params("openai"), hardware(at_once=2, attempts=2), tmp_path, model=name, seed=7, run=run
-        ) as engine:
+        params, machine = engine_params("openai"), hardware(at_once=2, attempts=2)
+        with open_engine(params, machine, tmp_path, model=name, seed=7, run=run) as engine:
             return engine.generate(MANY, short)
 
     server.behave(name, Fault(status=503, text="{}", skip=5))
     with pytest.raises(EngineError, match="503"):
         generate()
-    assert "15 texts" in capsys.readouterr().err
+    assert "5 texts" in capsys.readouterr().err
     before = len(server.asked(name))
     server.behave(name, Fault(times=0))
     done = generate()
     assert len(server.asked(name)) - before == len(MANY) - 5
-    assert [(c.id, c.n, c.text) for c in done] == [(c.id, c.n, c.text) for c in client().generate(MANY, short)]
+    assert done == client().generate(MANY, short)
 
 
 INTERRUPTED = """
@@ -844,72 +607,61 @@ def test_a_key_goes_before_a_password(client, server, monkeypatch):
 
 PASSWORD, VALUE = "p@ss w/ö:'\"<%25>", "Äpfel+&=/42"
 """Each is spelt differently in an address, in JSON, in Python and in HTML."""
+PASSWORD, VALUE = "p@ss w/ö:'\"<%25>", "Äpfel+&=/42"
+"""Each is spelt differently in an address and in JSON."""
 SPELLINGS = {
     "as it is": str,
     "address": lambda text: quote(text, safe=""),
-    "small": lambda text: re.sub("%..", lambda coded: coded[0].lower(), quote(text, safe="")),
     "form": quote_plus,
-    "path": quote,
-    "twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "json": lambda text: json.dumps(text)[1:-1],
-    "json in json": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
-    "json of letters": lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("/", r"\/"),
-    "python": lambda text: repr(text)[1:-1],
-    "bytes": lambda text: repr(text.encode())[2:-1],
-    "html": html.escape,
+    "json of letters": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
 }
+
+
+def test_a_server_that_repeats_the_key_gets_it_neither_stored_nor_published(server, tmp_path, monkeypatch):
+    """A proxy that shows its request, or a prompt that asks for it."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    echo = said(
+        "You sent {authorization} to {path}, "
+        + ", ".join(spelling(KEY) for spelling in SPELLINGS.values())
+        + ". OK 42."
+    )
+    name, run = next(names), Stage(tmp_path / "f.sqlite")
+    server.behave(name, echo)
+    with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
+        (done,) = engine.generate(ONE, GREEDY._replace(n=1))
+        stored = b"".join(file.read_bytes() for file in tmp_path.glob("f.sqlite*"))
+    hidden = ", ".join(["[secret]"] * len(SPELLINGS))
+    assert done.text == f"You sent Bearer [secret] to /v1/chat/completions, {hidden}. OK 42."
+    assert b"OK 42" in stored
+    assert KEY[:12].encode() not in stored
+
+
+def test_a_word_that_serves_as_a_key_changes_no_text(client, monkeypatch):
+    """`vllm serve` wants any key: EMPTY, by custom."""
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    assert client(said("The list is EMPTY.")).generate(ONE, GREEDY)[0].text == "The list is EMPTY."
+    with pytest.raises(EngineError, match=r"401: who is \[secret\]"):
+        client(refused(401, "who is EMPTY")).generate(ONE, GREEDY)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters().filter(str.isprintable), min_size=8), st.sampled_from(sorted(SPELLINGS)))
+def test_any_password_is_hidden(password, spelling):
+    secrets = Secrets("", urlsplit(f"http://u:{quote(password, safe='')}@h"))
+    assert secrets.hide(f"\0{SPELLINGS[spelling](password)}\0").strip("=\0") == "[secret]"
+    assert secrets.hide_in_text(f"\0{secrets.login}\0").strip("=\0") == "[secret]"
+
+
+def test_short_secrets_are_hidden_where_they_stand_alone():
+    assert Secrets("", urlsplit("http://tok-en:@h/v1")).hide("no tok-en, no token") == "no [secret], no token"
+    assert Secrets("", urlsplit("http://h/v1")).hide("as it is") == "as it is"
 
 
 def address_with_secrets(server: Server, version: int) -> str:
     login = f"anna:{quote(PASSWORD, safe='')}"
     return f"{server.url.replace('//', f'//{login}@')}?version={version}&api-key={quote(VALUE, safe='')}"
-
-
-@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
-def test_a_secret_is_known_in_every_spelling(client, server, monkeypatch, spelling):
-    monkeypatch.setenv("OPENAI_BASE_URL", address_with_secrets(server, version=1))
-    login = base64.b64encode(f"anna:{PASSWORD}".encode()).decode()
-    echoed = (
-        f"1 of 21: "
-        f"<{spelling(PASSWORD)}|{spelling(VALUE)}|{spelling(login)}|{login.rstrip('=')}|{{authorization}}|{{path}}>"
-    )
-    hidden = (
-        "of 21: <[secret]|[secret]|[secret]|[secret]|Basic "
-        "[secret]|/v1/chat/completions?version=[secret]&api-key=[secret]>"
-    )
-    for fault in (refused(401, echoed), Fault(status=503, text=echoed), Fault(status=200, text=echoed)):
-        engine = client(fault, attempts=1)
-        with pytest.raises(EngineError) as caught:
-            engine.generate(ONE, GREEDY)
-        assert hidden in str(caught.value)
-        assert "[secret] of 21" in str(caught.value)
-    assert server.asked(engine.name)[0]["authorization"] == f"Basic {login}"
-
-
-@settings(deadline=None)
-@given(st.text(st.characters().filter(str.isprintable), min_size=4), st.sampled_from(sorted(SPELLINGS)))
-def test_any_password_is_hidden(password, spelling):
-    secrets = Secrets("", urlsplit(f"http://u:{quote(password, safe='')}@h"))
-    assert secrets.hide(f"\0{SPELLINGS[spelling](password)}\0{secrets.login}\0") == "\0[secret]\0[secret]\0"
-
-
-def test_a_hostile_answer_is_soon_read():
-    """Patterns of what repeats itself must not match in very many ways."""
-    secrets = Secrets(
-        "a_-" * 300,
-        urlsplit(f"http://u:{quote(chr(92) * 20 + 'x', safe='')}@h?a={quote('%25%25& ' * 9 + 'x', safe='')}"),
-    )
-    started = time.monotonic()
-    for text in ("\\", "a_-", "%5C", "%25", "%2525", "&amp;+", "&", " ", "\\u00"):
-        secrets.hide((text * openai.READ)[: openai.READ])
-    assert time.monotonic() - started < 30
-
-
-def test_a_user_without_a_password_is_the_secret():
-    secrets = Secrets("", urlsplit("http://tok-en:@h/v1"))
-    assert secrets.hide("no tok-en, no EMPTY") == "no [secret], no EMPTY"
-    assert Secrets("EMPTY", urlsplit("http://h/v1")).hide("EMPTY: empty is no key") == "[secret]: empty is no key"
-    assert Secrets("", urlsplit("http://h/v1")).hide("as it is") == "as it is"
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
@@ -1141,8 +893,7 @@ def test_vllm_serve_says_what_the_model_says_here(tmp_path, monkeypatch):
     here = local.generate(SAY, LETTER)
     assert [c.text for c in greedy] == [c.text for c in here]
     assert [bool(c.probs) for c in greedy] == [bool(c.probs) for c in here]
-    assert any(c.probs for c in here[:8]), "messages"
-    assert any(c.probs for c in here[8:]), "strings"
+    assert any(c.probs for c in here)
     told = [
         (a, b)
         for ours, theirs in zip(greedy, here, strict=True)

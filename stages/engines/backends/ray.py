@@ -195,7 +195,7 @@ class RayEngine(BaseEngine):
                 message += f" (said a Ray worker on {host}; this node sees the folder, so look whether that one does)"
             raise getattr(errors, kind, RuntimeError)(message)
         self.prompt_tokens += written.prompt_tokens
-        self.generated_tokens += sum(c.tokens for c in written.completions)
+        self.generated_tokens += sum(c.tokens or 0 for c in written.completions)
         return written.completions
 
 

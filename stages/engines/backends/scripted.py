@@ -85,7 +85,7 @@ class ScriptedEngine(BaseEngine):
                 for request in requests[start : start + at_once]
                 for n in sampling.numbers
             ]
-            self.generated_tokens += sum(c.tokens for c in written)
+            self.generated_tokens += sum(c.tokens or 0 for c in written)
             yield written
 
     def _complete(self, request: Request, n: int, sampling: Sampling) -> Completion:

@@ -1,19 +1,14 @@
 """A server that speaks OpenAI's API, seen from outside: its address, its model, what its answers say. Answers are
-untrusted, and servers differ in what the API leaves open, and may repeat what is secret. The asking is in `openai.py`;
-this costs no client."""
+untrusted and may repeat what is secret. The asking is in `openai.py`; this costs no client."""
 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import logging
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import accumulate
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,22 +19,8 @@ from stages.engines.logprobs import read_score_logprobs
 from stages.engines.request import Completion, Sampling
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
-SPELLINGS: tuple[Callable[[str], str], ...] = (
-    quote,
-    partial(quote, safe=""),
-    quote_plus,
-    lambda text: re.sub("%..", lambda octet: octet[0].lower(), quote(text, safe="")),
-    html.escape,
-    lambda text: html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
-    lambda text: json.dumps(text)[1:-1],
-    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
-    lambda text: json.dumps(text, ensure_ascii=False)[1:-1].replace("/", r"\/"),
-    lambda text: repr(text)[1:-1],
-    lambda text: repr(text.encode())[2:-1],
-)
-"""How others write a text that is not only ASCII's letters and digits."""
-SHORT = 4
-"""A secret of fewer letters is hidden only where it stands alone: it is a part of other words."""
+WORD = 8
+"""A secret of fewer letters is a word, too: it is hidden in what people read, where it stands alone, not in texts."""
 LOGGERS = [
     *(f"httpx{v}" for v in ("", "2")),
     *(f"httpcore{v}.{of}" for v in ("", "2") for of in ("connection", "http11", "http2", "proxy", "socks")),
@@ -52,40 +33,29 @@ class BadAnswer(Exception):
 
 
 class Answer(NamedTuple):
-    prompt_tokens: int
-    generated_tokens: int
-    completions: list[Completion]
-
-
-class Step(NamedTuple):
-    """One token of a text: where it begins, and the probabilities of likely tokens in its place, by their text."""
-
-    start: int
-    likely: dict[str, float]
+    prompt_tokens: int | None
+    completion: Completion
 
 
 class Secrets(logging.Filter):
-    """What must not be shown: the key, user and password of the address together (`login`, in base64), its password
-    (its user, where it has no password) and the values of its query. As a filter of a logger, it hides them in the
-    records."""
+    """What must not be shown or stored: the key, user and password of the address together (`login`, in base64), its
+    password (its user, where it has no password) and the values of its query; as they are, in base64, and as addresses
+    and JSON spell them. As a filter of a logger, it hides them in the records."""
 
     def __init__(self, key: str, address: SplitResult) -> None:
         super().__init__()
         user, password = unquote(address.username or ""), unquote(address.password or "")
-        login = f"{user}:{password}".encode() if user or password else b""
-        self.login = base64.b64encode(login).decode()
-        coded = [self.login, base64.urlsafe_b64encode(login).decode()]
-        secrets = {
-            key,
-            password or user,
-            *coded,
-            *(code.rstrip("=") for code in coded),
-            *(value for _, value in parse_qsl(address.query)),
-        } - {""}
-        self.pattern = re.compile("|".join(map(_spelt, sorted(secrets, key=len, reverse=True))) or "(?!)")
+        self.login = _base64(f"{user}:{password}") if user or password else ""
+        secrets = {key, self.login, password or user, *(value for _, value in parse_qsl(address.query))} - {""}
+        self.anywhere, self.words = _pattern(secrets, WORD, 10**9), _pattern(secrets, 1, WORD - 1)
 
     def hide(self, text: str) -> str:
-        return self.pattern.sub("[secret]", text)
+        """For what people read."""
+        return re.sub(rf"(?<!\w)(?:{self.words.pattern})(?!\w)", "[secret]", self.hide_in_text(text))
+
+    def hide_in_text(self, text: str) -> str:
+        """For completions: what a server was sent must not be published as its answer."""
+        return self.anywhere.sub("[secret]", text)
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self.hide(record.getMessage()), ()
@@ -159,117 +129,56 @@ def special_tokens(model_dir: Path) -> list[str] | None:
         ) from None
 
 
-def read_answer(raw: bytes, request_id: str, sampling: Sampling) -> Answer:
-    """The completions of one call, by their index: at least one, at most `sampling.n`.
+def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling) -> Answer:
+    """The completion number `n` of a request.
 
-    A text that did not end by itself, or was filtered, is not whole: `length`. The server counts the tokens of a call
-    together. They are shared out by the log-probabilities of each text, one for each token, where they were asked for,
-    or else by length. Raises BadAnswer.
+    A text that did not end by itself, or was filtered, is not whole: `length`. Its tokens are what the server counted,
+    or null where it does not tell. Raises BadAnswer, and EngineError where probabilities were asked for and none are
+    told.
     """
     try:
         answer = json.loads(raw)
-        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        if not 0 < len(choices) <= sampling.n:
-            raise ValueError(f"{len(choices)} choices, wanted {sampling.n}")
-        prompt_tokens, generated_tokens = (
-            _count(answer["usage"]["prompt_tokens"]),
-            _count(answer["usage"]["completion_tokens"]),
-        )
-        texts = [(choice["message"]["content"] if "message" in choice else choice["text"]) or "" for choice in choices]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("a text that is none")
-        steps = [
-            _steps(choice.get("logprobs") or {}, text) if sampling.score_logprobs else []
-            for choice, text in zip(choices, texts, strict=True)
-        ]
-        if sampling.score_logprobs and any(texts) and not any(choice.get("logprobs") for choice in choices):
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        text = (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
+        tokens, prompt_tokens = _count(usage.get("completion_tokens")), _count(usage.get("prompt_tokens"))
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
+        entries = ((choice.get("logprobs") or {}).get("content") or []) if sampling.score_logprobs else []
+        if sampling.score_logprobs and text and not entries:
             raise EngineError(
                 f"the server tells no probabilities of {request_id!r}. Use judge_candidates.score: sampled, or another "
                 f"server"
             )
-        tokens = share_out(generated_tokens, [len(s) or len(text) + 1 for s, text in zip(steps, texts, strict=True)])
-        said = []
-        for n, choice, text, tokens_of_text, steps_of_text in zip(
-            sampling.numbers, choices, texts, tokens, steps, strict=False
-        ):
-            text = HALF_PAIR.sub("\ufffd", text)  # JSON can spell what no table can hold
-            cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=-1)
-            if cut >= 0:  # some servers leave the stop string in
-                text = text[:cut]
-            whole = cut >= 0 or choice["finish_reason"] == "stop"
-            said.append(
-                Completion(
-                    request_id,
-                    n,
-                    text,
-                    "stop" if whole else "length",
-                    tokens_of_text,
-                    _probs(sampling, text, steps_of_text),
-                )
-            )
+        probs = _probs(sampling, text, entries)
+        text = HALF_PAIR.sub("\ufffd", text)  # JSON can spell what no table can hold
+        cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=-1)
+        if cut >= 0:  # some servers leave the stop string in
+            text = text[:cut]
+        whole = cut >= 0 or choice["finish_reason"] == "stop"
+        completion = Completion(request_id, n, text, "stop" if whole else "length", tokens, probs)
+        return Answer(prompt_tokens, completion)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
         raise BadAnswer(f"{type(e).__name__}: {e}; it begins: {raw.decode(errors='replace')}") from None
-    return Answer(prompt_tokens, generated_tokens, said)
 
 
-def share_out(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` in whole parts that go with the weights and add up to it."""
-    ends = [total * end // sum(weights) for end in accumulate(weights)]
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _steps(logprobs: dict[str, Any], text: str) -> list[Step]:
-    """The tokens of `text`. In /chat/completions they are entries of one list, in /completions lists side by side;
-    llama.cpp has entries in both.
-
-    There may be more tokens than the text has (a reasoning part, white space that was stripped); none are known where
-    the text is not in them, or not where they say: vLLM tells "" for a byte that is no letter, and counts its places
-    without the U+FFFD that its text has there.
-    """
-    if entries := logprobs.get("content"):
-        tokens = [_bytes(entry) for entry in entries]
-        joined = b"".join(tokens).decode(errors="replace")
-        # a token may hold a part of a letter, which is spelt longer
-        starts = [
-            len(commonprefix((b"".join(tokens[:i]).decode(errors="replace"), joined)))  # noqa: RUF071
-            for i in range(len(tokens))
-        ]
-        likely = [
-            {_bytes(t).decode(errors="replace"): t["logprob"] for t in (*(entry.get("top_logprobs") or ()), entry)}
-            for entry in entries
-        ]
-    elif logprobs.get("top_logprobs"):
-        starts = [
-            offset - logprobs["text_offset"][0] for offset in logprobs["text_offset"]
-        ]  # some count from the beginning of the prompt
-        joined = text  # here nothing is left out, and half a letter in a token cannot be joined
-        if not all(_stands(token, text[start:]) for token, start in zip(logprobs["tokens"], starts, strict=True)):
-            return []
-        own = zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True)
-        likely = [{**(top or {}), token: logprob} for token, logprob, top in own]
-    else:
-        return []
+def _probs(sampling: Sampling, text: str, entries: list[dict[str, Any]]) -> list[float] | None:
+    """There may be more tokens than the text has (a reasoning part, white space that was stripped); nothing is known
+    where the text is not in them."""
+    tokens = [_bytes(entry) for entry in entries]
+    joined = b"".join(tokens).decode(errors="replace")
     ahead = joined.rfind(text)
-    if ahead < 0:
-        return []
-    return [
-        Step(max(0, start - ahead), {t: _probability(p) for t, p in among.items()})
-        for start, among in zip(starts, likely, strict=True)
-    ]
-
-
-def _stands(token: str, text: str) -> bool:
-    """Whether a text goes on with a token, or ends in it. Of a part of a letter, which servers spell as they like,
-    nothing can be said."""
-    return "\ufffd" in token or token.startswith("bytes:") or token.startswith(text[: len(token)])
-
-
-def _probs(sampling: Sampling, text: str, steps: Sequence[Step]) -> list[float] | None:
-    if not sampling.score_logprobs or not steps:
+    if not sampling.score_logprobs or not entries or ahead < 0:
         return None
-    return read_score_logprobs(
-        sampling.score_logprobs, text, len(steps), lambda i: steps[i].start, lambda i: steps[i].likely
-    )
+
+    def start(i: int) -> int:  # a token may hold a part of a letter, which is spelt longer
+        before = commonprefix((b"".join(tokens[:i]).decode(errors="replace"), joined))  # noqa: RUF071
+        return max(0, len(before) - ahead)
+
+    def likely(i: int) -> dict[str, float]:
+        among = (*(entries[i].get("top_logprobs") or ()), entries[i])
+        return {_bytes(t).decode(errors="replace"): _probability(t["logprob"]) for t in among}
+
+    return read_score_logprobs(sampling.score_logprobs, text, len(entries), start, likely)
 
 
 def _bytes(token: dict[str, Any]) -> bytes:
@@ -282,16 +191,31 @@ def _probability(logprob: float) -> float:
     return min(1.0, math.exp(logprob))
 
 
-def _count(tokens: Any) -> int:
-    if not (isinstance(tokens, int) and 0 <= tokens < 2**31):
+def _count(tokens: Any) -> int | None:
+    if not (tokens is None or (isinstance(tokens, int) and 0 <= tokens < 2**31)):
         raise ValueError(f"{tokens!r} is no number of tokens")
     return tokens
 
 
-def _spelt(secret: str) -> str:
-    """A pattern of a secret as it stands, or as URLs, JSON, Python and HTML spell it, one in another too (JSON in
-    JSON)."""
-    once = {secret, *(way(secret) for way in SPELLINGS)}
-    twice = once | {way(text) for text in once for way in SPELLINGS}
-    pattern = "|".join(map(re.escape, sorted(twice, key=len, reverse=True)))
-    return rf"(?<!\w)(?:{pattern})(?!\w)" if len(secret) < SHORT else pattern
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _pattern(secrets: set[str], shortest: int, longest: int) -> re.Pattern[str]:
+    """Any spelling of the secrets that have so many letters."""
+    spellings = {
+        spelling
+        for secret in secrets
+        if shortest <= len(secret) <= longest
+        for spelling in (
+            secret,
+            quote(secret),
+            quote(secret, safe=""),
+            quote_plus(secret),
+            _base64(secret),
+            _base64(secret).rstrip("="),
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+        )
+    }
+    return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or "(?!)")

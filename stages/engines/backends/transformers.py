@@ -144,7 +144,7 @@ class TransformersEngine(BaseEngine):
             with _memory(*self._needs(batch, sampling)):
                 written = self._decode(batch, sampling)
             self.prompt_tokens += sum(len(p.ids) for p in batch) * (1 if self.shares else sampling.n)
-            self.generated_tokens += sum(c.tokens for c in written)
+            self.generated_tokens += sum(c.tokens or 0 for c in written)
             yield written
 
     def _cut(self, prompts: Sequence[_Prompt], sampling: Sampling) -> Iterator[list[_Prompt]]:
@@ -204,7 +204,7 @@ class TransformersEngine(BaseEngine):
             self.prompts.completion(p.id, n, ids, p.room, sampling.stop)
             for (p, n), ids in zip(rows, ended, strict=True)
         ]
-        if bad := [c.id for c, steps in zip(said, finite.read(), strict=True) if not all(steps[: c.tokens + 1])]:
+        if bad := [c.id for c, steps in zip(said, finite.read(), strict=True) if not all(steps[: (c.tokens or 0) + 1])]:
             raise EngineError(
                 f"{self.prompts.folder} {finite.explain_nonfinite_logits(self.model)}, first for request {bad[0]!r}. "
                 f"Nothing of this batch is kept"

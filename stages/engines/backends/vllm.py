@@ -212,7 +212,7 @@ class VllmEngine(BaseEngine):
             said.append(one)
         if sampling.temperature == 0:  # asked for once
             said = [said[0]._replace(n=n) for n in sampling.numbers]
-        self.generated_tokens += sum(one.tokens for one in said)
+        self.generated_tokens += sum(one.tokens or 0 for one in said)
         return said
 
 
