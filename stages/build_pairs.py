@@ -39,7 +39,7 @@ def main(model: str, root: Path = Path()) -> None:
         pairs = pairing.pairs(prompts, candidates, scores)
         if pairs.is_empty():
             why = pairing.lost(prompts, scores)
-            if not judgements["score"].count():
+            if len(judgements) and not judgements["score"].count():
                 why += f". {judging.unreadable(run.read(JUDGEMENTS, model, ('text',)), params.judge.template)}"
             raise TableError(f"AIFT({model}) has no pairs: {why}")
         counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score)

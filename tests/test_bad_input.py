@@ -168,6 +168,16 @@ def rows(space, k_scores):
         frame.write_parquet(path)
 
 
+def test_answers_that_were_all_cut_off_are_not_judged_and_give_no_pair(space):
+    rows(space, [None, None])
+    for table, change in ((CANDIDATES, {"finish_reason": pl.lit("length")}), (JUDGEMENTS, {})):
+        path = table_path(table, space.path, "M1")
+        frame = pl.read_parquet(path).with_columns(**change)
+        (frame if change else frame.clear()).write_parquet(path)
+    message = fails(space, "stages.build_pairs", "M1")
+    assert "AIFT(M1) has no pairs: of 1 prompts, 1 had only cut-off answers" in message
+
+
 def test_a_judge_that_never_writes_a_score(space):
     rows(space, [None, None])
     message = fails(space, "stages.build_pairs", "M1")
