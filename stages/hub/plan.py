@@ -206,7 +206,10 @@ def datasets(
     metadata |= {"configs": listed, "dataset_info": infos}
     made_by = lineage.ancestors(source.stages, (split.path for config in wanted for split in config.splits))
     graph = source.graph(made_by, files, source.lineages)
-    known = [facts.shape(source.model(model))["parameters"] for model in source.lineages]
+    trained_here = [
+        model for model in source.lineages if model not in params.external
+    ]  # a server's has no weights here
+    known = [facts.shape(source.model(model))["parameters"] for model in trained_here]
     section = {
         "splits": described,
         "columns": facts.columns({config.name: config.table for config in wanted}),
