@@ -1,13 +1,17 @@
-"""readme_tables: the README's tables, from what is kept in data/results (by `make seeds`, `make controls` and `--run`).
+"""readme_tables: the tables of README.md and docs/, from what is in data/results (by `make seeds`, `make controls` and
+`--run`).
 
-python -m benchmarks.readme_tables              rewrites README.md between its markers
-python -m benchmarks.readme_tables --check      fails when README.md does not show what data/results holds
+python -m benchmarks.readme_tables              rewrites the pages between their markers
+python -m benchmarks.readme_tables --check      fails when a page does not show what data/results holds
 python -m benchmarks.readme_tables --run DIR    first records times and some answers of the default run in DIR
 """
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 from statistics import mean
@@ -22,7 +26,7 @@ from stages.store.files import atomic_write, write_json
 from stages.store.questions import questions
 from stages.store.run import times as times_of
 
-README = "README.md"
+PAGES = ("README.md", "docs/querying.md", "docs/results.md")
 Run = dict[str, Any]
 """One variant: overrides, seconds, metrics (kind -> name -> content), stages (name -> seconds, compute_s, peak_mb)."""
 WRITER = (("oracle_score", "oracle score 0–5", 1, 2), ("fully_right", "fully right %", 100, 1))
@@ -39,36 +43,79 @@ COLUMNS = (
     ("Spearman (prompts)", ("judge", "spearman"), 1, 3),
 )
 ASKED = ("pair_quality", "score_gap")
-"""Canned questions that the README answers."""
+"""Canned questions that docs/querying.md answers."""
+WIDEST_PAIR = """
+SELECT prompt, chosen, rejected, chosen_score, rejected_score FROM pairs
+ORDER BY chosen_score - rejected_score DESC, length(prompt), prompt_id LIMIT 1"""
 
 
 def main(check: bool = False, run: Path | None = None, root: Path = Path()) -> None:
-    """Put the tables into README.md."""
+    """Put the tables into the pages."""
     if run:
         write_json(root / "data" / "results" / "default.json", default_run(run))
     seeds, controls, default = load(root, "seeds"), load(root, "controls"), load(root, "default")
-    tables = {"record": result(seeds, controls), "seeds": by_seed(seeds), "time": times(default["stages"])} | {
-        f"query {name}": markdown(answer["columns"], answer["rows"]) for name, answer in default["answers"].items()
-    }
-    text = fresh = (root / README).read_text(encoding="utf-8")
-    for name, table in tables.items():
-        fresh = between(fresh, name, table)
-    if check and fresh != text:
-        raise SrlmError("README.md does not show what data/results holds. Run: python -m benchmarks.readme_tables")
-    if fresh != text:
-        with atomic_write(root / README) as partial:
-            partial.write_text(fresh, encoding="utf-8")
+    tables = {
+        **({"quick": quick(default)} if "shown" in default else {}),
+        "summary": summary(seeds, controls),
+        "record": result(seeds, controls),
+        "seeds": by_seed(seeds),
+        "time": times(default["stages"]),
+    } | {f"query {name}": markdown(answer["columns"], answer["rows"]) for name, answer in default["answers"].items()}
+    for page in PAGES:
+        text = fresh = (root / page).read_text(encoding="utf-8")
+        for name in re.findall(r"^<!-- ([^/].*) -->$", text, flags=re.MULTILINE):
+            fresh = between(fresh, name, tables[name])
+        if check and fresh != text:
+            raise SrlmError(f"{page} does not show what data/results holds. Run: python -m benchmarks.readme_tables")
+        if fresh != text:
+            with atomic_write(root / page) as partial:
+                partial.write_text(fresh, encoding="utf-8")
 
 
 def default_run(folder: Path) -> dict[str, Any]:
-    """Of the run in `folder`: threads, figures of each stage, answers to the questions of ASKED."""
+    """Of the run in `folder`: threads, figures of each stage, answers to the questions of ASKED, its result and a
+    pair."""
     answers = {}
     with connect(folder) as store:
         for name in ASKED:
             relation = store.select(questions()[name].sql)
             answers[name] = {"columns": relation.columns, "rows": relation.fetchall()}
+        [pair] = store.rows(WIDEST_PAIR)
+    shown = subprocess.run(
+        [sys.executable, "-m", "stages.commands.cli", "results"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
     spent = [{"stage": name, **figures} for name, figures in times_of(folder).items()]
-    return {"threads": load_params(folder).hardware.threads, "stages": spent, "answers": answers}
+    threads = load_params(folder).hardware.threads
+    return {"threads": threads, "stages": spent, "answers": answers, "pair": pair, "shown": shown}
+
+
+def quick(default: dict[str, Any]) -> str:
+    """What the run ends with, and one of its pairs."""
+    first = default["shown"].strip("\n").split("\n\n")[0]
+    pair = json.dumps(default["pair"], indent=1, ensure_ascii=False)
+    return (
+        f"It ends with (and `srlm query pairs` has rows like the one "
+        f"below):\n\n```text\n{first}\n```\n\n```json\n{pair}\n```\n"
+    )
+
+
+def summary(seeds: dict[str, Run], controls: dict[str, Run]) -> str:
+    """Means over the seeds of what the models reach, and of the last model under each control."""
+    runs, columns = list(seeds.values()), (0, 2, 6)
+    models = sorted(runs[0]["metrics"]["EVAL"], key=lambda model: (model != "SFT", len(model), model))
+    groups = {model: (runs, model) for model in models}
+    for control in dict.fromkeys(name.rpartition("-")[0] for name in controls):
+        used = [run for name, run in controls.items() if name.rpartition("-")[0] == control]
+        groups[f"{models[-1]}, control: {control}"] = (used, models[-1])
+    rows = [
+        [
+            name,
+            *(cells(group, model, with_n=False)[i] for i in columns),
+            "–" if model == "SFT" else shares(group, f"{model}-SFT", "greedy"),
+        ]
+        for name, (group, model) in groups.items()
+    ]
+    return markdown(["", *(COLUMNS[i][0].split(" (")[0] for i in columns), "against SFT, win/tie/lose %"], rows)
 
 
 def load(root: Path, name: str) -> dict[str, Any]:
@@ -83,7 +130,7 @@ def load(root: Path, name: str) -> dict[str, Any]:
 def between(text: str, name: str, table: str) -> str:
     head, tail = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     if text.count(head) != 1 or text.count(tail) != 1:
-        raise SrlmError(f"README.md lacks its marker {head.strip()} or {tail}")
+        raise SrlmError(f"a page has the marker {head.strip()} or {tail} not once")
     return f"{text.split(head)[0]}{head}{table}{tail}{text.split(tail)[1]}"
 
 
