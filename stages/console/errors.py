@@ -49,7 +49,7 @@ class QueryError(SrlmError):
 
 
 class RevisionError(SrlmError):
-    """The store as of a revision cannot be had."""
+    """The store as it was at a revision cannot be read."""
 
 
 class HubError(SrlmError):

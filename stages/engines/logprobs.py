@@ -1,4 +1,5 @@
-"""The model's own probabilities at one place of its text (`base.Probe`), from what an engine knows about each token."""
+"""The model's own probabilities at one place of its text (`request.ScoreLogprobs`), from what an engine knows about
+each token."""
 
 from __future__ import annotations
 

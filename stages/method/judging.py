@@ -38,7 +38,7 @@ SCORE = re.compile(
 )
 CHOICES = ("0", "1", "2", "3", "4", "5")
 SCORE_LOGPROBS = (f"(?i){SCORE.pattern}", 2, CHOICES)
-"""Where the judge's own probabilities are wanted, and of what: pattern, group, choices (`request.ScoreLogprobs`)."""
+"""Where the judge's own probabilities are asked for, and of what: pattern, group, choices (`request.ScoreLogprobs`)."""
 # What makes it another number: `4/10`, `4-5`, `1 + 1 = 2`, `3 or 4`, `40 %`, `4th`.
 OTHER = re.compile(
     r"[ \t]*(?:\(?(?:/|(?:out[ \t]+)?of\b)|[%+=×^]|[-–−~*x,:][ "
@@ -154,7 +154,7 @@ def as_completions(answers: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
 
 def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> pl.DataFrame:
     """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text,
-    finish_reason, probs (of `PLACE`).
+    finish_reason, probs (of `SCORE_LOGPROBS`).
 
     Matched by id, never by position. Raises TableError naming the first id that is no answer, or an answer that lacks
     one of its K completions.

@@ -41,8 +41,13 @@ def fates(
     `signal` `shuffled` (control): score, spread and variance are dealt out anew among the prompt's scored texts, by
     `seed`; the table holds what was dealt. `longest` (control): the score of a readable candidate is its length in
     tokens, margin included, without length control. A duplicate has the score of its text, a cut-off answer none.
-    Raises TableError when something was judged that takes no part.
+    Raises TableError when something was judged that takes no part, or when length decides and is not known.
     """
+    if (rho is not None or signal == "longest") and candidates["tokens"].has_nulls():
+        raise TableError(
+            "length decides which answers make a pair, and the lengths of some candidates in tokens are not known: "
+            "the server that wrote them told none. Switch length off, or sample the candidates with another engine"
+        )
     texts = distinct(candidates)
     stray = judged.join(texts, on="candidate_id", how="anti", maintain_order="left")
     if len(stray):

@@ -492,3 +492,11 @@ def test_prompts_with_a_pair_are_not_lost() -> None:
     prompts, candidates, judgements = tables([*SOME, Answer([1], cut=True, prompt="s")])
     scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
     assert lost(prompts, scores) == "of 4 prompts, 1 had no readable score, 1 had only cut-off answers and 1 were ties."
+
+
+@pytest.mark.parametrize("how", [{"rho": 0.1, "signal": "judge"}, {"rho": None, "signal": "longest"}])
+def test_unknown_lengths_decide_nothing(how: dict) -> None:
+    _, candidates, judgements = tables([Answer([4.0]), Answer([2.0])])
+    candidates = candidates.with_columns(tokens=pl.lit(None, pl.Int32))
+    with pytest.raises(TableError, match="lengths of some candidates in tokens are not known"):
+        fates(candidates, means(candidates, judgements), min_margin=0.0, seed=1, **how)

@@ -6,7 +6,7 @@ template share is computed once.
 Guarantee: a request has a seed of `(seed, request id)`, its completion n that seed plus n, whatever else is asked for.
 Floating-point sums depend on what is decoded at the same time, so that a text can differ between calls where two tokens
 are nearly equal; on the CPU texts were the same alone, in a batch and in reverse order in every test. Batches are what
-has finished in a while, so a resumed call decodes what is left in other company.
+has finished in a while, so a resumed call decodes what is left in a different batch.
 """
 
 from __future__ import annotations
