@@ -178,13 +178,15 @@ def test_hardware_reruns_nothing(space):
 
 
 def test_another_margin_generates_nothing_before_the_pairs(space):
-    before = space.lock()
+    before, had = space.lock(), kept(space)["write_prompts@M2"]
     space.set(**{"build_pairs.min_margin": 1.0})
     stages = space.repro()
     assert stages[0] == "build_pairs@M1"
     assert "sample_candidates@M1" not in stages
     assert "judge_candidates@M1" not in stages
-    assert "write_prompts@M2" not in stages, "prompts are written by M0"
+    assert kept(space)["write_prompts@M2"] == had, (
+        "prompts are written by M0; M2's lineage says which must not come again"
+    )
     assert {"train_dpo@M2", "sample_candidates@M2", "train_dpo@M3", "evaluate@M3"} <= set(stages)
     space.set(**{"build_pairs.min_margin": 0.5})
     assert space.repro() == [], "set back, everything comes from DVC's run-cache"
@@ -203,6 +205,7 @@ def test_another_judge_template_reruns_judging_and_its_heirs(space):
         "judge_seed",
         "build_eft",
         "train_sft_M1",
+        "write_prompts@M1",
         "sample_candidates@M1",
         "judge_candidates@M1",
         "build_pairs@M1",
@@ -303,6 +306,7 @@ def test_a_fourth_iteration_runs_only_its_own_stages(space):
         "train_dpo@M4",
         "evaluate@M4",
         "head_to_head@M4-M3",
+        "summarize",
     }
 
 
@@ -454,7 +458,7 @@ def test_results_are_shown(space):
     for word in ("As a writer", "As a judge", "M3 against M1", "AIFT(M2)"):
         assert word in done.stdout
     markdown = space.run("stages.commands.cli", "results", "--markdown").stdout
-    assert "| model | oracle score |" in markdown
+    assert "| model | decoding | n |" in markdown
 
 
 @pytest.mark.parametrize("command", [("metrics", "show"), ("dag",), ("plots", "show"), ("status",)])
