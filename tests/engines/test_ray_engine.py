@@ -229,8 +229,11 @@ def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(tmp_path:
     driver = at_work(place, RAY_ADDRESS=address())
     writing = workers()
     driver.kill()
-    assert len(writing) == 2
-    assert not psutil.wait_procs(writing, 10)[1]
+    assert writing
+    until = time.monotonic() + 10
+    while workers() and time.monotonic() < until:  # one may have been on its way when the driver died
+        time.sleep(0.1)
+    assert not workers()
     before = kept(place)
     assert before % BLOCK == 0
     assert 0 < before < len(MANY)
