@@ -10,6 +10,7 @@ import pytest
 from stages.commands import forecast
 from stages.config.disk import forecast as forecast_of
 from stages.config.load import load_params
+from stages.method.judging import distinct
 from stages.store.catalog import read
 from stages.store.files import md5
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, RANKED_VALID, TEST_PROMPTS
@@ -38,7 +39,7 @@ def test_the_default_run_made_small(tmp_path):
     for model in ("M1", "M2"):
         prompts, pairs = read(PROMPTS, tmp_path, model), read(PAIRS, tmp_path, model)
         assert not held_out & set(prompts.filter(pl.col("dropped").is_null())["prompt"])
-        assert len(read(JUDGEMENTS, tmp_path, model)) == 3 * len(read(CANDIDATES, tmp_path, model))
+        assert len(read(JUDGEMENTS, tmp_path, model)) == 3 * len(distinct(read(CANDIDATES, tmp_path, model)))
         assert (pairs["chosen_score"] > pairs["rejected_score"]).all()
     weights = {m: md5(tmp_path / f"data/models/{m}/model.safetensors") for m in ("M0", "SFT", "M1", "M2", "M3")}
     assert len(set(weights.values())) == 5
