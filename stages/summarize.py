@@ -1,4 +1,4 @@
-"""summarize: about ten numbers that say how a run went, for `dvc metrics show` and `dvc metrics diff`.
+"""summarize: about ten numbers that say how a run went, for `dvc metrics show data/summary.json`.
 
 python -m stages.summarize
 """

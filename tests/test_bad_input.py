@@ -67,7 +67,7 @@ def messages(n, ranks=(0, 1)):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (None, "does not exist"),
+        (None, "is not there"),
         ([], "is empty"),
         (['{"message_id": 1}', "oops"], "line 2: not JSON"),
         ([json.dumps(m) for m in messages(9, ranks=(None,))], "rank"),

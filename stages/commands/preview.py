@@ -10,6 +10,7 @@ before that, M0.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def sandbox(root: Path, params: Params) -> Iterator[Path]:
     answer."""
     with TemporaryDirectory(prefix="srlm-preview-") as folder:
         space = Path(folder)
-        (space / "stages").symlink_to((root / "stages").resolve())
+        shutil.copytree(root / "stages", space / "stages", ignore=shutil.ignore_patterns("__pycache__"))
         cache = (root / COMPLETION_CACHE).parent.resolve()
         cache.mkdir(parents=True, exist_ok=True)
         (space / "data" / "models").mkdir(parents=True)
@@ -70,12 +71,14 @@ def sandbox(root: Path, params: Params) -> Iterator[Path]:
         yaml = YAML()
         data: Any = yaml.load((root / PARAMS).read_text(encoding="utf-8"))
         data["judge_seed"]["k"] = 1
-        for section, key in (
-            *((base, "path") for base in data["base"].values()),
-            (data["split_seed"], "path"),
-            (data["judge"], "template"),
-        ):
-            section[key] = str((root / section[key]).absolute())
+        for section in (*data["base"].values(), data["split_seed"]):
+            if not (space / section["path"]).exists():  # a model or a file of one's own stays where it is
+                section["path"] = str((root / section["path"]).absolute())
+        for section in (data["judge"], data["write_prompts"]):
+            template = space / section["template"]
+            if not template.exists() and (root / section["template"]).is_file():
+                template.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / section["template"], template)
         yaml.dump(data, space / PARAMS)
         yield space
 

@@ -187,7 +187,7 @@ def test_a_servers_model_takes_no_room(space):
     assert forecast.size_of(params.external["large"], space.path / "data/models/large", space.path) == (0, 0)
 
 
-def test_readme_shows_what_the_default_run_is_told(tmp_path, capsys):
+def test_the_docs_show_what_the_default_run_is_told(tmp_path, capsys):
     line = said(Workspace(tmp_path / "default", "tiny"), capsys).strip()
     assert line.startswith("disk: ")
-    assert f"```\n{line}\n```" in (ROOT / "README.md").read_text()
+    assert f"```\n{line}\n```" in (ROOT / "docs/storage.md").read_text()
