@@ -55,11 +55,11 @@ def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
 
 
 def test_real_lengths_through_a_real_model(tmp_path):
-    """A randomly initialised Llama with a context of 1,024 bytes: sampling, judging and a DPO step; what does not fit
+    """A randomly initialised Llama with a context of 4,096 bytes: sampling, judging and a DPO step; what does not fit
     is counted, never an exception."""
     space = Workspace(
         tmp_path, **FILE, **SIZES,
-        **{"engine.name": "transformers", "engine.max_context": 1024, "engine.max_batch_tokens": 16384, "aift.M1.prompts": 8,
+        **{"engine.name": "transformers", "engine.max_context": 4096, "engine.max_batch_tokens": 16384, "aift.M1.prompts": 8,
            "sample_candidates.n": 3, "sample_candidates.max_tokens": 64,
            "judge_candidates.k": 2, "judge_candidates.max_tokens": 24, "train_dpo.max_length": 1024,
            "train_dpo.batch": 2, "train_dpo.micro_batch": 2, "train_dpo.lr": 1e-3},

@@ -35,7 +35,8 @@ JUDGE = {
 }
 CORRELATIONS = ("spearman", "kendall")
 NEXT = """Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl
-Look closer: srlm report (a page that needs no network), srlm query (any question), dvc metrics show data/summary.json (the run in a line)
+Look closer: srlm report (a page that needs no network), srlm query (any question);
+the run in a line: dvc metrics show data/summary.json
 A fourth iteration: one entry each in aift, models, drift and evaluated of params.yaml, then srlm repro"""
 
 
