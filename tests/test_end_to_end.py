@@ -18,6 +18,7 @@ import pytest
 import vl_convert
 from ruamel.yaml import YAML
 
+from benchmarks.golden import differences, hashes
 from stages.engines.cache import CompletionCache
 from stages.method.judging import distinct
 from stages.store.catalog import read
@@ -80,6 +81,15 @@ def test_the_whole_loop_runs(space):
             if name.startswith(("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "checkpoint-"))
         ]
     assert not list(space.path.rglob("*.partial"))
+
+
+def test_its_tables_are_the_golden_ones(space):
+    """A refactoring leaves them byte for byte. Where a change means to move them, its commit says which and why, and
+    renews them: python -m benchmarks.golden RUN, of a finished run of profile scripted; tables only, as weights differ
+    between machines."""
+    golden = json.loads((ROOT / "tests/golden/scripted.json").read_text())
+    found = {path: md5 for path, md5 in hashes(space.path).items() if path.endswith(".parquet")}
+    assert not differences(golden, found)
 
 
 def test_every_table_keeps_its_contract(space):
