@@ -355,6 +355,7 @@ def test_two_cold_runs_have_the_same_lock(space, tmp_path):
 
 def test_a_dvc_lock_cut_off_in_mid_write_is_made_anew(space):
     """Of what stages made nothing is made again: DVC's cache of runs has it."""
+    space.repro()  # the summary is of what params.yaml names, and an earlier test took its fourth iteration away
     lock, log = space.lock(), space.path / "data/logs/runs.jsonl"
     ran = log.read_text()
     (space.path / "dvc.lock").write_text(lock[: lock.index("hash: md5", len(lock) // 2) + len("hash: md")])
@@ -365,9 +366,6 @@ def test_a_dvc_lock_cut_off_in_mid_write_is_made_anew(space):
     now, before = (YAML(typ="safe").load(text)["stages"] for text in (space.lock(), lock))
     stages = set(space.run("dvc", "stage", "list", "--name-only").stdout.split())
     assert set(now) == stages
-    # of what params.yaml names now: the fourth iteration, which an earlier test took away, was in it
-    assert now.pop("summarize") != before["summarize"]
-    stages.discard("summarize")
     assert now == {name: before[name] for name in stages}, "what earlier tests made and took away is no stage any more"
     assert log.read_text() == ran
     next(space.path.glob("dvc.lock.damaged-*")).unlink()
