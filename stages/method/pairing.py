@@ -15,9 +15,8 @@ import polars as pl
 
 from stages.console.errors import TableError
 from stages.method.judging import BEST, distinct, same_text
-from stages.store.tables import PAIRS, SCORES
+from stages.store.tables import FATES, PAIRS, SCORES
 
-FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
 CLOSE = 1e-9  # scores this near are equal: a band's edge is a product of floats, a mean of thirds is one
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from stages.console.errors import TableError
 from stages.method.judging import distinct, mean_scores, pool
-from stages.method.pairing import FATES, counts, fates, lost, pairs, perfect, warnings
-from stages.store.tables import PAIRS, PROMPTS, SCORES
+from stages.method.pairing import counts, fates, lost, pairs, perfect, warnings
+from stages.store.tables import FATES, PAIRS, PROMPTS, SCORES
 
 
 class Answer:
