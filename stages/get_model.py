@@ -17,8 +17,7 @@ import polars as pl
 
 from stages.config import paths
 from stages.config.load import entry, load_params
-from stages.config.params import Params
-from stages.config.sources import Base
+from stages.config.params import Base, Params
 from stages.console.command import command
 from stages.store.run import Run, versions
 

@@ -43,7 +43,7 @@ LIBRARIES = {
         "safetensors",
         "transformers",
     },
-    "config": {"pathspec", "pydantic", "ruamel", "rapidfuzz"},
+    "config": {"pydantic", "ruamel", "rapidfuzz"},
     "page": {"altair", "jinja2", "markupsafe"},
     "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "pyarrow", "ruamel", "tenacity", "yaml"},
     "console": {"dvc", "psutil", "rich", "typer"},

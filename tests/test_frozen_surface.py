@@ -16,10 +16,7 @@ LIST = Path(__file__).with_name("surface.txt")
 
 
 def surface() -> Iterator[str]:
-    schema = Params.model_json_schema()
-    names = [("base", "*"), ("external", "*"), ("aift", "*"), ("models", "*"), ("positive_only", "*"), ("drift", "*")]
-    for at in ((), *names, ("head_to_head", "*"), ("hardware", "servers", "*")):
-        yield from (".".join(key) for key in known_keys(schema, at))
+    yield from (".".join(key) for key in known_keys(Params))
     commands = typer.main.get_command(app).commands
     for name, command in sorted(commands.items()):
         yield f"srlm {name}"

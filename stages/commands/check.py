@@ -13,7 +13,6 @@ from pathlib import Path
 
 from stages.commands import forecast
 from stages.config import paths
-from stages.config.explain import known_keys
 from stages.config.finding import Finding, listing
 from stages.config.load import PARAMS, START, examine
 from stages.config.params import Params
@@ -51,11 +50,10 @@ def show(root: Path, *, as_json: bool = False) -> None:
         if found:
             raise SystemExit(ParamsError.exit_code)
         return
-    keys = len(list(known_keys(Params.model_json_schema())))
     template = params.judge.template
     line, _ = template_check.score_line((root / template).read_text(encoding="utf-8"))
     asked = f"as {template} asks for it: {line}" if line else f"which {template} leaves to the judge's training"
     stderr.print(
-        f"{PARAMS}: no fault in {keys} keys, {len(params.input_models) + len(params.trained_models)} models, the files "
+        f"{PARAMS}: no fault in its keys, {len(params.input_models) + len(params.trained_models)} models, the files "
         f"and templates that they name, and the room on disk. A score is read from {template_check.WANTED!r}, {asked}"
     )

@@ -24,8 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config.disk import Forecast, Model, forecast
-from stages.config.params import Params
-from stages.config.sources import Base, External
+from stages.config.params import Base, External, Params
 from stages.console.terminal import stderr, warn
 from stages.store.catalog import model_dir
 from stages.store.run import COMPLETION_CACHE

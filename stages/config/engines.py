@@ -6,14 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.config.shared import Count, Section
+from stages.config.shared import Count, Section, matches
 
 EnvPrefix = Annotated[
-    str,
-    Field(
-        pattern="^[A-Z][A-Z0-9_]{0,63}$",
-        description="a name of capital letters, digits and _, beginning with a letter",
-    ),
+    str, matches("^[A-Z][A-Z0-9_]{0,63}$", "a name of capital letters, digits and _, beginning with a letter")
 ]
 
 

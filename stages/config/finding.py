@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 
 def listing(findings: Sequence[Finding], file: object) -> str:
-    """All findings, one a line, for people."""
+    """All findings, one a line."""
     count = "1 fault" if len(findings) == 1 else f"{len(findings)} faults"
     return "\n".join([f"{file}: {count}", *(f"  {finding}" for finding in findings)])
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from stages.config.checks import faults
 from stages.config.explain import explain
 from stages.config.finding import Finding, listing, nearest
 from stages.config.params import Params, merge_role_engines
-from stages.config.shared import Section
+from stages.config.rules import faults
 from stages.console.errors import ParamsError
 
 PARAMS = "params.yaml"
@@ -22,19 +21,16 @@ T = TypeVar("T")
 
 
 def load_params(root: Path = Path(), file: str = PARAMS) -> Params:
-    """Read and check `params.yaml` under `root`.
-
-    Raises ParamsError with one line per fault (key, what was seen, what is expected or what to set).
-    """
-    params, found = examine(root, file)
-    if found:
-        raise ParamsError(f"{listing(found, root / file)}\nFix {file}, {START}")
+    """Read and check `params.yaml` under `root`. Raises ParamsError with a line per fault."""
+    params, findings = examine(root, file)
+    if findings:
+        raise ParamsError(f"{listing(findings, root / file)}\nFix {file}, {START}")
     return params
 
 
 def examine(root: Path = Path(), file: str = PARAMS) -> tuple[Params, list[Finding]]:
-    """The parameters and all that is wrong in them. Where a section is wrong in itself, it is absent from the object,
-    and so are the findings that depend on it.
+    """The parameters and all that is wrong in them. A section that is wrong in itself is absent from the object, and so
+    are the findings that depend on it.
 
     Raises ParamsError when the file is no YAML mapping.
     """
@@ -42,7 +38,16 @@ def examine(root: Path = Path(), file: str = PARAMS) -> tuple[Params, list[Findi
     try:
         params = Params.model_validate(data)
     except ValidationError as e:
-        return (sound := _sound_sections(data, e)), [*explain(e, Params), *faults(sound, partial=True)]
+        faulty, merged = {error["loc"][0] for error in e.errors()}, merge_role_engines(data)
+        sound = Params.model_construct(
+            None,
+            **{
+                name: TypeAdapter(field.annotation).validate_python(merged[name])
+                for name, field in Params.model_fields.items()
+                if name in merged and name not in faulty
+            },
+        )
+        return sound, [*explain(e, Params), *faults(sound, partial=True)]
     return params, faults(params)
 
 
@@ -53,30 +58,18 @@ def read_yaml(root: Path, file: str = PARAMS) -> dict[str, Any]:
         data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"no {file} in {root.resolve()}. Run this from the project's folder, or copy a profile there: srlm profile "
-            f"tiny"
+            f"no {file} in {root.resolve()}. Run this from the project's folder, or copy a profile: srlm profile tiny"
         ) from None
     except OSError as e:
         raise ParamsError(f"{path} cannot be read: {e.strerror}. Expected a file that you may read, {START}") from None
     except MarkedYAMLError as e:
         at = f", line {e.problem_mark.line + 1}, column {e.problem_mark.column + 1}" if e.problem_mark else ""
         raise ParamsError(f"{path} is not YAML{at}: {e.problem}. Fix it there, {START}") from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as e:
+    except (YAMLError, ValueError, RecursionError) as e:
         raise ParamsError(f"{path} is not YAML: {e}. Fix it, {START}") from None
     if not isinstance(data, dict):
         raise ParamsError(f"{path} holds {type(data).__name__}, not a mapping of sections. Fix it, {START}")
     return data
-
-
-def _sound_sections(data: dict[str, Any], error: ValidationError) -> Params:
-    """Params with those top-level keys alone in which `error` found nothing."""
-    faulty = {e["loc"][0] for e in error.errors()}
-    fields: dict[str, Any] = {
-        n: (f.annotation, f) for n, f in Params.model_fields.items() if n in data and n not in faulty
-    }
-    merged = merge_role_engines(data)
-    sound = create_model("Sound", __base__=Section, **fields).model_validate({name: merged[name] for name in fields})
-    return Params.model_construct(**{name: getattr(sound, name) for name in fields})
 
 
 def read_mapping(path: Path) -> dict[str, Any] | None:
@@ -97,7 +90,7 @@ def agree(option: str, seen: str, key: str, wanted: str) -> None:
 
 
 def entry(mapping: dict[str, T], section: str, name: str) -> T:
-    """`mapping[name]`. Raises ParamsError that lists the names there are."""
+    """`mapping[name]`. Raises ParamsError that names the nearest entry, or all."""
     if name not in mapping:
         near = nearest(name, mapping)
         raise ParamsError(

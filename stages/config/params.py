@@ -6,7 +6,7 @@ in `dvc.yaml`; `hardware` (what only changes speed) by none.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,8 +28,7 @@ from stages.config.sections import (
     Warnings,
     WritePrompts,
 )
-from stages.config.shared import Count, Name, Section
-from stages.config.sources import Base, External
+from stages.config.shared import Count, Name, Section, Source
 from stages.console.errors import ParamsError
 
 ROLE_ENGINES = {
@@ -38,6 +37,34 @@ ROLE_ENGINES = {
     "head_to_head": ("evaluate", "judge_engine"),
 }
 """Stages that may have an engine of their own, and where it stands."""
+
+
+class Base(Section):
+    """A model that is made or copied here before the method begins. Nobody else keeps it, so a DVC remote gets it with
+    all else."""
+
+    source: Literal["tinyworld", "local", "random"]
+    """`random`: a small randomly initialised Llama, to try a pipeline out."""
+    path: str
+    """What DVC watches: the folder of a local model; for other sources the code that makes it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_made_here(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("source") in ("hub", "server"):
+            raise ValueError(
+                f"source {data['source']} is for models that others keep: write the entry under external, without path"
+            )
+        return data
+
+
+class External(Source):
+    """A model that others keep and version; it is not pushed to a DVC remote a second time."""
+
+    source: Literal["hub", "server"]
+    """`server`: a model that an OpenAI-compatible server has; `repo` is its name there, `revision` null or an id of the
+    weights behind the name, which you give: texts that were cached under another id are not used. It can write or
+    judge, never be trained."""
 
 
 class Aift(Section):

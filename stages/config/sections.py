@@ -17,11 +17,12 @@ from stages.config.shared import (
     Rate,
     Section,
     Share,
+    Source,
+    Tokens,
     Training,
     Tries,
 )
 from stages.config.shared import Temperature as Temp
-from stages.config.sources import Source
 
 # --- Seed ---
 
@@ -104,7 +105,7 @@ class WritePrompts(Decoding):
     """Demonstrations from IFT in each request."""
     new_shots: Number
     """Demonstrations from prompts that were accepted before; IFT fills in until there are enough."""
-    stop: list[Annotated[str, Field(min_length=1, description="a text that is not empty")]]
+    stop: list[Annotated[str, Field(min_length=1)]]
     """Texts that end a new prompt; they are not part of it."""
     rouge_l: Annotated[float, Field(ge=0.1, le=1)]
     """A new prompt whose ROUGE-L F-measure against a seed or accepted prompt is above this is dropped; 1 drops none."""
@@ -154,7 +155,7 @@ class Evaluate(Decoding):
     """Judgements of each held-out ranked answer."""
     judge_temperature: Temp
     """Of these judgements; 0 is greedy."""
-    judge_max_tokens: Count
+    judge_max_tokens: Tokens
     """Longest of these judgements, in tokens."""
     judge_engine: EngineParams | None
     """Of the model that decides head to head, where it differs from the section `engine`: any of its keys."""
@@ -162,7 +163,7 @@ class Evaluate(Decoding):
     """Who decides head to head: the `oracle`, more points win, or the `model` that compare_with names."""
     compare_with: Name
     """The model that compares two answers, in both orders; not asked where the oracle decides."""
-    compare_max_tokens: Count
+    compare_max_tokens: Annotated[int, Field(ge=4, le=10**9)]
     """Longest comparison of two answers, in tokens."""
     bootstrap: Annotated[int, Field(ge=10, le=1_000_000)]
     """Resamples of the prompts behind each 95 % interval."""

@@ -5,15 +5,34 @@ The line under a key is its documentation: there is no other.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MODEL_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+
+
+def matches(pattern: str, kind: str) -> AfterValidator:
+    """Refuses other names, and says the nearest that could be used."""
+
+    def check(name: str) -> str:
+        if not re.fullmatch(pattern, name):
+            near = re.sub(r"[^A-Za-z0-9_-]+", "_", name).lstrip("0123456789_-")[:64].rstrip("_")
+            usable = [one for one in (near, near.upper().replace("-", "_")) if re.fullmatch(pattern, one)]
+            seen = json.dumps(name, ensure_ascii=False)
+            raise ValueError(f"expected {kind}, seen {seen}" + (f". Use {usable[0]}" if usable else ""))
+        return name
+
+    return AfterValidator(check)
+
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Number = Annotated[int, Field(ge=0, le=10**9)]
 """A count that may be 0."""
+Tokens = Annotated[int, Field(ge=8, le=10**9)]
+"""Room for a judgement's score line, or a prompt of four words."""
 Tries = Annotated[int, Field(ge=1, le=1000)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -22,10 +41,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Name = Annotated[
     str,
-    Field(
-        pattern=MODEL_NAME,
-        description="a name of letters, digits, _ and -, beginning with a letter (a dot is a path to DVC)",
-    ),
+    matches(MODEL_NAME, "a name of letters, digits, _ and -, beginning with a letter (a dot is a path to DVC)"),
 ]
 """Of a model, a match or a mapping's entry. It becomes a file's name and a part of DVC's stage names."""
 
@@ -34,13 +50,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class Source(Section):
+    """Where something comes from. A Hub repository is pinned, so that a run can be repeated."""
+
+    source: str
+    """Who has it."""
+    repo: str | None
+    """ORG/NAME on the Hub; null for other sources."""
+    revision: str | None
+    """A commit hash or tag of it."""
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> Source:
+        if self.source == "hub" and not (self.repo and self.revision):
+            raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
+        if self.source == "server" and not self.repo:
+            raise ValueError("source server needs repo, the name that the server gives the model")
+        return self
+
+
 class Decoding(Section):
     temperature: Temperature
     """Of sampling; 0 is greedy, which makes all answers to one prompt the same."""
     top_p: Share
     """Nucleus sampling: only the likeliest tokens that add up to this share of probability are drawn; 1 draws from
     all."""
-    max_tokens: Count
+    max_tokens: Tokens
     """Longest text, in tokens of the model; what is longer is cut off and says so (`finish_reason` length)."""
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.commands import profile
-from stages.config.checks import faults
+from stages.config.rules import faults
 from stages.config.load import load_params
 from stages.config.own import GB, DataFacts, Machine, ModelFacts, apply, choose, write_profile
 from stages.config.params import Params

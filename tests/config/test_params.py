@@ -63,7 +63,7 @@ def test_what_compares_must_have_the_context_for_two_answers(tmp_path, max_conte
     else:
         with pytest.raises(
             ParamsError,
-            match=r"16 of evaluate.compare_max_tokens and 2 times 48 of evaluate.max_tokens leave nothing of evaluate.judge_engine",
+            match=r"\+ evaluate.max_tokens \+ evaluate.max_tokens = 112 tokens leave nothing of evaluate.judge_engine",
         ):
             load_params(tmp_path)
 
@@ -128,7 +128,7 @@ def test_a_servers_model_is_evaluated_through_its_judges_engine(tmp_path):
     YAML().dump(data, file)
     with pytest.raises(
         ParamsError,
-        match=r"evaluated: gpt is a server's model, and transformers cannot ask a server. Set judge_candidates.engine: {name: openai}",
+        match=r"evaluated.4: gpt is a server's model, and transformers cannot ask a server. Set judge_candidates.engine: {name: openai}",
     ):
         load_params(tmp_path)
     data["judge_candidates"]["engine"] = {"name": "openai", "env_prefix": "JUDGE"}
@@ -230,7 +230,7 @@ def test_a_server_of_a_role_may_be_asked_otherwise(tmp_path):
         ),
         (
             {"JUDGE": SERVER | {"attempts": 0}},
-            "hardware.servers.JUDGE.attempts: expected a whole number of at least 1 and of at most 100, seen 0",
+            "hardware.servers.JUDGE.attempts: expected a number of at least 1, seen 0",
         ),
         ([], "hardware.servers: expected a mapping of names ({} where there is none), seen []"),
     ],
@@ -297,33 +297,37 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
         (
             "sample_candidates.n",
             0,
-            "sample_candidates.n: expected a whole number of at least 2 and of at most 10,000, seen 0",
+            "sample_candidates.n: expected a number of at least 2, seen 0",
         ),
-        ("sample_candidates.top_p", 2, "sample_candidates.top_p: expected a number above 0 and of at most 1, seen 2"),
-        ("sample_candidates.top_p", 0, "sample_candidates.top_p: expected a number above 0 and of at most 1, seen 0"),
-        ("engine.name", "vlm", 'engine.name: expected transformers, vllm, ray, openai or scripted, seen "vlm"'),
-        ("train_dpo.beta", "big", 'train_dpo.beta: expected a number above 0, seen "big"'),
+        ("sample_candidates.top_p", 2, "sample_candidates.top_p: expected a number of at most 1.0, seen 2"),
+        ("sample_candidates.top_p", 0, "sample_candidates.top_p: expected a number above 0.0, seen 0"),
+        ("engine.name", "vlm", "'vllm', 'ray', 'openai' or 'scripted', seen \"vlm\""),
+        ("train_dpo.beta", "big", 'train_dpo.beta: expected a number, seen "big"'),
         (
             "train_dpo.epochs",
             1.5,
-            "train_dpo.epochs: expected a whole number of at least 1 and of at most 1,000, seen 1.5",
+            "train_dpo.epochs: expected a whole number, seen 1.5",
         ),
         (
             "train_sft.gradient_checkpointing",
             "yes",
             'train_sft.gradient_checkpointing: expected true or false, seen "yes"',
         ),
-        ("seed", -1, "seed: expected a whole number of at least 0 and below 4,294,967,296, seen -1"),
-        ("aift.M1.rho", 0.5, "aift.M1.rho: expected a number of at least 0 and below 0.5, or null, seen 0.5"),
+        ("seed", -1, "seed: expected a number of at least 0, seen -1"),
+        ("aift.M1.rho", 0.5, "aift.M1.rho: expected a number below 0.5, seen 0.5"),
         ("models.M2.prev", "M7", "models.M2: is trained on AIFT(M7). Add M7 to aift"),
-        ("aift.M1.writer", "M9", "aift.M1.writer: M9 is a model that nothing makes. There are M0, M1, M2, M3, SFT"),
+        (
+            "aift.M1.writer",
+            "M9",
+            "aift.M1.writer: M9 is a model that nothing makes. Add it to base or external; there are M0, M1, M2, M3, SFT",
+        ),
         ("positive_only", {"M2": {"aift": "M1"}}, "positive_only.M2: writes data/models/M2, as models.M2 does"),
         ("positive_only", {"M2P": {"aift": "M7"}}, "positive_only.M2P: is trained on AIFT(M7). Add M7 to aift"),
         ("drift", {"M2": {"since": "M7"}}, "drift.M2: is about AIFT(M7). Add M7 to aift"),
         ("aift.M1.judge", "M9", "aift.M1.judge: M9 is a model that nothing makes"),
         ("external.gpt", SERVED | {"repo": None}, "source server needs repo"),
         ("external.M0", SERVED, "external.M0: writes data/models/M0, as base.M0 does"),
-        ("base", {}, "base, or external, needs an entry M0"),
+        ("base", {}, "base.M0: M0 is a model that nothing makes"),
         ("engine.quantization", "fp8", "engine.quantization: fp8 is something that transformers does not do"),
         (
             "evaluate.judge_engine",
@@ -336,7 +340,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
             "judge_candidates.engine.nam: unknown key; did you mean judge_candidates.engine.name?",
         ),
         ("judge_candidates.engine", "vllm", "judge_candidates.engine: "),
-        ("evaluated", [], "evaluated: expected a list, not empty, each entry a name, seen []"),
+        ("evaluated", [], "evaluated: expected a list that is not empty, seen []"),
         ("base.M0.source", "hub", "source hub is for models that others keep: write the entry under external"),
         ("external.gpt", SERVED | {"source": "hub"}, "source hub needs repo and revision"),
         ("head_to_head.M3-M1.other", "../M1", "head_to_head.M3-M1.other: expected a name of letters, digits, _ and -"),

@@ -1,0 +1,315 @@
+"""What cannot be meant in `params.yaml`, though each key may stand: names, circles, numbers in company, engines, and
+sources whose templates are not theirs. A rule yields findings; none needs a file or a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from operator import attrgetter
+from os.path import normpath
+
+from stages.config.finding import Finding, nearest
+from stages.config.params import ROLE_ENGINES, Params
+
+TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people")
+"""Names that stand for datasets, folders and judges that are no models."""
+TRAINED = "training"
+Findings = Iterator[Finding]
+Rule = Callable[[Params], Findings]
+
+
+def faults(params: Params, *, partial: bool = False) -> list[Finding]:
+    """What is wrong between keys. Of a `partial` object, whose faulty sections are absent, what needs none of those."""
+    findings: list[Finding] = []
+    for rule in RULES:
+        with suppress(*[AttributeError] * partial):
+            findings += rule(params)
+    return findings
+
+
+# --- Names ---
+
+
+def names(p: Params) -> Findings:
+    """Each model is made by one stage, on disks that do not tell capitals apart, too."""
+    owner = dict.fromkeys(("sft", "m1"), "train_sft")
+    for section in ("base", "external", "models", "positive_only"):
+        for name in getattr(p, section):
+            key, folded = f"{section}.{name}", name.casefold()
+            if folded in TAKEN:
+                yield Finding(key, f"{name} is no name for a model: it stands for something else", "Use another")
+            if folded in owner:
+                seen = f"writes data/models/{name}, as {owner[folded]} does (capitals do not count)"
+                yield Finding(key, seen, "Rename one of them")
+            owner[folded] = key
+
+
+def uses(p: Params) -> Iterator[tuple[str, str, str]]:
+    """(key, model, the stage whose engine asks it, `TRAINED` or none), wherever a model is named."""
+    yield ("external.M0" if "M0" in p.external else "base.M0"), "M0", TRAINED
+    for name, aift in p.aift.items():
+        yield f"aift.{name}", name, "sample_candidates"
+        yield f"aift.{name}.writer", aift.writer, "write_prompts"
+        yield f"aift.{name}.judge", aift.judge, "judge_candidates"
+    for name, step in p.models.items():
+        yield f"models.{name}.prev", step.prev, TRAINED
+    for i, name in enumerate(p.evaluated):  # with the judge's engine, where only a server has the model
+        yield f"evaluated.{i}", name, "judge_candidates"
+    yield "evaluate.compare_with", p.evaluate.compare_with, "head_to_head" if p.evaluate.compare_by == "model" else ""
+
+
+def models(p: Params) -> Findings:
+    """Models that nothing makes; models that only a server has, where they are to be trained or loaded here."""
+    there = {*p.input_models, *p.trained_models}
+    served = {name for name, model in p.external.items() if model.source == "server"}
+    for key, name, stage in uses(p):
+        if name not in there:
+            near = nearest(name, there, cutoff=75)
+            fix = (
+                f"Did you mean {near}?" if near else f"Add it to base or external; there are {', '.join(sorted(there))}"
+            )
+            yield Finding(key, f"{name} is a model that nothing makes", fix)
+        elif name in served and stage == TRAINED:
+            seen = f"{name} is a server's model: only weights that are here can be trained"
+            yield Finding(key, seen, "Give it a source that has weights")
+        elif name in served and stage and (asked := p.engine_of(stage))[1].name != "openai":
+            role = ".".join(ROLE_ENGINES.get(stage, asked[:1]))
+            seen = f"{name} is a server's model, and {asked[1].name} cannot ask a server"
+            yield Finding(key, seen, f"Set {role}: {{name: openai}}")
+
+
+def trained_on(p: Params) -> Findings:
+    """AIFTs that nothing makes."""
+    needs = [
+        *((f"models.{k}", f"is trained on AIFT({s.prev})", s.prev) for k, s in p.models.items()),
+        *((f"positive_only.{k}", f"is trained on AIFT({v.aift})", v.aift) for k, v in p.positive_only.items()),
+        *((f"drift.{k}", f"is about AIFT({name})", name) for k, d in p.drift.items() for name in (k, d.since)),
+    ]
+    for key, seen, name in needs:
+        if name not in p.aift:
+            yield Finding(key, seen, f"Add {name} to aift")
+
+
+def compared(p: Params) -> Findings:
+    """What is compared twice, with itself, or without having answered."""
+    for name, times in Counter(p.evaluated).items():
+        if times > 1:
+            yield Finding("evaluated", f"{name} stands {times} times", "Name each model once")
+    for name, match in p.head_to_head.items():
+        if match.model == match.other:
+            yield Finding(f"head_to_head.{name}", f"{match.model} against itself", "Name two models")
+        for side in sorted({match.model, match.other} - {*p.evaluated}):
+            yield Finding(f"head_to_head.{name}", f"compares {side}, which is not in evaluated", f"Add {side} there")
+    for name, drift in p.drift.items():
+        if name == drift.since:
+            yield Finding(f"drift.{name}.since", f"AIFT({name}) is compared with itself", "Name an earlier one")
+
+
+def circles(p: Params) -> Findings:
+    """What would have to be made before itself: the first circle, at one of its keys."""
+    keys = {}  # (what is made, what it needs) -> the key that says so
+    for name, aift in p.aift.items():
+        roles = {aift.writer: f"aift.{name}.writer", aift.judge: f"aift.{name}.judge"}
+        keys |= {(f"AIFT({name})", model): key for model, key in roles.items() if model != name}
+    for name, step in p.models.items():
+        keys |= dict.fromkeys([(name, step.prev), (name, f"AIFT({step.prev})")], f"models.{name}.prev")
+    for name, positive in p.positive_only.items():
+        keys[name, f"AIFT({positive.aift})"] = f"positive_only.{name}.aift"
+    needs = {"SFT": ["M0"], "EFT": ["SFT"], "M1": ["M0", "EFT"], **{f"AIFT({name})": [name] for name in p.aift}}
+    for after, before in keys:
+        needs.setdefault(after, []).append(before)
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as e:
+        links = [(after, before) for before, after in pairwise(e.args[1])][::-1]
+        told = ", ".join(f"{after} needs {before}" for after, before in links)
+        at = sorted(keys[link] for link in links if link in keys)
+        yield Finding(at[0], f"goes in a circle: {told}", "Name a model that is made before")
+
+
+# --- Sources, scores, engines ---
+
+
+def world(p: Params) -> Findings:
+    """The tiny world's templates, checker and M0 know its own prompts alone."""
+    source = p.split_seed.source
+    its_own = [f"base.{name}" for name, model in p.base.items() if model.source == "tinyworld"]
+    if p.tinyworld is None and (its_own or source == "tinyworld"):
+        yield Finding(
+            "tinyworld", f"null, and {(*its_own, 'split_seed')[0]} comes from there", "Copy it from: srlm profile tiny"
+        )
+    if source == "tinyworld":
+        return
+    strangers = [
+        *(
+            (f"{section}.template", f"Set stages/templates/{name}, or one of yours")
+            for section, name in (("judge", "judge.jinja"), ("write_prompts", "write_prompt.jinja"))
+            if normpath(getattr(p, section).template).startswith("stages/tinyworld/")
+        ),
+        *([("evaluate.oracle", "Set none")] * (p.evaluate.oracle == "tinyworld")),
+        *([("evaluate.compare_by", "Set model")] * (p.evaluate.compare_by == "oracle")),
+        *([("judge_seed.source", "Set model")] * (p.judge_seed.source == "written")),
+        *((f"{key}.source", "Set local") for key in its_own),
+    ]
+    if strangers:
+        yield Finding(
+            "split_seed.source",
+            f"{source}, and keys below name what is the tiny world's, which knows its own prompts alone",
+            "A whole profile for your model and data: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO",
+        )
+    for key, fix in strangers:
+        yield Finding(key, "is the tiny world's", fix)
+
+
+def perfect(p: Params) -> Findings:
+    """Who is trained on perfect answers alone needs scores that can be perfect."""
+    for name in p.positive_only:
+        if p.judge_candidates.score == "expected":
+            seen = "picks answers with a perfect mean, which an expected score hardly is"
+            yield Finding(f"positive_only.{name}", seen, "Set judge_candidates.score to sampled")
+        if p.build_pairs.signal == "longest":
+            seen = "picks answers by the judge's score, and build_pairs.signal longest puts length in its place"
+            yield Finding(f"positive_only.{name}", seen, "Set build_pairs.signal to judge")
+
+
+def engines(p: Params) -> Findings:
+    """What an engine would silently not do."""
+    hardware, used = p.hardware, dict(map(p.engine_of, ("", *ROLE_ENGINES)))
+    if hardware.tensor_parallel > 1 and "vllm" not in (engine.worker for engine in used.values()):
+        seen = f"{hardware.tensor_parallel}, and no engine is vllm: only that spreads a model over GPUs"
+        yield Finding("hardware.tensor_parallel", seen, "Set it to 1")
+    if hardware.workers > 1 and "ray" not in (engine.name for engine in used.values()):
+        seen = f"{hardware.workers}, and no engine is ray, which has them"
+        yield Finding("hardware.workers", seen, "Set engine.name to ray, and inner to what it was")
+    for key, engine in used.items():
+        if engine.name == "vllm" and hardware.workers > 1:
+            seen = f"vllm is one process, and hardware.workers is {hardware.workers}"
+            yield Finding(f"{key}.name", seen, "Set it to ray, and inner to vllm")
+        if engine.quantization and engine.worker != "vllm":
+            seen = f"{engine.quantization} is something that {engine.worker} does not do"
+            yield Finding(f"{key}.quantization", seen, "Set it to null, or use vllm")
+        judges = key in ("engine", "judge_candidates.engine")  # evaluate judges with the first, where no server does
+        if judges and p.judge_candidates.score == "expected" and engine.worker == "scripted":
+            seen = f"expected, and {key} is scripted, which has no probabilities"
+            yield Finding("judge_candidates.score", seen, "Set it to sampled, or use another engine")
+    prefixes = {engine.env_prefix for engine in used.values() if engine.name == "openai"}
+    for unused in sorted(hardware.servers.keys() - prefixes):
+        there = ", ".join(sorted(prefixes)) or "none"
+        yield Finding(f"hardware.servers.{unused}", f"no engine openai has this env_prefix; they have: {there}")
+
+
+# --- Numbers ---
+
+
+def margin(p: Params) -> Findings:
+    """Margins that no pair can have."""
+    longest, least = p.build_pairs.signal == "longest", p.build_pairs.min_margin
+    most, unit = (p.sample_candidates.max_tokens, "tokens") if longest else (5, "points")
+    if least >= most:
+        seen = f"{least:g}, and no two scores are more than {most} {unit} apart"
+        yield Finding("build_pairs.min_margin", seen, f"Set it below {most}")
+
+
+def rounds(p: Params) -> Findings:
+    """Prompts that cannot be reached."""
+    w = p.write_prompts
+    for name, aift in p.aift.items():
+        if aift.prompts > w.round * w.max_rounds:
+            seen = f"{aift.prompts} are more than {w.max_rounds} rounds of {w.round} can give"
+            yield Finding(f"aift.{name}.prompts", seen, "Raise write_prompts.max_rounds")
+
+
+def when(wrong: Callable[[Params], bool], key: str, seen: str, fix: str) -> Rule:
+    """A rule about one key; `seen` is filled with `p`."""
+
+    def rule(p: Params) -> Findings:
+        if wrong(p):
+            yield Finding(key, seen.format(p=p), fix)
+
+    return rule
+
+
+def room(stage: str, *texts: str) -> Rule:
+    """The first of `texts`, which `stage` writes, must fit into its engine's context beside those that its prompt
+    holds."""
+
+    def rule(p: Params) -> Findings:
+        if stage == "head_to_head" and p.evaluate.compare_by == "oracle":
+            return
+        where, engine = p.engine_of(stage)
+        tokens = sum(attrgetter(text)(p) for text in texts)
+        if tokens >= engine.max_context:
+            seen = f"{' + '.join(texts)} = {tokens} tokens leave nothing of {where}.max_context, {engine.max_context}"
+            yield Finding(texts[0], seen, "Raise the context, or shorten the texts")
+
+    return rule
+
+
+def training(key: str) -> tuple[Rule, Rule]:
+    section = attrgetter(key)
+    rises = f"{{p.{key}.lr_end:g}} is above {key}.lr, {{p.{key}.lr:g}}: the rate would rise"
+    uneven = f"{{p.{key}.batch}} is no multiple of {key}.micro_batch, {{p.{key}.micro_batch}}"
+    return (
+        when(lambda p: section(p).lr_end > section(p).lr, f"{key}.lr_end", rises, "Set it lower"),
+        when(lambda p: section(p).batch % section(p).micro_batch > 0, f"{key}.batch", uneven, "Change one of them"),
+    )
+
+
+def judged_alike(k: str, temperature: str) -> Rule:
+    seen = f"{{p.{k}}} judgements at {temperature} 0 are all the same"
+    tries, heat = attrgetter(k), attrgetter(temperature)
+    return when(lambda p: tries(p) > 1 and heat(p) == 0, k, seen, f"Set it to 1, or {temperature} above 0")
+
+
+RULES: tuple[Rule, ...] = (
+    names,
+    models,
+    trained_on,
+    compared,
+    circles,
+    world,
+    when(
+        lambda p: (p.split_seed.source, p.evaluate.compare_by, p.evaluate.oracle) == ("tinyworld", "oracle", "none"),
+        "evaluate.compare_by",
+        "is oracle, and evaluate.oracle is none",
+        "Set model, and evaluate.compare_with the one that compares",
+    ),
+    perfect,
+    engines,
+    margin,
+    rounds,
+    *training("train_sft"),
+    *training("train_dpo"),
+    when(
+        lambda p: p.sample_candidates.temperature == 0,
+        "sample_candidates.temperature",
+        "0 makes all {p.sample_candidates.n} answers to a prompt the same, so that there are no pairs",
+        "Set it above 0, as 0.7",
+    ),
+    judged_alike("judge_seed.k", "judge_seed.temperature"),
+    judged_alike("judge_candidates.k", "judge_candidates.temperature"),
+    judged_alike("evaluate.judge_k", "evaluate.judge_temperature"),
+    when(
+        lambda p: p.write_prompts.ift_shots + p.write_prompts.new_shots == 0,
+        "write_prompts.ift_shots",
+        "no demonstrations at all, for new_shots is 0 too",
+        "The paper has 8",
+    ),
+    when(
+        lambda p: p.write_prompts.ift_shots > p.split_seed.ift,
+        "write_prompts.ift_shots",
+        "{p.write_prompts.ift_shots} demonstrations of only {p.split_seed.ift} rows of IFT",
+        "Show fewer",
+    ),
+    room("judge_seed", "judge_seed.max_tokens"),
+    room("write_prompts", "write_prompts.max_tokens"),
+    room("sample_candidates", "sample_candidates.max_tokens", "write_prompts.max_tokens"),
+    room("judge_candidates", "judge_candidates.max_tokens", "write_prompts.max_tokens", "sample_candidates.max_tokens"),
+    room("evaluate", "evaluate.max_tokens"),
+    room("evaluate", "evaluate.judge_max_tokens"),
+    room("head_to_head", "evaluate.compare_max_tokens", "evaluate.max_tokens", "evaluate.max_tokens"),
+)
+"""Each for itself: one that needs a faulty section hides no other."""
