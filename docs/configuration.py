@@ -38,14 +38,14 @@ WORDS = {
     "Share": "0 < number ≤ 1",
     "Rate": "0 < number < 1",
     "Temperature": "0 ≤ number ≤ 2",
-    "Temp": "0 ≤ number ≤ 2",
     "Name": "a model's name",
     "EnvPrefix": "capital letters",
     "str": "text",
+    "dict[EnvPrefix, Server]": "a mapping of `env_prefix` to keys as `server` has them",
     "int": "whole number",
     "float": "number",
     "bool": "true or false",
-    "list[str]": "texts",
+    "list[Annotated[str, Field(min_length=1)]]": "texts",
 }
 
 
@@ -110,9 +110,11 @@ def _form(annotation: str) -> str:
     if match := re.fullmatch(r"Literal\[(.+)\]", annotation):
         return ", ".join(f"`{ast.literal_eval(value)}`" for value in match[1].split(", "))
     if match := re.fullmatch(r"Annotated\[(\w+), Field\((.*)\)\]", annotation):
-        bounds = re.findall(r"(ge|gt|le|lt)=([\w.*]+)", match[2])
+        bounds = re.findall(r"(ge|gt|le|lt)=([\w.* ]+)", match[2])
         signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-        return ", ".join([WORDS.get(match[1], match[1]), *(f"{signs[sign]} {value}" for sign, value in bounds)])
+        return ", ".join(
+            [WORDS.get(match[1], match[1]), *(f"{signs[sign]} {value.replace(' ** ', '^')}" for sign, value in bounds)]
+        )
     if annotation == "EngineParams":
         return "keys of `engine` that differ"
     return WORDS.get(annotation, annotation)

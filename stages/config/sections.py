@@ -18,11 +18,11 @@ from stages.config.shared import (
     Section,
     Share,
     Source,
+    Temperature,
     Tokens,
     Training,
     Tries,
 )
-from stages.config.shared import Temperature as Temp
 
 # --- Seed ---
 
@@ -153,7 +153,7 @@ class Evaluate(Decoding):
     right answers."""
     judge_k: Tries
     """Judgements of each held-out ranked answer."""
-    judge_temperature: Temp
+    judge_temperature: Temperature
     """Of these judgements; 0 is greedy."""
     judge_max_tokens: Tokens
     """Longest of these judgements, in tokens."""

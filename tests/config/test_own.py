@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.commands import profile
-from stages.config.rules import faults
 from stages.config.load import load_params
 from stages.config.own import GB, DataFacts, Machine, ModelFacts, apply, choose, write_profile
 from stages.config.params import Params
+from stages.config.rules import faults
 from stages.console.errors import ParamsError
 
 GPU_PROFILE = YAML(typ="safe").load(Path(__file__).parents[2] / "stages/config/profiles/gpu.yaml")
