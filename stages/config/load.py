@@ -42,7 +42,7 @@ def examine(root: Path = Path(), file: str = PARAMS) -> tuple[Params, list[Findi
         sound = Params.model_construct(
             None,
             **{
-                name: TypeAdapter(field.annotation).validate_python(merged[name])
+                name: TypeAdapter[Any](field.annotation or Any).validate_python(merged[name])
                 for name, field in Params.model_fields.items()
                 if name in merged and name not in faulty
             },

@@ -110,7 +110,7 @@ def compared(p: Params) -> Findings:
 
 def circles(p: Params) -> Findings:
     """What would have to be made before itself: the first circle, at one of its keys."""
-    keys = {}  # (what is made, what it needs) -> the key that says so
+    keys: dict[tuple[str, str], str] = {}  # (what is made, what it needs) -> where
     for name, aift in p.aift.items():
         roles = {aift.writer: f"aift.{name}.writer", aift.judge: f"aift.{name}.judge"}
         keys |= {(f"AIFT({name})", model): key for model, key in roles.items() if model != name}
