@@ -7,8 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from stages.commands import forecast
-from stages.config.disk import forecast as forecast_of
+from stages.commands import disk
 from stages.config.load import load_params
 from stages.method.judging import distinct
 from stages.store.catalog import read
@@ -47,12 +46,7 @@ def test_the_default_run_made_small(tmp_path):
     assert all(0 <= m["writer"]["greedy"]["oracle_score"]["value"] <= 5 for m in metrics.values())
     assert metrics["M1"]["judge"]["unreadable_share"]["value"] < 0.2, "M1 has learnt to judge"
     versioned = sum(file.stat().st_size for file in (tmp_path / ".dvc/cache").rglob("*") if file.is_file())
-    cache = next(place for place in places_of(tmp_path) if place.folder.name == "cache")
-    assert 0 < versioned <= cache.needs, "the forecast of disk use is not exceeded"
+    models = {"M0": disk.on_disk(tmp_path / "data/models/M0")}
+    needs = disk.needed(tmp_path, load_params(tmp_path), models)
+    assert 0 < versioned <= needs[tmp_path / ".dvc/cache"], "the forecast of disk use is not exceeded"
     assert space.repro() == []
-
-
-def places_of(root):
-    params = load_params(root)
-    sizes = {"M0": forecast.on_disk(root / "data/models/M0")}
-    return forecast.places(root, params, forecast_of(params, sizes), sizes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stages.commands import forecast
+from stages.commands import disk
 from stages.config import paths
 from stages.config.finding import Finding, listing
 from stages.config.load import PARAMS, START, examine
@@ -30,7 +30,7 @@ def findings(root: Path) -> tuple[Params, list[Finding]]:
     params, found = examine(root)
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
     if not found:  # else what a run takes is not known
-        found = [Finding("disk", line) for line in forecast.look(root, params)]
+        found = [Finding("disk", line) for line in disk.look(root, params)]
     return params, found
 
 

@@ -95,15 +95,6 @@ def preview(
     previews.preview(stage, n)
 
 
-@command(RUN, "srlm forecast")
-def forecast() -> None:
-    """Show about how much disk a whole run takes, and whether there is room."""
-    from stages.commands.forecast import show
-    from stages.config.load import load_params
-
-    show(Path(), load_params(Path()))
-
-
 @command(RUN, "srlm repro", "srlm repro train_dpo@M2")
 def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="stages, e.g. train_dpo@M2; all by default")] = None,

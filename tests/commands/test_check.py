@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stages.commands import check, forecast
+from stages.commands import check, disk
 from stages.console.errors import ParamsError
 from tests.workspace import ENV, Workspace
 
@@ -54,7 +54,7 @@ def test_faults_of_every_kind_are_told_together(space, capsys):
 
 
 def test_too_little_room_on_disk_is_a_fault(space, monkeypatch):
-    monkeypatch.setattr(forecast, "look", lambda *_: ["up to 435 TB more may be needed"])
+    monkeypatch.setattr(disk, "look", lambda *_: ["up to 435 TB more may be needed"])
     with pytest.raises(ParamsError, match="disk: up to 435 TB more may be needed"):
         check.gate(space.path)
 

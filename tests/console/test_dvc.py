@@ -129,7 +129,7 @@ def test_a_second_run_disturbs_nothing(pipeline, command):
     rwlock = pipeline.path / ".dvc/tmp/rwlock"
     os.utime(rwlock, (0, 0))
     before = rwlock.read_bytes()
-    with pytest.raises(SrlmError, match="a stage is still running here"):
+    with pytest.raises(SrlmError, match="is running here"):
         recover(pipeline.path)
     assert rwlock.read_bytes() == before
     (pipeline.path / "go").touch()

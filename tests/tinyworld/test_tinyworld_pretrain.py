@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.commands.forecast import EMBEDDED, on_disk
+from stages.commands.disk import EMBEDDED, on_disk
 from stages.config.sections import Tinyworld
 from stages.tinyworld.muon import orthogonalize
 from stages.tinyworld.pretrain import build_model, pretrain

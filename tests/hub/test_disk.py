@@ -10,9 +10,8 @@ from hub_server import Server
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from stages.commands import forecast
-from stages.config.disk import Model
-from stages.config.disk import forecast as forecast_of
+from stages.commands import disk
+from stages.commands.disk import Model
 from stages.config.load import load_params
 from stages.config.params import Params
 from stages.trainers import checkpoint
@@ -32,8 +31,9 @@ def params_of(space: Workspace, **changes: object) -> Params:
 
 
 def said(space: Workspace, capsys: pytest.CaptureFixture[str]) -> str:
-    forecast.show(space.path, load_params(space.path))
-    return capsys.readouterr().err
+    """The line on the terminal, then what is refused."""
+    refused = disk.look(space.path, load_params(space.path))
+    return "\n".join([capsys.readouterr().err, *refused])
 
 
 def test_every_text_as_long_as_it_may_get(space):
@@ -70,78 +70,64 @@ def test_every_text_as_long_as_it_may_get(space):
     aift = 30 * 40 + 30 * 4 * 50 + 30 * 4 * 3 * 30
     evaluation = 2 * (2 * 7 * 60 + 3 * 4 * 2 * 20) + 2 * 2 * 7 * 10
     written = seed + aift + evaluation
-    assert forecast_of(params, {"M0": M0, "writer": Model(1, 500)}) == (
-        3000,
-        4 * 1000 * 4,
-        4 * (written + 2 * 30 * 50),
-        4 * written,
-    )
+    assert disk.forecast(params, {"M0": M0, "writer": Model(1, 500)}) == {
+        "trained models": 4 * 1000 * 4,
+        "given models": 3000,
+        "tables": 4 * (written + 2 * 30 * 50),
+        "cached completions": 4 * written,
+    }
 
 
 def test_a_model_more_is_so_much_more(space):
-    before = forecast_of(load_params(space.path), {"M0": M0}).trained
+    before = disk.forecast(load_params(space.path), {"M0": M0})["trained models"]
     assert before == 4 * 4 * M0.weights, "SFT, M1, M2, M3"
-    assert (
-        forecast_of(params_of(space, positive_only={"M2P": {"aift": "M1"}}), {"M0": M0}).trained
-        == before + 4 * M0.weights
-    )
+    more = params_of(space, positive_only={"M2P": {"aift": "M1"}})
+    assert disk.forecast(more, {"M0": M0})["trained models"] == before + 4 * M0.weights
 
 
 def test_a_models_weights_are_counted(tmp_path, space):
     checkpoint.random_llama(tmp_path / "mine", seed=1, max_context=128)
     weights = sum(tensor.numel() for tensor in load_file(tmp_path / "mine/model.safetensors").values())
-    found = forecast.on_disk(tmp_path / "mine")
+    found = disk.on_disk(tmp_path / "mine")
     assert found == (weights, sum(file.stat().st_size for file in (tmp_path / "mine").iterdir()))
-    assert found.weights < forecast.EMBEDDED.weights
-    assert found.bytes < forecast.EMBEDDED.bytes
+    assert found.weights < disk.EMBEDDED.weights
+    assert found.bytes < disk.EMBEDDED.bytes
     (tmp_path / "mine/model.safetensors").write_bytes(b"no weights")
-    assert forecast.on_disk(tmp_path / "mine").weights == 0
+    assert disk.on_disk(tmp_path / "mine").weights == 0
 
 
 def test_dvc_holds_a_copy_unless_it_links(space, tmp_path):
     params, sizes = load_params(space.path), {"M0": M0}
-    most = forecast_of(params, sizes)
-    versioned = most.given + most.trained + most.tables
-    cache, data, lock = space.path / ".dvc/cache", space.path / "data", space.path / "dvc.lock"
-    assert forecast.places(space.path, params, most, sizes) == [
-        (data, versioned + most.finished, 0),
-        (cache, versioned, 0),
-    ]
-    lock.write_text("stages:\n  a: {outs: [{path: x, size: 70}, {path: y}]}\n  b: {outs: [{path: z, size: 7}]}\n")
-    elsewhere = tmp_path / "cache"
-    with (space.path / ".dvc/config").open("a") as config:
-        config.write(f"[cache]\n    dir = {elsewhere}\n    type = hardlink,symlink\n")
-    (space.path / "data/cache").mkdir()
-    (space.path / "data/cache/texts").write_bytes(bytes(5))
-    assert forecast.places(space.path, params, most, sizes) == [(data, most.finished, 5), (elsewhere, versioned, 77)]
-
-
-def test_a_broken_config_is_left_to_dvc(space):
-    (space.path / ".dvc/config").write_text("[cache]\n    type = nothing\n")
-    params, sizes = load_params(space.path), {"M0": M0}
-    (space.path / "dvc.lock").write_text("stages: [")
-    assert (space.path / ".dvc/cache") in [
-        place.folder for place in forecast.places(space.path, params, forecast_of(params, sizes), sizes)
-    ]
+    most = disk.forecast(params, sizes)
+    completions = most["cached completions"]
+    versioned = sum(most.values()) - completions
+    cache, data = space.path / ".dvc/cache", space.path / "data"
+    assert disk.needed(space.path, params, sizes) == {data: versioned + completions, cache: versioned}
+    config = space.path / ".dvc/config"
+    before = config.read_text()
+    config.write_text(f"{before}[cache]\n    dir = {tmp_path / 'cache'}\n    type = hardlink,symlink\n")
+    assert disk.needed(space.path, params, sizes) == {data: completions, tmp_path / "cache": versioned}
+    config.write_text(f"{before}[cache]\n    type = nothing\n")
+    assert cache in disk.needed(space.path, params, sizes), "a broken config is left to DVC"
 
 
 def test_too_little_room_is_told_and_what_to_do(space, capsys):
-    assert "warning" not in said(space, capsys)
+    assert "more may be needed" not in said(space, capsys)
     params_of(
         space,
         **{"sample_candidates.max_tokens": 10**9 - 1000, "engine.max_context": 10**9, "sample_candidates.n": 10**4},
     )
-    line = next(line for line in said(space, capsys).splitlines() if line.startswith("warning"))
+    line = said(space, capsys).splitlines()[-1]
     assert f"more may be needed on the disk of {space.path / 'data'}" in line
     assert "dvc gc --workspace --all-tags --all-branches" in line
 
 
 def test_what_is_there_already_is_a_part_of_it(tmp_path):
     huge = 10**18
-    (line,) = forecast.too_little([forecast.Place(tmp_path, huge + 1000, 1000), forecast.Place(tmp_path, 5, 700)])
-    (without,) = forecast.too_little([forecast.Place(tmp_path / "none", huge, 0)])
-    assert line.split(" more ")[0] == without.split(" more ")[0]
-    assert not list(forecast.too_little([forecast.Place(tmp_path, huge, huge)]))
+    (line,) = disk.too_little({tmp_path: huge + 1000, tmp_path / "small": 5}, 1000)
+    (without,) = disk.too_little({tmp_path / "none": huge}, 0)
+    assert line == without
+    assert not disk.too_little({tmp_path: huge}, huge)
 
 
 @pytest.fixture
@@ -158,17 +144,11 @@ def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, cap
     api.create_repo("ann/base")
     commit = api.upload_folder(repo_id="ann/base", folder_path=tmp_path / "mine").oid
     params = params_of(space, base={}, external={"M0": {"source": "hub", "repo": "ann/base", "revision": commit}})
-    found = forecast.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
-    assert found.bytes == sum(files.values()), "what would not be downloaded takes no room"
-    (place,) = (
-        place
-        for place in forecast.places(space.path, params, forecast_of(params, {"M0": found}), {"M0": found})
-        if "ann--base" in place.folder.name
-    )
-    assert (place.needs, place.holds) == (found.bytes, 0), "what other models take in the Hub's cache is no part of it"
+    found = disk.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
+    assert found.bytes == files["model.safetensors"]
     assert found.weights == found.bytes // 2, "this Hub counts no weights; most models are kept in half precision"
     params = params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
-    unknown = "to this comes what M0 and models trained from there take: the Hub did not tell their size"
+    unknown = "without M0 and models trained from there: the Hub did not tell their size"
     assert unknown in said(space, capsys)
     checkpoint.random_llama(space.path / "data/models/M0", seed=1, max_context=128)
     for made_from, known in (
@@ -184,7 +164,7 @@ def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, cap
 
 def test_a_servers_model_takes_no_room(space):
     params = params_of(space, **{"external.large": {"source": "server", "repo": "its name", "revision": None}})
-    assert forecast.size_of(params.external["large"], space.path / "data/models/large", space.path) == (0, 0)
+    assert disk.size_of(params.external["large"], space.path / "data/models/large", space.path) == (0, 0)
 
 
 def test_the_docs_show_what_the_default_run_is_told(tmp_path, capsys):
