@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from stages.console.errors import TableError
-from stages.method.judging import mean_scores
+from stages.method.judging import mean_scores, require_answers
 from stages.store.tables import EFT
 from stages.text.ids import content_id
 
@@ -26,24 +25,18 @@ def agreeing(
 
     `strict`: an answer that people ranked above another has the higher score; answers of equal rank are free. `weak`:
     ties of score are allowed, inversions are not, nor one score for all. A prompt whose answers people ranked all alike
-    shows no agreement, so it is left out. Raises TableError when a judgement's answer is not in `ranked`.
+    shows no agreement. Raises TableError when a judgement's answer is not in `ranked`.
 
     `tries` `first`: taken is the first try k that agrees, of those in which all answers were read; a random judge has
     K chances (see `chance`). `mean`: the mean scores of the K tries must agree, one chance; taken is of each answer the
     judgement whose score is nearest to its mean, of equally near ones by a hash of `(seed, candidate_id, k)`.
     """
-    stray = judgements.join(ranked, on="candidate_id", how="anti", maintain_order="left")
-    if len(stray):
-        raise TableError(
-            f"{len(stray)} judgements are of no ranked answer, first {stray['candidate_id'][0]!r}. Run: dvc repro"
-        )
-    lowest, highest_of_next = pl.col("lowest"), pl.col("highest").shift(-1)
-    in_order = (
-        lowest > highest_of_next if agreement == "strict" else lowest >= highest_of_next
-    ).all()  # the last rank has no next: null, ignored
+    require_answers(judgements, ranked, "ranked answer")
+    lowest, next_highest = pl.col("lowest"), pl.col("highest").shift(-1)
+    # Scores of each rank, best rank first: if each rank agrees with the next, all do. The last has no next: null.
+    in_order = (lowest > next_highest if agreement == "strict" else lowest >= next_highest).all()
     agreed = (
         _attempts(ranked, judgements, tries)
-        # Scores of each rank in an attempt, best rank first: if each rank agrees with the next, all ranks agree.
         .group_by("prompt_id", "k", "human_rank")
         .agg(pl.col("score").min().alias("lowest"), pl.col("score").max().alias("highest"))
         .sort("prompt_id", "k", "human_rank")
@@ -59,7 +52,7 @@ def agreeing(
         readable = judgements.drop_nulls("score").join(agreed, on="prompt_id", how="semi")
         hashes = [content_id(seed, *row) for row in readable.select("candidate_id", "k").iter_rows()]
         far = (pl.col("score") - pl.col("score").mean().over("candidate_id")).abs()
-        nearest = readable.with_columns(far=far, hash=pl.Series(hashes, dtype=pl.String)).sort("far", "hash")
+        nearest = readable.with_columns(pl.Series("hash", hashes, pl.String), far=far).sort("far", "hash")
         taken = nearest.unique("candidate_id", keep="first", maintain_order=True).select(judgements.columns)
     return taken.sort("prompt_id", "candidate_id")
 
@@ -69,10 +62,8 @@ def _attempts(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries) -> p
     `mean` their means are the only one, k = 0."""
     if tries == "mean":
         judgements = mean_scores(judgements).with_columns(k=pl.lit(0, pl.Int32))
-    answers = ranked.group_by("prompt_id").agg(pl.len().alias("answers"))
-    scored = judgements.join(ranked.select("candidate_id", "human_rank"), on="candidate_id").join(
-        answers, on="prompt_id"
-    )
+    answers = ranked.select("candidate_id", "human_rank", answers=pl.len().over("prompt_id"))
+    scored = judgements.join(answers, on="candidate_id")
     return scored.filter(pl.col("score").count().over("prompt_id", "k") == pl.col("answers")).select(
         "prompt_id", "k", "human_rank", "score"
     )
@@ -108,47 +99,38 @@ def permuted(ranks: Sequence[int], scores: Sequence[float], agreement: Agreement
 
 
 def thin(judgements: pl.DataFrame, to: float, seed: int) -> pl.DataFrame:
-    """Drop judgements of the commonest score until it is at most the share `to` of what remains (paper: many 4s).
-
-    Which ones stay is decided by a hash of `(seed, candidate_id)`. Of equally common scores the highest is thinned.
-    Only that one score is thinned, once; where all judgements have one score nothing is dropped, since that could not
-    spread them.
-    """
+    """Drop judgements of the commonest score until it is at most the share `to` of what remains (paper: many 4s); which
+    ones stay is decided by a hash of `(seed, candidate_id)`. Of equally common scores the highest is thinned. Where all
+    judgements have one score nothing is dropped, since that could not spread them."""
     commonest = judgements["score"].value_counts().sort("count", "score", descending=True)
     if len(commonest) < 2:
         return judgements
     score, count = commonest.row(0)
     rest = len(judgements) - count
-    keep = count if to >= 1 else min(count, math.floor(to * rest / (1 - to) + 1e-9))  # kept / (kept + rest) <= to
-    ids = judgements.filter(pl.col("score") == score)["candidate_id"].to_list()
-    dropped = sorted(ids, key=lambda candidate: content_id(seed, candidate))[keep:]
+    left = count if to >= 1 else min(count, math.floor(to * rest / (1 - to) + 1e-9))  # left / (left + rest) <= to
+    ids = judgements.filter(score=score)["candidate_id"].to_list()
+    dropped = sorted(ids, key=lambda candidate: content_id(seed, candidate))[left:]
     return judgements.filter((pl.col("score") != score) | ~pl.col("candidate_id").is_in(dropped))
 
 
 def eft_rows(ranked: pl.DataFrame, judgements: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
     """EFT rows, sorted by eft_id: the rendered judge prompt (`prompts`: candidate_id, text; see
     `judging.judge_prompts`) and the judgement to imitate."""
-    joined = judgements.join(
-        prompts.select("candidate_id", pl.col("text").alias("instruction")), on="candidate_id"
-    ).join(ranked.select("candidate_id", "human_rank"), on="candidate_id")
-    ids = [
-        content_id(instruction, response) for instruction, response in joined.select("instruction", "text").iter_rows()
-    ]
-    rows = joined.with_columns(pl.Series("eft_id", ids, dtype=pl.String), pl.col("text").alias("response"))
-    return rows.select(*EFT.schema).sort("eft_id")
+    rows = (
+        judgements.rename({"text": "response"})
+        .join(prompts.select("candidate_id", instruction="text"), on="candidate_id")
+        .join(ranked.select("candidate_id", "human_rank"), on="candidate_id")
+    )
+    ids = [content_id(*row) for row in rows.select("instruction", "response").iter_rows()]
+    return rows.with_columns(pl.Series("eft_id", ids, pl.String)).select(*EFT.schema).sort("eft_id")
 
 
 def counts(
-    ranked: pl.DataFrame,
-    judgements: pl.DataFrame,
-    agreeing: pl.DataFrame,
-    by_chance: float,
-    rows: pl.DataFrame,
+    ranked: pl.DataFrame, judgements: pl.DataFrame, agreeing: pl.DataFrame, by_chance: float, rows: pl.DataFrame
 ) -> dict[str, Any]:
     """Figures of EFT for its metrics file: `agreeing_share` of the ranked prompts agree, `chance_share` would by
     chance; unparsed: judgements without a score; thinned: dropped from the agreeing ones."""
-    prompts = ranked["prompt_id"].n_unique()
-    agreeing_prompts = agreeing["prompt_id"].n_unique()
+    prompts, agreeing_prompts = ranked["prompt_id"].n_unique(), agreeing["prompt_id"].n_unique()
     return {
         "ranked_prompts": prompts,
         "ranked_answers": len(ranked),

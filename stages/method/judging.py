@@ -51,16 +51,11 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
     """The score that a judgement gives, 0 to 5 in halves; None when it cannot be read.
 
     The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it wrote
-    before. A score line is `Score:` or `Score =` and a number, anywhere in a line, also as `**Score:** 4`, `4/5`, `4
-    out of 5` or in LaTeX's `boxed`. The number may stand on the next line, or behind a dash (`Final score - 4`), if it
-    ends its line. Without a number (`Score: <n>`, as in the rubric) it is none; nor are `Score (out of 5): 4`, `a score
-    of 4`, `Score 4` and `Score: four`. Unreadable are: numbers below 0, above 5 or between halves; a number that goes
-    on as another (`4/10`, `3 or 4`, `1 + 1 = 2`); a judgement cut off by the length limit.
+    before. `Score: <n>`, `Score (out of 5): 4`, `a score of 4`, `Score 4` and `Score: four` are no score lines.
+    Unreadable are numbers below 0, above 5 or between halves, a number that goes on as another (`4/10`, `3 or 4`,
+    `1 + 1 = 2`), and a judgement cut off by the length limit.
     """
-    if finish_reason == "length":
-        return None
-    lines = list(SCORE.finditer(text))
-    if not lines:
+    if finish_reason == "length" or not (lines := list(SCORE.finditer(text))):
         return None
     number, after = lines[-1][2], SAME.match(text, lines[-1].end())
     if (after and OTHER.match(text, after.end())) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", number):
@@ -71,74 +66,53 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
 
 def expected(probs: Sequence[float] | None) -> float | None:
     """Mean score under the judge's probabilities of 0 to 5 (`CHOICES`), taken as adding up to 1; None when they are not
-    known or all 0.
-
-    Known are the choices alone: a judge that wrote a half has no expected score. Rounded to 1/1024, so that sums are
-    exact and no order of rows can change a mean.
-    """
+    known or all 0. Rounded to 1/1024, so that sums are exact and no order of rows can change a mean."""
     if probs is None or not sum(probs):
         return None
     return round(sum(score * p for score, p in enumerate(probs)) / sum(probs) * 1024) / 1024
 
 
-def _last_number(text: str) -> str | None:
-    lines = SCORE.findall(text)
-    return lines[-1][1] if lines else None
+def same_text(candidates: pl.DataFrame) -> pl.DataFrame:
+    """candidate_id and text_id of the candidates that were not cut off: of those of a prompt with the same text, the
+    one of lowest n."""
+    whole = candidates.filter(pl.col("finish_reason") != "length").sort("prompt_id", "n", "candidate_id")
+    return whole.select("candidate_id", text_id=pl.col("candidate_id").first().over("prompt_id", "response"))
 
 
 def distinct(candidates: pl.DataFrame) -> pl.DataFrame:
-    """The candidates (CANDIDATES rows) that are judged: of equal texts of a prompt the one of lowest n; none that was
-    cut off by the length limit."""
-    whole = candidates.filter(pl.col("finish_reason") != "length").sort("prompt_id", "n", "candidate_id")
-    first = whole.unique(["prompt_id", "response"], keep="first", maintain_order=True)
-    return candidates.join(first, on="candidate_id", how="semi", maintain_order="left")
-
-
-def same_text(candidates: pl.DataFrame) -> pl.DataFrame:
-    """candidate_id and text_id of the whole candidates: the `distinct` one with the same prompt and text."""
-    first = distinct(candidates).select("prompt_id", "response", pl.col("candidate_id").alias("text_id"))
-    whole = candidates.filter(pl.col("finish_reason") != "length")
-    return whole.join(first, on=["prompt_id", "response"]).select("candidate_id", "text_id")
+    """The candidates (CANDIDATES rows) that are judged: one of each text, none that was cut off."""
+    judged = same_text(candidates).filter(pl.col("candidate_id") == pl.col("text_id"))
+    return candidates.join(judged, on="candidate_id", how="semi", maintain_order="left")
 
 
 def pool(candidates: pl.DataFrame, judgements: pl.DataFrame) -> pl.DataFrame:
     """The judgements (JUDGEMENTS rows) under the `distinct` candidate of their text, so that none of a text's readable
-    scores is lost; those of cut-off candidates are left out.
-
-    Raises TableError when something was judged that is no candidate.
-    """
-    stray = judgements.join(candidates, on="candidate_id", how="anti", maintain_order="left")
-    if len(stray):
-        raise TableError(
-            f"{len(stray)} judgements are of no candidate, the first of {stray['candidate_id'][0]!r}. Run: dvc repro"
-        )
+    scores is lost; those of cut-off candidates are left out. Raises TableError for one of no candidate."""
+    require_answers(judgements, candidates, "candidate")
     pooled = judgements.join(same_text(candidates), on="candidate_id", maintain_order="left")
     return pooled.with_columns(candidate_id="text_id").drop("text_id")
 
 
+def require_answers(judgements: pl.DataFrame, answers: pl.DataFrame, what: str) -> None:
+    """Raises TableError when a judgement's candidate_id is not in `answers`."""
+    stray = judgements.join(answers, on="candidate_id", how="anti", maintain_order="left")["candidate_id"]
+    if len(stray):
+        raise TableError(f"{len(stray)} judgements are of no {what}, the first of {stray[0]!r}. Run: dvc repro")
+
+
 def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
     """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id,
-    prompt_id, prompt, response).
-
-    What looks like a verdict or like a tag of the template inside prompt or response is marked `(quoted)`; see
-    `template.mask_verdicts`. Raises SrlmError when the template fails.
-    """
-    columns = answers.select("candidate_id", "prompt_id", "prompt", "response")
-    rows = [
-        (
-            candidate,
-            prompt_id,
-            render(
-                template,
-                prompt=mask_verdicts(prompt, template, SCORE),
-                response=mask_verdicts(response, template, SCORE),
-            ),
+    prompt_id, prompt, response). Verdicts and tags inside prompt or response are marked (`template.mask_verdicts`).
+    Raises SrlmError when the template fails."""
+    texts = [
+        render(
+            template,
+            prompt=mask_verdicts(prompt, template, SCORE),
+            response=mask_verdicts(response, template, SCORE),
         )
-        for candidate, prompt_id, prompt, response in columns.iter_rows()
+        for prompt, response in answers.select("prompt", "response").iter_rows()
     ]
-    return pl.DataFrame(
-        rows, schema={"candidate_id": pl.String, "prompt_id": pl.String, "text": pl.String}, orient="row"
-    )
+    return answers.select("candidate_id", "prompt_id", pl.Series("text", texts, pl.String))
 
 
 def as_completions(answers: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
@@ -154,42 +128,31 @@ def as_completions(answers: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
 
 def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> pl.DataFrame:
     """JUDGEMENTS rows, sorted by answer (as in `answers`), then k. `completions`: id (= candidate_id), n, text,
-    finish_reason, probs (of `SCORE_LOGPROBS`).
-
-    Matched by id, never by position. Raises TableError naming the first id that is no answer, or an answer that lacks
-    one of its K completions.
-    """
-    k = completions.select(pl.col("n").max() + 1).item() or 0
-    stray = completions.join(answers, left_on="id", right_on="candidate_id", how="anti", maintain_order="left")
-    if len(stray):
-        raise TableError(
-            f"{len(stray)} judgements are of no answer, the first of {stray['id'][0]!r}. Judge the answers of this "
-            f"very table"
-        )
-    tries = completions.group_by("id").agg(pl.col("n").n_unique().alias("different"), pl.len().alias("all"))
-    counted = (
-        answers.select("candidate_id")
-        .join(tries, left_on="candidate_id", right_on="id", how="left", maintain_order="left")
-        .fill_null(0)
-    )
-    wrong = counted.filter((pl.col("different") != k) | (pl.col("all") != k) | (pl.lit(k) == 0))
+    finish_reason, probs (of `SCORE_LOGPROBS`), matched by id. Raises TableError naming the first id that is no answer,
+    or an answer that lacks one of its K completions."""
+    completions = completions.rename({"id": "candidate_id", "n": "k"})
+    require_answers(completions, answers, "answer")
+    k = completions.select(pl.col("k").max() + 1).item() or 0
+    tries = completions.group_by("candidate_id").agg(pl.col("k").n_unique().alias("different"), pl.len().alias("all"))
+    counted = answers.select("candidate_id").join(tries, on="candidate_id", how="left", maintain_order="left")
+    wrong = counted.fill_null(0).filter((pl.col("different") != k) | (pl.col("all") != k) | (pl.lit(k) == 0))
     if len(wrong):
         candidate, _, seen = wrong.row(0)
         raise TableError(
             f"{len(wrong)} answers lack judgements or have too many: {candidate!r} has {seen} of {k}. Judge every "
             f"answer the same number of times"
         )
-    texts = completions.select("text", "finish_reason", "probs").rows()
-    scores = pl.Series("score", [read_score(text, reason) for text, reason, _ in texts], dtype=pl.Float64)
-    whole = pl.Series([_last_number(text) in CHOICES for text, _, _ in texts], dtype=pl.Boolean)
-    means = pl.Series("expected", [expected(probs) for _, _, probs in texts], dtype=pl.Float64)
-    read = completions.with_columns(scores, means, k="n", judge=pl.lit(judge))
-    read = read.with_columns(expected=pl.when(pl.col("score").is_not_null(), whole).then("expected"))
-    joined = (
-        answers.select("candidate_id", "prompt_id")
-        .with_row_index("row")
-        .join(read, left_on="candidate_id", right_on="id")
-    )
+
+    def whole(text: str) -> bool:  # a judge that wrote a half has no expected score: known are the choices alone
+        return bool(lines := SCORE.findall(text)) and lines[-1][1] in CHOICES
+
+    read = [
+        (score := read_score(text, why), expected(probs) if score is not None and whole(text) else None)
+        for text, why, probs in completions.select("text", "finish_reason", "probs").iter_rows()
+    ]
+    scores = pl.DataFrame(read, schema={"score": pl.Float64, "expected": pl.Float64}, orient="row")
+    rows = completions.hstack(scores).with_columns(judge=pl.lit(judge))
+    joined = answers.select("candidate_id", "prompt_id").with_row_index("row").join(rows, on="candidate_id")
     return joined.sort("row", "k").select(pl.col(name).cast(dtype) for name, dtype in JUDGEMENTS.schema.items())
 
 
@@ -212,13 +175,10 @@ def mean_scores(judgements: pl.DataFrame, kind: Literal["sampled", "expected"] =
     score = pl.col("score" if kind == "sampled" else "expected")
     n, total, squares = score.count().cast(pl.Float64), score.sum(), (score * score).sum()
     some = pl.when(score.count() > 0)
-    return (
-        judgements.group_by("candidate_id", "prompt_id")
-        .agg(
-            some.then(total / n).alias("score"),
-            (score.max() - score.min()).alias("spread"),
-            some.then((n * squares - total * total) / (n * n)).alias("variance"),
-            score.count().cast(pl.Int32).alias("parsed"),
-        )
-        .sort("candidate_id", "prompt_id")
+    figures = judgements.group_by("candidate_id", "prompt_id").agg(
+        some.then(total / n).alias("score"),
+        (score.max() - score.min()).alias("spread"),
+        some.then((n * squares - total * total) / (n * n)).alias("variance"),
+        score.count().cast(pl.Int32).alias("parsed"),
     )
+    return figures.sort("candidate_id", "prompt_id")

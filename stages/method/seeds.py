@@ -1,45 +1,60 @@
 """Human seed data (paper 2.1): Open Assistant's messages -> ranked first-turn answers -> IFT, EFT and what is held out,
-disjoint by prompt.
-
-Leaves out where messages come from. Knows both shapes of the export: flat messages, and trees with nested `replies`.
-"""
+disjoint by prompt. Both shapes of the export: flat messages, and trees with nested `replies`."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import polars as pl
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from stages.console.errors import SeedDataError
 from stages.store.tables import IFT_TRAIN, RANKED, TEST_PROMPTS
 from stages.text.ids import content_id, text_key
 
-READY = "ready_for_export"
-SCHEMA = "Open Assistant's messages have message_id, parent_id, role, text, lang, rank"
-NOT_FIRST_TURN = "later turn"
-OTHER_LANGUAGE = "other language"
-UNKNOWN_ROLE = "unknown role"
-SELECTED = (NOT_FIRST_TURN, OTHER_LANGUAGE)
-"""Not used because the method takes first turns, and params one language; all else says something about the data."""
+NOT_FIRST_TURN, OTHER_LANGUAGE, NO_ANSWERS = "later turn", "other language", "prompt without ranked answers"
+PARTS = ("ranked", "ranked_valid", "ift", "ift_valid", "test_prompts")
 
 
-class Message(NamedTuple):
-    """A message whose fields are of their types, and why it may not be used, if so."""
+def _whole(rank: Any) -> Any:
+    return int(rank) if isinstance(rank, float) and rank.is_integer() else rank
 
-    where: str
-    message_id: str
-    parent_id: str | None
-    role: str
-    text: str
-    lang: str | None
-    rank: int | None
-    refused: str | None
 
-    @property
-    def content(self) -> tuple[Any, ...]:
-        return self[2:]
+def _storable(text: str) -> str:
+    text.encode()  # half of a surrogate pair is a ValueError
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class Message(BaseModel):
+    """A message of Open Assistant's, and those below it in a nested tree."""
+
+    model_config = ConfigDict(strict=True)
+
+    message_id: Text
+    role: Text
+    text: Text
+    parent_id: Text | None = None
+    lang: Text | None = None
+    tree_state: str | None = None
+    rank: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_whole)] | None = None
+    deleted: bool | None = None
+    review_result: bool | None = None
+    replies: list[Message] | None = None
+
+    def unfit(self) -> str | None:
+        """Why it may not be used; what is absent is no objection."""
+        reasons = {
+            "deleted": self.deleted,
+            "refused by review": self.review_result is False,
+            "tree not ready": self.tree_state not in (None, "ready_for_export"),
+            "empty text": not self.text.strip(),
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 class Counts(NamedTuple):
@@ -50,8 +65,6 @@ class Counts(NamedTuple):
     answers: int
     left_out: dict[str, int]
     """Messages by reason, the commonest first."""
-    others: dict[str, dict[str, int]]
-    """The values behind two of the reasons, the ten commonest: other languages, unknown roles."""
 
 
 def ranked_answers(
@@ -60,176 +73,113 @@ def ranked_answers(
     """RANKED rows, sorted by prompt_id, then rank: first human turns in `lang` with the answers that people ranked; and
     what became of every message. `messages` come with the place that each stands at.
 
-    Taken are prompts (role prompter, no parent, language exactly `lang`) of trees that are ready for export, and their
-    answers that carry a rank; neither may be deleted or refused by review. An absent `lang` of a message is another
-    language; other absent fields are no objection. Ranks are renumbered from 0 without gaps, equal ranks stay equal. Of
-    answers with one text the best-ranked stays; of trees with one prompt text the one with most answers, since ranks of
-    two trees cannot be compared. `source_id` is the answer's message_id. Raises SeedDataError when a field of a message
-    is of another type, two messages share an id, or nothing is left (saying what was seen).
+    Ranks are renumbered from 0 without gaps, equal ranks stay equal. Of answers with one text the best-ranked stays; of
+    trees with one prompt text the one with most answers, since ranks of two trees cannot be compared. Raises
+    SeedDataError when a field is of another type, two messages share an id, or nothing is left.
     """
-    left_out: Counter[str] = Counter()
-    others: dict[str, Counter[str]] = {OTHER_LANGUAGE: Counter(), UNKNOWN_ROLE: Counter()}
     by_id: dict[str, Message] = {}
-    repeated = 0
-    for m in _flat(messages):
-        first = by_id.setdefault(m.message_id, m)
-        if first.content != m.content:
-            raise SeedDataError(f"{m.where}: message_id {m.message_id!r} is also of another message: {first.where}")
-        repeated += first is not m
-    left_out["duplicate message"] = repeated
-    prompts = {m.message_id: m for m in by_id.values() if m.role == "prompter" and not m.parent_id and not m.refused}
-    answers: dict[str, list[Message]] = {key: [] for key, m in prompts.items() if m.lang == lang}
-    for m in by_id.values():
-        if reason := _left_out(m, by_id, prompts, lang):
-            left_out[reason] += 1
-            if reason in others:
-                prompt_of = prompts.get(m.parent_id or "", m)
-                others[reason][str(m.role if reason == UNKNOWN_ROLE else prompt_of.lang)] += 1
-        elif m.parent_id is not None:
-            answers[m.parent_id].append(m)
-    trees: dict[str, list[Message]] = {}
-    for tree_id, ranked in sorted(answers.items()):
-        texts: dict[str, Message] = {}
-        for m in sorted(ranked, key=lambda m: (m.rank or 0, m.message_id)):
-            texts.setdefault(m.text, m)
-        left_out["duplicate answer"] += len(ranked) - len(texts)
-        prompt = prompts[tree_id].text
-        if not texts:
-            left_out["prompt without ranked answers"] += 1
-        elif prompt not in trees:
-            trees[prompt] = [*texts.values()]
+    places: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    for where, m in _flat(messages):
+        if m.message_id not in by_id:
+            by_id[m.message_id], places[m.message_id] = m, where
+        elif by_id[m.message_id] == m:
+            left_out["duplicate message"] += 1
         else:
-            less, trees[prompt] = sorted(([*texts.values()], trees[prompt]), key=len)  # of equals the earlier stays
-            left_out["duplicate prompt"] += 1 + len(less)
-    taken = sum(map(len, trees.values()))
-    counts = Counts(
-        len(by_id) + repeated,
-        len(trees),
-        taken,
-        dict((+left_out).most_common()),
-        {reason: dict(values.most_common(10)) for reason, values in others.items() if values},
-    )
-    if not trees:
-        raise SeedDataError(
-            f"{source}: no ranked answers in {counts.messages} messages, {len(answers)} first turns in {lang!r}. "
-            f"{left_out_text(counts)}. Check split_seed.lang and the file"
-        )
+            place = places[m.message_id]
+            raise SeedDataError(f"{where}: message_id {m.message_id!r} is also of another message: {place}")
+    answers: defaultdict[str, dict[str, Message]] = defaultdict(dict)  # of each prompt by text, the best first
+    prompts: list[Message] = []
+    for m in sorted(by_id.values(), key=lambda m: (m.rank or 0, m.message_id)):
+        if reason := _left_out(m, by_id.get(m.parent_id or ""), lang):
+            left_out[reason] += 1
+        elif not m.parent_id:
+            prompts.append(m)
+        elif answers[m.parent_id].setdefault(m.text, m) is not m:
+            left_out["duplicate answer"] += 1
+    trees: dict[str, list[Message]] = {}
+    for prompt in sorted(prompts, key=lambda m: (-len(answers[m.message_id]), m.message_id)):
+        if not (own := answers[prompt.message_id]):
+            left_out[NO_ANSWERS] += 1
+        elif trees.setdefault(prompt.text, ranked := [*own.values()]) is not ranked:
+            left_out["duplicate prompt"] += 1 + len(own)
     rows = [
-        (content_id(prompt, m.text), content_id(prompt), prompt, m.text, dense[m.rank], source, m.message_id)
+        (content_id(prompt, m.text), content_id(prompt), prompt, m.text, m.rank, source, m.message_id)
         for prompt, ranked in trees.items()
-        for dense in [{rank: i for i, rank in enumerate(dict.fromkeys(m.rank for m in ranked))}]  # they are sorted
         for m in ranked
     ]
-    frame = pl.DataFrame(rows, schema=RANKED.schema, orient="row")
+    total = len(by_id) + left_out["duplicate message"]
+    counts = Counts(total, len(trees), len(rows), dict((+left_out).most_common()))
+    if not rows:
+        raise SeedDataError(
+            f"{source}: no ranked answers in {total} messages, {len(prompts)} first turns in {lang!r}. "
+            f"{left_out_text(counts)}. Check split_seed.lang and the file"
+        )
+    dense = (pl.col("human_rank").rank("dense").over("prompt_id") - 1).cast(pl.Int32)
+    frame = pl.DataFrame(rows, schema={**RANKED.schema, "human_rank": pl.Int64}, orient="row").with_columns(dense)
     return frame.sort("prompt_id", "human_rank", "candidate_id"), counts
 
 
+def _left_out(m: Message, parent: Message | None, lang: str) -> str | None:
+    """Why a message is neither a first turn nor a ranked answer to one; None when it is."""
+    if m.role not in ("prompter", "assistant"):
+        return f"unknown role {m.role[:40]!r}"
+    if reason := m.unfit():
+        return reason
+    answer = m.role == "assistant"
+    if parent is None and (answer or m.parent_id):
+        return "no parent"
+    if parent and (not answer or parent.role != "prompter" or parent.parent_id):
+        return NOT_FIRST_TURN
+    if parent and parent.unfit():
+        return "prompt left out"
+    if (seen := (parent or m).lang) != lang:
+        return f"{OTHER_LANGUAGE} {seen!r}"
+    return "no rank" if answer and m.rank is None else None
+
+
+def _flat(messages: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[tuple[str, Message]]:
+    """Checked messages; those of a nested tree with the parent and the state that nesting implies."""
+    for where, m in messages:
+        nested = isinstance(m.get("prompt"), Mapping)
+        try:
+            below = [Message.model_validate({**m["prompt"], "parent_id": None} if nested else m)]
+        except ValidationError as e:
+            error = e.errors()[0]
+            raise SeedDataError(
+                f"{where}: {'.'.join(map(str, error['loc']))}: {error['msg']}, seen {error['input']!r:.40}. Open "
+                f"Assistant's messages have message_id, parent_id, role, text, lang, rank"
+            ) from None
+        while below:
+            message = below.pop()
+            replies = message.replies or []
+            if nested:
+                below += [reply.model_copy(update={"parent_id": message.message_id}) for reply in replies]
+                message.tree_state = m.get("tree_state")
+            message.replies = None
+            yield where, message
+
+
 def left_out_text(counts: Counts) -> str:
-    """`39 left out: 30 later turn, 9 other language (6 'de', 3 'EN')`."""
-    inside = {reason: [f"{n:,} {value!r}" for value, n in values.items()] for reason, values in counts.others.items()}
-    reasons = [
-        f"{n:,} {reason}" + (f" ({', '.join(inside[reason][:5])})" if reason in inside else "")
-        for reason, n in counts.left_out.items()
-    ]
-    return f"{sum(counts.left_out.values()):,} left out" + (": " + ", ".join(reasons) if reasons else "")
+    """`39 left out: 30 later turn, 9 other language 'de'`; the ten commonest reasons."""
+    reasons = [f"{n:,} {reason}" for reason, n in counts.left_out.items()]
+    shown = ", ".join(reasons[:10] + ["..."] * (len(reasons) > 10))
+    return f"{sum(counts.left_out.values()):,} left out" + (f": {shown}" if shown else "")
 
 
 def warnings(counts: Counts | None, parts: Mapping[str, Mapping[str, int]], left_out: float) -> list[str]:
-    """What a person should look at: more than the share `left_out` of the first turns is not used, or a part of the
-    split (`requested` and `prompts`) is smaller by more than that."""
-    found = []
-    if counts:
-        selected = counts.messages - sum(counts.left_out.get(reason, 0) for reason in SELECTED)
-        lost = selected - counts.prompts - counts.answers
-        if lost > left_out * selected:
-            found.append(f"{lost / selected:.0%} of {selected:,} messages of first turns are left out")
-    return found + [
+    """More than the share `left_out` of the first turns is not used, or a part of the split is smaller by more."""
+    sentences = []
+    if counts:  # the method takes first turns, and params one language; all else says something about the data
+        lost = sum(n for why, n in counts.left_out.items() if not why.startswith((NOT_FIRST_TURN, OTHER_LANGUAGE)))
+        first_turns = counts.prompts + counts.answers + lost
+        if lost > left_out * first_turns:
+            sentences.append(f"{lost / first_turns:.0%} of {first_turns:,} messages of first turns are left out")
+    return sentences + [
         f"{name} has {part['prompts']:,} prompts, requested were {part['requested']:,}"
         for name, part in parts.items()
         if part["prompts"] < (1 - left_out) * part["requested"]
     ]
-
-
-def _left_out(m: Message, by_id: dict[str, Message], prompts: dict[str, Message], lang: str) -> str | None:
-    """Why a message is neither a prompt nor a ranked answer to one; None when it is."""
-    parent = by_id.get(m.parent_id) if m.parent_id else None
-    if m.role not in ("prompter", "assistant"):
-        return UNKNOWN_ROLE
-    if m.refused:
-        return m.refused
-    if m.parent_id and not parent:
-        return "unknown parent"
-    if m.role == "prompter":
-        return NOT_FIRST_TURN if parent else None if m.lang == lang else OTHER_LANGUAGE
-    if not parent:
-        return "answer without parent"
-    if parent.role != "prompter" or parent.parent_id:
-        return NOT_FIRST_TURN
-    if parent.message_id not in prompts:
-        return "prompt left out"
-    if parent.lang != lang:
-        return OTHER_LANGUAGE
-    return "no rank" if m.rank is None else None
-
-
-def _flat(messages: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Message]:
-    """Checked messages; those of a nested tree with the parent and the state that nesting implies."""
-    for where, m in messages:
-        if not isinstance(m.get("prompt"), Mapping):
-            yield _checked(m, where)
-            continue
-        below: list[tuple[Any, str | None]] = [(m["prompt"], None)]
-        while below:
-            nested, parent = below.pop()
-            if not isinstance(nested, Mapping):
-                raise SeedDataError(f"{where}: a reply is {nested!r:.40}, expected a message object")
-            message = _checked({**nested, "parent_id": parent, "tree_state": m.get("tree_state")}, where)
-            yield message
-            replies = nested.get("replies") or []
-            if not isinstance(replies, list):
-                raise SeedDataError(f"{where}: replies is {replies!r:.40}, expected a list of messages")
-            below += [(reply, message.message_id) for reply in reversed(replies)]
-
-
-def _checked(m: Mapping[str, Any], where: str) -> Message:
-    for field in ("message_id", "role", "text", "parent_id", "lang", "tree_state"):
-        value = m.get(field)
-        if not isinstance(value, str) and (value is not None or field in ("message_id", "role", "text")):
-            or_null = " or null" if field in ("parent_id", "lang", "tree_state") else ""
-            raise SeedDataError(f"{where}: {field} is {value!r:.40}, expected text{or_null}. {SCHEMA}")
-        try:
-            (value or "").encode()
-        except UnicodeEncodeError as e:
-            raise SeedDataError(
-                f"{where}: {field} holds half of a surrogate pair at character {e.start}, which no file can store. "
-                f"Clean it first"
-            ) from None
-    for field in ("deleted", "review_result"):
-        if not isinstance(value := m.get(field), bool | None):
-            raise SeedDataError(f"{where}: {field} is {value!r:.40}, expected true, false or null")
-    rank = m.get("rank")
-    whole = (isinstance(rank, int) and not isinstance(rank, bool)) or (isinstance(rank, float) and rank.is_integer())
-    if rank is not None and not (whole and rank >= 0):
-        raise SeedDataError(f"{where}: rank is {rank!r:.40}, expected a whole number >= 0 (0 is the best) or null")
-    refused = {
-        "deleted": m.get("deleted"),
-        "refused by review": m.get("review_result") is False,
-        "tree not ready": m.get("tree_state") not in (None, READY),
-        "empty text": not m["text"].strip(),
-    }
-    return Message(
-        where,
-        m["message_id"],
-        m.get("parent_id"),
-        m["role"],
-        m["text"],
-        m.get("lang"),
-        None if rank is None else int(rank),
-        next((reason for reason, holds in refused.items() if holds), None),
-    )
-
-
-PARTS = ("ranked", "ranked_valid", "ift", "ift_valid", "test_prompts")
 
 
 def split(ranked: pl.DataFrame, sizes: Mapping[str, int], *, seed: int) -> dict[str, pl.DataFrame]:
@@ -239,15 +189,15 @@ def split(ranked: pl.DataFrame, sizes: Mapping[str, int], *, seed: int) -> dict[
     No prompt is in two of them, where prompts that differ in case or white space are one. IFT holds each prompt's
     best-ranked answer; the ranked parts take only prompts whose answers have two or more ranks. Where there are too few
     of these, the ranked parts shrink in proportion; where there are too few prompts in all, every part does, down to
-    one each. Decided by `seed` and the texts, not by the order of the rows. Raises SeedDataError, with what was seen,
-    when there is not one prompt for each part.
+    one each. Decided by `seed` and the texts. Raises SeedDataError when there is not one prompt for each part.
     """
-    by_key = ranked.with_columns(key=pl.Series([text_key(p) for p in ranked["prompt"]], dtype=pl.String)).sort(
-        "prompt_id", "human_rank", "candidate_id"
+    rows = (
+        ranked.with_columns(key=pl.Series([text_key(p) for p in ranked["prompt"]], dtype=pl.String))
+        .with_columns(comparable=pl.col("human_rank").n_unique().over("prompt_id") > 1)
+        .sort("prompt_id", "human_rank", "candidate_id")
     )
-    apart = by_key.group_by("prompt_id", "key").agg(pl.col("human_rank").n_unique()).filter(pl.col("human_rank") > 1)
-    drawn = sorted(set(by_key["key"]), key=lambda key: content_id(seed, key))
-    comparable = set(apart["key"])
+    drawn = sorted(set(rows["key"]), key=lambda key: content_id(seed, key))
+    comparable = set(rows.filter("comparable")["key"])
     seen = (
         f"{', '.join(sorted(set(ranked['source'])))}: found {len(drawn)} prompts, {len(comparable)} of them with "
         f"answers of different rank"
@@ -256,27 +206,19 @@ def split(ranked: pl.DataFrame, sizes: Mapping[str, int], *, seed: int) -> dict[
     sizes |= _fit({name: sizes[name] for name in PARTS[:2]}, len(comparable), seen)
     sizes = _fit(sizes, len(drawn), seen)
 
-    ranked_first = [key for key in drawn if key in comparable][: sizes["ranked"] + sizes["ranked_valid"]]
-    taken = set(ranked_first)
-    order = ranked_first + [key for key in drawn if key not in taken]
-    rows: dict[str, pl.DataFrame] = {}
-    for name, size in sizes.items():
-        mine, order = order[:size], order[size:]
-        rows[name] = by_key.filter(pl.col("key").is_in(mine))
-
-    best = {
-        name: rows[name].unique("key", keep="first", maintain_order=True)
-        for name in ("ift", "ift_valid", "test_prompts")
-    }
-    tables = {
-        name: rows[name].join(apart, on="prompt_id", how="semi").select(*RANKED.schema).sort("candidate_id")
-        for name in ("ranked", "ranked_valid")
-    }
+    ranked_first = dict.fromkeys([key for key in drawn if key in comparable][: sum(sizes[name] for name in PARTS[:2])])
+    order = iter(ranked_first | dict.fromkeys(drawn))
+    part = {next(order): name for name, size in sizes.items() for _ in range(size)}
+    rows = rows.with_columns(part=pl.col("key").replace_strict(part, default=None, return_dtype=pl.String))
+    best = rows.unique("key", keep="first", maintain_order=True)
+    ids = [content_id(*row) for row in best.select("prompt", "response").iter_rows()]
+    best = best.with_columns(pl.Series("ift_id", ids, pl.String), instruction="prompt")
+    ranked_rows = rows.filter("comparable").select("part", *RANKED.schema).sort("candidate_id")
+    ift_rows, tests = best.select("part", *IFT_TRAIN.schema).sort("ift_id"), best.sort("prompt_id")
     return {
-        "ift": _ift_rows(best["ift"]),
-        "ift_valid": _ift_rows(best["ift_valid"]),
-        **tables,
-        "test_prompts": best["test_prompts"].select(*TEST_PROMPTS.schema).sort("prompt_id"),
+        **{name: ift_rows.filter(part=name).drop("part") for name in ("ift", "ift_valid")},
+        **{name: ranked_rows.filter(part=name).drop("part") for name in ("ranked", "ranked_valid")},
+        "test_prompts": tests.filter(part="test_prompts").select(*TEST_PROMPTS.schema),
     }
 
 
@@ -303,12 +245,3 @@ def _fit(sizes: dict[str, int], room: int, seen: str) -> dict[str, int]:
     while sum(fitted.values()) > room:  # only where many parts were lifted to one
         fitted[max(fitted, key=fitted.__getitem__)] -= 1
     return fitted
-
-
-def _ift_rows(best: pl.DataFrame) -> pl.DataFrame:
-    ids = [content_id(prompt, response) for prompt, response in best.select("prompt", "response").iter_rows()]
-    return (
-        best.with_columns(pl.Series("ift_id", ids, dtype=pl.String), pl.col("prompt").alias("instruction"))
-        .select(*IFT_TRAIN.schema)
-        .sort("ift_id")
-    )

@@ -285,7 +285,7 @@ def test_shuffled_leaves_those_out_that_have_no_part() -> None:
 def test_a_judgement_of_no_candidate_is_named() -> None:
     _, candidates, judgements = tables([Answer([1]), Answer([2])])
     with pytest.raises(TableError, match="'c1'"):
-        fates(candidates[:1], mean_scores(judgements), min_margin=0, rho=None, signal="judge", seed=0)
+        means(candidates[:1], judgements)
 
 
 # --- properties ---
