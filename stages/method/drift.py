@@ -12,16 +12,10 @@ from typing import Any
 def drift(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float | None]:
     """Relative change of figures of `pairing.counts` from `before` to `now`, 0.25 = a quarter more; null where either
     is unknown or `before` is 0."""
-
-    def change(figure: str) -> float | None:
-        old, new = before[figure], now[figure]
-        return None if not old or new is None else new / old - 1
-
+    figures = {"length": "candidate_tokens", "gap": "mean_margin", "distinct": "distinct_share"}
     return {
-        "length": change("candidate_tokens"),
-        "gap": change("mean_margin"),
-        "distinct": change("distinct_share"),
-        "pair_yield": change("pair_yield"),
+        name: None if not before[figure] or now[figure] is None else now[figure] / before[figure] - 1
+        for name, figure in {**figures, "pair_yield": "pair_yield"}.items()
     }
 
 
@@ -29,19 +23,17 @@ def warnings(
     moved: dict[str, float | None], *, length_growth: float, gap_shrink: float, distinct_shrink: float
 ) -> list[str]:
     """What is suspicious in `moved`, a sentence each. Limits are relative changes, all positive."""
-    sentences = []
-    if (length := moved["length"]) is not None and length > length_growth:
-        sentences.append(
-            f"answers grow: {length:+.0%} tokens since the iteration before (warned above {length_growth:+.0%})"
-        )
-    if (gap := moved["gap"]) is not None and gap < -gap_shrink:
-        sentences.append(
-            f"chosen and rejected come closer: their gap in score changed by {gap:+.0%} (warned below "
-            f"{-gap_shrink:+.0%})"
-        )
-    if (distinct := moved["distinct"]) is not None and distinct < -distinct_shrink:
-        sentences.append(
-            f"the answers become alike: the share of different texts changed by {distinct:+.0%} (warned below "
-            f"{-distinct_shrink:+.0%})"
-        )
-    return sentences
+    rules = (
+        ("length", length_growth, "answers grow: {} tokens since the iteration before (warned above {})"),
+        ("gap", -gap_shrink, "chosen and rejected come closer: their gap in score changed by {} (warned below {})"),
+        (
+            "distinct",
+            -distinct_shrink,
+            "the answers become alike: the share of different texts changed by {} (warned below {})",
+        ),
+    )
+    return [
+        sentence.format(f"{change:+.0%}", f"{limit:+.0%}")
+        for name, limit, sentence in rules
+        if (change := moved[name]) is not None and (change > limit if name == "length" else change < limit)
+    ]

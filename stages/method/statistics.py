@@ -21,11 +21,8 @@ DIGITS = 6  # further digits of a float sum may differ between machines; a metri
 
 def intervals(values: Floats, weights: Floats, *, n: int, seed: int) -> list[tuple[float, float] | None]:
     """95 % percentile intervals of sum(values) / sum(weights) of each figure (prompts, figures), from `n` resamples of
-    the prompts, the same for all figures.
-
-    None for a figure whose weights sum to nothing. Resamples without weight are left out. Resamples are drawn in chunks
-    of about a million counts, so memory goes with the prompts, not with `n` times the prompts.
-    """
+    the prompts, the same for all figures; None for a figure whose weights sum to nothing. Drawn in chunks of about a
+    million counts, so memory goes with the prompts, not with `n` times the prompts."""
     prompts, figures = values.shape
     both, rng, sums = np.hstack([values, weights]), np.random.default_rng(seed), np.empty((n, 2 * figures))
     share, rows = np.full(prompts, 1 / max(prompts, 1)), max(1, CHUNK // max(prompts, 1))
@@ -48,12 +45,10 @@ def ratio_figures(columns: Mapping[str, tuple[ArrayLike, ArrayLike]], *, n: int,
     )
     result: dict[str, Figure] = {}
     for i, (name, interval) in enumerate(zip(columns, intervals(values, weights, n=n, seed=seed), strict=True)):
-        if interval is None:
-            result[name] = {"value": None, "low": None, "high": None, "n": 0}
-            continue
         top, below = values[:, i].sum(), weights[:, i].sum()
-        numbers = {"value": top / below, "low": interval[0], "high": interval[1]}
-        result[name] = {key: round(float(x), DIGITS) for key, x in numbers.items()} | {"n": round(below)}
+        numbers = (top / below, *interval) if interval else (None, None, None)
+        rounded = [None if x is None else round(float(x), DIGITS) for x in numbers]
+        result[name] = {**dict(zip(("value", "low", "high"), rounded, strict=True)), "n": round(below)}
     return result
 
 

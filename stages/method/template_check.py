@@ -4,6 +4,8 @@ before anything runs."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from stages.config.finding import Finding
@@ -28,69 +30,65 @@ OTHER = re.compile(
 
 
 def faults(params: Params, root: Path) -> list[Finding]:
-    """What is wrong with the templates of `params`, of which sections may be absent; a file that cannot be read is told
+    """What is wrong with the templates of `params`, of which sections may be absent. A file that cannot be read is told
     elsewhere."""
-    found: list[Finding] = []
+    checks: list[tuple[str, Callable[[str, str], list[Finding]]]] = []
     if hasattr(params, "judge"):
-        found += judge_faults(params.judge.template, _text(root, params.judge.template))
+        checks.append((params.judge.template, judge_faults))
     if hasattr(params, "write_prompts"):
-        found += writer_faults(params.write_prompts.template, _text(root, params.write_prompts.template))
+        checks.append((params.write_prompts.template, writer_faults))
     if hasattr(params, "evaluate") and params.evaluate.compare_by == "model":
-        found += compare_faults(COMPARE, _text(root, COMPARE))
+        checks.append((COMPARE, compare_faults))
+    found: list[Finding] = []
+    for name, check in checks:
+        with suppress(OSError, ValueError):
+            found += check(name, (root / name).read_text(encoding="utf-8"))
     return found
 
 
-def judge_faults(name: str, text: str | None) -> list[Finding]:
+def judge_faults(name: str, text: str) -> list[Finding]:
     """Of the judge's template: both fields whole, and a score line that can be read."""
     found = _shown("judge.template", name, text, prompt=MARKS[0], response=MARKS[1])
-    if text is None or found or _is_tinyworld(name):  # its M0 has read how judges write
+    if found or Path(name).parent.name == "tinyworld":  # its M0 has read how judges write
         return found
-    line, after = score_line(text)
-    other = OTHER.search(after)
+    line, other = score_line(text)
     if line and not other:
-        return found
-    asked = after[: other.end() + 40].splitlines()[after[: other.end()].count("\n")].strip() if other else ""
-    seen = f"{name} asks for {asked!r}, which is not read as a score" if asked else f"{name} asks for no score"
-    return [
-        Finding(
-            "judge.template", seen, f"A score of 0 to 5 is read from a line like {WANTED!r}: end the template with it"
-        )
-    ]
+        return []
+    seen = f"{name} asks for {other!r}, which is not read as a score" if other else f"{name} asks for no score"
+    fix = f"A score of 0 to 5 is read from a line like {WANTED!r}: end the template with it"
+    return [Finding("judge.template", seen, fix)]
 
 
-def writer_faults(name: str, text: str | None) -> list[Finding]:
+def writer_faults(name: str, text: str) -> list[Finding]:
     """Of the writer's template: every demonstration is shown, whatever their number."""
     many = _shown("write_prompts.template", name, text, shots=list(MARKS))
     return many or _shown("write_prompts.template", name, text, shots=[MARKS[0]])
 
 
-def compare_faults(name: str, text: str | None) -> list[Finding]:
+def compare_faults(name: str, text: str) -> list[Finding]:
     """Of the comparison's template: all fields, and the three verdicts."""
     from stages.method.evaluation.match import CHOICE  # brings numpy, which only this needs
 
     found = _shown(name, name, text, prompt=MARKS[0], answer_a=MARKS[1], answer_b=MARKS[2])
-    if text is not None and not found and {f"[[{letter}" for letter in "ABC"} - set(CHOICE.findall(text)):
+    if not found and len(set(CHOICE.findall(text))) < 3:
         found.append(Finding(name, "does not ask for the verdicts [[A]], [[B]] and [[C]]", "Ask for all three"))
     return found
 
 
-def score_line(text: str) -> tuple[str | None, str]:
-    """How a judge's template shows that the score is to be written, if that can be read, and the text behind it. The
-    last such line decides, as in a judgement."""
+def score_line(text: str) -> tuple[str | None, str | None]:
+    """The last line in which a judge's template shows how the score is to be written, if it can be read; and a line
+    behind it that asks for another verdict."""
     filled = PLACE.sub(r"\g<1>4", render(text, prompt="", response=""))
     line, after = None, filled
     for match in SCORE.finditer(filled):
-        written, _, after = (
-            filled[match.start() :].partition("\n") if "\n" not in match[0] else (match[0], "", filled[match.end() :])
-        )
-        line = written.strip() if read_score(written) is not None else None
-    return line, after
+        rest, _, after = filled[match.end() :].partition("\n")
+        line = match[0] + rest
+    other = next((line.strip() for line in after.splitlines() if OTHER.search(line)), None)
+    return line.strip() if line and read_score(line) is not None else None, other
 
 
-def _shown(key: str, name: str, text: str | None, **fields: str | list[str]) -> list[Finding]:
+def _shown(key: str, name: str, text: str, **fields: str | list[str]) -> list[Finding]:
     """A finding for each field that the rendered template does not hold whole."""
-    if text is None:
-        return []
     try:
         rendered = render(text, **fields)
     except SrlmError as e:
@@ -102,14 +100,3 @@ def _shown(key: str, name: str, text: str | None, **fields: str | list[str]) -> 
         for field, value in fields.items()
         if any(mark not in rendered for mark in ([value] if isinstance(value, str) else value))
     ]
-
-
-def _is_tinyworld(name: str) -> bool:
-    return Path(name).parent.name == "tinyworld"
-
-
-def _text(root: Path, name: str) -> str | None:
-    try:
-        return (root / name).read_text(encoding="utf-8") if (root / name).is_file() else None
-    except (OSError, ValueError):
-        return None

@@ -23,7 +23,6 @@ from stages.method.evaluation.match import (
     model_verdicts,
     oracle_verdicts,
     read_comparison,
-    verdict,
 )
 from stages.method.evaluation.writer import writer_metrics
 from stages.method.statistics import intervals, ratio_figures
@@ -304,7 +303,11 @@ def test_models_that_answered_different_prompts_are_not_compared() -> None:
     ],
 )
 def test_orders_that_disagree_are_a_tie(first: str | None, second: str | None, both: str | None) -> None:
-    assert verdict(first, second) == both
+    asked = compare_prompts(TEMPLATE, PROMPTS, A, B)
+    choices = {"win": ("[[A]]", "[[B]]"), "lose": ("[[B]]", "[[A]]"), "tie": ("[[C]]", "[[C]]"), None: ("?", "?")}
+    texts = {"p-greedy-first": choices[first][0], "p-greedy-second": choices[second][1]}
+    rows = model_verdicts(A, B, asked, said(asked, texts), judge="M3").filter(prompt_id="p")
+    assert rows.select("first", "second", "verdict").rows() == [(first, second, both)]
 
 
 TEMPLATE = "<prompt>{{ prompt }}</prompt> A={{ answer_a }} B={{ answer_b }}"

@@ -19,7 +19,6 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
     and is left out of these two.
     """
     readable = judged.drop_nulls("score").sort("prompt_id", "candidate_id")
-    prompts = judged.select("prompt_id").unique().sort("prompt_id")
     better, worse = pl.col("score"), pl.col("score_right")
     pairs = (
         readable.join(readable, on="prompt_id")
@@ -27,47 +26,41 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
         .group_by("prompt_id")
         .agg(pl.len().alias("pairs"), (better > worse).sum().alias("right"), (better == worse).sum().alias("ties"))
     )
-    fives = (
-        judged.with_columns(best=pl.col("human_rank") == pl.col("human_rank").min().over("prompt_id"))
-        .filter(pl.col("score") == BEST)
-        .group_by("prompt_id")
-        .agg(pl.len().alias("fives"), pl.col("best").sum())
+    score, rank = pl.col("score"), pl.col("human_rank")
+    rows = (
+        judged.group_by("prompt_id")
+        .agg(
+            pl.len().alias("answers"),
+            score.is_null().sum().alias("unreadable"),
+            (score == BEST).sum().alias("fives"),
+            ((score == BEST) & (rank == rank.min())).sum().alias("best"),
+        )
+        .join(pairs, on="prompt_id", how="left")
+        .join(_correlations(readable), on="prompt_id", how="left")
+        .sort("prompt_id")
     )
-    answers = judged.group_by("prompt_id").agg(
-        pl.len().alias("answers"), pl.col("score").is_null().sum().alias("unreadable")
-    )
-    rows = prompts
-    for more in (pairs, fives, answers):
-        rows = rows.join(more, on="prompt_id", how="left", maintain_order="left")
-    exact = rows.select(
-        pl.when(pl.col("pairs") > 0).then((pl.col("right") == pl.col("pairs")) & (pl.col("unreadable") == 0))
-    ).to_series()
-    correlation = _correlations(readable, prompts)
-    column = {name: rows[name].fill_null(0).cast(pl.Float64).to_numpy() for name in rows.columns if name != "prompt_id"}
+    exact = pl.when(pl.col("pairs") > 0).then((pl.col("right") == pl.col("pairs")) & (pl.col("unreadable") == 0))
+    of = rows.fill_null(0)
     columns = {
-        "pairwise_accuracy": (column["right"] + column["ties"] / 2, column["pairs"]),
-        "tie_share": (column["ties"], column["pairs"]),
-        "five_best": (column["best"], column["fives"]),
-        "exact_match": as_mean(exact),
-        "spearman": as_mean(correlation["spearman"]),
-        "kendall": as_mean(correlation["kendall"]),
-        "unreadable_share": (column["unreadable"], column["answers"]),
+        "pairwise_accuracy": (of["right"] + of["ties"] / 2, of["pairs"]),
+        "tie_share": (of["ties"], of["pairs"]),
+        "five_best": (of["best"], of["fives"]),
+        "exact_match": as_mean(rows.select(exact).to_series()),
+        "spearman": as_mean(rows["spearman"]),
+        "kendall": as_mean(rows["kendall"]),
+        "unreadable_share": (of["unreadable"], of["answers"]),
     }
     return ratio_figures(columns, n=n, seed=seed)
 
 
-def _correlations(readable: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
-    """prompt_id, spearman, kendall, in the order of `prompts`; null where a prompt has none."""
+def _correlations(readable: pl.DataFrame) -> pl.DataFrame:
+    """prompt_id, spearman, kendall of the prompts that have them."""
     from scipy.stats import kendalltau, spearmanr  # takes longer to import than all of a head-to-head takes
 
-    rows = []
-    for prompt_id, ranks, scores in readable.group_by("prompt_id").agg("human_rank", "score").iter_rows():
-        if len(set(ranks)) > 1 and len(set(scores)) > 1:
-            liked = [-rank for rank in ranks]
-            rows.append(
-                (prompt_id, float(spearmanr(liked, scores).statistic), float(kendalltau(liked, scores).statistic))
-            )
+    rows = [
+        (prompt_id, *(float(of([-rank for rank in ranks], scores).statistic) for of in (spearmanr, kendalltau)))
+        for prompt_id, ranks, scores in readable.group_by("prompt_id").agg("human_rank", "score").iter_rows()
+        if len(set(ranks)) > 1 and len(set(scores)) > 1
+    ]
     schema = {"prompt_id": pl.String, "spearman": pl.Float64, "kendall": pl.Float64}
-    return prompts.join(
-        pl.DataFrame(rows, schema=schema, orient="row"), on="prompt_id", how="left", maintain_order="left"
-    )
+    return pl.DataFrame(rows, schema=schema, orient="row")
