@@ -12,7 +12,6 @@ import typer
 
 from stages.config.load import agree, entry, load_params
 from stages.console.command import command
-from stages.console.terminal import warn
 from stages.store.run import Run
 from stages.store.tables import PAIRS
 
@@ -22,29 +21,10 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
     params = load_params(root)
     agree("--prev", prev, f"models.{model}.prev", entry(params.models, "models", model).prev)
     with Run("train_dpo", root, model) as run:
+        from stages.trainers.arguments import new_model
         from stages.trainers.dpo import train_dpo
 
-        pairs, start = run.read(PAIRS, prev), run.model(prev)
-        notes = {"seed": params.seed, "reference": prev}
-        with (
-            run.new_model(
-                model, parent=prev, method="dpo", params=params.train_dpo.model_dump(), notes=notes
-            ) as folder,
-            run.computing(),
-        ):
-            trained = train_dpo(
-                start, folder, pairs, params.train_dpo, seed=params.seed, hardware=params.hardware, label=f"DPO {model}"
-            )
-            notes |= {"threads": trained.threads, "pairs": trained.rows, "too_long": trained.too_long}
-        run.write_plot(f"train_{model}", trained.log)
-        print(
-            f"{model}: DPO from {prev} on {trained.rows} pairs, {trained.too_long} left out as longer than "
-            f"{trained.max_length} tokens"
-        )
-        if (share := trained.share_too_long) > params.warn.left_out:
-            warn(
-                f"{model}: {share:.0%} of the pairs are left out. Raise train_dpo.max_length, up to the model's context"
-            )
+        new_model(run, train_dpo, model, prev, run.read(PAIRS, prev), params, f"AIFT({prev})")
 
 
 if __name__ == "__main__":

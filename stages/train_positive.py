@@ -18,7 +18,6 @@ import typer
 from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.console.terminal import warn
 from stages.method import judging, pairing
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PROMPTS, SCORES
@@ -29,6 +28,7 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
     params = load_params(root)
     agree("--aift", aift, f"positive_only.{model}.aift", entry(params.positive_only, "positive_only", model).aift)
     with Run("train_positive", root, model) as run:
+        from stages.trainers.arguments import new_model
         from stages.trainers.sft import train_sft
 
         scores = run.read(SCORES, aift)
@@ -40,27 +40,8 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
             )
         seed = [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift + [run.read(EFT)]
         rows = pl.concat([*(part.select("instruction", "response") for part in seed), perfect])
-        start = run.model("M0")
-        notes = {"seed": params.seed}
-        with (
-            run.new_model(
-                model, parent="M0", method="sft", params=params.train_sft.model_dump(), notes=notes
-            ) as folder,
-            run.computing(),
-        ):
-            trained = train_sft(
-                start, folder, rows, params.train_sft, seed=params.seed, hardware=params.hardware, label=f"SFT {model}"
-            )
-            notes |= {"threads": trained.threads, "rows": trained.rows, "too_long": trained.too_long}
-        run.write_plot(f"train_{model}", trained.log)
-        print(
-            f"{model}: SFT on {trained.rows} rows (IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})), "
-            f"{trained.too_long} left out as longer than {trained.max_length} tokens"
-        )
-        if (share := trained.share_too_long) > params.warn.left_out:
-            warn(
-                f"{model}: {share:.0%} of the rows are left out. Raise train_sft.max_length, up to the model's context"
-            )
+        of = f"IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})"
+        new_model(run, train_sft, model, "M0", rows, params, of)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,25 @@
-"""What SFT and DPO share: loading, the training arguments set on purpose, progress, the log, saving."""
+"""What SFT and DPO share: loading, rows that fit, the training arguments set on purpose, progress, the log, saving."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from stages.config.machine import Hardware
+from stages.config.params import Params
 from stages.config.sections import TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.console.progress import progress
+from stages.console.terminal import warn
 from stages.text.special_tokens import break_special_tokens
 
 DROPOUTS = (
-    "attention_dropout",
-    "hidden_dropout",
-    "resid_pdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "resid_dropout",
-    "dropout",
+    *("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "dropout"),
 )
 """What the families of models call their dropout; those that a config has are set."""
 
@@ -39,9 +35,56 @@ class Trained(NamedTuple):
     threads: int
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
 
-    @property
-    def share_too_long(self) -> float:
-        return self.too_long / (self.rows + self.too_long)
+
+class Prepared(NamedTuple):
+    """A model, its tokenizer, and the rows that fit into `max_length` tokens as TRL's conversational dataset."""
+
+    model: Any
+    tokenizer: Any
+    dataset: Any
+    max_length: int
+
+
+def new_model(
+    run: Any, train: Callable[..., Trained], model: str, parent: str, rows: pl.DataFrame, params: Params, of: str
+) -> None:
+    """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage and log, and say what was
+    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from."""
+    section = train.__name__
+    method, unit = (("SFT", "rows"), ("DPO", "pairs"))[section == "train_dpo"]
+    p, start = getattr(params, section), run.model(parent)
+    notes: dict[str, Any] = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {})
+    lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
+    with run.new_model(model, **lineage) as folder, run.computing():
+        label = f"{method} {model}"
+        trained = train(start, folder, rows, p, seed=params.seed, hardware=params.hardware, label=label)
+        notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
+    run.write_plot(f"train_{model}", trained.log)
+    print(
+        f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
+        f"{trained.max_length} tokens"
+    )
+    if (share := trained.too_long / len(rows)) > params.warn.left_out:
+        warn(f"{model}: {share:.0%} of the {unit} are left out. Raise {section}.max_length, up to the model's context")
+
+
+def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str) -> Prepared:
+    """`rows`: the prompt, then one or two answers to it. What is longer than `max_length` with any of them is left out:
+    TRL would cut it without a word. Raises ModelError, TrainingError when no row fits."""
+    from datasets import Dataset
+
+    model, tokenizer = load(folder, params.dropout)
+    prompt, *answers = rows.columns
+    chats = {a: [turns(tokenizer, *row) for row in rows.select(prompt, a).iter_rows()] for a in answers}
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = min(params.max_length, context) if context else params.max_length
+    fits = (pl.DataFrame({a: lengths(tokenizer, chats[a]) for a in answers}).max_horizontal() <= limit).arg_true()
+    if fits.is_empty():
+        raise TrainingError(
+            f"none of {len(rows)} rows fits into max_length {limit} tokens. Raise {key}.max_length, or look at the rows"
+        )
+    data = {prompt: [chats[answers[0]][i][:1] for i in fits]} | {a: [chats[a][i][1:] for i in fits] for a in answers}
+    return Prepared(model, tokenizer, Dataset.from_dict(data), limit)
 
 
 def load(folder: Path, dropout: float) -> tuple[Any, Any]:
@@ -76,16 +119,9 @@ def load(folder: Path, dropout: float) -> tuple[Any, Any]:
             f"{folder} lacks {len(missing)} weights that its config.json describes, first {missing[0]}: they would be "
             f"random. Copy the whole checkpoint, or make it again with: dvc repro"
         )
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer in {folder} has no chat template, which decides how prompt and answer are joined. Add a "
-            f"chat_template.jinja to it"
-        )
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer in {folder} has no end token, so a model could not learn where an answer ends. Set "
-            f"eos_token in its config"
-        )
+    for needed, why in (("chat_template", "how prompt and answer are joined"), ("eos_token", "where an answer ends")):
+        if not getattr(tokenizer, needed):
+            raise ModelError(f"the tokenizer in {folder} has no {needed}, which decides {why}. Add one to its config")
     return model, tokenizer
 
 
@@ -109,8 +145,7 @@ def turns(tokenizer: Any, prompt: str, response: str) -> list[dict[str, str]]:
 
 
 def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
-    """Tokens of each exchange, chat template included; measured beforehand, since TRL would cut what is too long
-    without a word. Raises ModelError when the template fails on one."""
+    """Tokens of each exchange, chat template included. Raises ModelError when the template fails on one."""
     try:
         ids = tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False) if exchanges else []
     except Exception as e:  # a template is a program: any error
@@ -120,36 +155,26 @@ def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
     return pl.Series(map(len, ids), dtype=pl.Int32)
 
 
-def max_length(model: Any, wanted: int) -> int:
-    """Tokens that an exchange may have: `wanted`, or the model's context where that is less."""
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(wanted, context) if context else wanted
-
-
 def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
     """What both of TRL's configs take to train on `rows` rows. Raises TrainingError when `micro_batch` does not divide
-    `batch`, or CUDA is missing."""
+    `batch`, CUDA is missing, or there is more than one GPU."""
     import torch
 
-    if params.batch % params.micro_batch:
+    accumulate, rest = divmod(params.batch, params.micro_batch)
+    if rest:
         raise TrainingError(
-            f"batch {params.batch} is not a multiple of micro_batch {params.micro_batch}: the batch is reached by "
-            f"accumulating whole micro batches. "
-            f"Set micro_batch to a divisor of {params.batch}"
+            f"batch {params.batch} is not a multiple of micro_batch {params.micro_batch}, which it is accumulated "
+            f"from. Set micro_batch to a divisor of {params.batch}"
         )
     if hardware.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu"
-        )
+        raise TrainingError("hardware.device is cuda, and torch sees no CUDA device. Set it to auto or cpu")
     if hardware.device != "cpu" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
         raise TrainingError(
             f"torch sees {torch.cuda.device_count()} GPUs; the trainer would split batches over all of them and so "
-            f"train with another batch size than "
-            f"{params.batch}. Show it one: CUDA_VISIBLE_DEVICES=0"
+            f"train with another batch size than {params.batch}. Show it one: CUDA_VISIBLE_DEVICES=0"
         )
     if hardware.threads > 0:
         torch.set_num_threads(hardware.threads)
-    accumulate = params.batch // params.micro_batch
     steps = params.epochs * math.ceil(math.ceil(rows / params.micro_batch) / accumulate)
     return {
         "output_dir": str(out),
@@ -157,9 +182,8 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         "learning_rate": params.lr,
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr": params.lr_end},
-        "warmup_steps": min(
-            params.warmup_steps, steps // 2
-        ),  # a run of few steps must not end inside its warmup, where the first rate is 0
+        # a run of few steps must not end inside its warmup, where the first rate is 0
+        "warmup_steps": min(params.warmup_steps, steps // 2),
         "per_device_train_batch_size": params.micro_batch,
         "gradient_accumulation_steps": accumulate,
         "max_length": None,  # rows that are too long are left out and counted, never cut
@@ -217,26 +241,18 @@ def _fingerprint(model: Any) -> list[float]:
     return [float(weight.detach().double().sum()) for weight in model.parameters()]
 
 
-def threads() -> int:
-    """CPU threads that torch computes with."""
+def finish(trainer: Any, ready: Prepared, out: Path, rows: int, log: Mapping[str, str], label: str) -> Trained:
+    """Train, and save weights (float32 safetensors), config, generation config and tokenizer into `out`. `log`: column
+    of the table (all Float64, after `step`, counted from 1) -> what TRL calls it; `rows`: with those left out."""
     import torch
 
-    return torch.get_num_threads()
-
-
-def log_frame(steps: list[dict[str, float]], names: Mapping[str, str]) -> pl.DataFrame:
-    """The log as a table: step Int32, counted from 1, then `names` (column -> what TRL calls it), all Float64."""
-    columns = {"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32)}
-    return pl.DataFrame(
-        columns
-        | {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in names.items()}
-    )
-
-
-def save(trainer: Any, tokenizer: Any, out: Path) -> None:
-    """Weights (float32 safetensors), config, generation config and tokenizer with its chat template into `out`."""
+    steps = train(trainer, label)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
     model.generation_config.use_cache = True
     model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    ready.tokenizer.save_pretrained(out)
+    columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
+    table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
+    used = len(ready.dataset)
+    return Trained(table, used, rows - used, ready.max_length, torch.get_num_threads())

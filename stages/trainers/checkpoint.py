@@ -15,17 +15,8 @@ from stages.console.errors import ModelError
 from stages.console.terminal import warn
 
 ALLOWED = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template.jinja",
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "chat_template.jinja"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     "adapter/adapter_config.json",  # a LoRA adapter that goes over the model: a writer or judge may have one
     "adapter/*.safetensors",
 )
@@ -33,14 +24,11 @@ CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 
 
 def download(repo: str, revision: str, folder: Path) -> None:
-    """A pinned revision from the Hub. Raises ModelError naming both; the token comes from the usual places and is never
-    shown."""
+    """A pinned revision from the Hub. Raises ModelError naming both."""
     from huggingface_hub import snapshot_download
 
-    try:
-        cached = snapshot_download(
-            repo, revision=revision, allow_patterns=list(ALLOWED)
-        )  # resumes there, where a folder of ours would begin anew
+    try:  # into the Hub's cache, where it resumes
+        cached = snapshot_download(repo, revision=revision, allow_patterns=list(ALLOWED))
     except Exception as e:  # network, authentication, gating, unknown names: dozens of types
         raise ModelError(
             f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: {e}. Check name and "
@@ -53,13 +41,12 @@ def copy_local(source: Path, folder: Path) -> None:
     """Copy the model files of a local folder. Raises ModelError when it is none, or holds what is no file."""
     if not source.is_dir():
         raise ModelError(f"{source} is not a folder. Fix base.<name>.path in params.yaml")
-    for pattern in ALLOWED:
-        for file in sorted(source.glob(pattern)):
-            if not file.is_file():
-                raise ModelError(f"{file} is not a regular file (or a link to nothing). Copy the whole checkpoint")
-            target = folder / file.relative_to(source)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copy2(file, target)
+    for file in sorted(file for pattern in ALLOWED for file in source.glob(pattern)):
+        if not file.is_file():
+            raise ModelError(f"{file} is not a regular file (or a link to nothing). Copy the whole checkpoint")
+        target = folder / file.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy2(file, target)
 
 
 def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
@@ -92,39 +79,51 @@ def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
 
 def complete(folder: Path) -> None:
     """Bring a model folder into the form: a pad token, a chat template, an end token that really ends a turn, and a
-    generation config that can be saved again.
-
-    Raises ModelError naming the folder and the file that cannot be used.
-    """
-    from transformers import AutoTokenizer
+    generation config that can be saved again. Raises ModelError naming the folder and the file that cannot be used."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     name = folder.name.removesuffix(".partial")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as e:  # missing files surface as OSError, ValueError, TypeError or a Rust exception
-        raise ModelError(
-            f"{name}: no tokenizer that loads ({type(e).__name__}: {e}). Copy tokenizer.json and tokenizer_config.json "
-            f"into the model's folder"
-        ) from e
+    tokenizer = _read(AutoTokenizer, folder, f"{name}: tokenizer.json")
+    config = _read(AutoConfig, folder, f"{name}: config.json").get_text_config()
     if tokenizer.eos_token is None:
         raise ModelError(f"{name}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = (
-            tokenizer.eos_token
-        )  # labels and attention are masked by position, so sharing the end token is safe
+        tokenizer.pad_token = tokenizer.eos_token  # safe: labels and attention are masked by position
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
-    file = "chat_template.jinja" if (folder / "chat_template.jinja").is_file() else "tokenizer_config.json"
-    ends = [tokenizer.eos_token_id]
-    exchange = try_template(tokenizer, f"{name}: {file}")
-    _check_ids(tokenizer, exchange, folder, name)
+    exchange = try_template(tokenizer, name)
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    highest = max(ids.union(tokenizer(exchange, add_special_tokens=False).input_ids))
+    if highest >= config.vocab_size:
+        raise ModelError(
+            f"{name}: the tokenizer's {tokenizer.convert_ids_to_tokens(highest)!r} has id {highest}, and the model "
+            f"{config.vocab_size} embeddings (config.json, vocab_size). Use the tokenizer of this model, or resize it: "
+            f"resize_token_embeddings"
+        )
+    if (folder / "generation_config.json").is_file():
+        generation = _read(GenerationConfig, folder, f"{name}: generation_config.json")
+    else:
+        generation = GenerationConfig.from_model_config(config)
+    try:
+        generation.validate(strict=True)
+    except ValueError:  # it could not be saved again (Vicuna's), which would lose a trained model: keep its ids alone
+        listed = {key: getattr(generation, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        generation = GenerationConfig(**{k: v for k, v in listed.items() if not isinstance(v, int) or v >= 0})
     if (turn_end := end_of_turn(tokenizer, exchange)) and turn_end != tokenizer.eos_token:
-        # base models often end a text otherwise than their chat template ends a turn; what ends a turn is what must
-        # stop an answer
+        # base models often end a text otherwise than their chat template ends a turn; both must stop an answer
+        ends = [tokenizer.convert_tokens_to_ids(turn_end), tokenizer.eos_token_id]
+        listed = generation.eos_token_id
+        generation.eos_token_id = [*dict.fromkeys([*ends, *([listed] if isinstance(listed, int) else listed or [])])]
         tokenizer.eos_token = turn_end
-        ends.insert(0, tokenizer.eos_token_id)
-    _complete_generation(folder, name, ends if len(ends) > 1 else [])
+    generation.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _read(auto: Any, folder: Path, where: str) -> Any:
+    try:
+        return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as e:  # OSError, ValueError, TypeError, a Rust exception, ...
+        raise ModelError(f"{where} cannot be used ({type(e).__name__}: {e}). Copy the whole checkpoint again") from None
 
 
 def try_template(tokenizer: Any, where: str) -> str:
@@ -134,24 +133,22 @@ def try_template(tokenizer: Any, where: str) -> str:
     model trained with it would not learn what it is asked to do.
     """
     asked = [{"role": "user", "content": "QUESTION"}]
+    answered = [*asked, {"role": "assistant", "content": "ANSWER"}]
     try:
         prompt, text = bounded(
             lambda: (
                 tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True),
-                tokenizer.apply_chat_template(
-                    [*asked, {"role": "assistant", "content": "ANSWER"}], tokenize=False, add_generation_prompt=False
-                ),
+                tokenizer.apply_chat_template(answered, tokenize=False),
             )
         )
+        if "QUESTION" not in prompt or "QUESTION" not in text:
+            raise BoundedError("it leaves out the question (role user)")
+        if "ANSWER" not in text:
+            raise BoundedError("it leaves out the answer (role assistant)")
     except BoundedError as e:
         raise ModelError(
             f"{where}: the chat template cannot be used ({e}). Fix it, or delete it to get a plain one"
         ) from None
-    if "QUESTION" not in prompt or "QUESTION" not in text or "ANSWER" not in text:
-        absent = (
-            "the answer (role assistant)" if "QUESTION" in prompt and "QUESTION" in text else "the question (role user)"
-        )
-        raise ModelError(f"{where}: the chat template leaves out {absent}. Fix it, or delete it to get a plain one")
     if not text.startswith(prompt):
         warn(
             f"{where}: with add_generation_prompt the chat template writes another beginning ({prompt[-40:]!r}) than "
@@ -170,47 +167,3 @@ def end_of_turn(tokenizer: Any, exchange: str) -> str | None:
     after = exchange.rpartition("ANSWER")[2]
     ends = [(after.index(token), -len(token), token) for token in tokenizer.all_special_tokens if token in after]
     return min(ends)[2] if ends else None
-
-
-def _check_ids(tokenizer: Any, exchange: str, folder: Path, name: str) -> None:
-    """Raises ModelError for a token that the tokenizer has, and the weights do not."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
-    except Exception as e:  # an unknown model_type among others
-        raise ModelError(f"{name}: config.json cannot be used ({e})") from None
-    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
-    highest = max(ids.union(tokenizer(exchange, add_special_tokens=False).input_ids))
-    if highest >= config.vocab_size:
-        raise ModelError(
-            f"{name}: the tokenizer's {tokenizer.convert_ids_to_tokens(highest)!r} has id {highest}, and the model "
-            f"{config.vocab_size} embeddings (config.json, vocab_size). Use the tokenizer of this model, or resize it: "
-            f"resize_token_embeddings"
-        )
-
-
-def _complete_generation(folder: Path, name: str, ends: list[int]) -> None:
-    """Let generation stop at `ends` too. A config that could not be saved again (Vicuna's has a temperature without
-    do_sample), which would lose a trained model, keeps its token ids only: how to sample is said in params."""
-    from transformers import AutoConfig, GenerationConfig
-
-    local: Any = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        if (folder / "generation_config.json").is_file():
-            generation = GenerationConfig.from_pretrained(folder, **local)
-        else:
-            generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, **local))
-    except Exception as e:  # not JSON, not an object, impossible numbers
-        raise ModelError(f"{name}: generation_config.json cannot be used ({e}). Fix it, or delete it") from None
-    before = generation.to_dict()
-    try:
-        generation.validate(strict=True)
-    except ValueError:
-        ids = {key: before.get(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        generation = GenerationConfig(**{k: v for k, v in ids.items() if not isinstance(v, int) or v >= 0})
-    if ends:
-        listed = generation.eos_token_id
-        generation.eos_token_id = [*dict.fromkeys([*ends, *([listed] if isinstance(listed, int) else listed or [])])]
-    if generation.to_dict() != before or not (folder / "generation_config.json").is_file():
-        generation.save_pretrained(folder)

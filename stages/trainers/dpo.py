@@ -12,18 +12,7 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
-from stages.trainers.arguments import (
-    Trained,
-    arguments,
-    lengths,
-    load,
-    log_frame,
-    max_length,
-    save,
-    threads,
-    train,
-    turns,
-)
+from stages.trainers.arguments import Prepared, Trained, arguments, finish, prepare
 
 LOG = {
     "loss": "loss",
@@ -43,24 +32,19 @@ def train_dpo(
 ) -> Trained:
     """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected) and save it into `out`.
 
-    The log has the columns step Int32, then Float64: loss, reward_chosen and reward_rejected (beta times the
-    log-probability gained over the reference), margin (their difference), accuracy (share of pairs with a positive
-    margin), lr. Raises ModelError for an unusable folder, TrainingError when no pair fits into `max_length`,
-    micro_batch does not divide batch, the reference is not the model that training starts from, or training changed
-    nothing.
+    The log has the columns step, loss, reward_chosen and reward_rejected (beta times the log-probability gained over
+    the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr. Raises ModelError
+    for an unusable folder, TrainingError when no pair fits, the reference is not the model that training starts from,
+    or training fails.
     """
-    trainer, tokenizer, used, longest = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
-    steps = train(trainer, label)
-    save(trainer, tokenizer, out)
-    return Trained(log_frame(steps, LOG), used, len(pairs) - used, longest, threads())
+    trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
+    return finish(trainer, ready, out, len(pairs), LOG, label)
 
 
 def dpo_trainer(
     model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware
-) -> tuple[Any, Any, int, int]:
-    """TRL's trainer ready to run, the tokenizer, the number of pairs that fit, and into how many tokens. Its first act
-    is to check the reference."""
-    from datasets import Dataset
+) -> tuple[Any, Prepared]:
+    """TRL's trainer ready to run. Its first act is to check the reference."""
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
@@ -68,31 +52,14 @@ def dpo_trainer(
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             check_reference(kwargs["metrics"], params)
 
-    model, tokenizer = load(model_dir, params.dropout)
-    rows = list(pairs.select("prompt", "chosen", "rejected").iter_rows())
-    limit = max_length(model, params.max_length)
-    tokens = pl.DataFrame(
-        [lengths(tokenizer, [turns(tokenizer, row[0], row[i]) for row in rows]).alias(str(i)) for i in (1, 2)]
-    ).max_horizontal()
-    used = [row for row, fits in zip(rows, tokens <= limit, strict=True) if fits]
-    if not used:
-        raise TrainingError(
-            f"none of {len(pairs)} pairs fits into max_length {limit} tokens. Raise train_dpo.max_length, "
-            f"or look at the pairs"
-        )
-    columns = zip(
-        *(
-            (chat[0][:1], chat[0][1:], chat[1][1:])
-            for chat in ((turns(tokenizer, p, c), turns(tokenizer, p, r)) for p, c, r in used)
-        ),
-        strict=True,
-    )
-    dataset = Dataset.from_dict(dict(zip(("prompt", "chosen", "rejected"), map(list, columns), strict=True)))
+    ready = prepare(model_dir, pairs.select("prompt", "chosen", "rejected"), params, "train_dpo")
+    used = len(ready.dataset)
+    losses = {"sigmoid": 1.0} | ({"sft": params.nll_weight} if params.nll_weight > 0 else {})
     args = DPOConfig(
-        **arguments(params, len(used), out, seed, hardware),
+        **arguments(params, used, out, seed, hardware),
         beta=params.beta,
-        loss_type=["sigmoid", "sft"] if params.nll_weight > 0 else ["sigmoid"],
-        loss_weights=[1.0, params.nll_weight] if params.nll_weight > 0 else [1.0],
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
         # by the model in memory, before its first step: no second model is loaded from a path that may be stale, and
         # half the memory is free
         precompute_ref_log_probs=True,
@@ -101,14 +68,14 @@ def dpo_trainer(
         per_device_eval_batch_size=params.micro_batch,
     )
     trainer = DPOTrainer(
-        model=model,
+        model=ready.model,
         args=args,
-        train_dataset=dataset,
-        eval_dataset=dataset.select(range(min(len(used), params.micro_batch))),
-        processing_class=tokenizer,
+        train_dataset=ready.dataset,
+        eval_dataset=ready.dataset.select(range(min(used, params.micro_batch))),
+        processing_class=ready.tokenizer,
         callbacks=[CheckReference()],
     )
-    return trainer, tokenizer, len(used), limit
+    return trainer, ready
 
 
 def check_reference(metrics: Mapping[str, float], params: TrainDpo) -> None:

@@ -10,19 +10,7 @@ import polars as pl
 
 from stages.config.machine import Hardware
 from stages.config.sections import TrainSft
-from stages.console.errors import TrainingError
-from stages.trainers.arguments import (
-    Trained,
-    arguments,
-    lengths,
-    load,
-    log_frame,
-    max_length,
-    save,
-    threads,
-    train,
-    turns,
-)
+from stages.trainers.arguments import Prepared, Trained, arguments, finish, prepare
 
 LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy", "tokens": "num_tokens"}
 
@@ -33,35 +21,22 @@ def train_sft(
     """Tune the model in `model_dir` on `rows` (columns instruction, response) and save it into `out`.
 
     Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns
-    step Int32, loss Float64 (mean negative log-likelihood per response token), lr Float64, accuracy Float64 (of
-    response tokens), tokens Float64 (seen so far). Raises ModelError for an unusable folder, TrainingError when no row
-    fits into `max_length` or micro_batch does not divide batch.
+    step, loss (mean negative log-likelihood per response token), lr, accuracy (of response tokens), tokens (seen so
+    far). Raises ModelError for an unusable folder, TrainingError when no row fits or training fails.
     """
-    trainer, tokenizer, used, longest = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
-    steps = train(trainer, label)
-    save(trainer, tokenizer, out)
-    return Trained(log_frame(steps, LOG), used, len(rows) - used, longest, threads())
+    trainer, ready = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
+    return finish(trainer, ready, out, len(rows), LOG, label)
 
 
 def sft_trainer(
     model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware
-) -> tuple[Any, Any, int, int]:
-    """TRL's trainer ready to run, the tokenizer, the number of rows that fit, and into how many tokens. Conversational
-    prompt-completion rows: the chat template joins them."""
-    from datasets import Dataset
+) -> tuple[Any, Prepared]:
+    """TRL's trainer ready to run."""
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer = load(model_dir, params.dropout)
-    exchanges = [turns(tokenizer, *row) for row in rows.select("instruction", "response").iter_rows()]
-    limit = max_length(model, params.max_length)
-    fits = lengths(tokenizer, exchanges) <= limit
-    used = [exchange for exchange, fit in zip(exchanges, fits, strict=True) if fit]
-    if not used:
-        raise TrainingError(
-            f"none of {len(rows)} rows fits into max_length {limit} tokens. Raise train_sft.max_length, or "
-            f"look at the rows"
-        )
-    dataset = Dataset.from_dict({"prompt": [e[:1] for e in used], "completion": [e[1:] for e in used]})
-    args = SFTConfig(**arguments(params, len(used), out, seed, hardware), completion_only_loss=True, packing=False)
-    trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
-    return trainer, tokenizer, len(used), limit
+    texts = rows.select(prompt="instruction", completion="response")
+    ready = prepare(model_dir, texts, params, "train_sft")
+    shared = arguments(params, len(ready.dataset), out, seed, hardware)
+    args = SFTConfig(**shared, completion_only_loss=True, packing=False)
+    trainer = SFTTrainer(model=ready.model, args=args, train_dataset=ready.dataset, processing_class=ready.tokenizer)
+    return trainer, ready

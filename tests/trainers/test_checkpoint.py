@@ -91,7 +91,7 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     checkpoint.random_llama(tmp_path, seed=1, max_context=64)
     for file in tmp_path.glob("tokenizer*"):
         file.unlink()
-    with pytest.raises(ModelError, match=rf"^{tmp_path.name}: no tokenizer that loads"):
+    with pytest.raises(ModelError, match=rf"^{tmp_path.name}: tokenizer.json cannot be used"):
         checkpoint.complete(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_a_missing_pad_token_is_set(tmp_path):
 def test_a_chat_template_that_cannot_be_used_is_named(tmp_path, template, words):
     checkpoint.random_llama(tmp_path, seed=1, max_context=64)
     (tmp_path / "chat_template.jinja").write_text(template)
-    with pytest.raises(ModelError, match=rf"^{tmp_path.name}: chat_template\.jinja: the chat template .*{words}"):
+    with pytest.raises(ModelError, match=rf"^{tmp_path.name}: the chat template .*{words}"):
         checkpoint.complete(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_a_chat_template_that_never_ends_is_stopped(tmp_path, monkeypatch):
     checkpoint.random_llama(tmp_path, seed=1, max_context=64)
     loop = "{% for i in range(99999) %}"
     (tmp_path / "chat_template.jinja").write_text(3 * loop + 3 * "{% endfor %}")
-    with pytest.raises(ModelError, match=r"chat_template\.jinja: .*did not end within 1 s"):
+    with pytest.raises(ModelError, match=r"the chat template .*did not end within 1 s"):
         checkpoint.complete(tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_pairs_too_long_are_left_out_and_counted(base_model, tmp_path):
     )
     trained = run(base_model, tmp_path, pairs, epochs=1)
     assert (trained.rows, trained.too_long) == (4, 2)
-    with pytest.raises(TrainingError, match="none of 6 pairs fits into max_length 5"):
+    with pytest.raises(TrainingError, match="none of 6 rows fits into max_length 5"):
         run(base_model, tmp_path, pairs, max_length=5)
 
 

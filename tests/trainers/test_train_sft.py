@@ -40,7 +40,7 @@ def weights(folder: Path) -> bytes:
 
 
 def test_the_loss_is_on_the_response_and_its_end_token_only(base_model, tmp_path):
-    trainer, tokenizer, *_ = sft_trainer(base_model, tmp_path, ROWS, PARAMS, seed=1, hardware=CPU)
+    trainer, (_, tokenizer, *_) = sft_trainer(base_model, tmp_path, ROWS, PARAMS, seed=1, hardware=CPU)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
         learnt = ids[labels != -100]
@@ -155,7 +155,6 @@ def test_rows_longer_than_the_models_context_are_left_out(tmp_path):
     rows = pl.DataFrame({"instruction": ["Say"] * 5, "response": ["cat."] * 4 + ["cat " * context]})
     trained = run(model, tmp_path / "out", rows, max_length=10**6, epochs=1)
     assert (trained.rows, trained.too_long, trained.max_length) == (4, 1, context)
-    assert trained.share_too_long == 0.2
 
 
 def test_a_chat_template_that_fails_on_the_data_is_named(base_model, tmp_path):
@@ -173,7 +172,7 @@ def test_folders_that_cannot_be_trained(base_model, tmp_path):
 
     with pytest.raises(ModelError, match="holds no model"):
         run(tmp_path / "nothing", tmp_path)
-    with pytest.raises(ModelError, match="no chat template"):
+    with pytest.raises(ModelError, match="no chat_template"):
         run(build(tmp_path / "plain", template=None), tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+from numpy.typing import ArrayLike
 
 from stages.method.judging import BEST
 from stages.method.statistics import Figure, as_mean, ratio_figures
@@ -41,7 +42,7 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
     )
     exact = pl.when(pl.col("pairs") > 0).then((pl.col("right") == pl.col("pairs")) & (pl.col("unreadable") == 0))
     of = rows.fill_null(0)
-    columns = {
+    columns: dict[str, tuple[ArrayLike, ArrayLike]] = {
         "pairwise_accuracy": (of["right"] + of["ties"] / 2, of["pairs"]),
         "tie_share": (of["ties"], of["pairs"]),
         "five_best": (of["best"], of["fives"]),
