@@ -10,34 +10,38 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from stages.config.load import load_params
 from stages.config.params import Params
-from stages.console.sheets import UNKNOWN, Figure, Sheet, text, to_json, to_markdown, to_terminal
+from stages.console.sheets import Figure, Sheet, to_json, to_markdown, to_terminal
 from stages.console.terminal import Console, stderr
-from stages.store.metrics import Metrics, left_out, read_all
+from stages.store.metrics import left_out, read_all
 
 DECODINGS = ("greedy", "sampled")
-NO_SHARES = {"oracle_score": ("oracle score", 2), "chars": ("characters", 1), "tokens": ("tokens", 1)}
-"""Figures of a writer that are no shares: their titles and digits."""
-JUDGE = {
-    "pairwise_accuracy": "pairwise acc. %",
-    "tie_share": "ties %",
-    "five_best": "5-best %",
-    "exact_match": "exact %",
-    "spearman": "Spearman",
-    "kendall": "Kendall",
-    "unreadable_share": "unreadable %",
+TITLES = {
+    **{
+        "pairwise_accuracy": "pairwise acc. %",
+        "tie_share": "ties %",
+        "five_best": "5-best %",
+        "exact_match": "exact %",
+    },
+    **{"unreadable_share": "unreadable %", "pair_yield": "yield %", "oracle_score": "oracle score"},
+    **{"chars": "characters", "tokens": "tokens", "mean_margin": "mean margin"},
+    **{"spearman": "Spearman", "kendall": "Kendall"},
 }
-CORRELATIONS = ("spearman", "kendall")
+"""What does not end in % is no share; the title of any other figure is its name."""
+DIGITS = {"oracle_score": 2, "mean_margin": 2, "spearman": 3, "kendall": 3}
 NEXT = """Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl
 Look closer: srlm report (a page that needs no network), srlm query (any question);
 the run in a line: dvc metrics show data/summary.json
 A fourth iteration: one entry each in aift, models, drift and evaluated of params.yaml, then srlm repro"""
+
+Row = dict[str, Any]
 
 
 def show(root: Path, form: str = "table") -> None:
@@ -66,131 +70,75 @@ def _written(write: Callable[[Sheet, StringIO], None], sheet: Sheet) -> str:
 
 
 def collect(root: Path, params: Params) -> dict[str, Sheet]:
-    """The sheets that have rows, by name."""
+    """The sheets that have rows, by name; without columns of which nothing is known."""
     metrics = read_all(root)
     evaluated = {model: metrics["EVAL", model] for model in params.evaluated if ("EVAL", model) in metrics}
-    made = {model: metrics["AIFT", model] for model in params.aift if ("AIFT", model) in metrics}
-    sheets = {
-        "writers": writers(evaluated),
-        "judges": judges(evaluated),
-        "matches": matches(metrics, params),
-        "datasets": datasets(made, params),
-        "fates": histograms(made, "fates", "What became of every candidate"),
-        "scores": histograms(made, "score_histogram", "Readable judgements by score"),
-        "warnings": warned(metrics),
-    }
-    return {name: without_unknown(sheet) for name, sheet in sheets.items() if sheet.rows}
-
-
-def writers(evaluated: dict[str, Any]) -> Sheet:
-    """A row per model and decoding; the columns are what the stage measured, and the points that a checker gives."""
-    rows = {
-        (model, decoding): figures | {f"point {point}": f for point, f in figures.get("points", {}).items()}
-        for decoding in DECODINGS
-        for model, metrics in evaluated.items()
-        if (figures := metrics["writer"].get(decoding))
-    }
-    names = [name for name in dict.fromkeys(n for figures in rows.values() for n in figures) if name != "points"]
-    titles = {name: NO_SHARES.get(name, (f"{name.replace('_', ' ')} %", 1)) for name in names}
-
-    def cell(figure: dict[str, Any] | None, name: str) -> Figure | None:
-        return measured(figure, titles[name][1], 1 if name in NO_SHARES else 100, shows_n=False)
-
-    return Sheet(
-        ["model", "decoding", "n", *(title for title, _ in titles.values())],
-        [
-            [
-                *row,
-                max(f["n"] for f in figures.values() if "n" in f),
-                *(cell(figures.get(name), name) for name in names),
-            ]
-            for row, figures in rows.items()
-        ],
-        "As a writer, on n held-out prompts (± 95 %)",
-    )
-
-
-def judges(evaluated: dict[str, Any]) -> Sheet:
-    """Agreement with people's ranks."""
-    rows = [
-        [
-            model,
-            *(measured(metrics["judge"].get(name), *((3, 1) if name in CORRELATIONS else (1, 100))) for name in JUDGE),
-        ]
-        for model, metrics in evaluated.items()
+    aift = {model: metrics["AIFT", model] for model in params.aift if ("AIFT", model) in metrics}
+    judges = [{"model": model, **cells(m["judge"])} for model, m in evaluated.items()]
+    datasets = [
+        {"dataset": f"AIFT({model})", "judge": params.aift[model].judge}
+        | {"prompts": m["prompts"], "dropped": sum(m["dropped"].values()), "candidates": m["candidates"]}
+        | {"pairs": m["pairs"], **cells({name: m[name] for name in ("pair_yield", "mean_margin", "unreadable_share")})}
+        for model, m in aift.items()
     ]
-    return Sheet(
-        ["model", *JUDGE.values()],
-        rows,
-        "As a judge, against held-out ranks (± 95 %, in brackets how many pairs, fives, prompts or answers)",
-    )
-
-
-def matches(metrics: Metrics, params: Params) -> Sheet:
-    rows = [
-        [
-            f"{match.model} against {match.other}",
-            decoding,
-            shares["n"],
-            *(measured(shares[outcome], 1, 100, shows_n=False) for outcome in ("win", "tie", "lose")),
-            shares["unreadable"],
-        ]
+    matches = [
+        {"match": f"{match.model} against {match.other}", "decoding": decoding, "n": shares["n"]}
+        | cells({outcome: shares[outcome] for outcome in ("win", "tie", "lose")}, shows_n=False)
+        | {"unreadable": shares["unreadable"]}
         for decoding in DECODINGS
         for name, match in params.head_to_head.items()
         if (shares := metrics.get(("head_to_head", name), {}).get(decoding))
     ]
-    return Sheet(
-        ["match", "decoding", "n", "win %", "tie %", "lose %", "unreadable"],
-        rows,
-        "Head to head, by n readable verdicts (± 95 %)",
-    )
-
-
-def datasets(made: dict[str, Any], params: Params) -> Sheet:
-    """What each model made."""
-    rows = [
-        [
-            f"AIFT({model})",
-            params.aift[model].judge,
-            m["prompts"],
-            sum(m["dropped"].values()),
-            m["candidates"],
-            m["pairs"],
-            Figure(m["pair_yield"], digits=1, scale=100),
-            Figure(m["mean_margin"]),
-            Figure(m["unreadable_share"], digits=1, scale=100),
-        ]
-        for model, m in made.items()
+    warned = [
+        {"dataset": f"AIFT({name})", "warning": warning}
+        for (_, name), content in metrics.items()
+        for warning in content.get("warned", [])
     ]
-    return Sheet(
-        ["dataset", "judge", "prompts", "dropped", "candidates", "pairs", "yield %", "mean margin", "unreadable %"],
-        rows,
-        "Preference data that the models made",
-    )
+    in_brackets = "± 95 %, in brackets how many pairs, fives, prompts or answers"
+    sheets = {
+        "writers": sheet("As a writer, on n held-out prompts (± 95 %)", writers(evaluated)),
+        "judges": sheet(f"As a judge, against held-out ranks ({in_brackets})", judges),
+        "matches": sheet("Head to head, by n readable verdicts (± 95 %)", matches),
+        "datasets": sheet("Preference data that the models made", datasets),
+        "fates": sheet("What became of every candidate", histograms(aift, "fates")),
+        "scores": sheet("Readable judgements by score", histograms(aift, "score_histogram")),
+        "warnings": sheet("Warnings", warned),
+    }
+    return {name: sheet for name, sheet in sheets.items() if sheet.rows}
 
 
-def histograms(made: dict[str, Any], key: str, title: str) -> Sheet:
+def sheet(title: str, rows: list[Row]) -> Sheet:
+    known = {name for row in rows for name, value in row.items() if value is not None}
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name in known]
+    return Sheet(columns, [[row.get(name) for name in columns] for row in rows], title)
+
+
+def cells(figures: Mapping[str, Any], shows_n: bool = True) -> Row:
+    """Figures of a metrics file, numbers or {value, low, high, n}, by title; what is unknown is null."""
+    result: Row = {}
+    for name, figure in figures.items():
+        title = TITLES.get(name, f"{name.replace('_', ' ')} %")
+        known = figure if isinstance(figure, dict) else {"value": figure}
+        scale = 100 if title.endswith("%") else 1
+        written = Figure(**known, digits=DIGITS.get(name, 1), scale=scale, shows_n=shows_n)
+        result[title] = None if written.value is None else written
+    return result
+
+
+def writers(evaluated: Mapping[str, Any]) -> list[Row]:
+    """A row per model and decoding: what the stage measured, and the points that a checker gives."""
+    rows = []
+    for decoding, model in product(DECODINGS, evaluated):
+        if figures := dict(evaluated[model]["writer"].get(decoding, {})):
+            points = {f"point {name}": figure for name, figure in figures.pop("points", {}).items()}
+            n = max(figure["n"] for figure in figures.values())
+            rows.append({"model": model, "decoding": decoding, "n": n, **cells(figures | points, shows_n=False)})
+    return rows
+
+
+def histograms(aift: Mapping[str, Any], key: str) -> list[Row]:
     """A row per dataset of counts by name; names that never occur are left out."""
-    counts = {f"AIFT({model})": m[key] for model, m in made.items()}
-    columns = [c for c in next(iter(counts.values()), {}) if any(count.get(c) for count in counts.values())]
-    return Sheet(["dataset", *columns], [[name, *(n.get(c, 0) for c in columns)] for name, n in counts.items()], title)
-
-
-def warned(metrics: Metrics) -> Sheet:
-    """What the stages warned of."""
-    rows = [[f"AIFT({name})", w] for (_, name), content in metrics.items() for w in content.get("warned", [])]
-    return Sheet(["dataset", "warning"], rows, "Warnings")
-
-
-def measured(figure: dict[str, Any] | None, digits: int, scale: int, shows_n: bool = True) -> Figure | None:
-    """{value, low, high, n} of a metrics file."""
-    if figure is None or figure.get("value") is None:
-        return None
-    return Figure(figure["value"], figure["low"], figure["high"], figure["n"], digits, scale, shows_n)
-
-
-def without_unknown(sheet: Sheet) -> Sheet:
-    """Without columns of which nothing is known."""
-    rows = list(sheet.rows)
-    kept = [i for i in range(len(sheet.columns)) if any(text(row[i]) != UNKNOWN for row in rows)]
-    return Sheet([sheet.columns[i] for i in kept], [[row[i] for i in kept] for row in rows], sheet.title)
+    names = [
+        n for n in dict.fromkeys(n for m in aift.values() for n in m[key]) if any(m[key].get(n) for m in aift.values())
+    ]
+    return [{"dataset": f"AIFT({model})", **{n: m[key].get(n, 0) for n in names}} for model, m in aift.items()]

@@ -15,12 +15,9 @@ import altair as alt
 from stages.text.escape import for_terminal
 
 Rows = Sequence[dict[str, Any]]
-Draw = Callable[[Rows], Any]
-"""Rows of a panel to its Altair chart, which has every property but its width."""
 
 WIDTHS = {1: (960, 340), 2: (400,)}
-"""In pixels, by how many panels there are: one alone is drawn for a wide and for a narrow screen."""
-THIRD = (310,)
+"""In pixels, by how many panels there are (310 for more): one alone is drawn for a wide and for a narrow screen."""
 BLUE, ORANGE, GREY = "#6fb1e4", "#f0a35e", "#b4bdc6"
 """Told apart by colour-blind readers, on both backgrounds; dark text can be read on each."""
 COLOURS = {
@@ -47,16 +44,16 @@ class Chart(NamedTuple):
     """Name and colour of each part."""
 
 
-def stacked(rows: Rows, part: str, panel: str | None = None) -> Chart:
+def stacked(rows: Rows, part: str, panel: str = "") -> Chart:
     """Shares that add up to 1, a bar per `bar`, a panel per value of `panel`. Rows: bar, part, share."""
     rows = drawable(row for row in rows if row["share"])
     order = list(COLOURS)
-    parts = sorted(distinct(rows, part), key=lambda name: (order.index(name) if name in COLOURS else -1, name))
+    parts = sorted({row[part] for row in rows}, key=lambda name: (order.index(name) if name in COLOURS else -1, name))
     spare = iter(SPARE)
     legend = {name: COLOURS.get(name) or next(spare, GREY) for name in parts}
 
     def draw(own: Rows) -> Any:
-        bars = distinct(own, "bar")
+        bars = list(grouped(own, "bar"))
         values = [
             {"at": bars.index(row["bar"]), "share": row["share"], "order": parts.index(row[part])}
             | {"colour": legend[row[part]], "label": f"{100 * row['share']:.0f}" if row["share"] >= 0.05 else ""}
@@ -64,10 +61,7 @@ def stacked(rows: Rows, part: str, panel: str | None = None) -> Chart:
         ]
         y = alt.Y("at:O", axis=None)
         x: dict[str, Any] = {"stack": "zero", "title": None, "scale": alt.Scale(domain=[0, 1])}
-        base, names = (
-            data(values).encode(y=y, order="order:Q"),
-            data({"at": i, "bar": bar} for i, bar in enumerate(bars)),
-        )
+        base, names = data(values).encode(y=y, order="order:Q"), data({"at": i, "bar": b} for i, b in enumerate(bars))
         return alt.layer(
             base.mark_bar(size=20, yOffset=8, stroke="#8886", strokeWidth=0.5).encode(
                 x=alt.X("share:Q", axis=alt.Axis(**PERCENT), **x), color=alt.Color("colour:N", scale=None)
@@ -76,14 +70,12 @@ def stacked(rows: Rows, part: str, panel: str | None = None) -> Chart:
             names.mark_text(dy=-10, align="left").encode(y=y, x=alt.value(0), text="bar:N"),
         ).properties(height=alt.Step(46))
 
-    titles = distinct(rows, panel) if panel else [""]
-    return chart(((title, [r for r in rows if not panel or r[panel] == title]) for title in titles), draw, legend)
+    return chart(grouped(rows, panel) if panel else {"": rows}, draw, legend)
 
 
-def intervals(rows: Rows, panel: str) -> Chart:
+def intervals(rows: Iterable[dict[str, Any]], panel: str) -> Chart:
     """A panel per value of `panel`, in it a point with its interval for each row. Rows: label, value, low, high; null:
     no interval."""
-    rows = drawable(rows)
 
     def draw(own: Rows) -> Any:
         base = data({**row, "at": i} for i, row in enumerate(own)).encode(y=alt.Y("at:O", axis=None))
@@ -94,7 +86,7 @@ def intervals(rows: Rows, panel: str) -> Chart:
             base.mark_text(dy=-7, align="left").encode(x=alt.value(0), text="label:N"),
         ).properties(height=alt.Step(38))
 
-    return chart(((name, [row for row in rows if row[panel] == name]) for name in distinct(rows, panel)), draw)
+    return chart(grouped(drawable(rows), panel), draw)
 
 
 def distribution(rows: Rows, x: str, title: str, counted: str, unknown: str = "unreadable") -> Chart:
@@ -111,17 +103,21 @@ def distribution(rows: Rows, x: str, title: str, counted: str, unknown: str = "u
             x=alt.X("x:N", sort=list(name.values()), title=title, axis=alt.Axis(labelAngle=0)),
             y=alt.Y("share:Q", title=None, axis=alt.Axis(**PERCENT), scale=top),
         )
-        bars, values = base.mark_bar(color=BLUE), base.mark_text(dy=-7).encode(text="label:N")
-        return alt.layer(bars, values).properties(height=170)
+        bars, labels = base.mark_bar(color=BLUE), base.mark_text(dy=-7).encode(text="label:N")
+        return alt.layer(bars, labels).properties(height=170)
 
-    models = {model: [row for row in rows if row["model"] == model] for model in distinct(rows, "model")}
-    titles = {model: f"{model}, n {sum(row[counted] for row in own):,}" for model, own in models.items()}
-    return chart(((titles[model], own) for model, own in models.items()), draw)
+    models = grouped(rows, "model")
+    return chart({f"{m}, n {sum(row[counted] for row in own):,}": own for m, own in models.items()}, draw)
 
 
 def curves(lines: Mapping[tuple[str, str], Rows]) -> Chart:
-    """A panel per model, a line per measure. (model, measure) to rows: step, value."""
-    models, measures = list(dict.fromkeys(m for m, _ in lines)), list(dict.fromkeys(m for _, m in lines))
+    """A panel per model, a line per measure. (model, measure) to rows: measure, step, value."""
+    measures, panels = dict.fromkeys(measure for _, measure in lines), {}
+    for model in dict.fromkeys(model for model, _ in lines):
+        own = [line for (name, _), line in lines.items() if name == model]
+        (first, last), steps = ends(own[0]), own[0][-1]["step"]
+        title = for_terminal(f"{model}: {first:.3g} → {last:.3g} in {steps:,} step{'s' * (steps > 1)}")
+        panels[title] = [row for line in own for row in line[:: -(-len(line) // POINTS)]]
 
     def draw(own: Rows) -> Any:
         steps = sorted({row["step"] for row in own})
@@ -133,13 +129,7 @@ def curves(lines: Mapping[tuple[str, str], Rows]) -> Chart:
         )
         return alt.layer(base.mark_line(strokeWidth=2, point=len(steps) < 40)).properties(height=170)
 
-    def panel(model: str) -> tuple[str, Rows]:
-        own = [line for (name, _), line in lines.items() if name == model]
-        (first, last), steps = ends(own[0]), own[0][-1]["step"]
-        title = for_terminal(f"{model}: {first:.3g} → {last:.3g} in {steps:,} step{'s' * (steps > 1)}")
-        return title, [row for line in own for row in line[:: -(-len(line) // POINTS)]]
-
-    return chart(map(panel, models), draw, {name: COLOURS[name] for name in measures} if len(measures) > 1 else {})
+    return chart(panels, draw, {name: COLOURS[name] for name in measures} if len(measures) > 1 else {})
 
 
 def ends(line: Rows) -> tuple[float, float]:
@@ -149,15 +139,18 @@ def ends(line: Rows) -> tuple[float, float]:
     return first, last
 
 
-def chart(panels: Iterable[tuple[str, Rows]], draw: Draw, legend: dict[str, str] | None = None) -> Chart:
-    panels = list(panels)
-    widths = WIDTHS.get(len(panels), THIRD)
-    drawn = (Panel(title, tuple(svg(draw(rows).properties(width=w)) for w in widths)) for title, rows in panels)
-    return Chart(tuple(drawn), tuple((legend or {}).items()))
+def chart(panels: Mapping[str, Rows], draw: Callable[[Rows], Any], legend: Mapping[str, str] = {}) -> Chart:
+    """`draw` makes the Altair chart of a panel, with every property but its width."""
+    widths = WIDTHS.get(len(panels), (310,))
+    drawn = (Panel(title, tuple(svg(draw(rows).properties(width=w)) for w in widths)) for title, rows in panels.items())
+    return Chart(tuple(drawn), tuple(legend.items()))
 
 
-def distinct(rows: Rows, column: str) -> list[str]:
-    return list(dict.fromkeys(row[column] for row in rows))
+def grouped(rows: Rows, column: str) -> dict[str, Rows]:
+    """Rows by the value of `column`, in order of appearance."""
+    return {
+        value: [row for row in rows if row[column] == value] for value in dict.fromkeys(row[column] for row in rows)
+    }
 
 
 def data(values: Iterable[dict[str, Any]]) -> alt.Chart:
@@ -165,11 +158,8 @@ def data(values: Iterable[dict[str, Any]]) -> alt.Chart:
 
 
 def drawable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with control and format characters written out: a NUL in a label aborts the drawing, and a direction
-    mark would turn others around."""
-    return [
-        {name: for_terminal(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
-    ]
+    """Control and format characters written out: a NUL in a label aborts the drawing, a direction mark turns others."""
+    return [{k: for_terminal(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
 
 
 def svg(chart: Any) -> str:

@@ -50,15 +50,14 @@ class View(NamedTuple):
     draw: Draw | None = None
 
     def section(self, rows: Rows, missing: str = "no rows yet") -> Section:
-        chart = self.draw(rows) if self.draw and rows else None
-        name = self.question.replace("_", "-")
-        return section(name, self.title, self.text, rows, chart, "" if rows else missing)
+        return section(self.question.replace("_", "-"), self.title, self.text, rows, self.draw, missing)
 
 
-def section(name: str, title: str, text: str, rows: Rows, chart: charts.Chart | None, missing: str) -> Section:
-    return Section(
-        name, title, text, chart, tuple(rows[0]) if rows else (), tuple(tuple(r.values()) for r in rows), missing
-    )
+def section(name: str, title: str, text: str, rows: Rows, draw: Draw | None, missing: str) -> Section:
+    if not rows:
+        return Section(name, title, text, missing=missing)
+    table = tuple(tuple(row.values()) for row in rows)
+    return Section(name, title, text, draw(rows) if draw else None, tuple(rows[0]), table)
 
 
 def parts(of: str, counted: str) -> Draw:
@@ -99,25 +98,19 @@ VIEWS = (
 
 def head_to_head(rows: Rows) -> Section:
     """Wins, ties and losses; a match of which nothing could be read is told in words."""
-    bars = [
-        {"panel": row["decoding"], "part": outcome, "share": row[outcome]}
-        | {"bar": f"{row['model']} against {row['other']}, n {row['n']:,}{_lost(row)}"}
-        for row in rows
-        for outcome in ("win", "tie", "lose")
-        if row["n"]
-    ]
-    text = "Answers to the same held-out prompts, in % of the verdicts that could be read."
-    lost: dict[str, list[str]] = {}
+    bars, reasons = [], []
     for row in rows:
+        name = f"{row['model']} against {row['other']}"
         if not row["n"]:
-            lost.setdefault(unreadable(row), []).append(f"{row['model']} against {row['other']} ({row['decoding']})")
-    missing = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in lost.items())
-    chart = charts.stacked(bars, "part", panel="panel") if bars else None
-    return section("matches", "Head to head", text, rows, chart, missing if rows else "no match yet")
-
-
-def _lost(row: dict[str, Any]) -> str:
-    return f", {row['verdicts'] - row['n']:,} unreadable" if row["n"] < row["verdicts"] else ""
+            reasons.append(f"{name} ({row['decoding']}): {unreadable(row)}")
+            continue
+        lost = f", {row['verdicts'] - row['n']:,} unreadable" if row["n"] < row["verdicts"] else ""
+        bar = {"panel": row["decoding"], "bar": f"{name}, n {row['n']:,}{lost}"}
+        bars += [{**bar, "part": outcome, "share": row[outcome]} for outcome in ("win", "tie", "lose")]
+    text = "Answers to the same held-out prompts, in % of the verdicts that could be read."
+    draw = (lambda _: charts.stacked(bars, "part", "panel")) if bars else None
+    drawn = section("matches", "Head to head", text, rows, draw, "no match yet")
+    return drawn._replace(missing="; ".join(reasons)) if rows else drawn
 
 
 def figures(rows: Rows) -> Iterator[Section]:
@@ -132,8 +125,14 @@ def figures(rows: Rows) -> Iterator[Section]:
             for row in rows
             if metric.startswith(role) and row["metric"] == metric and row["value"] is not None
         ]
-        chart = charts.intervals([{**row, **_scaled(row)} for row in known], "metric") if known else None
-        yield section(role, title, text, known, chart, "" if known else "no model is evaluated yet")
+        yield section(
+            role,
+            title,
+            text,
+            known,
+            lambda rows: charts.intervals(map(_scaled, rows), "metric"),
+            "no model is evaluated yet",
+        )
 
 
 def _scaled(row: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _scaled(row: dict[str, Any]) -> dict[str, Any]:
     value, low, high = (None if row[key] is None else row[key] * scale for key in ("value", "low", "high"))
     interval = "" if low is None else f" ({low:{style}} to {high:{style}})"
     label = f"{row['model']}  {value:{style}}{interval}, n {row['n']:,}"
-    return {"value": value, "low": low, "high": high, "label": label}
+    return {**row, "value": value, "low": low, "high": high, "label": label}
 
 
 def training(lines: Mapping[tuple[str, str], Rows]) -> Iterator[Section]:
@@ -161,5 +160,5 @@ def training(lines: Mapping[tuple[str, str], Rows]) -> Iterator[Section]:
             | dict(zip(("first_tenth", "last_tenth"), charts.ends(line), strict=True))
             for (model, measure), line in own.items()
         ]
-        chart, missing = (charts.curves(own), "") if own else (None, "no training log yet")
-        yield section(name, title, text, table, chart, missing)
+        drawn = section(name, title, text, table, None, "no training log yet")
+        yield drawn._replace(chart=charts.curves(own)) if own else drawn

@@ -11,8 +11,11 @@ from stages.store import metrics
 from tests.workspace import ROOT
 
 
+JUDGE = ("pairwise_accuracy", "tie_share", "five_best", "exact_match", "spearman", "kendall", "unreadable_share")
+
+
 def judge(n, value=1.0, low=1.0, high=1.0):
-    return {name: {"value": value, "low": low, "high": high, "n": n} for name in results.JUDGE}
+    return {name: {"value": value, "low": low, "high": high, "n": n} for name in JUDGE}
 
 
 def writer(score):
