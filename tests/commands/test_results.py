@@ -10,7 +10,6 @@ from stages.console.errors import TableError
 from stages.store import metrics
 from tests.workspace import ROOT
 
-
 JUDGE = ("pairwise_accuracy", "tie_share", "five_best", "exact_match", "spearman", "kendall", "unreadable_share")
 
 
