@@ -207,7 +207,7 @@ def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: S
 def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling) -> int:
     """transformers' own `generate` on each batch, padded on the left, with its own sampling; tokens written, end and
     padding not counted."""
-    total, ends = 0, engine.end_ids
+    total, ends = 0, engine.prompts.end_ids
     how = GenerationConfig(
         max_new_tokens=sampling.max_tokens,
         do_sample=True,
@@ -226,7 +226,7 @@ def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling
             written = engine.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)[
                 :, width:
             ].tolist()
-        engine.tokenizer.batch_decode(written, skip_special_tokens=True)
+        engine.prompts.tokenizer.batch_decode(written, skip_special_tokens=True)
         total += sum(next((i for i, token in enumerate(row) if token in ends), len(row)) for row in written)
     return total
 

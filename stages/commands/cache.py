@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.console.errors import SrlmError
+from stages.console.errors import EngineError, SrlmError
 from stages.console.sheets import Figure, Sheet, to_terminal
 from stages.console.terminal import stderr
 from stages.engines.cache import CompletionCache
@@ -26,12 +26,6 @@ DAY_S = 86_400
 def show(root: Path = Path()) -> None:
     """Print how much is cached, by model and stage."""
     path = root / COMPLETION_CACHE
-    if aside := damaged(path):
-        megabytes = sum(file.stat().st_size for file in aside) / 1e6
-        stderr.print(
-            f"{len(aside)} damaged database(s) set aside beside it, {megabytes:.1f} MB: srlm cache --prune deletes "
-            f"them too",
-        )
     if not path.is_file():
         stderr.print("No completions are cached yet: engines cache what they finish when a stage runs")
         return
@@ -45,42 +39,26 @@ def show(root: Path = Path()) -> None:
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
-    """Delete completions of `model` (None: of all) that are older than `older` days (None: of any age), and damaged
-    databases of that age if no model is named. Raises SrlmError for a model that has none."""
+    """Delete completions of `model` (None: of all) that are older than `older` days (None: of any age). Raises
+    SrlmError for a model that has none."""
     path, before = root / COMPLETION_CACHE, None if older is None else time.time() - older * DAY_S
-    aside = [file for file in damaged(path) if model is None and (before is None or file.stat().st_mtime < before)]
-    for file in aside:
-        file.unlink()
-    if aside:
-        stderr.print(f"{len(aside)} damaged database(s) deleted")
     if not path.is_file():
-        if aside:
-            return
         raise SrlmError(f"No completions are cached: {path} does not exist")
-    if model is None and before is None:
-        # needs no room on a full disk, which deleting rows does; who has it open goes on with a new one
-        files = [file for suffix in ("-wal", "-shm", "") if (file := path.with_name(path.name + suffix)).is_file()]
-        stderr.print(f"Deleted all cached completions: {sum(file.stat().st_size for file in files) / 1e6:,.1f} MB")
-        for file in files:
-            file.unlink(missing_ok=True)
-        return
-    was = path.stat().st_size
-    with CompletionCache(path) as cache:
-        models = {size.model for size in cache.sizes()}
-        if model is not None and model not in models:
-            raise SrlmError(f"No completions of {model} are cached, only of {', '.join(sorted(models)) or 'no model'}")
-        count = cache.prune(model=model, before=before)
-    less = (
-        f"{path} takes {(was - path.stat().st_size) / 1e6:,.1f} MB less"
-        if path.stat().st_size < was
-        else f"{path} is as large as before: SQLite reuses the space"
-    )
-    stderr.print(f"Deleted {count:,} cached completions; {less}")
-
-
-def damaged(path: Path) -> list[Path]:
-    """Databases that were set aside; nothing of ours reads them again."""
-    return sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    try:
+        with CompletionCache(path) as cache:
+            models = {size.model for size in cache.sizes()}
+            if model is not None and model not in models:
+                raise SrlmError(
+                    f"No completions of {model} are cached, only of {', '.join(sorted(models)) or 'no model'}"
+                )
+            count = f"{cache.prune(model=model, before=before):,}"
+    except EngineError:  # damaged, or no room on the disk, which deleting rows needs
+        if model is not None or before is not None:
+            raise
+        for suffix in ("-wal", "-shm", ""):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        count = "all"
+    stderr.print(f"Deleted {count} cached completions")
 
 
 def day(seconds: int) -> str:

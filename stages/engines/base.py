@@ -1,4 +1,4 @@
-"""What every engine is: requests in, completions out. Knows nothing of prompts, judges or files.
+"""What every engine is: requests in, completions out. It knows nothing of prompts, judges or files.
 
 Guarantee of every engine that runs here, tested by one suite (`tests/engines/test_every_engine.py`; Ray and servers
 have their own): completions come ordered by request, then n; the randomness of completion n of a request is decided by
@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import polars as pl
 
@@ -27,13 +27,14 @@ from stages.engines.request import Completion, Request, Sampling
 TYPES = (pl.String, pl.Int32, pl.String, pl.String, pl.Int32, pl.List(pl.Float64))
 SCHEMA: dict[str, Any] = dict(zip(Completion._fields, TYPES, strict=True))
 
+Batches = Generator[list[Completion], None, None]
+
 
 class Stage(Protocol):
     """What an engine must know of the stage that it works for, to cache what it finishes."""
 
     stage: str
     completion_cache: Path
-    """The database of cached completions."""
 
     def model(self, name: str) -> Path:
         """Folder of an input model, its content hashed."""
@@ -53,8 +54,7 @@ class Stage(Protocol):
 
 
 class BaseEngine(ABC):
-    """What engines share: batches become completions in the order of the requests, with progress. The figures add up
-    over calls."""
+    """What engines share. A context: leaving it frees the model. The figures add up over calls."""
 
     name: str
     packages: Mapping[str, str] = MappingProxyType({})
@@ -63,18 +63,24 @@ class BaseEngine(ABC):
     """`url`, `model` and `revision` there, where a server writes the texts."""
     requested: int = 0
     cached: int = 0
-    """Completions that were asked for, and those of them that were found finished."""
     prompt_tokens: int = 0
     """Read: computed, not found in a cache of prefixes."""
     generated_tokens: int = 0
     seconds: float = 0.0
     prompts_too_long: int = 0
-    """Prompts that filled the context."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - not every engine holds something
+        """Frees the model."""
 
     @abstractmethod
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
-        """Completions as they are finished: all that was asked of a request together, ordered by n, requests in any
-        order.
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
+        """Completions as they are finished, in any order.
 
         Engines whose texts depend on what is decoded together cut batches so that the requests left when some whole
         batches are taken away fall into the others as before. vLLM and servers cannot: each says what that means.
@@ -93,36 +99,47 @@ class BaseEngine(ABC):
         return pl.DataFrame(self.generate(requests, sampling), schema=SCHEMA, orient="row")
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """All completions, ordered by request, then n.
+        """All completions, ordered by request, then n; greedy ones are one text, which is generated once.
 
         Raises EngineError for duplicate ids, for messages that cannot be templated, and where not one of several
         prompts gets a text.
         """
-        check_requests(requests)
+        if twice := [i for i, count in Counter(r.id for r in requests).items() if count > 1]:
+            raise EngineError(
+                f"{len(twice)} request id(s) occur more than once, first {twice[0]!r}: completions join on the id, so "
+                f"make it unique per call"
+            )
+        numbers = sampling.numbers
+        if sampling.temperature == 0:
+            sampling = sampling._replace(n=1)
         started, total, cached = time.monotonic(), len(requests) * sampling.n, self.cached
         self.requested += total
-        place = {request.id: i * sampling.n for i, request in enumerate(requests)}
-        done: dict[int, Completion] = {}
-        number = sampling.numbers.index
-        batches: Any = self.batches(requests, sampling)
-        with progress(f"{self.name} writes", total, "texts") as advance, closing(batches):
+        done: dict[tuple[str, int], Completion] = {}
+        with (
+            progress(f"{self.name} writes", total, "texts") as advance,
+            closing(self.batches(requests, sampling)) as batches,
+        ):
             for batch in batches:
-                done.update({place[c.id] + number(c.n): c for c in batch})
+                done.update({(c.id, c.n): c for c in batch})
                 advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.cached > cached)
                 cached = self.cached
         self.seconds += time.monotonic() - started
-        prompts_too_long = sum(
-            c.n == sampling.first and c.finish_reason == "length" and c.tokens == 0 for c in done.values()
-        )
-        if 1 < prompts_too_long == len(requests):
-            raise EngineError(f"{self.name} has no text for any of {len(requests):,} prompts: {self.why_no_text()}")
-        if prompts_too_long:
+        self._count_too_long([done[r.id, sampling.first] for r in requests])
+        if sampling.temperature == 0:
+            return [done[r.id, sampling.first]._replace(n=n) for r in requests for n in numbers]
+        return [done[r.id, n] for r in requests for n in numbers]
+
+    def _count_too_long(self, firsts: Sequence[Completion]) -> None:
+        """`firsts`: the first completion of each prompt."""
+        without = sum(c.no_room for c in firsts)
+        if 1 < without == len(firsts):
+            raise EngineError(f"{self.name} has no text for any of {without:,} prompts: {self.why_no_text()}")
+        if without:
             stderr.print(
-                f"{self.name}: {prompts_too_long} of {len(requests)} prompts do not fit the context (or were refused): "
+                f"{self.name}: {without} of {len(firsts)} prompts do not fit the context (or were refused): "
                 f"empty completion, finish_reason=length",
             )
-        self.prompts_too_long += prompts_too_long
-        return [done[i] for i in range(total)]
+        self.prompts_too_long += without
 
     def note(self, seconds: float) -> str:
         """What stands beside the count: speed, share of what was cached, cost. `seconds`: since the first request."""
@@ -146,20 +163,3 @@ class BaseEngine(ABC):
             f"{self.name}: {self.requested:,} texts in {self.seconds:.0f} s; {self.generated_tokens:,} tokens "
             f"written{read}{notes}"
         )
-
-
-def check_requests(requests: Sequence[Request]) -> None:
-    """Raises EngineError when two requests share an id: their completions could not be told apart."""
-    if len({r.id for r in requests}) < len(requests):
-        twice = [i for i, count in Counter(r.id for r in requests).items() if count > 1]
-        raise EngineError(
-            f"{len(twice)} request id(s) occur more than once, first {twice[0]!r}: completions join on the id, so make "
-            f"it unique per call"
-        )
-
-
-def prompt_text(request: Request) -> str:
-    """The request's prompt as one string, roles shown; for engines and caches that need no tokens."""
-    if isinstance(request.prompt, str):
-        return request.prompt
-    return "\n".join(f"{m['role']}: {m['content']}" for m in request.prompt)

@@ -12,8 +12,9 @@ import importlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import ExitStack, closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +23,9 @@ from stages.config.engines import EngineParams
 from stages.console.command import Interrupted
 from stages.console.errors import EngineError
 from stages.console.terminal import stderr
-from stages.engines.base import BaseEngine, Stage
+from stages.engines.base import BaseEngine, Batches, Stage
 from stages.engines.cache import CompletionCache
-from stages.engines.request import Completion, Request, Sampling
+from stages.engines.request import Request, Sampling
 from stages.engines.versions import PACKAGES, VERSIONS
 
 KEY_FIELDS = {
@@ -44,7 +45,7 @@ class CachedEngine(BaseEngine):
 
     def __init__(
         self,
-        make: Callable[[], AbstractContextManager[BaseEngine]],
+        make: Callable[[], BaseEngine],
         engine: EngineParams,
         model_dir: Path,
         *,
@@ -54,14 +55,15 @@ class CachedEngine(BaseEngine):
     ) -> None:
         self.name, self.seed, self.run, self.make = model, seed, run, make
         names = [engine.name, engine.inner] if engine.name == "ray" else [engine.name]
+        versions = {package: version(package) for name in names for package in PACKAGES[name]}
+        self.packages = {name: number for name, number in versions.items() if number}
         decides: dict[str, Any] = {
             "engine": {"name": engine.name}
             | engine.model_dump(include={field for name in names for field in KEY_FIELDS[name]}),
             "model": model,
             "code": {name: VERSIONS[name] for name in names},
-            "versions": {package: version(package) for name in names for package in PACKAGES[name]},
+            "versions": versions,
         }
-        self.packages = {name: number for name, number in decides["versions"].items() if number}
         if "vllm" in names and (invariant := os.environ.get("VLLM_BATCH_INVARIANT")):
             decides["batch_invariant"] = invariant  # other kernels, other texts
         self.at_a_server = engine.name == "openai"
@@ -73,12 +75,12 @@ class CachedEngine(BaseEngine):
             self.served_by = {"url": public_url(server_address(f"{engine.env_prefix}_BASE_URL"))} | served
         else:
             decides["files"] = run.hash_of(model_dir)
+        self.fingerprint = json.dumps(decides, sort_keys=True).encode()
         self.tokenized, self.model_dir = engine.worker in TOKENIZED, model_dir
         self.tokenizer: Any = None
-        self.fingerprint = json.dumps(decides, sort_keys=True).encode()
+        self.inner: BaseEngine | None = None
         self.new = 0
         self.stack = ExitStack()
-        self.inner: BaseEngine | None = None
 
     def __enter__(self) -> Self:
         self.cache = self.stack.enter_context(CompletionCache(self.run.completion_cache))
@@ -89,35 +91,30 @@ class CachedEngine(BaseEngine):
             print(self.summary())
         self.stack.close()
         if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
-            stderr.print(
-                f"{self.new:,} texts that {self.name} wrote are cached: the same command goes on from there",
-            )
+            stderr.print(f"{self.new:,} texts that {self.name} wrote are cached: the same command goes on from there")
 
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
         """First what is cached, in one batch, then what is left."""
         requests = self.rendered(requests)
-        keys, wanted = self.keys(requests, sampling), sampling.numbers
-        cached = self.cache.get(keys, wanted)
+        keys = self.keys(requests, sampling)
+        cached = self.cache.get(keys, sampling.numbers)
         self.cached += len(cached)
         if cached:
             yield cached
-        if len(cached) == len(keys) * len(wanted):
-            return
-        for numbers, group in gaps(requests, sampling, {(c.id, c.n) for c in cached}):
-            part = sampling._replace(first=numbers.start, n=len(numbers))
-            written: Any = self.opened().batches(group, part)
-            with closing(written):  # before the engine, whatever happens
+        missing = gaps([r.id for r in requests], sampling.numbers, {(c.id, c.n) for c in cached})
+        for (first, n), ids in missing.items():
+            lacking = [r for r in requests if r.id in ids]
+            with closing(self.opened().batches(lacking, sampling._replace(first=first, n=n))) as written:
                 while True:
                     with self.run.computing():
                         batch = next(written, None)
                     if batch is None:
                         break
-                    cacheable = [
-                        c for c in batch if c.text or c.tokens or c.finish_reason == "stop" or not self.at_a_server
-                    ]
-                    self.cache.put(by_request(cacheable, keys), model=self.name, stage=self.run.stage)
+                    # a server may have more room, or a milder filter, another time
+                    cacheable = [c for c in batch if not (self.at_a_server and c.no_room)]
+                    self.cache.put([(keys[c.id], c) for c in cacheable], model=self.name, stage=self.run.stage)
                     self.new += len(cacheable)
-                    self.prompt_tokens = self.inner.prompt_tokens if self.inner else 0
+                    self.prompt_tokens = self.opened().prompt_tokens
                     self.generated_tokens += sum(c.tokens or 0 for c in batch)
                     yield batch
 
@@ -171,22 +168,15 @@ def version(package: str) -> str | None:
     return None
 
 
-def by_request(batch: Sequence[Completion], keys: dict[str, bytes]) -> Iterator[tuple[bytes, list[Completion]]]:
-    """The completions of each request, which stand together (`Engine.batches`), with its key."""
-    for request_id, said in groupby(batch, key=lambda c: c.id):
-        yield keys[request_id], list(said)
-
-
 def gaps(
-    requests: Sequence[Request], sampling: Sampling, have: Container[tuple[str, int]]
-) -> Iterator[tuple[range, list[Request]]]:
-    """Runs of completion numbers that requests lack, each with the requests, in their order: a greater n is asked for
-    beside what is there."""
-    lack: dict[range, list[Request]] = {}
-    for request in requests:
-        missing = [n for n in sampling.numbers if (request.id, n) not in have]
-        while missing:
-            run = next(i for i in range(1, len(missing) + 1) if i == len(missing) or missing[i] != missing[0] + i)
-            lack.setdefault(range(missing[0], missing[0] + run), []).append(request)
-            missing = missing[run:]
-    yield from lack.items()
+    ids: Iterable[str], numbers: Iterable[int], have: Container[tuple[str, int]]
+) -> dict[tuple[int, int], set[str]]:
+    """Requests by the runs of completion numbers that they lack, (first, how many): a greater n is asked for beside
+    what is there."""
+    lack = defaultdict(set)
+    for i in ids:
+        missing = [n for n in numbers if (i, n) not in have]
+        for _, run in groupby(enumerate(missing), key=lambda at_n: at_n[1] - at_n[0]):
+            ns = [n for _, n in run]
+            lack[ns[0], len(ns)].add(i)
+    return dict(lack)

@@ -1,11 +1,8 @@
-"""The engine that params name: by name, so that none costs what another imports; made durable for a stage."""
+"""The engine that params name: by name, so that none costs what another imports; with a cache for a stage."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,62 +20,41 @@ ENGINES = {
     "transformers": ("stages.engines.backends.transformers", "TransformersEngine"),
     "vllm": ("stages.engines.backends.vllm", "VllmEngine"),
 }
-EXTRAS = ("openai", "ray", "vllm")
-"""Engines that need the extra of pyproject.toml that has their name."""
 
 
-def make(
-    engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int
-) -> AbstractContextManager[BaseEngine]:
-    """The engine itself; its module is imported here, since an engine whose work is all done needs none. Raises as
-    `open_engine`."""
-    module, cls = ENGINES[engine.name]
-    try:
-        made: AbstractContextManager[BaseEngine] = getattr(importlib.import_module(module), cls)(
-            engine, hardware, model_dir, model=model, seed=seed
-        )
-    except ModuleNotFoundError as e:
-        how = (
-            f"pip install -c constraints.txt -e '.[{engine.name}]'"
-            if engine.name in EXTRAS
-            else f"pip install {e.name}"
-        )
-        raise EngineError(
-            f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: {how}"
-        ) from None
-    return made
-
-
-def stage_engine(params: Params, verb: str, model: str, run: Stage) -> AbstractContextManager[BaseEngine]:
-    """The engine that params name for `verb` and `model`, for a stage: finished batches are cached, and the model is
-    loaded when something is left to generate. Raises as `open_engine`."""
+def stage_engine(params: Params, verb: str, model: str, run: Stage) -> BaseEngine:
+    """The engine that params name for `verb` and `model`, for a stage. Raises as `open_engine`."""
     engine, folder = params.engine_for(verb, model), run.model(model)
     return open_engine(engine, params.hardware, folder, model=model, seed=params.seed, run=run)
 
 
-@contextmanager
 def open_engine(
     engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int, run: Stage | None = None
-) -> Iterator[BaseEngine]:
-    """The engine that `engine.name` names, with the model in `model_dir`; leaving the context frees the model.
+) -> BaseEngine:
+    """The engine that `engine.name` names, with the model in `model_dir`: a context, and leaving it frees the model.
 
-    `model` is the model's name (M1), for progress and errors. With a `run`, every batch is kept when it is finished,
-    what was kept is not generated again, and the model is loaded when it is first needed; without, at once. Raises
-    EngineError for an unknown engine or a package that is not installed, ModelError for a folder that holds no usable
-    model.
+    `model` is the model's name (M1), for progress and errors. With a `run`, every finished batch is cached, what is
+    cached is not generated again, and the model is loaded when it is first needed; without, at once. Raises EngineError
+    for a package that is not installed, ModelError for a folder that holds no usable model.
     """
-    if engine.name not in ENGINES:
-        near = difflib.get_close_matches(engine.name, ENGINES, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise EngineError(
-            f"engine.name: unknown engine {engine.name!r}{hint} Known engines: {', '.join(sorted(ENGINES))}"
-        )
-    make_it = partial(make, engine, hardware, Path(model_dir), model=model, seed=seed)
+    make = partial(_make, engine, hardware, Path(model_dir), model=model, seed=seed)
     if run is None:
-        with make_it() as opened:
-            yield opened
-        return
+        return make()
     from stages.engines.cached import CachedEngine
 
-    with CachedEngine(make_it, engine, Path(model_dir), model=model, seed=seed, run=run) as durable:
-        yield durable
+    return CachedEngine(make, engine, Path(model_dir), model=model, seed=seed, run=run)
+
+
+def _make(engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> BaseEngine:
+    module, cls = ENGINES[engine.name]
+    try:
+        opened: BaseEngine = getattr(importlib.import_module(module), cls)(
+            engine, hardware, model_dir, model=model, seed=seed
+        )
+    except ModuleNotFoundError as e:
+        extra = engine.name in ("openai", "ray", "vllm")  # of pyproject.toml
+        how = f"pip install -c constraints.txt -e '.[{engine.name}]'" if extra else f"pip install {e.name}"
+        raise EngineError(
+            f"the engine {engine.name!r} needs the package {e.name}, which is not installed. Type: {how}"
+        ) from None
+    return opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypedDict
 
 
@@ -62,6 +63,11 @@ class Completion(NamedTuple):
     """What `Sampling.score_logprobs` asked for; they need not add up to 1. Null: not asked for, the pattern is not in
     the text, or the engine has none."""
 
+    @property
+    def no_room(self) -> bool:
+        """Whether the prompt filled the context, or was refused."""
+        return self.finish_reason == "length" and self.tokens == 0
+
 
 def completion_seed(seed: int, request_id: str, n: int) -> int:
     """63-bit seed of completion `n` of a request: stable across runs, machines and batches."""
@@ -72,3 +78,9 @@ def request_seed(seed: int, request_id: str) -> int:
     """31-bit seed for engines that take one seed for a request's n completions; number i of them then has this seed
     plus i."""
     return completion_seed(seed, request_id, 0) % 2**31
+
+
+def before_stop(text: str, stop: Iterable[str]) -> str | None:
+    """`text` up to the first stop string; None without one."""
+    cuts = [at for s in stop if (at := text.find(s)) >= 0]
+    return text[: min(cuts)] if cuts else None

@@ -49,9 +49,7 @@ def choose(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     p, tokens = nucleus(probs, top_p) if top_p < 1 else (probs, None)
     cdf = p.double().cumsum(-1)  # float32 loses the tail of a large vocabulary
     at = torch.searchsorted(cdf, (u * cdf[:, -1])[:, None], right=True)
-    at = at.clamp(
-        max=cdf.shape[-1] - 1
-    )  # NaN is beyond the last one, and on a GPU an index out of bounds ends every later call: see Finite
+    at = at.clamp(max=cdf.shape[-1] - 1)  # NaN is beyond the last, and a GPU is lost after an index out of bounds
     return at if tokens is None else tokens.gather(-1, at)
 
 
@@ -71,25 +69,20 @@ class Finite(LogitsProcessor):
         steps: list[list[bool]] = torch.stack(self.largest, -1).isfinite().tolist()
         return steps
 
-    @staticmethod
-    def explain_nonfinite_logits(model: torch.nn.Module) -> str:
-        """What to say of a model that did not choose among numbers, behind its name: why, and what to do."""
-        weights = list(model.parameters())
-        dtype = str(weights[0].dtype).removeprefix("torch.")
-        why = (
-            "its weights are finite, its sums are not"
-            if all(w.isfinite().all() for w in weights)
-            else "its weights hold NaN or infinity"
-        )
-        wider = (
-            f"Set engine.dtype, which is {dtype}, to float32; if that does not help, train"
-            if dtype != "float32"
-            else "Train"
-        )
+
+def explain_nonfinite_logits(model: torch.nn.Module) -> str:
+    """Why a model does not choose among numbers, and what to do; to be read behind its name."""
+    weights = list(model.parameters())
+    dtype = str(weights[0].dtype).removeprefix("torch.")
+    if all(w.isfinite().all() for w in weights) and dtype != "float32":
         return (
-            f"gives NaN or infinity where logits should be ({why}). {wider} the model again with a smaller lr, or "
-            f"with dtype float32"
+            f"gives NaN or infinity where logits should be (its weights are finite, its sums are not). Set "
+            f"engine.dtype, which is {dtype}, to float32"
         )
+    return (
+        "gives NaN or infinity where logits should be (its weights hold NaN or infinity, or lead to it). Train the "
+        "model again with a smaller lr, or with dtype float32"
+    )
 
 
 class SeededSampling(LogitsProcessor):

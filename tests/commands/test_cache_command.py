@@ -19,10 +19,8 @@ def root(tmp_path):
         for i, (model, stage) in enumerate(
             (("M1", "judge_candidates@M1"), ("M1", "judge_candidates@M1"), ("M2", "sample_candidates@M2"))
         ):
-            cached.put([(bytes([i]) * 32, [Completion("r", 0, "x" * 1000, "stop", 1)])], model=model, stage=stage)
-        cached.connection.execute(
-            "UPDATE completions SET created = created - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,)
-        )
+            cached.put([(bytes([i]) * 32, Completion("r", 0, "x" * 1000, "stop", 1))], model=model, stage=stage)
+        cached.connection.execute("UPDATE texts SET created = created - 40 * 86400 WHERE key = ?", (bytes([0]) * 32,))
     return tmp_path
 
 
@@ -39,17 +37,14 @@ def test_sizes_are_shown_by_model_and_stage(capsys, root):
     assert "3 completions in" in lines[3]
 
 
-def test_damaged_databases_are_told_and_deleted(capsys, root):
-    aside = root / f"{COMPLETION_CACHE}.damaged-1"
-    aside.write_bytes(bytes(2_000_000))
-    cache.show(root)
-    assert "1 damaged database(s) set aside beside it, 2.0 MB" in capsys.readouterr().err
-    cache.prune(model="M1", root=root)
-    cache.prune(older=1, root=root)
-    assert aside.exists(), "of no model, and not so old"
+def test_a_damaged_database_is_told_and_deleted(capsys, root):
+    (root / COMPLETION_CACHE).write_bytes(b"no database" * 1000)
+    for command in (cache.show, lambda root: cache.prune(model="M1", root=root)):
+        with pytest.raises(SrlmError, match=r"is damaged .*Type: srlm cache --prune"):
+            command(root)
     cache.prune(root=root)
-    assert not aside.exists()
-    assert "1 damaged database(s) deleted" in capsys.readouterr().err
+    assert "Deleted all cached completions" in capsys.readouterr().err
+    assert not (root / COMPLETION_CACHE).exists()
 
 
 def test_an_empty_cache_is_told(capsys, tmp_path):
@@ -62,16 +57,15 @@ def test_an_empty_cache_is_told(capsys, tmp_path):
 
 def test_old_or_one_models_completions_are_forgotten(capsys, root):
     cache.prune(older=30, root=root)
-    assert "Deleted 1 cached completions; " in capsys.readouterr().err
+    assert "Deleted 1 cached completions" in capsys.readouterr().err
     assert "2 completions in" in shown(capsys, root)
     cache.prune(model="M2", root=root)
     assert "1 completions in" in shown(capsys, root)
     with pytest.raises(SrlmError, match="No completions of M2 are cached, only of M1"):
         cache.prune(model="M2", root=root)
     cache.prune(root=root)
-    assert "Deleted all cached completions" in capsys.readouterr().err
-    cache.show(root)
-    assert "No completions are cached yet" in capsys.readouterr().err
+    assert "Deleted 1 cached completions" in capsys.readouterr().err
+    assert "0 completions in" in shown(capsys, root)
 
 
 def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):

@@ -113,7 +113,7 @@ class Model:
         chat = "messages" in body
         prompt = body["messages"] if chat else body["prompt"]
         limit = self.engine.max_context
-        most = next((body[key] for key in ("max_tokens", "max_completion_tokens") if body.get(key)), limit)
+        most = body.get("max_tokens", limit)
         sampling = Sampling(1, body["temperature"], body.get("top_p", 1.0), most, tuple(body.get("stop", ())))
         with self.lock:
             ids = self.engine.prompts.encode([Request("", prompt)])[0]
@@ -147,7 +147,7 @@ class Model:
 
     def bytes(self, token: int) -> bytes:
         """None of a special token: it is no part of the text."""
-        tokenizer = self.engine.tokenizer
+        tokenizer = self.engine.prompts.tokenizer
         return (
             b""
             if token in tokenizer.all_special_ids

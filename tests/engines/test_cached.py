@@ -129,7 +129,7 @@ def test_a_resumed_call_is_cut_into_the_batches_of_an_uninterrupted_one(
 
     whole = decoded(tmp_path / "whole.sqlite", 10**6)
     assert len(whole) > 1
-    for k in range(len(whole)):
+    for k in (1, len(whole) // 2):
         place = tmp_path / f"{k}.sqlite"
         assert decoded(place, k) == whole[:k]
         assert decoded(place, 10**6) == whole[k:]
@@ -188,8 +188,8 @@ def test_no_change_that_decides_a_text_meets_an_old_one(
     if what == "a package":
         monkeypatch.setitem(PACKAGES, "scripted", ("polars",))
     with durable(**how) as engine:
-        said = engine.generate(requests, sampling)
-        assert asked(engine) == len(said)
+        engine.generate(requests, sampling)
+        assert asked(engine) == len(requests) * (sampling.n if sampling.temperature else 1)
 
 
 @pytest.mark.parametrize("name", sorted(set(KEY_FIELDS) - {"openai"}))
@@ -390,13 +390,12 @@ def test_the_real_engine_loads_its_model_only_when_something_is_left(tiny: Path,
 @settings(max_examples=200)
 @given(st.integers(0, 3), st.integers(1, 6), st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
 def test_gaps_are_exactly_what_is_lacking(first: int, n: int, have: set[tuple[str, int]]) -> None:
-    sampling = SAMPLED._replace(first=first, n=n)
-    requests = [Request(i, "x") for i in "abc"]
+    numbers = range(first, first + n)
     asked_for = [
-        (request.id, number)
-        for numbers, group in gaps(requests, sampling, have)
-        for request in group
-        for number in numbers
+        (i, number)
+        for (start, count), ids in gaps("abc", numbers, have).items()
+        for i in ids
+        for number in range(start, start + count)
     ]
-    assert sorted(asked_for) == sorted({(i, number) for i in "abc" for number in sampling.numbers} - have)
+    assert sorted(asked_for) == sorted({(i, number) for i in "abc" for number in numbers} - have)
     assert len(asked_for) == len(set(asked_for))

@@ -129,7 +129,7 @@ def test_engines_count_what_they_wrote(opened):
     engine = opened()
     first = engine.generate(REQUESTS, SAMPLED)
     second = engine.generate(REQUESTS, GREEDY)
-    assert engine.generated_tokens == sum(c.tokens for c in first + second)
+    assert engine.generated_tokens == sum(c.tokens for c in first) + sum(c.tokens for c in second if c.n == 0)
     assert engine.seconds > 0
 
 

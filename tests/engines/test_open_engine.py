@@ -13,21 +13,10 @@ from stages.engines.base import BaseEngine
 from stages.engines.request import Completion, Request, Sampling, completion_seed
 
 
-def try_to_open(folder: Path, name: str) -> None:
-    wrong = engine_params("scripted").model_copy(update={"name": name})
-    with opening.open_engine(wrong, HARDWARE, folder, model="M1", seed=0):
-        pass
-
-
-def test_an_unknown_engine_is_named_beside_the_known(tmp_path: Path):
-    with pytest.raises(EngineError, match=r"transfomers.*did you mean transformers.*scripted, transformers"):
-        try_to_open(tmp_path, "transfomers")
-
-
 def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(opening.ENGINES, "scripted", ("no_such_engine_package", "X"))
     with pytest.raises(EngineError, match="pip install no_such_engine_package"):
-        try_to_open(tmp_path, "scripted")
+        opening.open_engine(engine_params("scripted"), HARDWARE, tmp_path, model="M1", seed=0)
 
 
 def test_base_and_scripted_cost_no_torch():
@@ -51,5 +40,5 @@ def test_a_number_that_was_not_asked_for_takes_no_place():
         def batches(self, requests, sampling):
             yield [Completion(request.id, sampling.first + sampling.n, "x", "stop", 1) for request in requests]
 
-    with pytest.raises(ValueError, match="is not in range"):
+    with pytest.raises(KeyError):
         Wrong().generate([Request("a", "x"), Request("b", "x")], Sampling(2, 0.0, 1.0, 4, first=1))

@@ -121,6 +121,7 @@ def test_the_same_texts_as_the_engine_alone_in_the_order_of_the_requests() -> No
     assert engine.generated_tokens == sum(c.tokens for c in said)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_model_gets_the_requests_block_by_block(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly the floating-point sums of the same blocks without Ray; a relative folder is found by workers that run
     elsewhere."""
@@ -289,7 +290,7 @@ def test_what_a_worker_refuses_is_said_as_without_ray(tmp_path: Path) -> None:
 
 
 def test_a_bug_in_a_worker_shows_its_own_traceback() -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)in write.*in prompt_text.*TypeError"):
+    with pytest.raises(RuntimeError, match=r"(?s)in write.*in _complete.*TypeError"):
         in_a_worker("scripted", [Request("a", [1])])  # type: ignore[list-item]
 
 

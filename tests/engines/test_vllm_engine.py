@@ -160,7 +160,7 @@ def test_what_was_written_before_a_failure_is_kept(vllm, monkeypatch):
 
 def test_a_call_that_was_killed_goes_on_to_the_same_texts(tiny, tmp_path, monkeypatch):
     """What is left is decoded in other company; on the CPU that changes no text."""
-    monkeypatch.setattr("stages.engines.backends.vllm.KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr("stages.engines.backends.vllm.BATCH_S", 0.0)
     many, sampling = [Request(f"x{i}", user(f"Say cat {i}")) for i in range(40)], SAMPLED._replace(stop=("a", "e"))
     whole, killed = Stage(tmp_path / "whole.sqlite"), Stage(tmp_path / "killed.sqlite")
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=whole) as engine:
@@ -232,17 +232,6 @@ def test_an_adapter_that_is_none_is_named(tmp_path, content):
         pass
 
 
-def test_heads_that_the_cpu_kernels_do_not_know_are_named(tmp_path):
-    folder = build(tmp_path, hidden_size=80, num_attention_heads=4)
-    with (
-        pytest.raises(
-            ModelError, match=r"attention heads of 20, and vLLM on the CPU knows 32, .* engine.name: transformers"
-        ),
-        opened(folder),
-    ):
-        pass
-
-
 def test_an_unknown_quantization_and_a_broken_folder_are_sentences(tiny, tmp_path):
     with pytest.raises(ModelError, match="vLLM cannot load"), opened(tiny, quantization="no-such-method"):
         pass
@@ -254,7 +243,7 @@ def test_an_unknown_quantization_and_a_broken_folder_are_sentences(tiny, tmp_pat
 
 @pytest.mark.parametrize(
     ("hardware", "said"),
-    [({"workers": 2}, "engine.name: ray and engine.inner: vllm"), ({"device": "cuda"}, "device to auto or cpu")],
+    [({"workers": 2}, "engine.name: ray and engine.inner: vllm"), ({"device": "cuda"}, "device to auto")],
 )
 def test_what_vllm_does_not_do_here_is_said(tiny, hardware, said):
     where = HERE.model_copy(update=hardware)
@@ -276,23 +265,3 @@ def test_vllm_in_a_ray_worker_writes_what_it_writes_alone(tiny):
     with opened(tiny, "ray", inner="vllm", block=5) as engine:
         assert engine.generate(REQUESTS, SAMPLED) == alone
         assert engine.prompt_tokens > 0
-
-
-@pytest.mark.parametrize(
-    ("said", "on_cpu", "advice"),
-    [
-        (
-            "To serve at least one request, 2 GiB KV cache is needed, larger than the available KV cache memory",
-            False,
-            "or raise hardware.gpu_memory",
-        ),
-        ("No available memory for the cache blocks", True, "set VLLM_CPU_KVCACHE_SPACE"),
-        ("Free memory on device is less than desired GPU memory utilization", False, "Lower hardware.gpu_memory"),
-        ("Unknown quantization method", False, ""),
-    ],
-)
-def test_what_helps_against_too_little_room(said, on_cpu, advice):
-    from stages.engines.backends.vllm import hint
-
-    assert advice in hint(said, on_cpu)
-    assert bool(advice) == bool(hint(said, on_cpu))

@@ -3,17 +3,13 @@
 
 Its address is in the environment, in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY (`engine.env_prefix`
 in place of OPENAI, so that roles may have servers of their own). Neither a key nor a password or a query in the address
-is ever shown or stored: not in messages, not in records of the HTTP client, not in a text that repeats it. A key is
-sent instead of a password, since both have the same header. A busy, broken or silent server is asked again
-(`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips); a refusal is final, but for
-a field that the server does not take, which is left out from then on.
+is ever shown or stored, not even where an answer repeats it. A busy, broken or silent server is asked again
+(`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips).
 
 Each completion is a call of its own, with the seed of `(seed, request id)` plus n, as vLLM numbers the seeds of one
 call: every server can do that, and each tells how many tokens it wrote; a server with a cache of prefixes reads the
 prompt once. What a seed is worth is up to the server: vLLM draws the same random numbers for it, while floating-point
-sums depend on what else it is asked; others promise less, or nothing. Dtype and context are the server's own, too: a
-prompt that leaves less room than `max_tokens` gets what room there is, and one that does not fit, or that a hosted
-filter refuses, no text.
+sums depend on what else it is asked; others promise less, or nothing. Dtype and context are the server's own, too.
 """
 
 from __future__ import annotations
@@ -21,8 +17,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,21 +28,13 @@ from urllib.parse import parse_qsl
 from anyio import fail_after
 from anyio.from_thread import start_blocking_portal
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_combine,
-    wait_exponential_jitter,
-)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError
 from stages.console.terminal import stderr
 from stages.engines.backends.server import (
-    LOGGERS,
     BadAnswer,
     Secrets,
     public_url,
@@ -55,7 +43,7 @@ from stages.engines.backends.server import (
     server_address,
     special_tokens,
 )
-from stages.engines.base import BaseEngine
+from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, request_seed
 from stages.text.escape import for_terminal
 from stages.text.special_tokens import break_chat_markers, break_special_tokens
@@ -64,11 +52,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
 """Pauses between tries double from the first to the longest, and are longer where the server says so."""
 LIKELY = 20
 """Tokens in one place whose probabilities a server tells, at most."""
-OPTIONAL = ("seed", "top_p", "stop", "top_logprobs", "logprobs", "max_tokens")
-"""Fields that a server may refuse, each once. Instead of max_tokens, messages get max_completion_tokens; what
-is written behind a stop string is cut here; probabilities that are not told are an error."""
-NO_TEXT = re.compile(r"context|too long|longer than|too many tokens|content.?(?:filter|policy)", re.IGNORECASE)
-"""A refusal that is the prompt's fate and would come again: it does not fit, or a hosted filter will not have it."""
+OPTIONAL = ("seed", "top_p", "stop", "top_logprobs", "logprobs")
+"""Fields that a server may refuse. What is written behind a stop string is cut here; probabilities that are not told
+are an error."""
+REFUSALS = (400, 413, 422)
 READ, SHOWN = 100_000, 300
 """Letters of a server's words that are looked through for secrets, and that are shown."""
 
@@ -94,14 +81,13 @@ class OpenAIEngine(BaseEngine):
         self.refusal = ""
 
     def __enter__(self) -> Self:
+        for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):  # their records hold addresses and headers
+            logging.getLogger(name).setLevel(logging.WARNING)
+        by_password = self.secrets.login and not self.key  # one header is for both
         with ExitStack() as stack:
-            for name in LOGGERS:
-                logging.getLogger(name).addFilter(self.secrets)
-                stack.callback(logging.getLogger(name).removeFilter, self.secrets)
             # in a thread of its own: what Ctrl-C raises inside a callback of an event loop would be lost
             self.portal = stack.enter_context(start_blocking_portal())
             stack.callback(self.portal.call, self.portal.stop, True)
-            by_password = self.secrets.login and not self.key
             self.client = AsyncOpenAI(
                 base_url=self.url,
                 default_query=dict(parse_qsl(self.address.query)),
@@ -114,40 +100,24 @@ class OpenAIEngine(BaseEngine):
             self.stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         self.stack.close()
 
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
         """What has finished since the last time, with `Server.at_once` calls on their way. Raises EngineError when the
-        server refuses a request or stays away: then no more are sent, and those on their way, which are paid for, are
-        waited for, and the requests that they complete are given first."""
+        server refuses or stays away: then no more are sent, and those on their way, which are paid for, come first."""
         if sampling.score_logprobs and any(isinstance(r.prompt, str) for r in requests):
             raise EngineError("a server's probabilities are read of messages alone. Set the stage's `chat` to true")
-        # greedy completions are one text, which is paid for once
-        numbers = sampling.numbers if sampling.temperature else sampling.numbers[:1]
-        left = deque((request, n) for request in requests for n in numbers)
-        under_way, partly = dict[Future[Completion], str](), defaultdict[str, list[Completion]](list)
+        left = deque((request, n) for request in requests for n in sampling.numbers)
+        under_way: set[Future[Completion]] = set()
         failed: BaseException | None = None
         try:
-            while True:
+            while under_way or (left and not failed):
                 while left and not failed and len(under_way) < self.server.at_once:
-                    request, n = left.popleft()
-                    under_way[self.portal.start_task_soon(self._ask, request, n, sampling)] = request.id
-                if not under_way:
-                    break
-                finished: list[Completion] = []
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    i = under_way.pop(future)
-                    if error := future.exception():
-                        failed = failed or error
-                        continue
-                    partly[i].append(future.result())
-                    if len(partly[i]) == len(numbers):
-                        whole = sorted(partly.pop(i), key=lambda c: c.n)
-                        finished += (
-                            whole if sampling.temperature else [whole[0]._replace(n=n) for n in sampling.numbers]
-                        )
-                if finished:
+                    under_way.add(self.portal.start_task_soon(self._ask, *left.popleft(), sampling))
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                failed = failed or next((error for future in done if (error := future.exception())), None)
+                if finished := [future.result() for future in done if not future.exception()]:
                     yield finished
         finally:
             for future in under_way:
@@ -169,97 +139,82 @@ class OpenAIEngine(BaseEngine):
         return f"${(self.prompt_tokens * of_prompts + self.generated_tokens * of_texts) / 1e6:,.2f}"
 
     async def _ask(self, request: Request, n: int, sampling: Sampling) -> Completion:
-        """One completion; no text for a prompt that is refused for what it is."""
-        room_left = False
+        """One completion. Where a refusal names a field that can be left out, it is left out from now on; else the
+        request is asked again without `max_tokens`, for what room there is; a prompt that is refused then, too, as
+        when it does not fit or a filter will not have it, gets no text."""
+        body, limit = self._body(request, n, sampling), {"max_tokens": sampling.max_tokens}
         while True:
-            body = self._body(request, n, sampling, room_left)
+            sent = {name: value for name, value in (body | limit).items() if name not in self.refused}
             try:
-                return await self._tried(body, request, n, sampling)
+                return await self._tried(sent, request.id, n, sampling)
             except (APIError, BadAnswer, TimeoutError) as e:
-                error = e
-            final = isinstance(error, APIStatusError) and error.status_code in (400, 413, 422)
-            no_text = final and bool(NO_TEXT.search(_reason(error)))
-            if final and not no_text and self._leaves_out(error, body):
-                continue
-            if no_text and not room_left:  # without max_tokens a server gives what room there is
-                room_left = True
-            elif final and (no_text or room_left):
-                self.refusal = self._readable(f"{getattr(error, 'status_code', '')}: {_words(error)}")
-                return Completion(request.id, n, "", "length", 0)
+                if getattr(e, "status_code", 0) not in REFUSALS:
+                    raise self._explained(e, request.id) from None
+                reason, names = self._readable(_words(e)), f"{getattr(e, 'param', '')} {_words(e)[:SHOWN]}"
+            if field := next((f for f in OPTIONAL if f in sent and re.search(rf"\b{f}\b", names)), None):
+                if field not in self.refused:
+                    stderr.print(f"{self.url} refuses {field}, which is left out from now on: {reason}")
+                self.refused.add(field)
+            elif limit:
+                limit = {}
             else:
-                raise self._explained(error, request)
+                self.refusal = reason
+                return Completion(request.id, n, "", "length", 0)
 
-    def _body(self, request: Request, n: int, sampling: Sampling, room_left: bool) -> dict[str, Any]:
+    def _body(self, request: Request, n: int, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {
+            "model": self.served,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "max_tokens": None if room_left else sampling.max_tokens,
             "seed": request_seed(self.seed, request.id) + n,
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if isinstance(request.prompt, str):
-            body["prompt"] = break_special_tokens(request.prompt, self.special or ())
-        else:
-            contents = [break_chat_markers(message["content"], self.special) for message in request.prompt]
-            body["messages"] = [{**m, "content": c} for m, c in zip(request.prompt, contents, strict=True)]
-            body |= {"logprobs": True, "top_logprobs": LIKELY} if sampling.score_logprobs else {}
-            if "max_tokens" in self.refused:
-                body["max_completion_tokens"] = body["max_tokens"]
-        return {"model": self.served, **{k: v for k, v in body.items() if k not in self.refused}}
+            return body | {"prompt": break_special_tokens(request.prompt, self.special or ())}
+        if sampling.score_logprobs:
+            body |= {"logprobs": True, "top_logprobs": LIKELY}
+        contents = [break_chat_markers(message["content"], self.special) for message in request.prompt]
+        return body | {"messages": [{**m, "content": c} for m, c in zip(request.prompt, contents, strict=True)]}
 
-    def _leaves_out(self, error: Exception, body: dict[str, Any]) -> bool:
-        """Whether a refusal names a field that was sent and can be left out: then it is, from now on."""
-        reason = _reason(error)
-        field = next((f for f in OPTIONAL if body.get(f) is not None and re.search(rf"\b{f}\b", reason)), None)
-        if field and field not in self.refused:
-            self.refused.add(field)
-            stderr.print(f"{self.url} refuses {field}, which is left out from now on: {self._readable(reason)}")
-        return bool(field)
-
-    async def _tried(self, body: dict[str, Any], request: Request, n: int, sampling: Sampling) -> Completion:
+    async def _tried(self, body: dict[str, Any], request_id: str, n: int, sampling: Sampling) -> Completion:
         """One call, tried as often as it may be."""
-        pauses = wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S)
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.server.attempts),
-            wait=wait_combine(pauses, _retry_after),
-            retry=retry_if_exception(_is_retryable),
-            reraise=True,
-        )
-        return await retrying(self._try, body, request, n, sampling)
-
-    async def _try(self, body: dict[str, Any], request: Request, n: int, sampling: Sampling) -> Completion:
         endpoint: Any = self.client.chat.completions if "messages" in body else self.client.completions
-        with fail_after(self.server.timeout_s):  # the client's own limit is for each read
-            raw = await endpoint.with_raw_response.create(**body)
-        prompt_tokens, completion = read_answer(raw.content, request.id, n, sampling)
-        self.prompt_tokens += prompt_tokens or 0
-        self.generated_tokens += completion.tokens or 0
-        return completion._replace(text=self.secrets.hide_in_text(completion.text))
 
-    def _explained(self, e: Exception, request: Request) -> EngineError:
+        async def call() -> Completion:
+            with fail_after(self.server.timeout_s):  # the client's own limit is for each read
+                raw = await endpoint.with_raw_response.create(**body)
+            prompt_tokens, completion = read_answer(raw.content, request_id, n, sampling)
+            self.prompt_tokens += prompt_tokens or 0
+            self.generated_tokens += completion.tokens or 0
+            return completion._replace(text=self.secrets.hide_in_text(completion.text))
+
+        attempts = stop_after_attempt(self.server.attempts)
+        return await AsyncRetrying(stop=attempts, wait=_pause, retry=retry_if_exception(_is_retryable), reraise=True)(
+            call
+        )
+
+    def _explained(self, e: Exception, request_id: str) -> EngineError:
         """In words for a person: what was seen, where, what to do."""
-        status = e.status_code if isinstance(e, APIStatusError) else 0
-        said = f"{status}: {self._readable(_words(e))}" if status else self._readable(str(e.__cause__ or e))
-        if isinstance(e, BadAnswer):
-            what, hint = f"gave an answer that cannot be read ({said})", "Does it speak OpenAI's API?"
+        where, seen = f"{self.url}, asked for {request_id!r},", self._readable(_words(e))
+        status = getattr(e, "status_code", 0)
+        if status and not _is_retryable(e):
+            key = f". Type: export {self.key_variable}=, with a key that may ask for this model"
+            model = f". Does it serve a model {self.served!r}? Does {self.url_variable} end in /v1?"
+            return EngineError(f"{where} refuses with {seen}{ {401: key, 403: key, 404: model}.get(status, '') }")
+        hint = f"Else raise {self.section}.attempts, or lower at_once there"
+        if status:
+            what = f"answered {seen}"
         elif isinstance(e, (APITimeoutError, TimeoutError)):
             what = f"gave no whole answer in {self.server.timeout_s:g} s"
             hint = f"Else raise {self.section}.timeout_s, or lower at_once there"
-        elif not status:
-            what, hint = f"cannot be reached ({said})", f"Does it run? Is {self.url_variable} its address?"
-        elif _is_retryable(e):
-            what, hint = f"answered {said}", f"Else raise {self.section}.attempts, or lower at_once there"
+        elif isinstance(e, BadAnswer):
+            what, hint = f"gave an answer that cannot be read ({seen})", "Does it speak OpenAI's API?"
         else:
-            key = f". Type: export {self.key_variable}=, with a key that may ask for this model"
-            if self.key and self.secrets.login:
-                key = f". It was sent {self.key_variable}, not the password. Type: unset {self.key_variable}"
-            model = f". Does it serve a model {self.served!r}? Does {self.url_variable} end in /v1?"
-            hints = {401: key, 403: key, 404: model}
-            return EngineError(f"{self.url}, asked for {request.id!r}, refuses with {said}{hints.get(status, '')}")
+            what, hint = f"cannot be reached ({seen})", f"Does it run? Is {self.url_variable} its address?"
         return EngineError(
-            f"{self.url}, asked for {request.id!r}, {what}, {self.server.attempts} times. What came before is cached: "
-            f"when the server is well, the same command goes on. {hint}"
+            f"{where} {what}, {self.server.attempts} times. What came before is cached: when the server is well, the "
+            f"same command goes on. {hint}"
         )
 
     def _readable(self, text: str) -> str:
@@ -268,27 +223,24 @@ class OpenAIEngine(BaseEngine):
 
 
 def _words(e: Exception) -> str:
-    """What the server says, wherever it says it."""
-    body: Any = getattr(e, "body", None)
-    return str(body.get("message") or body.get("detail") or body) if isinstance(body, dict) else str(body or "nothing")
-
-
-def _reason(e: Exception) -> str:
-    """The names that the API has for a refusal, and its first words, which may quote the prompt further on."""
-    names = [str(name) for name in (getattr(e, field, None) for field in ("code", "type", "param")) if name]
-    return " ".join([*names, _words(e)[:SHOWN]])
+    """What the server says, wherever it says it, or why there is no answer."""
+    if not isinstance(e, APIStatusError):
+        return str(e.__cause__ or e)
+    body: Any = e.body
+    message = body.get("message") or body.get("detail") or body if isinstance(body, dict) else body
+    return f"{e.status_code}: {message or 'nothing'}"
 
 
 def _is_retryable(e: BaseException) -> bool:
     """Whether another try may go better. 409: something else was at work on it."""
     if isinstance(e, APIStatusError):
-        no_money = "insufficient_quota" in (e.code, e.type)
-        return (e.status_code in (408, 409, 429) or e.status_code >= 500) and not no_money
+        return e.status_code in (408, 409, 429) or e.status_code >= 500
     return isinstance(e, (APIConnectionError, BadAnswer, TimeoutError))
 
 
-def _retry_after(state: RetryCallState) -> float:
-    """Seconds that the server asks to wait, within bounds; 0 when it asks nothing."""
+def _pause(state: RetryCallState) -> float:
+    """Seconds before the next try; the server may ask for more."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.response.headers.get("retry-after", "") if isinstance(error, APIStatusError) else ""
-    return min(float(asked), LONGEST_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", asked) else 0.0
+    ours = wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S)(state)
+    return max(ours, min(float(asked), LONGEST_RETRY_AFTER_S) if re.fullmatch(r"\d{1,9}", asked, re.ASCII) else 0.0)

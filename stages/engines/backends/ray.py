@@ -21,8 +21,8 @@ import socket
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -37,7 +37,7 @@ from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console import errors
 from stages.console.errors import EngineError, ModelError, SrlmError
-from stages.engines.base import BaseEngine
+from stages.engines.base import BaseEngine, Batches
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling
 
@@ -65,7 +65,7 @@ class Written(NamedTuple):
 class Worker:
     """What an actor holds: the engine, opened for its first block and used for all that follow."""
 
-    def __init__(self, open_inner: Callable[[], AbstractContextManager[BaseEngine]]) -> None:
+    def __init__(self, open_inner: Callable[[], BaseEngine]) -> None:
         self.open_inner, self.stack = open_inner, ExitStack()
         self.inner: BaseEngine | None = None
 
@@ -88,16 +88,12 @@ class RayEngine(BaseEngine):
     """Workers are started when there are blocks for them, and end with the engine."""
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
-        self.name, self.hardware, self.block, self.model_dir = (
-            model,
-            hardware,
-            engine.requests_per_block,
-            model_dir.absolute(),
-        )
+        self.name, self.hardware, self.model_dir = model, hardware, model_dir.absolute()
+        self.block = engine.requests_per_block
         inner, alone = engine.model_copy(update={"name": engine.inner}), hardware.model_copy(update={"workers": 1})
         self.open_inner = partial(open_engine, inner, alone, self.model_dir, model=model, seed=seed)
-        self.starting: dict[Any, tuple[Any, bool]] = {}
-        """By the future of `ready`: an actor, and whether it is new."""
+        self.pending: dict[Any, tuple[Any, int | None]] = {}
+        """By the future of its answer: an actor and the number of its block, None while it waits for its place."""
         self.idle: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -111,82 +107,71 @@ class RayEngine(BaseEngine):
             self.stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         self.stack.close()
 
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
         """Block by block. Raises what the engine in a worker raised, and EngineError for a block that no worker
         survives or a cluster that is stuck."""
         blocks = [list(requests[i : i + self.block]) for i in range(0, len(requests), self.block)]
-        waiting, deaths, failed_starts = deque(range(len(blocks))), Counter[int](), 0
-        working: dict[Any, tuple[Any, int]] = {}  # by the future of what it writes: an actor and its block
-        worker: Any
-        for worker in self.idle:  # since the last call it may have died, with its whole node
-            self.starting[worker.ready.remote()] = worker, False
-        self.idle, until = [], time.monotonic() + NO_PROGRESS_S
+        waiting, deaths, left = deque(range(len(blocks))), Counter[int | None](), len(blocks)
+        until = time.monotonic() + NO_PROGRESS_S
+        self.idle = [worker for worker in self.idle if _alive(worker)]  # since the last call a node may have died
         try:
-            while waiting or working:
-                self._start_workers(len(waiting) + len(working), len(working))
+            while left:
                 while waiting and self.idle:
                     worker, block = self.idle.pop(), waiting.popleft()
-                    working[worker.write.remote(blocks[block], sampling)] = worker, block
-                done, _ = ray.wait([*working, *self.starting], timeout=max(0.0, until - time.monotonic()))
+                    self.pending[worker.write.remote(blocks[block], sampling)] = worker, block
+                while len(self.pending) + len(self.idle) < min(self.hardware.workers, left):
+                    self._start_worker()
+                done, _ = ray.wait([*self.pending], timeout=max(0.0, until - time.monotonic()))
                 if not done:
                     raise EngineError(
                         f"no Ray worker finished a block in {NO_PROGRESS_S / 60:.0f} minutes. Look with `ray status` "
                         f"whether a node is gone: start it again, or lower hardware.workers. Are blocks that slow? "
                         f"Lower engine.requests_per_block"
                     )
-                [future] = done
-                if future in self.starting:
-                    worker, new = self.starting.pop(future)
-                    try:
-                        ray.get(future)
-                    except DIED as e:
-                        failed_starts += new
-                        if failed_starts == TRIES:
-                            raise EngineError(f"{TRIES} Ray workers died before they were ready: {_gist(e)}") from None
-                        continue
-                    self.idle.append(worker)
-                    failed_starts = 0
-                    continue
-                worker, block = working.pop(future)
+                worker, number = self.pending.pop(done[0])
                 try:
-                    written = ray.get(future)
-                except DIED:
+                    written = ray.get(done[0])
+                except DIED as e:
                     ray.kill(worker)
-                    waiting.appendleft(block)
-                    deaths[block] += 1
-                    if deaths[block] == TRIES:
+                    deaths[number] += 1
+                    if deaths[number] == TRIES:
+                        over = "before they were ready" if number is None else f"over {_named(blocks[number])}"
                         raise EngineError(
-                            f"{TRIES} Ray workers died over {len(blocks[block])} requests, the first "
-                            f"{blocks[block][0].id!r}. If it was for memory, lower engine.requests_per_block or "
-                            f"engine.max_batch_tokens. Why, is in Ray's logs, /tmp/ray/session_latest/logs on the "
-                            f"worker's node"
+                            f"{TRIES} Ray workers died {over}: {_gist(e)}. If it was for memory, lower "
+                            f"engine.requests_per_block or engine.max_batch_tokens. Why, is in Ray's logs, "
+                            f"/tmp/ray/session_latest/logs on the worker's node"
                         ) from None
+                    if number is not None:
+                        waiting.appendleft(number)
                     continue
                 self.idle.append(worker)
-                until = time.monotonic() + NO_PROGRESS_S
+                if number is None:
+                    deaths[None] = 0
+                    continue
+                left, until = left - 1, time.monotonic() + NO_PROGRESS_S
                 yield self._read(written)
         except RayError as e:
             raise EngineError(
                 f"Ray failed: {_gist(e)}. Look with `ray status` and in /tmp/ray/session_latest/logs"
             ) from None
         finally:  # an interrupted call: what they write is not wanted
-            for worker, _ in working.values():
-                ray.kill(worker)
+            for future, (worker, number) in list(self.pending.items()):
+                if number is not None:
+                    ray.kill(worker)
+                    del self.pending[future]
 
-    def _start_workers(self, blocks: int, working: int) -> None:
-        """As many as there is work for; who has no place yet is not waited for."""
-        for _ in range(min(self.hardware.workers, blocks) - len(self.idle) - len(self.starting) - working):
-            actor: Any = ray.remote(Worker)
-            worker = actor.options(num_cpus=0 if self.gpus else 1, num_gpus=self.gpus).remote(self.open_inner)
-            self.starting[worker.ready.remote()] = worker, True
+    def _start_worker(self) -> None:
+        actor: Any = ray.remote(Worker)
+        worker = actor.options(num_cpus=0 if self.gpus else 1, num_gpus=self.gpus).remote(self.open_inner)
+        self.pending[worker.ready.remote()] = worker, None
 
     def _end_workers(self) -> None:
-        for worker in (*self.idle, *(worker for worker, _ in self.starting.values())):
+        for worker in (*self.idle, *(worker for worker, _ in self.pending.values())):
             ray.kill(worker)
-        self.idle, self.starting = [], {}
+        self.idle, self.pending = [], {}
 
     def _read(self, written: Written) -> list[Completion]:
         if written.error:
@@ -241,6 +226,18 @@ def _gpus(hardware: Hardware) -> int:
             )
         time.sleep(0.2)
     return count if gpus else 0
+
+
+def _alive(worker: Any) -> bool:
+    try:
+        ray.get(worker.ready.remote())
+    except DIED:
+        return False
+    return True
+
+
+def _named(block: Sequence[Request]) -> str:
+    return f"{len(block)} requests, the first {block[0].id!r}"
 
 
 def _gist(error: Exception) -> str:

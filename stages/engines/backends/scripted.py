@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError
-from stages.engines.base import BaseEngine, prompt_text
-from stages.engines.request import Completion, Request, Sampling, completion_seed
+from stages.engines.base import BaseEngine, Batches
+from stages.engines.request import Completion, Request, Sampling, before_stop, completion_seed
 
 DULL = "It depends, and"  # an answer that opens so gets the same score from every judge
 LEVELS = (3, 3, 3, 3, 3, 3, 3, 3, 1, 2, 4, 5)  # as with people, one score is the commonest
@@ -28,18 +27,8 @@ ASKS_FOR_SCORE = re.compile(r"\b(?:score|rubric)", re.IGNORECASE)
 NO_SCORE, CUT_OFF, IMPOSSIBLE = 0.08, 0.06, 0.06  # shares of the judgements; the rest end in a score from 0 to 5
 ANSWERS_CUT_OFF, QUESTIONS_CUT_OFF, TWICE, DULL_PROMPTS, STEADY = 0.05, 0.03, 0.10, 0.15, 0.60
 
-OPENINGS = (
-    "How does",
-    "Why might",
-    "When should",
-    "Which",
-    "Where would",
-    "Could",
-    "What makes",
-    "Explain whether",
-    "Describe how",
-    "Compare",
-)
+OPENINGS = ["How does", "Why might", "When should", "Which", "Where would"]
+OPENINGS += ["Could", "What makes", "Explain whether", "Describe how", "Compare"]
 WORDS = """
 able acorn adapt amber anchor ancient apple arrow attic autumn badger bake balance bamboo barley basket beacon bicycle
 birch blanket blossom borrow brave bridge bright bronze brook bucket button cabin calm camel candle canyon carpet
@@ -67,13 +56,7 @@ class ScriptedEngine(BaseEngine):
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
         self.name, self.seed, self.max_context, self.chunk = model, seed, engine.max_context, engine.max_batch_tokens
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
         if sampling.score_logprobs:
             raise EngineError(
                 "the engine scripted has no probabilities. Use judge_candidates.score: sampled, or another engine"
@@ -89,14 +72,17 @@ class ScriptedEngine(BaseEngine):
             yield written
 
     def _complete(self, request: Request, n: int, sampling: Sampling) -> Completion:
-        prompt = prompt_text(request)
+        prompt = (
+            request.prompt
+            if isinstance(request.prompt, str)
+            else "\n".join(f"{m['role']}: {m['content']}" for m in request.prompt)
+        )
         room = min(sampling.max_tokens, self.max_context - len(prompt.split()))
         if room <= 0:
             return Completion(request.id, n, "", "length", 0)
         text, whole = self._write(request, prompt, n, sampling.temperature)
-        cuts = [at for s in sampling.stop if (at := text.find(s)) >= 0]
-        if cuts:
-            text, whole = text[: min(cuts)], True
+        if (cut := before_stop(text, sampling.stop)) is not None:
+            text, whole = cut, True
         words = list(re.finditer(r"\S+", text))
         if len(words) > room:
             text, whole = text[: words[room - 1].end()], False

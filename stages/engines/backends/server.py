@@ -5,27 +5,20 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import math
 import os
 import re
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from stages.console.errors import EngineError, ModelError
 from stages.engines.logprobs import read_score_logprobs
-from stages.engines.request import Completion, Sampling
+from stages.engines.request import Completion, Sampling, before_stop
 
-HALF_PAIR = re.compile("[\ud800-\udfff]")
 WORD = 8
 """A secret of fewer letters is a word, too: it is hidden in what people read, where it stands alone, not in texts."""
-LOGGERS = [
-    *(f"httpx{v}" for v in ("", "2")),
-    *(f"httpcore{v}.{of}" for v in ("", "2") for of in ("connection", "http11", "http2", "proxy", "socks")),
-]
-"""Of the HTTP client, whose records hold addresses with their query, and headers."""
 
 
 class BadAnswer(Exception):
@@ -37,29 +30,25 @@ class Answer(NamedTuple):
     completion: Completion
 
 
-class Secrets(logging.Filter):
+class Secrets:
     """What must not be shown or stored: the key, user and password of the address together (`login`, in base64), its
     password (its user, where it has no password) and the values of its query; as they are, in base64, and as addresses
-    and JSON spell them. As a filter of a logger, it hides them in the records."""
+    and JSON spell them."""
 
     def __init__(self, key: str, address: SplitResult) -> None:
-        super().__init__()
         user, password = unquote(address.username or ""), unquote(address.password or "")
         self.login = _base64(f"{user}:{password}") if user or password else ""
         secrets = {key, self.login, password or user, *(value for _, value in parse_qsl(address.query))} - {""}
-        self.anywhere, self.words = _pattern(secrets, WORD, 10**9), _pattern(secrets, 1, WORD - 1)
+        self.anywhere = _pattern({secret for secret in secrets if len(secret) >= WORD})
+        self.words = rf"(?<!\w)(?:{_pattern(secrets)})(?!\w)"
 
     def hide(self, text: str) -> str:
         """For what people read."""
-        return re.sub(rf"(?<!\w)(?:{self.words.pattern})(?!\w)", "[secret]", self.hide_in_text(text))
+        return re.sub(self.words, "[secret]", self.hide_in_text(text))
 
     def hide_in_text(self, text: str) -> str:
         """For completions: what a server was sent must not be published as its answer."""
-        return self.anywhere.sub("[secret]", text)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = self.hide(record.getMessage()), ()
-        return True
+        return re.sub(self.anywhere, "[secret]", text)
 
 
 def server_address(variable: str) -> SplitResult:
@@ -140,22 +129,22 @@ def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling) -> Answ
         answer = json.loads(raw)
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         text = (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
+        text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # JSON can spell what no table can hold
         tokens, prompt_tokens = _count(usage.get("completion_tokens")), _count(usage.get("prompt_tokens"))
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r} is no text")
-        entries = ((choice.get("logprobs") or {}).get("content") or []) if sampling.score_logprobs else []
-        if sampling.score_logprobs and text and not entries:
-            raise EngineError(
-                f"the server tells no probabilities of {request_id!r}. Use judge_candidates.score: sampled, or another "
-                f"server"
-            )
-        probs = _probs(sampling, text, entries)
-        text = HALF_PAIR.sub("\ufffd", text)  # JSON can spell what no table can hold
-        cut = min((at for stop in sampling.stop if (at := text.find(stop)) >= 0), default=-1)
-        if cut >= 0:  # some servers leave the stop string in
-            text = text[:cut]
-        whole = cut >= 0 or choice["finish_reason"] == "stop"
-        completion = Completion(request_id, n, text, "stop" if whole else "length", tokens, probs)
+        probs = None
+        if sampling.score_logprobs and text:
+            entries = (choice.get("logprobs") or {}).get("content")
+            if not entries:
+                raise EngineError(
+                    f"the server tells no probabilities of {request_id!r}. Use judge_candidates.score: sampled, or "
+                    f"another server"
+                )
+            probs = _probs(sampling, text, entries)
+        cut = before_stop(text, sampling.stop)  # some servers leave the stop string in
+        whole = cut is not None or choice["finish_reason"] == "stop"
+        completion = Completion(
+            request_id, n, text if cut is None else cut, "stop" if whole else "length", tokens, probs
+        )
         return Answer(prompt_tokens, completion)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
         raise BadAnswer(f"{type(e).__name__}: {e}; it begins: {raw.decode(errors='replace')}") from None
@@ -167,7 +156,7 @@ def _probs(sampling: Sampling, text: str, entries: list[dict[str, Any]]) -> list
     tokens = [_bytes(entry) for entry in entries]
     joined = b"".join(tokens).decode(errors="replace")
     ahead = joined.rfind(text)
-    if not sampling.score_logprobs or not entries or ahead < 0:
+    if not sampling.score_logprobs or ahead < 0:
         return None
 
     def start(i: int) -> int:  # a token may hold a part of a letter, which is spelt longer
@@ -201,21 +190,12 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _pattern(secrets: set[str], shortest: int, longest: int) -> re.Pattern[str]:
-    """Any spelling of the secrets that have so many letters."""
+def _pattern(secrets: set[str]) -> str:
+    """Any spelling of the secrets."""
     spellings = {
         spelling
         for secret in secrets
-        if shortest <= len(secret) <= longest
-        for spelling in (
-            secret,
-            quote(secret),
-            quote(secret, safe=""),
-            quote_plus(secret),
-            _base64(secret),
-            _base64(secret).rstrip("="),
-            json.dumps(secret)[1:-1],
-            json.dumps(secret, ensure_ascii=False)[1:-1],
-        )
+        for encoded in (_base64(secret),)
+        for spelling in (secret, quote(secret, safe=""), encoded, encoded.rstrip("="), json.dumps(secret)[1:-1])
     }
-    return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or "(?!)")
+    return "|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or "(?!)"

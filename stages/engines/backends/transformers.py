@@ -13,10 +13,11 @@ models read the prompt for each.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from transformers import (
@@ -28,15 +29,19 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import logging
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.engines.base import BaseEngine
-from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, completion_seed
-from stages.engines.sampling import Finite, SeededSampling
+from stages.engines.base import BaseEngine, Batches
+from stages.engines.request import Completion, Request, Sampling, completion_seed
+from stages.engines.sampling import Finite, SeededSampling, explain_nonfinite_logits
 from stages.engines.tokenization import ADAPTER, ModelTokenizer
+
+REPEATABLE = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of a cache that hold keys and values and nothing beside, which `batch_repeat_interleave` would not repeat."""
 
 
 class _Prompt(NamedTuple):
@@ -71,20 +76,15 @@ class StopStrings(StoppingCriteria):
 class RecordLogprobs(LogitsProcessor):
     """Records the probabilities of some tokens at every step, before anything is cut or chosen."""
 
-    def __init__(self, pieces: Mapping[int, str]) -> None:
-        self.tokens, self.recorded = list(pieces), list[torch.Tensor]()
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens, self.recorded = list(tokens), list[torch.Tensor]()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.recorded.append((scores[:, self.tokens].double() - scores.double().logsumexp(-1, keepdim=True)).exp())
         return scores
 
-    def read(
-        self, prompts: ModelTokenizer, probe: ScoreLogprobs, said: Completion, ids: list[int], row: int
-    ) -> list[float] | None:
-        """`Completion.probs` of one row of the batch."""
-        return prompts.probs(
-            probe, said, ids, lambda step: dict(zip(self.tokens, self.recorded[step][row].tolist(), strict=True))
-        )
+    def at(self, row: int, step: int) -> dict[int, float]:
+        return dict(zip(self.tokens, self.recorded[step][row].tolist(), strict=True))
 
 
 class TransformersEngine(BaseEngine):
@@ -95,43 +95,36 @@ class TransformersEngine(BaseEngine):
             raise EngineError(
                 "hardware.device is cuda, and torch sees no CUDA device. Set hardware.device to auto or cpu"
             )
-        if hardware.threads > 0:
-            torch.set_num_threads(hardware.threads)
-        self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         if engine.quantization:
             raise EngineError(
                 f"engine.quantization is {engine.quantization}, which the engine transformers does not do. Set it to "
                 f"null, or use vllm"
             )
+        if hardware.threads > 0:
+            torch.set_num_threads(hardware.threads)
+        self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         self.name, self.seed, self.chunk = model, seed, engine.max_batch_tokens
         self.prompts = ModelTokenizer(model_dir)
-        self.tokenizer = self.prompts.tokenizer
-        self.shares = (
-            True  # what completions of one prompt have in common; False once a cache turns out not to be repeatable
-        )
+        self.shares = True  # what completions of one prompt have in common; False once a cache cannot be repeated
         self.model = _load(model_dir, getattr(torch, engine.dtype))
         with _memory(
             f"{model_dir} as {engine.dtype} on {self.device}",
             "Set engine.dtype to bfloat16, hardware.device to cpu, or use the engine vllm",
         ):
             self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
-        self.max_context, self.end_ids = self.prompts.max_context(engine.max_context), self.prompts.end_ids
+        self.max_context = self.prompts.max_context(engine.max_context)
         # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
         self.model.generation_config = GenerationConfig()
-        if getattr(self.model, "_is_stateful", False):
-            self._check_states()
-        self.pad_id = next(i for i in (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0) if i is not None)
+        if self.chunk > 1 and getattr(self.model, "_is_stateful", False):
+            self._check_padding()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         del self.model
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
         """Completions batch by batch, short prompts first. Raises EngineError for messages that cannot be templated."""
         prompts = [
             _Prompt(r.id, ids, min(sampling.max_tokens, self.max_context - len(ids)))
@@ -141,7 +134,13 @@ class TransformersEngine(BaseEngine):
         if full:
             yield [Completion(p.id, n, "", "length", 0) for p in full for n in sampling.numbers]
         for batch in self._cut([p for p in prompts if p.room > 0], sampling):
-            with _memory(*self._needs(batch, sampling)):
+            longest = max(len(p.ids) + p.room for p in batch)
+            with _memory(
+                f"a batch of {len(batch) * sampling.n * longest:,} tokens ({len(batch)} prompts x {sampling.n} texts x "
+                f"up to {longest} tokens) on {self.device}",
+                f"What came before is cached. Lower engine.max_batch_tokens, which is {self.chunk}, or, for a batch of "
+                f"one prompt, engine.max_context, which is {self.max_context}",
+            ):
                 written = self._decode(batch, sampling)
             self.prompt_tokens += sum(len(p.ids) for p in batch) * (1 if self.shares else sampling.n)
             self.generated_tokens += sum(c.tokens or 0 for c in written)
@@ -168,23 +167,19 @@ class TransformersEngine(BaseEngine):
     def _decode(self, chunk: list[_Prompt], sampling: Sampling) -> list[Completion]:
         """All completions of a chunk, ordered by prompt, then n: rows of one batch, prompts padded on the left."""
         width, steps = max(len(p.ids) for p in chunk), max(p.room for p in chunk)
-        ids = torch.tensor([[self.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
+        ids = torch.tensor([[self.prompts.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
         mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
         cache = self._read_once(ids, mask, sampling.n) if self.shares and sampling.n > 1 and width > 1 else None
         rows = [(p, n) for p in chunk for n in sampling.numbers]
         processors, stopping = LogitsProcessorList([finite := Finite()]), StoppingCriteriaList()
-        probed = (
-            RecordLogprobs(self.prompts.choice_tokens(sampling.score_logprobs.choices))
-            if sampling.score_logprobs
-            else None
-        )
-        if probed:
-            processors.append(probed)
+        probe = sampling.score_logprobs
+        if probe:
+            processors.append(record := RecordLogprobs(list(self.prompts.choice_tokens(probe.choices))))
         if sampling.temperature > 0:
             seeds = [completion_seed(self.seed, p.id, n) for p, n in rows]
             processors.append(SeededSampling(seeds, steps, width, sampling.temperature, sampling.top_p, self.device))
         if sampling.stop:
-            stopping.append(StopStrings(self.tokenizer, sampling.stop, width))
+            stopping.append(StopStrings(self.prompts.tokenizer, sampling.stop, width))
         out = self.model.generate(
             input_ids=ids.repeat_interleave(sampling.n, 0),
             attention_mask=mask.repeat_interleave(sampling.n, 0),
@@ -193,28 +188,24 @@ class TransformersEngine(BaseEngine):
                 max_new_tokens=steps,
                 do_sample=False,
                 use_cache=True,
-                pad_token_id=self.pad_id,
-                eos_token_id=sorted(self.end_ids) or None,
+                pad_token_id=self.prompts.pad_id,
+                eos_token_id=sorted(self.prompts.end_ids) or None,
             ),
             logits_processor=processors,
             stopping_criteria=stopping,
         )
-        ended = out[:, width:].tolist()
-        said = [
-            self.prompts.completion(p.id, n, ids, p.room, sampling.stop)
-            for (p, n), ids in zip(rows, ended, strict=True)
-        ]
-        if bad := [c.id for c, steps in zip(said, finite.read(), strict=True) if not all(steps[: (c.tokens or 0) + 1])]:
-            raise EngineError(
-                f"{self.prompts.folder} {finite.explain_nonfinite_logits(self.model)}, first for request {bad[0]!r}. "
-                f"Nothing of this batch is kept"
-            )
-        if not probed or not sampling.score_logprobs:
-            return said
-        return [
-            c._replace(probs=probed.read(self.prompts, sampling.score_logprobs, c, ids, row))
-            for row, (c, ids) in enumerate(zip(said, ended, strict=True))
-        ]
+        written = []
+        for row, ((p, n), tokens, chose) in enumerate(zip(rows, out[:, width:].tolist(), finite.read(), strict=True)):
+            c = self.prompts.completion(p.id, n, tokens, p.room, sampling.stop)
+            if not all(chose[: (c.tokens or 0) + 1]):
+                raise EngineError(
+                    f"{self.prompts.folder} {explain_nonfinite_logits(self.model)}. Seen first for request {p.id!r}, "
+                    f"whose batch is not cached"
+                )
+            if probe:
+                c = c._replace(probs=self.prompts.probs(probe, c, tokens, partial(record.at, row)))
+            written.append(c)
+        return written
 
     def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache | None:
         """Keys and values of each prompt but its last token, repeated n times. None when the model's cache cannot be
@@ -224,56 +215,27 @@ class TransformersEngine(BaseEngine):
             ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True
         )
         cache: Cache | None = getattr(read, "past_key_values", None)
-        self.shares = _repeatable(cache)
+        self.shares = cache is not None and all(type(layer) in REPEATABLE for layer in getattr(cache, "layers", [None]))
         if cache is None or not self.shares:
             return None
         cache.batch_repeat_interleave(n)
         return cache
 
     @torch.inference_mode()
-    def _check_states(self) -> None:
-        """Raises EngineError for a recurrent model that cannot be decoded, or takes padding for text, as two prompts
-        show that differ in padding alone."""
-        kind, size = (
-            f"{self.prompts.folder} ({self.model.config.model_type})",
-            self.model.get_input_embeddings().num_embeddings,
-        )
-        ids = torch.tensor([[*range(8), 8, 9], [*range(10, 18), 8, 9]], device=self.device) % size
-        try:
-            one, other = (
-                self.model(ids, attention_mask=torch.tensor([[0] * 8 + [1] * 2] * 2, device=self.device))
-                .logits[:, -1]
-                .float()
-            )
-        except Exception as e:  # dozens of types
+    def _check_padding(self) -> None:
+        """Raises EngineError for a recurrent model that takes padding for text, as two prompts show that differ in
+        padding alone."""
+        ids = torch.tensor([[*range(8), 8, 9], [*range(10, 18), 8, 9]], device=self.device)
+        mask = torch.tensor([[0] * 8 + [1] * 2] * 2, device=self.device)
+        size = self.model.get_input_embeddings().num_embeddings
+        one, other = self.model(ids % size, attention_mask=mask).logits[:, -1].float()
+        # the last digits may depend on who is computed with whom
+        if (one - other).abs().max() > 0.02 * (one.max() - one.min()):
             raise EngineError(
-                f"transformers cannot decode {kind}: {type(e).__name__}: {e}. Use the engine vllm"
-            ) from None
-        if self.chunk > 1 and (one - other).abs().max() > 0.02 * (
-            one.max() - one.min()
-        ):  # the last digits may depend on who is computed with whom
-            raise EngineError(
-                f"transformers takes padding for text in {kind}, so that texts would depend on their neighbours. Use "
-                f"the engine vllm, or set engine.max_batch_tokens, "
-                f"which is {self.chunk}, to 1: then each prompt is decoded alone and none is padded"
+                f"transformers takes padding for text in {self.prompts.folder} ({self.model.config.model_type}). Use "
+                f"the engine vllm, or set engine.max_batch_tokens, which is {self.chunk}, to 1: then each prompt is "
+                f"decoded alone"
             )
-
-    def _needs(self, batch: list[_Prompt], sampling: Sampling) -> tuple[str, str]:
-        """What a batch needs memory for, and what to do when there is too little."""
-        longest = max(len(p.ids) + p.room for p in batch)
-        tokens = (
-            f"{len(batch) * sampling.n * longest:,} tokens ({len(batch)} prompts x {sampling.n} texts x up to "
-            f"{longest} tokens)"
-        )
-        lower = f"engine.max_batch_tokens, which is {self.chunk}, to less than that (texts of another chunk begin anew)"
-        alone = (
-            f"engine.max_context, which is {self.max_context}, or how many texts a prompt gets: "
-            f"engine.max_batch_tokens, which is {self.chunk}, cannot cut one prompt"
-        )
-        return (
-            f"a batch of {tokens} on {self.device}",
-            f"What came before is kept. Lower {lower if len(batch) > 1 else alone}",
-        )
 
     def _clamp_positions(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """A finished row is padded until its chunk ends, past the last position that a model with learned positions
@@ -283,30 +245,17 @@ class TransformersEngine(BaseEngine):
         return args, kwargs
 
 
-def _repeatable(cache: Any) -> bool:
-    """Whether `batch_repeat_interleave` repeats all that a cache holds. A layer with states beside keys and values has
-    a `reset` of its own; it must have its own way to repeat them too, and not the one that it inherits from a layer of
-    keys and values."""
-    repeat = "batch_repeat_interleave"
-    own = [
-        next((k for k in type(layer).__mro__ if vars(k).keys() & {repeat, "reset"}), object)
-        for layer in getattr(cache, "layers", ())
-    ]
-    return hasattr(cache, repeat) and all(repeat in vars(kind) for kind in own)
-
-
 @contextmanager
 def _memory(what: str, remedy: str) -> Iterator[None]:
-    """Turns out of memory into an EngineError: torch has a type for the GPU's allocator only, and words for its
-    libraries' and the CPU's."""
+    """Turns out of memory into an EngineError: torch has a type for the GPU's allocator only, and words for the
+    rest."""
     try:
         yield
     except (RuntimeError, MemoryError) as e:
-        said = next(iter(str(e).strip().splitlines()), type(e).__name__)
-        if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(
-            s in str(e) for s in ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-        ):
-            raise EngineError(f"there is no memory for {what}: {said}. {remedy}") from None
+        words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+        if isinstance(e, MemoryError) or any(s in str(e) for s in words):
+            first = next(iter(str(e).strip().splitlines()), type(e).__name__)
+            raise EngineError(f"there is no memory for {what}: {first}. {remedy}") from None
         raise
 
 
@@ -316,18 +265,12 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
+        if not (folder / ADAPTER).is_dir():
+            return model
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, folder / ADAPTER, local_files_only=True).merge_and_unload()
+    except ModuleNotFoundError as e:
+        raise EngineError(f"{folder} needs the package {e.name}. Type: pip install {e.name}") from None
     except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...
         raise ModelError(f"{folder} cannot be loaded: {e}") from None
-    adapter = folder / ADAPTER
-    if not adapter.is_dir():
-        return model
-    try:
-        from peft import PeftModel
-    except ModuleNotFoundError:
-        raise EngineError(
-            f"{adapter} is a LoRA adapter, and the engine transformers needs peft for it. Type: pip install peft"
-        ) from None
-    try:
-        return PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
-    except Exception as e:
-        raise ModelError(f"the adapter {adapter} does not fit its model: {e}") from None

@@ -16,10 +16,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # one process, and steps in a fixed order
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -36,13 +36,14 @@ from vllm.usage.usage_lib import UsageContext
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError, SrlmError
-from stages.engines.base import BaseEngine
+from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, request_seed
 from stages.engines.tokenization import ADAPTER, ModelTokenizer
 
 WAITING = 2048
 """Requests in vLLM's hands at a time: more than it decodes together, so that it never idles, and a bound for memory."""
-KEEP_EVERY_S = 1.0
+BATCH_S = 1.0
+"""How long what has finished is collected before it is handed on, and cached."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -51,15 +52,11 @@ class VllmEngine(BaseEngine):
 
     def __init__(self, engine: EngineParams, hardware: Hardware, model_dir: Path, *, model: str, seed: int) -> None:
         on_cpu = current_platform.is_cpu()
-        if hardware.device == "cuda" and on_cpu:
+        if hardware.device == ("cuda" if on_cpu else "cpu"):
+            build = "the CPU build" if on_cpu else "built for GPUs"
             raise EngineError(
-                "hardware.device is cuda, and this vLLM is the CPU build. Set hardware.device to auto or cpu, or "
-                "install vllm for CUDA"
-            )
-        if hardware.device == "cpu" and not on_cpu:
-            raise EngineError(
-                "hardware.device is cpu, and this vLLM is built for GPUs. Set hardware.device to auto, or install "
-                "vLLM's CPU build"
+                f"hardware.device is {hardware.device}, and this vLLM is {build}. Set hardware.device to auto, or "
+                f"install the other vLLM"
             )
         if hardware.workers > 1:
             raise EngineError(
@@ -78,9 +75,7 @@ class VllmEngine(BaseEngine):
             lora = {"enable_lora": True, "max_lora_rank": _rank(adapter)}
             self.lora = LoRARequest(model, 1, str(adapter))
         # on the CPU a chunked prefill and a seed of one's own do not go together
-        if on_cpu:
-            _check_head_size(self.prompts)
-        for_cpu = (
+        machine: dict[str, Any] = (
             {"enforce_eager": True, "enable_chunked_prefill": False}
             if on_cpu
             else {"gpu_memory_utilization": hardware.gpu_memory}
@@ -98,13 +93,17 @@ class VllmEngine(BaseEngine):
             trust_remote_code=False,
             disable_log_stats=True,
             **lora,
-            **for_cpu,
+            **machine,
         )
         try:
             # as for vLLM's own LLM class: without it vLLM decodes fewer requests together than it can
             self.llm = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except Exception as e:  # a broken file, no room on the GPU, an unknown quantization: dozens of types
-            raise ModelError(f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}.{hint(str(e), on_cpu)}") from None
+            raise ModelError(
+                f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}. If it is for memory, lower "
+                f"engine.max_context, or change hardware.gpu_memory or hardware.tensor_parallel (on a CPU: the GiB in "
+                f"VLLM_CPU_KVCACHE_SPACE)"
+            ) from None
         self._count_prompts()
 
     def _count_prompts(self) -> None:
@@ -122,15 +121,12 @@ class VllmEngine(BaseEngine):
 
         core.get_output = counted
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         self.llm.engine_core.shutdown()
         del self.llm
         gc.collect()
 
-    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+    def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
         """Completions about once a second. Raises EngineError for messages that cannot be templated or sampling that
         vLLM refuses."""
         tokens = dict(zip((r.id for r in requests), self.prompts.encode(requests), strict=True))
@@ -138,25 +134,25 @@ class VllmEngine(BaseEngine):
         if full:
             yield [Completion(i, n, "", "length", 0) for i in full for n in sampling.numbers]
         waiting = iter([i for i, ids in tokens.items() if len(ids) < self.max_context])
-        asked: set[str] = set()
+        under_way: set[str] = set()
         written: list[Completion] = []
-        kept = time.monotonic()
+        since = time.monotonic()
         try:
             while True:
                 try:
-                    while len(asked) < WAITING and (i := next(waiting, None)) is not None:
+                    while len(under_way) < WAITING and (i := next(waiting, None)) is not None:
                         self.llm.add_request(
                             i,
                             {"prompt_token_ids": tokens[i]},
                             self._params(i, len(tokens[i]), sampling),
                             lora_request=self.lora,
                         )
-                        asked.add(i)
-                    if not asked:
+                        under_way.add(i)
+                    if not under_way:
                         break
                     for output in self.llm.step():
                         if output.finished:
-                            asked.discard(output.request_id)
+                            under_way.discard(output.request_id)
                             written += self._completions(
                                 output, sampling, self.max_context - len(tokens[output.request_id])
                             )
@@ -167,23 +163,22 @@ class VllmEngine(BaseEngine):
                         yield written
                     raise EngineError(
                         f"vLLM failed after {self.generated_tokens:,} tokens: {type(e).__name__}: {e}. What came "
-                        f"before is kept. If it was for memory, lower "
-                        "hardware.gpu_memory or engine.max_context"
+                        f"before is cached. If it was for memory, lower hardware.gpu_memory or engine.max_context"
                     ) from e
-                if written and time.monotonic() - kept > KEEP_EVERY_S:
+                if written and time.monotonic() - since > BATCH_S:
                     yield written
-                    written, kept = [], time.monotonic()
+                    written, since = [], time.monotonic()
             if written:
                 yield written
         finally:
-            if asked:  # the caller went away in the middle
-                self.llm.abort_request(list(asked))
+            if under_way:  # the caller went away in the middle
+                self.llm.abort_request(list(under_way))
 
     def _params(self, request_id: str, prompt: int, sampling: Sampling) -> SamplingParams:
         greedy = sampling.temperature == 0
         try:
             return SamplingParams(
-                n=1 if greedy else sampling.n,  # greedy completions are one text
+                n=sampling.n,
                 temperature=sampling.temperature,
                 top_p=1.0 if greedy else sampling.top_p,
                 max_tokens=min(sampling.max_tokens, self.max_context - prompt),
@@ -201,7 +196,7 @@ class VllmEngine(BaseEngine):
 
     def _completions(self, output: RequestOutput, sampling: Sampling, room: int) -> list[Completion]:
         """Of one request, ordered by n."""
-        said = []
+        completions = []
         for written in sorted(output.outputs, key=lambda o: o.index):
             ids, steps = list(written.token_ids), written.logprobs
             one = self.prompts.completion(
@@ -209,50 +204,14 @@ class VllmEngine(BaseEngine):
             )
             if sampling.score_logprobs and steps:
                 one = one._replace(probs=self.prompts.probs(sampling.score_logprobs, one, ids, partial(_likely, steps)))
-            said.append(one)
-        if sampling.temperature == 0:  # asked for once
-            said = [said[0]._replace(n=n) for n in sampling.numbers]
-        self.generated_tokens += sum(one.tokens or 0 for one in said)
-        return said
+            completions.append(one)
+        self.generated_tokens += sum(one.tokens or 0 for one in completions)
+        return completions
 
 
 def _likely(steps: Any, step: int) -> dict[int, float]:
     """Probabilities of the tokens that vLLM was asked for, and of the one it took."""
-    return {token: math.exp(known.logprob) for token, known in steps[step].items()}
-
-
-def hint(said: str, on_cpu: bool) -> str:
-    """What helps where vLLM finds too little room: for what it keeps of a context, after the weights, or for
-    everything."""
-    if "KV cache" in said or "cache blocks" in said:
-        more = (
-            "set VLLM_CPU_KVCACHE_SPACE (GiB; 1 here, if it is not set)"
-            if on_cpu
-            else "raise hardware.gpu_memory or hardware.tensor_parallel"
-        )
-        return f" Lower engine.max_context, or {more}"
-    if "memory" in said:
-        return (
-            " Lower engine.max_context"
-            if on_cpu
-            else " Lower hardware.gpu_memory or engine.max_context, or raise hardware.tensor_parallel"
-        )
-    return ""
-
-
-def _check_head_size(prompts: ModelTokenizer) -> None:
-    """Raises ModelError for heads that vLLM's CPU kernels do not know: they would be seen only when the first text is
-    written."""
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-
-    config = prompts.config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in known:
-        raise ModelError(
-            f"{prompts.folder} has attention heads of {size}, and vLLM on the CPU knows {', '.join(map(str, known))}. "
-            f"Use engine.name: transformers"
-        )
+    return {token: math.exp(entry.logprob) for token, entry in steps[step].items()}
 
 
 def _rank(adapter: Path) -> int:
