@@ -54,7 +54,7 @@ class Stage:
 
 def main(
     completions: Annotated[int, typer.Option()] = 1_000_000,
-    n: Annotated[int, typer.Option(help="completions of a request, which are one row")] = 4,
+    n: Annotated[int, typer.Option(help="completions of a request")] = 4,
     folder: Annotated[Path | None, typer.Option(help="on the disk to be measured")] = None,
 ) -> None:
     """Generate and keep, ask again in another process, read with the database alone."""
