@@ -209,9 +209,6 @@ def publish(
     ] = False,
     private: Annotated[bool, typer.Option("--private", help="make new repositories private")] = False,
     tag: Annotated[str | None, typer.Option(help="name the version, e.g. v1; tags do not move")] = None,
-    new_config: Annotated[
-        str | None, typer.Option(help="a suffix for configs whose columns have changed since they were published")
-    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="write over what another branch published, or somebody changed there")
     ] = False,
@@ -236,7 +233,6 @@ def publish(
         raw=raw,
         private=private,
         tag=tag,
-        new_config=new_config,
         replace=replace,
         dry_run=dry_run,
         endpoint=base_url,

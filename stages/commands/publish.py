@@ -50,7 +50,6 @@ def publish(
     raw: bool = False,
     private: bool = False,
     tag: str | None = None,
-    new_config: str | None = None,
     replace: bool = False,
     dry_run: bool = False,
     endpoint: str | None = None,
@@ -63,27 +62,26 @@ def publish(
     from huggingface_hub import get_token
 
     console, token, params = Console(soft_wrap=True), get_token(), load_params(root)
-    check_names(models, params, tag, new_config)
+    check_names(models, params, tag)
     if not token and not dry_run:
         raise HubError("no token for the Hub. Type: hf auth login (or set HF_TOKEN)")
     data = Remote(repo, "dataset", endpoint=endpoint, token=token)
     others = {model: Remote(f"{repo}-{model}", "model", endpoint=endpoint, token=token) for model in models}
     check_up_to_date(root)
-    source = read_source(root, params)
+    source, remotes = read_source(root, params), [data, *others.values()]
     with disk_explained(), TemporaryDirectory(prefix="srlm-") as name:
-        folders = [Path(name) / str(number) for number in range(1 + len(models))]
+        folders = [Path(name) / str(number) for number in range(len(remotes))]
         for folder in folders:
             folder.mkdir()
-        before = look([data, *others.values()], dry_run)
-        read = partial(read_as_locked, source)
-        first = plan.datasets(source, read, data, before[0], folders[0], raw=raw, new_config=new_config)
+        befores = look(remotes, dry_run)
+        # what was published raw once stays up to date
+        raw = raw or any(about.get("raw") for about in befores[0].ours.values())
+        contents = [plan.datasets(source, partial(read_as_locked, source), folders[0], raw=raw)]
         names = {model: remote.name for model, remote in others.items()}
-        planned = [first] + [
-            plan.model(source, model, remote, before[i], folders[i], first, names)
-            for i, (model, remote) in enumerate(others.items(), 1)
-        ]
+        contents += [plan.model(source, model, data, names) for model in models]
+        planned = [plan.put(*each) for each in zip(contents, remotes, befores, folders, strict=True)]
         # a model and its card reveal much of the data that it learnt from
-        private = private or bool(before[0].found and before[0].found.private)
+        private = private or bool(befores[0].found and befores[0].found.private)
         for publication in planned:
             check(publication, root, private=private, tag=tag, replace=replace)
         for publication in planned:
@@ -113,23 +111,19 @@ def disk_explained() -> Iterator[None]:
         ) from None
 
 
-def check_names(models: list[str], params: Params, tag: str | None, new_config: str | None) -> None:
-    """Raises HubError for a name that the Hub or its readers would not take; nothing was sent then."""
+def check_names(models: list[str], params: Params, tag: str | None) -> None:
+    """Raises HubError for a name that the Hub would not take, or that is no model of ours."""
     if tag is not None and (
         not re.fullmatch(r"[A-Za-z0-9][\w.-]*", tag, re.ASCII) or ".." in tag or tag.endswith((".", ".lock"))
     ):
         raise HubError(f"{tag!r} cannot be a tag. Expected letters, digits, -, _ and single dots, as in v1.0")
-    if new_config is not None and not re.fullmatch(r"\w[\w.-]*", new_config, re.ASCII):
-        raise HubError(f"{new_config!r} cannot end a config's name. Expected letters, digits, -, _ and dots, as in v2")
-    names = list(dict.fromkeys([*params.input_models, "SFT", "M1", *params.models, *params.positive_only]))
+    own = [name for name, base in params.input_models.items() if base.source == "tinyworld"]
+    names = list(dict.fromkeys([*own, "SFT", "M1", *params.models, *params.positive_only]))
     for model in models:
+        if model in params.input_models and model not in own:
+            raise HubError(f"{model} was not trained here (source {params.input_models[model].source})")
         if model not in names:
             raise HubError(f"no model {model} in params.yaml; there are {', '.join(names)}")
-        if model in params.input_models and params.input_models[model].source != "tinyworld":
-            raise HubError(
-                f"{model} was not made here (source {params.input_models[model].source}); name its publisher's version "
-                f"instead"
-            )
 
 
 def check_up_to_date(root: Path) -> None:
@@ -151,9 +145,7 @@ def check_up_to_date(root: Path) -> None:
 def git(root: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise HubError(
-            f"git {arguments[0]} fails in {root.resolve()}: {done.stderr.strip()}. Only commits are published"
-        )
+        raise HubError(f"git {arguments[0]} fails in {root.resolve()}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -172,7 +164,7 @@ def read_source(root: Path, params: Params) -> Source:
     stages = lineage.locked(root / lineage.LOCK, stages_now(root))
     outs = [path for stage in stages.values() for path in stage["outs"]]
     metrics = {  # as the cards name them: M1, M3-M1, AIFT-M1, drift-M2, EFT
-        "-".join([*([kind] if kind not in ("EVAL", "head_to_head") else []), *([name] if name else [])]): content
+        "-".join(filter(None, ["" if kind in ("EVAL", "head_to_head") else kind, name])): content
         for (kind, name), content in read_all(root).items()
     }
     beside = {PARAMS: root / PARAMS}
@@ -192,7 +184,7 @@ def read_as_locked(source: Source, split: Split) -> pl.DataFrame:
     """The rows of a table. Raises HubError when they are not those whose hash is going to be published."""
     frame = catalog.read(split.table, source.root, split.model)
     if md5(source.root / split.path) != source.md5(split.path):
-        raise HubError(f"{split.path} changed while it was being published. Nothing was sent. {ANEW}")
+        raise HubError(f"{split.path} is not what dvc.lock says. {ANEW}")
     return frame
 
 
@@ -207,46 +199,49 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def check(publication: Publication, root: Path, *, private: bool, tag: str | None, replace: bool) -> None:
-    """Raises HubError for what would be seen to be wrong only after a part was sent."""
-    found, remote = publication.before.found, publication.remote
+    """Raises HubError for what would be seen to be wrong only after a part was sent, and, without `replace`, where
+    another's work on the Hub would be overwritten."""
+    before, found, remote = publication.before, publication.before.found, publication.remote
     if found is None:
         return
-    check_private(publication, private)
+    check_private(remote, found, private)
     other = remote.tags().get(tag) if tag and found.head else None
     if other and (other != found.head or publication.changed):
         raise HubError(f"tag {tag} of {remote.name} names commit {other[:12]}, and tags do not move. Choose another")
-    if publication.changed:
-        if not replace:
-            check_nothing_is_lost(publication, root)
-        remote.check_card(publication.card)
+    if not publication.changed:
+        return
+    commit = before.lineage["code"]["git"] if before.lineage else "HEAD"
+    ancestor = ["git", "merge-base", "--is-ancestor", commit, "HEAD"]
+    branched = subprocess.run(ancestor, cwd=root, capture_output=True, check=False).returncode
+    lost, taken = publication.overwritten(), publication.taken()
+    for why, sentence in (
+        (
+            branched,
+            f"{remote.name} was last published from commit {commit[:12]}, which this branch does not hold: newer data "
+            f"may be there. Type: git pull (a shallow clone: git fetch --unshallow), then srlm repro",
+        ),
+        (
+            lost,
+            f"{len(lost)} file(s) of {remote.name} were put, changed or deleted on the Hub by somebody else, first "
+            f"{next(iter(lost), '')!r}. Look at {remote.url}/commits/main; take the change over here",
+        ),
+        (
+            taken,
+            f"{remote.name} has config {', '.join(taken)} by somebody else, or with other columns, and those who read "
+            f"it would break. Tell them which commit to go on with",
+        ),
+    ):
+        if why and not replace:
+            raise HubError(f"{sentence}. Or overwrite it: --replace")
+    remote.check_card(publication.card)
 
 
-def check_private(publication: Publication, private: bool) -> None:
+def check_private(remote: Remote, found: Any, private: bool) -> None:
     """Raises HubError where what is private would be public."""
-    found, remote = publication.before.found, publication.remote
-    if private and found and found.head and not found.private:
+    if private and found.head and not found.private:
         raise HubError(
             f"{remote.name} exists and is public, and what is to be published is private. Choose another name, or make "
             f"it private at {remote.url}/settings"
-        )
-
-
-def check_nothing_is_lost(publication: Publication, root: Path) -> None:
-    """Raises HubError where another's work on the Hub would be overwritten: a publication that this branch does not
-    follow, or files of theirs."""
-    remote, before = publication.remote, publication.before
-    commit = before.lineage["code"]["git"] if before.lineage else "HEAD"
-    ancestor = ["git", "merge-base", "--is-ancestor", commit, "HEAD"]
-    if subprocess.run(ancestor, cwd=root, capture_output=True, check=False).returncode:
-        raise HubError(
-            f"{remote.name} was last published from commit {commit[:12]}, which this branch does not hold: newer data "
-            f"may be there. Type: git pull (a shallow clone: git fetch --unshallow), then srlm repro. Or overwrite "
-            f"them: --replace"
-        )
-    if lost := publication.overwritten():
-        raise HubError(
-            f"{len(lost)} file(s) of {remote.name} were put, changed or deleted on the Hub by somebody else, first "
-            f"{lost[0]!r}. Look at {remote.url}/commits/main; take the change over here, or overwrite it: --replace"
         )
 
 
@@ -285,7 +280,7 @@ def send(publication: Publication, console: Console, *, private: bool, tag: str 
                     f"{remote.name} was made by somebody else in the meantime, with {foreign[0]!r}. Nothing was sent; "
                     f"run the same command again"
                 )
-            check_private(publication._replace(before=Before(base)), private)
+            check_private(remote, base, private)
         message = f"srlm publish: the store at git {publication.lineage['code']['git'][:12]}"
         commit = remote.commit(publication.files, publication.gone, base, message)
         what = f"{len(changed)} file(s) changed,"

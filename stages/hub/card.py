@@ -41,28 +41,37 @@ def merge(existing: str | None, section: str, metadata: Mapping[str, Any], befor
     we wrote last.
 
     Body: what stands between our two lines is replaced, all else stays; a card that has not got them gets the section
-    at its end. Metadata: values that people wrote, changed or took away stay so, and so do configs of other names and
-    what people add to a config of ours (`default: true`). Raises HubError for metadata that are no YAML mapping, and
-    for broken lines.
+    at its end. Metadata: values that people wrote, changed or took away stay so, and so do configs of other names.
+    Raises HubError for metadata that are no YAML mapping, and for broken lines.
     """
     before = before if existing is not None else {}
     card = parsed(existing if existing is not None else f"---\n{{}}\n---\n\n# {metadata.get('pretty_name', '')}\n")
     theirs = card.data.to_dict()
     for key in dict.fromkeys([*metadata, *before]):
-        there, value = theirs.get(key), metadata.get(key)
+        there, last, now = theirs.get(key), before.get(key), metadata.get(key)
         if key in BY_CONFIG:
-            ours = [entry["config_name"] for entry in value or ()]
-            named = {str(entry.get("config_name")): entry for entry in as_list(there) if isinstance(entry, dict)}
-            others = [e for e in as_list(there) if not isinstance(e, dict) or e.get("config_name") not in ours]
-            there = others + [{**named.get(entry["config_name"], {}), **entry} for entry in value or ()]
+            entries, gone = by_config(there), by_config(last).keys() - by_config(now)
+            ours = {name: _with_default(entry, entries.get(name, {})) for name, entry in by_config(now).items()}
+            there = [entry for name, entry in (entries | ours).items() if name not in gone]
         elif key == "tags":
-            tags, ours, still = (list(map(str, as_list(some))) for some in (there, before.get(key), value))
-            stay = [tag for tag in tags if tag in still or tag not in ours]  # one of ours that is true no more goes
-            there = list(dict.fromkeys([*stay, *(tag for tag in still if tag in tags or tag not in ours)]))
-        elif there == before.get(key):
-            there = value  # None takes away what we wrote once
+            tags, last, now = (list(map(str, as_list(some))) for some in (there, last, now))
+            stay = [tag for tag in tags if tag in now or tag not in last]  # one of ours that is true no more goes
+            there = list(dict.fromkeys([*stay, *(tag for tag in now if tag not in last)]))
+        elif there == last:
+            there = now  # None takes away what we wrote once
         card.data[key] = there
     return f"---\n{card.data.to_yaml(line_break=chr(10))}\n---\n{_replaced(card.text, section)}"
+
+
+def by_config(entries: Any) -> dict[str, dict[str, Any]]:
+    """The entries of `configs` or `dataset_info` by their config."""
+    named = [entry for entry in as_list(entries) if isinstance(entry, dict)]
+    return {str(entry.get("config_name", "default")): entry for entry in named}
+
+
+def _with_default(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """People may say which config is the default one."""
+    return ours | ({"default": theirs["default"]} if "default" in theirs else {})
 
 
 def metadata_of(existing: str | None) -> dict[str, Any]:
@@ -71,18 +80,6 @@ def metadata_of(existing: str | None) -> dict[str, Any]:
         return dict(parsed(existing).data.to_dict()) if existing else {}
     except HubError:
         return {}
-
-
-def files_named(text: str) -> list[str]:
-    """Every string by which the configs of a card name files."""
-    named: list[str] = []
-    entries = [entry for entry in as_list(metadata_of(text).get("configs")) if isinstance(entry, dict)]
-    todo = [entry.get(key) for entry in entries for key in ("data_files", "data_dir")]
-    while todo:
-        value = todo.pop()
-        todo += value.values() if isinstance(value, dict) else as_list(value) if not isinstance(value, str) else ()
-        named += [value] if isinstance(value, str) else []
-    return named
 
 
 def as_list(value: Any) -> list[Any]:
@@ -125,7 +122,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    jinja.filters |= {"code": code, "pre": pre, "number": number, "size": size}
+    jinja.filters |= {"code": code, "pre": pre, "ours": Markup, "number": number, "size": size}
     return jinja
 
 

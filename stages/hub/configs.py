@@ -17,9 +17,8 @@ from stages.store import tables
 from stages.store.tables import Table
 
 SHARD_BYTES = 256 * 2**20
-"""Of a shard's rows in memory; on disk it is a third of that and less."""
 MOST_SHARDS = 1000
-"""The Hub wants at most 10,000 files in a folder; this is 256 GB of one table."""
+"""256 GB of one table; the Hub wants at most 10,000 files in a folder."""
 TYPES: dict[pl.DataType, tuple[pa.DataType, dict[str, str]]] = {
     tables.String: (pa.string(), {"dtype": "string"}),
     tables.Int32: (pa.int32(), {"dtype": "int32"}),
@@ -61,7 +60,7 @@ def configs(trained: Mapping[str, str]) -> tuple[Config, ...]:
     """
     ift = Split("train", tables.IFT_TRAIN), Split("valid", tables.IFT_VALID)
     ranked = Split("train", tables.RANKED), Split("valid", tables.RANKED_VALID)
-    made = [
+    every = [
         Config("ift", ift, "SFT and M1"),
         Config("eft", (Split("train", tables.EFT),), "M1"),
         Config("ranked", ranked, raw=True),
@@ -70,13 +69,13 @@ def configs(trained: Mapping[str, str]) -> tuple[Config, ...]:
     ]
     for model, trains in trained.items():
         name = f"aift_{model.lower()}"
-        made.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
+        every.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
         for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
-            made.append(Config(f"{name}_{table.name}", (Split("train", table, model),), raw=True))
-    names = [config.name for config in made]
+            every.append(Config(f"{name}_{table.name}", (Split("train", table, model),), raw=True))
+    names = [config.name for config in every]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise HubError(f"two datasets would both be config {twice}, in lower case. Rename one's model in params.yaml")
-    return tuple(made)
+    return tuple(every)
 
 
 def schema(table: Table) -> pa.Schema:
@@ -89,46 +88,50 @@ def features(table: Table) -> list[dict[str, str]]:
     return [{"name": column.name, **TYPES[column.dtype][1]} for column in table.columns]
 
 
-class Shard(NamedTuple):
-    """A parquet file of a split, its rows, and the bytes of their values."""
-
-    local: Local
-    rows: int
-    in_memory: int
-
-
 def write_shards(
-    frame: pl.DataFrame, config: Config, split: Split, folder: Path, limit: int = SHARD_BYTES
-) -> list[Shard]:
-    """The rows of a split in their order, in as few files as keep under `limit` bytes on average: equal rows are equal
-    bytes.
+    frame: pl.DataFrame,
+    config: Config,
+    split: Split,
+    folder: Path,
+    published: Path | None = None,
+    limit: int = SHARD_BYTES,
+) -> tuple[list[Local], int]:
+    """The rows of a split in their order as parquet files of about `limit` bytes in memory, and these bytes in all.
 
-    Raises HubError when these would be more than MOST_SHARDS.
+    Equal rows are equal bytes with one version of pyarrow. A file below `published` that holds the rows of ours, as
+    another version wrote it, takes its place. Raises HubError for more than MOST_SHARDS files.
     """
-    size = _size(frame)
-    count = max(1, min(-(-size // limit), len(frame)))
+    rows = frame.rechunk().to_arrow().cast(schema(split.table))
+    count = max(1, min(-(-rows.nbytes // limit), len(rows)))
     if count > MOST_SHARDS:
         raise HubError(
-            f"table {split.table.name} ({split.path}) holds {size / 1e9:,.1f} GB, more than {MOST_SHARDS} files of "
-            f"{limit / 1e6:,.0f} MB"
+            f"table {split.table.name} ({split.path}) holds {rows.nbytes / 1e9:,.1f} GB, more than {MOST_SHARDS} files "
+            f"of {limit / 1e6:,.0f} MB"
         )
     shards = []
     for number in range(count):
-        start, stop = (len(frame) * end // count for end in (number, number + 1))
-        rows = frame.slice(start, stop - start)
+        start, stop = (len(rows) * end // count for end in (number, number + 1))
         path = f"data/{config.name}/{split.name}-{number:05}-of-{count:05}.parquet"
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows.rechunk().to_arrow().cast(schema(split.table)), file, compression="zstd")
-        shards.append(Shard(Local.of(path, file), len(rows), _size(rows)))
-    return shards
+        pq.write_table(rows.slice(start, stop - start), file, compression="zstd")
+        same = published is not None and difference(file, published / path) is None
+        shards.append(Local.of(path, published / path if published and same else file))
+    return shards, rows.nbytes
 
 
-def _size(frame: pl.DataFrame) -> int:
-    """Bytes of the values, which is the same however polars keeps them: of texts, and eight for every other value."""
-    texts = (
-        frame[name].explode() if kind == tables.Strings else frame[name]
-        for name, kind in frame.schema.items()
-        if kind in (tables.String, tables.Strings)
-    )
-    return sum(int(text.str.len_bytes().sum()) for text in texts) + 8 * frame.width * len(frame)
+def difference(ours: Path, theirs: Path) -> str | None:
+    """How the rows of one parquet file differ from those of ours; None when they do not."""
+    try:
+        with pq.ParquetFile(ours) as here, pq.ParquetFile(theirs) as there:
+            rows, others = here.read(), there.read()
+    except (OSError, ValueError, pa.ArrowException) as e:
+        return f"cannot be read: {e}"
+    if not others.schema.equals(rows.schema, check_metadata=True):
+        return "other columns or types"
+    if others.equals(rows):
+        return None
+    if len(others) != len(rows):
+        return f"{len(others):,} rows there, {len(rows):,} here"
+    differ = (pl.DataFrame(rows).hash_rows() != pl.DataFrame(others).hash_rows()).arg_true()
+    return f"{len(differ):,} other row(s), first row {differ[0] + 1:,}"

@@ -1,24 +1,20 @@
-"""Errors of talking to the Hub: whose fault they are, whether another try may go better, and what to say of them."""
+"""Errors of talking to the Hub: whether another try may go better, and what to say of them."""
 
 from __future__ import annotations
 
 import re
-from errno import EACCES, EDQUOT, EFBIG, EIO, EMFILE, ENOENT, ENOSPC, EROFS
 
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 from stages.console.errors import HubError
 from stages.text.escape import for_terminal
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 """Statuses that another try may not meet."""
-OF_THIS_DISK = (ENOSPC, EDQUOT, EFBIG, EROFS, EIO, EMFILE, ENOENT, EACCES)
+ADVICE = {
+    401: "the Hub does not accept this token. Log in again: hf auth login",
+    403: "no permission to write {} with this token. Ask its owner, or choose another --repo (see: hf auth whoami)",
+}
 
 
 class Unanswered(HubError):
@@ -33,20 +29,16 @@ def cause(e: BaseException) -> BaseException:
 
 
 def status(e: BaseException) -> int | None:
-    """Of an answer of the Hub; None when there was none. The Xet client tells it in words alone."""
+    """Of an answer of the Hub; None when there was none. The Xet client has it in its message alone."""
     if isinstance(e, HfHubHTTPError):
         return e.response.status_code if e.response is not None else None
     words = re.search(r"HTTP status (?:client|server) error \((\d{3})", str(e))
     return int(words[1]) if words else None
 
 
-def is_of_xet(e: BaseException) -> bool:
-    return not isinstance(e, HTTPError) and "xet" in f"{type(e).__module__} {e}".lower()
-
-
 def is_of_this_disk(e: BaseException) -> bool:
-    """A full disk, a file that is gone or may not be read: nothing that the Hub could have answered."""
-    return isinstance(e, OSError) and not isinstance(e, HTTPError) and e.errno in OF_THIS_DISK
+    """A full disk, or a file that is gone or cannot be read."""
+    return isinstance(e, OSError) and bool(e.errno) and not isinstance(e, (HTTPError, ConnectionError, TimeoutError))
 
 
 def is_retryable(e: BaseException) -> bool:
@@ -58,35 +50,20 @@ def is_retryable(e: BaseException) -> bool:
 
 
 def explain(e: BaseException, repository: str, endpoint: str, token: str | None) -> str:
-    """One sentence for a failed request: whose fault it is, and what to type next; the token never stands in it."""
-    e = cause(e)
+    """One sentence for a failed request, with the Hub's own words but for the token, and what to type next."""
+    e, code = cause(e), status(cause(e))
     text = str(e).replace(token, "***") if token else str(e)
     text = " ".join(for_terminal(line) for line in text.split("\n"))[:300].strip()
     again = "Readers see nothing half-published; run the same command again"
     if is_of_this_disk(e):
         return f"this computer's disk, not the Hub: {text}. {again}"
-    code = status(e)
-    if isinstance(e, OfflineModeIsEnabled):
-        return "the Hub client is offline. Type: unset HF_HUB_OFFLINE"
-    if is_of_xet(e) and code not in (401, 403, *TRANSIENT):
+    if code in ADVICE:
+        return f"{ADVICE[code].format(repository)} ({text})"
+    if code not in TRANSIENT and "xet" in f"{type(e).__module__} {text}".lower() and not isinstance(e, HTTPError):
         return (
             f"{endpoint} did not accept an upload over Xet ({text}). If it has no Xet storage, type: "
             f"export HF_HUB_DISABLE_XET=1, then run the same command again"
         )
-    if isinstance(e, RepositoryNotFoundError):
-        return f"{repository} is not on {endpoint}, or this token may not see it"
-    if isinstance(e, EntryNotFoundError) and code:
-        return f"{repository} has no such file: {text}"
-    match code:
-        case 401:
-            return f"the Hub does not accept this token ({text}). Log in again: hf auth login"
-        case 403:
-            return (
-                f"no permission to write {repository} with this token ({text}). Ask its owner, or choose another "
-                f"--repo; `hf auth whoami` shows where you may write"
-            )
-        case 413:
-            return f"the Hub finds a file of {repository} too large ({text})"
-        case int() if code not in TRANSIENT:
-            return f"the Hub refuses ({code}: {text})"
+    if code and code not in TRANSIENT:
+        return f"{endpoint} refuses a request for {repository} ({code}: {text})"
     return f"unexpected response from {endpoint} ({type(e).__name__}: {text}). {again}"

@@ -14,7 +14,7 @@ from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingE
 from markupsafe import Markup
 
 from stages.config.params import Params
-from stages.console.errors import HubError, ModelError
+from stages.console.errors import ModelError
 from stages.store.tables import EFT, IFT_TRAIN, PAIRS, SCORES, Table
 
 Metrics = Mapping[str, Any]
@@ -26,50 +26,33 @@ SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 """The Hub's words for numbers of rows."""
 
 
-# Of the run
-
-
 def of_the_run(params: Params) -> dict[str, Any]:
     """Who wrote, answered and judged each AIFT, what the engine `scripted` made instead of a model, how model came of
-    model, and where seed data and the first models are from."""
+    model, and where the seed data are from."""
     stages = {"the prompts": "write_prompts", "the answers": "sample_candidates", "the judgements": "judge_candidates"}
     if params.judge_seed.source == "model":
         stages["the judgements in EFT"] = "judge_seed"
     engines = {what: params.engine_for(stage) for what, stage in stages.items()}
-    sources = {params.split_seed.source, *(base.source for base in params.base.values())}
-    own = all(how.judge == model for model, how in params.aift.items())
     scripted = [what for what, engine in engines.items() if engine.worker == "scripted"]
+    seed = params.split_seed
+    seeds = {"hub": f"{seed.repo} of the Hub at revision {seed.revision}", "tinyworld": "the embedded tiny world"}
+    steps = ["SFT is M0 trained on IFT", "M1 is M0 trained on IFT and EFT"]
+    steps += [f"{name} is {step.prev} trained by DPO on AIFT({step.prev})" for name, step in params.models.items()]
+    steps += [
+        f"{name} is M0 trained on IFT, EFT and the answers of AIFT({how.aift}) with a perfect score"
+        for name, how in params.positive_only.items()
+    ]
     return {
         "params": params,
         "aift": [{"model": model, **how.model_dump()} for model, how in params.aift.items()],
         "engines": {what: " of ".join(dict.fromkeys([engine.worker, engine.name])) for what, engine in engines.items()},
         "scripted": join_words(scripted),
-        "toy": "tinyworld" in sources,
-        "own": own,
+        "toy": "tinyworld" in {seed.source, *(base.source for base in params.base.values())},
+        "own": all(how.judge == model for model, how in params.aift.items()),
         "method": bool(params.aift) and not scripted and params.build_pairs.signal == "judge",
-        "steps": steps(params),
-        "seed_data": seed_data(params),
+        "steps": steps,
+        "seed_data": seeds.get(seed.source, f"{seed.path} ({seed.source})"),
     }
-
-
-def steps(params: Params) -> list[str]:
-    """How each model came of another."""
-    return [
-        "SFT is M0 trained on IFT",
-        "M1 is M0 trained on IFT and EFT",
-        *(f"{name} is {step.prev} trained by DPO on AIFT({step.prev})" for name, step in params.models.items()),
-        *(
-            f"{name} is M0 trained on IFT, EFT and the answers of AIFT({how.aift}) with a perfect score"
-            for name, how in params.positive_only.items()
-        ),
-    ]
-
-
-def seed_data(params: Params) -> str:
-    seed = params.split_seed
-    if seed.source == "hub":
-        return f"{seed.repo} of the Hub at revision {seed.revision}"
-    return "the embedded tiny world" if seed.source == "tinyworld" else f"{seed.path} ({seed.source})"
 
 
 def base_models(params: Params, names: Iterable[str]) -> str:
@@ -107,13 +90,13 @@ def shape(folder: Path) -> dict[str, Any]:
     }
 
 
-def versions(lineages: Iterable[Mapping[str, Any]], generated: Iterable[Mapping[str, str]]) -> str:
-    """Of the packages that made the models, and of those that wrote texts; two where they differ."""
-    found: dict[str, list[str]] = {}
-    for versions in [*(lineage.get("versions", {}) for lineage in lineages), *generated]:
-        for package, version in versions.items():
-            found[package] = list(dict.fromkeys([*found.get(package, ()), version]))
-    return ", ".join(f"{package} {' and '.join(numbers)}" for package, numbers in sorted(found.items()))
+def versions(graph: Mapping[str, Any]) -> str:
+    """Of the packages that trained the models of a lineage, and that wrote its texts; two where they differ."""
+    numbers: dict[str, list[str]] = {}
+    for packages in [*(model.get("versions", {}) for model in graph["models"].values()), *graph["packages"].values()]:
+        for package, version in packages.items():
+            numbers.setdefault(package, []).append(version)
+    return ", ".join(f"{package} {join_words(versions)}" for package, versions in sorted(numbers.items()))
 
 
 def warnings(params: Params, aift: Container[str], metrics: Metrics) -> list[dict[str, str]]:
@@ -122,14 +105,10 @@ def warnings(params: Params, aift: Container[str], metrics: Metrics) -> list[dic
     return [{"of": name, "text": text} for name in files for text in metrics.get(name, {}).get("warned", ())]
 
 
-# Of the datasets
-
-
-def dataset_metadata(name: str, params: Params, rows: int, run: Mapping[str, Any]) -> dict[str, Any]:
+def dataset_metadata(params: Params, rows: int, run: Mapping[str, Any]) -> dict[str, Any]:
     """Of the dataset's card, without what depends on its files."""
     tags = ["preference", "dpo", "rlaif", "llm-as-a-judge"] if run["method"] else []
     return {
-        "pretty_name": name.split("/")[1],
         "license": params.publish.data_license,
         "language": [params.split_seed.lang],
         "task_categories": ["text-generation"],
@@ -151,68 +130,43 @@ def columns(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
     configs: dict[Any, list[str]] = {}
     for config, table in tables.items():
         configs.setdefault(table.columns, []).append(config)
-    return [
-        {
-            "configs": names,
-            "columns": [
-                {"name": c.name, "type": str(c.dtype), "nullable": c.nullable, "meaning": Markup(c.meaning)}
-                for c in columns
-            ],
-        }
-        for columns, names in configs.items()
-    ]
+    return [{"configs": names, "columns": columns} for columns, names in configs.items()]
 
 
 def outcomes(params: Params, metrics: Metrics) -> dict[str, Any]:
-    """Counts, fates and scores by AIFT (`counts`: a name, and a value for each), counts of EFT, warnings, and how the
-    models judge and write. Raises HubError where fates do not add up to candidates."""
+    """The figures of each AIFT and of EFT, warnings, and how well the models judge and write."""
     aift = {model: metrics[f"AIFT-{model}"] for model in params.aift if f"AIFT-{model}" in metrics}
-    for model, counts in aift.items():
-        if (fates := sum(counts["fates"].values())) != counts["candidates"]:
-            raise HubError(
-                f"data/metrics/AIFT/{model}.json: {counts['candidates']} candidates have {fates} fates. Run: srlm repro"
-            )
-
-    def row(name: str, key: str) -> tuple[str, list[Any]]:
-        return name, [counts.get(key) for counts in aift.values()]
-
-    def by(prefix: str, key: str) -> list[tuple[str, list[Any]]]:
-        names = dict.fromkeys(name for counts in aift.values() for name, count in counts[key].items() if count)
-        return [(f"{prefix}{name}", [counts[key].get(name, 0) for counts in aift.values()]) for name in names]
-
-    unreadable = [c["judgements"] - sum(c["score_histogram"].values()) for c in aift.values()]
     return {
         "counted": list(aift),
-        "counts": [
-            row("prompts", "prompts"),
-            *by("prompts dropped: ", "dropped"),
-            row("candidates", "candidates"),
-            *by("candidates: ", "fates"),
-            row("judgements", "judgements"),
-            *by("judgements with score ", "score_histogram"),
-            ("judgements without a score (null, never a number)", unreadable),
-            row("pairs", "pairs"),
-            row("share of prompts that gave a pair", "pair_yield"),
-            row("mean score", "mean_score"),
-            row("mean margin of a pair", "mean_margin"),
-        ],
+        "counts": figures(aift.values()),
         "fate_meaning": Markup(next(column.meaning for column in SCORES.columns if column.name == "fate")),
-        "eft": {key.replace("_", " "): n for key, n in metrics.get("EFT", {}).items() if isinstance(n, int)},
+        "eft": figures([metrics.get("EFT", {})]),
         "warnings": warnings(params, params.aift, metrics),
         "judged": {model: quality(metrics[model]) for model in params.evaluated if model in metrics},
     }
+
+
+def figures(files: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Name of a number -> its value in each of some metrics files; None where a file does not hold it. What is 0 in
+    each by name (fates, scores) is left out."""
+    flat: list[dict[str, Any]] = []
+    for content in files:
+        flat.append({})
+        for key, value in content.items():
+            name = key.replace("_", " ")
+            if isinstance(value, dict):
+                flat[-1] |= {f"{name}: {part}": number for part, number in value.items() if number}
+            elif value is None or isinstance(value, (int, float)):
+                flat[-1][name] = value
+    return {name: [row.get(name) for row in flat] for name in dict.fromkeys(name for row in flat for name in row)}
 
 
 def quality(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The figures of one model that an evaluation gave, as judge and as writer: `value`, `low`, `high`, `n`."""
     parts = {"judge": metrics.get("judge", {}), "writer": metrics.get("writer", {}).get("greedy", {})}
     return {
-        part: {
-            name: figure
-            for name, figure in figures.items()
-            if isinstance(figure, dict) and figure.get("value") is not None
-        }
-        for part, figures in parts.items()
+        part: {name: f for name, f in named.items() if isinstance(f, dict) and f.get("value") is not None}
+        for part, named in parts.items()
     }
 
 
@@ -226,22 +180,6 @@ def example(pairs: Sequence[tuple[str, pl.DataFrame]]) -> dict[str, Any] | None:
     return None
 
 
-def family(lineages: Lineages, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Models for the template, with the tables that they were trained on."""
-    return [
-        {
-            **{key: lineage.get(key) for key in ("parent", "method", "reference")},
-            "name": name,
-            "md5": hashes[name],
-            "tables": {path: md5 for path, md5 in lineage["data"].items() if path.endswith(".parquet")},
-        }
-        for name, lineage in lineages.items()
-    ]
-
-
-# Of a model
-
-
 def line_of(model: str, lineages: Lineages, params: Params) -> list[str]:
     """The model, its parent, and so on to the first."""
     line, others = [model], {*lineages, *params.input_models}
@@ -251,13 +189,12 @@ def line_of(model: str, lineages: Lineages, params: Params) -> list[str]:
 
 
 def model_metadata(
-    name: str, params: Params, dataset: str, base: str | None, about: Mapping[str, Any], run: Mapping[str, Any]
+    params: Params, dataset: str, base: str | None, about: Mapping[str, Any], run: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Of a model's card. `base`: the repository of what it was trained from, where that is on the Hub."""
     taught = ["llm-as-a-judge"] if run["method"] and about["learnt"] in ("EFT", "perfect", "pairs") else []
     own = ["self-rewarding"] if taught and run["own"] else []
     return {
-        "pretty_name": name.split("/")[1],
         "license": params.publish.model_license,
         "language": [params.split_seed.lang],
         "library_name": "transformers",
@@ -271,31 +208,25 @@ def model_metadata(
 def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Lineages) -> dict[str, Any]:
     """What `name` learnt from, what was warned of each AIFT that it or a model it comes from was trained on, and how
     good it is."""
-    read = {
-        above: [
-            m
-            for m in params.aift
-            if {table.path.format(model=m) for table in (PAIRS, SCORES)} & {*lineages[above]["data"]}
-        ]
-        for above in line_of(name, lineages, params)
-        if above in lineages
-    }
-    lineage, aift = lineages[name], next(iter(read[name]), None)
-    learnt = "EFT" if EFT.path in lineage["data"] else "IFT" if IFT_TRAIN.path in lineage["data"] else ""
-    learnt = ("pairs" if lineage["method"] == "dpo" else "perfect") if aift else learnt
-    by_oracle = params.evaluate.compare_by == "oracle"
+    paths = {m: {table.path.format(model=m) for table in (PAIRS, SCORES)} for m in params.aift}
+    line = [lineages[above] for above in line_of(name, lineages, params) if above in lineages]
+    read = [[m for m in paths if paths[m] & {*lineage["data"]}] for lineage in line]
+    data, method, aift = line[0]["data"], line[0]["method"], next(iter(read[0]), None)
+    learnt = "EFT" if EFT.path in data else "IFT" if IFT_TRAIN.path in data else ""
     return {
-        "learnt": learnt,
-        "by": lineage["method"],
+        "learnt": ("pairs" if method == "dpo" else "perfect") if aift else learnt,
+        "by": method,
         "learnt_aift": aift and {"model": aift, "judge": params.aift[aift].judge},
-        "warnings": warnings(params, {model for models in read.values() for model in models}, metrics),
+        "warnings": warnings(params, {m for models in read for m in models}, metrics),
         "quality": quality(metrics[name]) if name in metrics else {},
         "matches": [
             {"other": match.other, **metrics[pair]["greedy"]}
             for pair, match in params.head_to_head.items()
             if match.model == name and pair in metrics
         ],
-        "compared_by": "the tiny world's checker" if by_oracle else params.evaluate.compare_with,
+        "compared_by": "the tiny world's checker"
+        if params.evaluate.compare_by == "oracle"
+        else params.evaluate.compare_with,
     }
 
 

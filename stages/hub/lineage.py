@@ -1,11 +1,8 @@
-"""Where what is published comes from, from models and datasets back to the seed rows: the part of dvc.lock that made
-it, as a graph of stages.
+"""Where what is published comes from, back to the seed rows: the part of dvc.lock that made it, as a graph of stages.
 
-`lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of every file that it read (`deps`)
-and made (`outs`), as DVC computes them; under `files`, each published file's sha256 and which table of the store it is;
-under `kept`, the same of configs of earlier publications, with the `commit` of the repository whose own graph leads to
-them; under `models`, the `lineage.json` that training left beside each; under `packages`, the versions of those that
-wrote the texts of a table.
+`lineage.json` holds, under `stages`, each stage's command, parameters, and the md5 of what it read (`deps`) and wrote
+(`outs`); under `files`, each published file's sha256 and its table; under `models`, the `lineage.json` that training
+left beside each; under `packages`, the versions of those that wrote the texts of a table; under `card`, our metadata.
 """
 
 from __future__ import annotations
@@ -19,10 +16,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.console.errors import HubError
-from stages.text.escape import for_terminal
 
-OURS = "self-rewarding-lm lineage"
-FORMAT = f"{OURS} 2"
+FORMAT = "self-rewarding-lm lineage 2"
 NAME = "lineage.json"
 LOCK = "dvc.lock"
 Stage = dict[str, Any]
@@ -30,8 +25,7 @@ Stage = dict[str, Any]
 
 
 def locked(file: Path, now: Container[str]) -> dict[str, Stage]:
-    """The stages of a dvc.lock, in its order, of those that there are `now`: DVC leaves in it what a stage did that is
-    gone.
+    """The stages of a dvc.lock, in its order, of those that there are `now`: DVC keeps those that are gone.
 
     Raises HubError for no such file, and for an entry without a hash: that stage never ran to its end.
     """
@@ -51,16 +45,13 @@ def locked(file: Path, now: Container[str]) -> dict[str, Stage]:
 
 
 def ancestors(stages: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, Stage]:
-    """The stages that made the files and folders `wanted`, those that made what these read, and so on, in the order of
-    `stages`.
-
-    Raises HubError for something wanted that no stage makes.
-    """
+    """The stages that wrote the files and folders `wanted`, those that wrote what these read, and so on, in the order
+    of `stages`. Raises HubError for something wanted that no stage writes."""
     makers = {path: name for name, stage in stages.items() for path in stage["outs"]}
     try:
         todo, seen = [makers[path] for path in wanted], set[str]()
     except KeyError as e:
-        raise HubError(f"dvc.lock knows no stage that makes {e.args[0]}. Run: srlm repro") from None
+        raise HubError(f"dvc.lock has no stage that makes {e.args[0]}. Run: srlm repro") from None
     while todo:
         if (name := todo.pop()) not in seen:
             seen.add(name)
@@ -75,34 +66,16 @@ def dump(lineage: Mapping[str, Any]) -> str:
 
 
 def parse(text: str | None) -> dict[str, Any] | None:
-    """A published `lineage.json`; None for what is not ours, or names files outside its repository.
-
-    Raises HubError for one of another version of srlm: it is neither a stranger's nor to be written over by this one.
-    """
+    """A published `lineage.json`; None for what this version of srlm did not write."""
     try:
         lineage = json.loads(text or "")
-        if lineage["format"] != FORMAT and str(lineage["format"]).startswith(f"{OURS} "):
-            raise HubError(
-                f"{NAME} there is of another version of srlm ({for_terminal(lineage['format'])}; this one writes "
-                f"{FORMAT}). Use that version"
-            )
-        parts = ("code", "files", "models", "packages", "stages")
-        files = {**lineage["files"], **lineage.get("kept", {})}
-        paths = [PurePosixPath(path) for path in files]
         valid = (
             lineage["format"] == FORMAT
-            and all(isinstance(lineage[part], dict) for part in parts)
-            and isinstance(lineage.get("card", {}), dict)
-            and all(isinstance(about["sha256"], str) for about in files.values())
+            and all(isinstance(lineage[part], dict) for part in ("card", "code", "files", "models", "packages"))
+            and all(isinstance(stage, dict) for stage in lineage["stages"].values())
+            and all(isinstance(about["sha256"], str) for about in lineage["files"].values())
             and all(re.fullmatch("[0-9a-f]+", lineage["code"][name]) for name in ("git", "dvc_lock"))
-            and not any(path.is_absolute() or ".." in path.parts for path in paths)
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     return lineage if valid else None
-
-
-def same_but_for_code(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether they describe the same data: a commit that changed nothing that was published is no reason to publish
-    again."""
-    return {**old, "code": None} == {**new, "code": None}

@@ -8,9 +8,7 @@ over.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -19,17 +17,11 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
-    RepoFile,
     get_session,
     hf_hub_url,
     set_client_factory,
 )
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars, hf_raise_for_status, validate_repo_id
 from huggingface_hub.utils._http import default_client_factory  # the library exports the setter alone
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
@@ -93,9 +85,8 @@ def changes(files: Iterable[Local], gone: Iterable[str], there: Mapping[str, str
     listed = [Change(path, "gone", 0) for path in gone if path in there]
     for file in files:
         same = there.get(file.path) in (file.sha256, file.blob)
-        listed.append(
-            Change(file.path, "new" if file.path not in there else "unchanged" if same else "changed", file.size)
-        )
+        what: Any = "new" if file.path not in there else "unchanged" if same else "changed"
+        listed.append(Change(file.path, what, file.size))
     return sorted(listed)
 
 
@@ -122,26 +113,35 @@ class Remote:
         self.url = f"{self.api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
 
     def look(self) -> Found:
-        """What is there now. A hash that the listing leaves out is read from the tree, or from the file itself."""
-        try:
-            info = self._info(None)
-        except RepositoryNotFoundError:
+        """What is there now. A file whose hash the Hub leaves out is read."""
+
+        def info() -> Any:
+            try:
+                return self.api.repo_info(self.name, repo_type=self.kind, files_metadata=True)
+            except RepositoryNotFoundError:
+                return None
+
+        if (there := self._call(info)) is None:
             return Found(None, False, {})
-        head = str(info.sha)
-        files = {file.rfilename: (file.lfs and file.lfs.sha256) or file.blob_id for file in info.siblings or ()}
-        if not all(files.values()):
-            listing = partial(self.api.list_repo_tree, self.name, recursive=True, revision=head, repo_type=self.kind)
-            tree = [entry for entry in self._call(lambda: list(listing())) if isinstance(entry, RepoFile)]
-            files |= {file.path: (file.lfs and file.lfs.sha256) or file.blob_id for file in tree}
-        known = {path: known or self._call(partial(self._sha256, path, head)) for path, known in files.items()}
-        return Found(head, bool(info.private), known)
+        files = {file.rfilename: (file.lfs and file.lfs.sha256) or file.blob_id for file in there.siblings or ()}
+        for path in [path for path, known in files.items() if not known]:
+            files[path] = hashlib.sha256(self._read(path, there.sha)).hexdigest()
+        return Found(str(there.sha), bool(there.private), files)
 
     def commit_of(self, revision: str) -> str:
         """The commit that a branch, a tag or the beginning of a hash stands for."""
-        try:
-            return str(self._info(revision).sha)
-        except HfHubHTTPError:  # only a 404 gets here
-            raise HubError(f"{self.name} has no commit, tag or branch {revision!r}. See {self.url}/commits") from None
+
+        def commit() -> str:
+            try:
+                return str(self.api.repo_info(self.name, repo_type=self.kind, revision=revision).sha)
+            except HfHubHTTPError as e:
+                if status(e) not in (401, 404):
+                    raise
+                raise HubError(
+                    f"{self.name} has no commit, tag or branch {revision!r}. See {self.url}/commits"
+                ) from None
+
+        return self._call(commit)
 
     def tags(self) -> dict[str, str]:
         """Tag -> commit."""
@@ -152,19 +152,10 @@ class Remote:
         """A text file, None when there is none. Raises HubError also for one that is not UTF-8."""
         if path not in found.files:
             return None
-
-        def read() -> bytes:
-            response = get_session().get(self._address(path, found.head), headers=self._headers())
-            hf_raise_for_status(response)
-            return response.content
-
         try:
-            return self._call(read).decode()
+            return self._read(path, found.head).decode()
         except UnicodeDecodeError as e:
-            raise HubError(
-                f"{path} of {self.name} is not UTF-8 (byte {e.start}). Fix it on the Hub, then run the same command "
-                f"again"
-            ) from None
+            raise HubError(f"{path} of {self.name} is not UTF-8 (byte {e.start}). Fix it on the Hub") from None
 
     def check_card(self, text: str) -> None:
         """Raises HubError for a card whose metadata the Hub would refuse, for example an unknown licence."""
@@ -172,7 +163,7 @@ class Remote:
         def check() -> None:
             content = {"content": text, "repoType": self.kind}
             url = f"{self.api.endpoint}/api/validate-yaml"
-            response = get_session().post(url, json=content, headers=self._headers())
+            response = get_session().post(url, json=content, headers=build_hf_headers(token=self.api.token))
             if response.status_code == 400:
                 errors = "; ".join(str(error["message"]) for error in response.json()["errors"])
                 raise HubError(
@@ -193,6 +184,11 @@ class Remote:
 
         Raises HubError also when the repository has another head than `base`.
         """
+        another = HubError(
+            f"{self.name} got another commit in the meantime. It was not overwritten, and nothing of this is visible. "
+            f"Look at it, {self.url}/commits/main, then run the same command again"
+        )
+        added = [file for file in files if base.files.get(file.path) not in (file.sha256, file.blob)]
         tried = False
 
         def commit() -> str:
@@ -200,49 +196,32 @@ class Remote:
             if tried and (now := self.look()).head != base.head:
                 if now.head and all(change.what == "unchanged" for change in changes(files, gone, now.files)):
                     return now.head  # a commit of ours whose answer was lost
-                raise self._another(now.head)
+                raise another
             tried = True
             # made anew for each try: the library remembers in them what it uploaded, and would make an empty commit
-            adds = [
-                (file, CommitOperationAdd(file.path, str(file.file)))
-                for file in files
-                if base.files.get(file.path) not in (file.sha256, file.blob)
-            ]
-            for file, add in adds:
+            adds = [CommitOperationAdd(file.path, str(file.file)) for file in added]
+            for file, add in zip(added, adds, strict=True):
                 if add.upload_info.sha256.hex() != file.sha256:
                     raise HubError(f"{file.file} changed while it was published; nothing was sent. Run: srlm repro")
-            deletes = [CommitOperationDelete(path) for path in gone if path in base.files]
             try:
                 commit = self.api.create_commit(
                     self.name,
-                    [*(add for _, add in adds), *deletes],
+                    [*adds, *(CommitOperationDelete(path) for path in gone if path in base.files)],
                     commit_message=message,
                     repo_type=self.kind,
                     parent_commit=base.head,
                 )
             except HfHubHTTPError as e:
-                if status(e) in (409, 412):
-                    raise self._another(None) from None
-                raise
+                raise another if status(e) in (409, 412) else e from None
             return str(commit.oid)
 
         return self._call(commit)
 
     def tag(self, tag: str, commit: str) -> None:
         """Name the commit. Raises HubError when the name stands for another."""
-
-        def create() -> None:
-            try:
-                self.api.create_tag(self.name, tag=tag, revision=commit, repo_type=self.kind)
-            except HfHubHTTPError as e:
-                if status(e) != 409:
-                    raise
-                if (other := self.tags().get(tag)) != commit:
-                    raise HubError(
-                        f"tag {tag} of {self.name} names commit {str(other)[:12]}, and tags do not move. Choose another"
-                    ) from None
-
-        self._call(create)
+        self._call(lambda: self.api.create_tag(self.name, tag=tag, revision=commit, repo_type=self.kind, exist_ok=True))
+        if (other := self.tags().get(tag)) != commit:
+            raise HubError(f"tag {tag} of {self.name} names commit {str(other)[:12]}, and tags do not move")
 
     def snapshot(self, commit: str, folder: Path) -> Path:
         """Every file of a commit, downloaded into `folder`, past every cache. Raises HubError for one that would lead
@@ -259,52 +238,28 @@ class Remote:
                 )
         return folder
 
-    def _info(self, revision: str | None) -> Any:
-        """Raises RepositoryNotFoundError for no such repository; for no such revision HfHubHTTPError."""
-        absent = (RepositoryNotFoundError,) if revision is None else (HfHubHTTPError,)
-        return self._call(
-            lambda: self.api.repo_info(
-                self.name, repo_type=self.kind, revision=revision, files_metadata=revision is None
-            ),
-            absent,
-        )
+    def _read(self, path: str, head: str | None) -> bytes:
+        url = hf_hub_url(self.name, path, repo_type=self.kind, revision=head, endpoint=self.api.endpoint)
 
-    def _address(self, path: str, head: str | None) -> str:
-        return hf_hub_url(self.name, path, repo_type=self.kind, revision=head, endpoint=self.api.endpoint)
-
-    def _headers(self) -> dict[str, str]:
-        return build_hf_headers(token=self.api.token)
-
-    def _sha256(self, path: str, head: str) -> str:
-        digest = hashlib.sha256()
-        with get_session().stream("GET", self._address(path, head), headers=self._headers()) as response:
+        def read() -> bytes:
+            response = get_session().get(url, headers=build_hf_headers(token=self.api.token))
             hf_raise_for_status(response)
-            for block in response.iter_bytes():
-                digest.update(block)
-        return digest.hexdigest()
+            return response.content
 
-    def _another(self, head: str | None) -> HubError:
-        commit = f" ({head[:12]})" if head else ""
-        return HubError(
-            f"{self.name} got another commit{commit} in the meantime. It was not overwritten, and nothing of this is "
-            f"visible. Look at it, {self.url}/commits/main, then run the same command again"
-        )
+        return self._call(read)
 
-    def _call(self, ask: Callable[[], Result], absent: tuple[type[HfHubHTTPError], ...] = ()) -> Result:
-        """What `ask` returns, tried again after what may pass. Errors become HubErrors, but a 404 that is one of
-        `absent` stays as it is."""
-        pauses = wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
+    def _call(self, ask: Callable[[], Result]) -> Result:
+        """What `ask` returns, tried again after what may pass."""
         retrying = Retrying(
-            stop=stop_after_attempt(TRIES), wait=pauses, retry=retry_if_exception(is_retryable), reraise=True
+            stop=stop_after_attempt(TRIES),
+            wait=wait_exponential(FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
+            retry=retry_if_exception(is_retryable),
+            reraise=True,
         )
         try:
             return retrying(ask)
-        except (HubError, UnicodeDecodeError):
-            raise
         except (HTTPError, OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as e:
             # the last three: not a Hub's answer
-            if isinstance(e, absent) and status(e) in (401, 404):
-                raise
             raise Unanswered(explain(e, f"{self.kind} {self.name}", self.api.endpoint, self.token)) from None
 
 
@@ -312,10 +267,10 @@ def check_address(url: str) -> None:
     """Raises HubError for an endpoint that no request can be sent to."""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable()
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or re.search(r"\s", url):
+    if not valid or not url.isprintable() or " " in url:
         raise HubError(
             f"{for_terminal(url)!r} is no address of a Hub. Expected --base-url https://host or https://host:port (or "
             f"the same in HF_ENDPOINT)"

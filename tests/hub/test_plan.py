@@ -40,21 +40,21 @@ def test_shards_hold_the_rows_in_their_order(tmp_path_factory, rows, limit):
     values = [IFT[0] | {"ift_id": str(n), "response": text} for n, text in enumerate(rows)]
     frame = pl.DataFrame(values, schema=IFT_TRAIN.schema)
     config = Config("ift", (Split("train", IFT_TRAIN),))
-    shards = write_shards(frame, config, config.splits[0], folder, limit)
-    read = [pq.read_table(shard.local.file) for shard in shards]
+    shards, size = write_shards(frame, config, config.splits[0], folder, limit=limit)
+    read = [pq.read_table(shard.file) for shard in shards]
     assert {table.schema for table in read} == {schema(IFT_TRAIN)}
     assert pl.concat([pl.DataFrame(table) for table in read]).equals(frame)
-    assert all(shard.rows for shard in shards) or frame.is_empty()
-    again = write_shards(pl.concat([frame.head(3), frame.slice(3)]), config, config.splits[0], folder, limit)
-    assert again == shards, "equal rows are equal bytes, however they lie in memory"
+    assert all(len(table) for table in read) or frame.is_empty()
+    again = write_shards(pl.concat([frame.head(3), frame.slice(3)]), config, config.splits[0], folder, limit=limit)
+    assert again == (shards, size), "equal rows are equal bytes, however they lie in memory"
 
 
 def test_a_list_and_null_come_back(tmp_path):
     row = {"prompt_id": "p", "model": "M1", "prompt": "x", "writer": "M0", "shots": ["a", "b"], "dropped": None}
     frame = pl.DataFrame([row, row | {"shots": [], "dropped": "repeat"}], schema=PROMPTS.schema)
     config = Config("p", (Split("train", PROMPTS, "M1"),))
-    (shard,) = write_shards(frame, config, config.splits[0], tmp_path)
-    assert pl.read_parquet(shard.local.file).equals(frame)
+    (shard,), _ = write_shards(frame, config, config.splits[0], tmp_path)
+    assert pl.read_parquet(shard.file).equals(frame)
 
 
 # Lineage
@@ -81,7 +81,7 @@ STAGES = {
 )
 def test_what_made_it_in_the_order_of_the_lock(wanted, made_by):
     assert list(lineage.ancestors(STAGES, wanted)) == made_by
-    with pytest.raises(HubError, match=r"dvc\.lock knows no stage that makes data/models/M9"):
+    with pytest.raises(HubError, match=r"dvc\.lock has no stage that makes data/models/M9"):
         lineage.ancestors(STAGES, [*wanted, "data/models/M9"])
 
 
@@ -109,6 +109,7 @@ def graph(**changes):
         "files": files,
         "models": {},
         "packages": {},
+        "card": {},
     } | changes
 
 
@@ -119,18 +120,9 @@ def test_a_published_lineage_is_read_back_and_nothing_else_is_taken_for_one():
         {"stages": None},
         {"files": {"a": "ab"}},
         {"files": {"a": {}}},
-        {"files": {"/etc/passwd": {"sha256": "ef"}}},
-        {"kept": {"data/../../x": {"sha256": "ef"}}},
         {"code": {"git": "--x", "dvc_lock": "cd"}},
         {"format": "another"},
     ):
         assert lineage.parse(json.dumps(graph(**broken))) is None
     for text in (None, "", "[]", "{", "1", "[" * 100_000):
         assert lineage.parse(text) is None
-    with pytest.raises(HubError, match="of another version of srlm"):
-        lineage.parse(json.dumps(graph(format=f"{lineage.OURS} 9")))
-
-
-def test_another_commit_alone_is_the_same_data():
-    assert lineage.same_but_for_code(graph(), graph(code={"git": "ff", "dvc_lock": "ff"}))
-    assert not lineage.same_but_for_code(graph(), graph(files={}))
