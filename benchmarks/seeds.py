@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import reduce
+from itertools import product
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 from ruamel.yaml import YAML
 
@@ -46,30 +52,28 @@ def seeds(first: int, count: int, shared: Overrides, jobs: int = 1, root: Path =
 
 def controls(seeds: list[int], shared: Overrides, jobs: int = 1, root: Path = Path()) -> None:
     """Run every control under every seed; writes data/results/controls.json."""
-    run_all(
-        "controls",
-        {
-            f"{name}-{seed}": {**shared, **overrides, "seed": seed}
-            for seed in seeds
-            for name, overrides in CONTROLS.items()
-        },
-        root,
-        jobs,
-    )
+    pairs = product(seeds, CONTROLS)
+    run_all("controls", {f"{c}-{seed}": {**shared, **CONTROLS[c], "seed": seed} for seed, c in pairs}, root, jobs)
 
 
 def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) -> None:
     """Run variants, `jobs` at a time, and keep their metrics beside those of other variants, run earlier. Raises
-    SrlmError naming the log of one that failed."""
+    SrlmError naming the log of one that failed; stopped, it starts no other and stops those that run."""
     results = root / "data" / "results" / f"{name}.json"
     done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     with progress(name, len(variants), "runs") as advance, ThreadPoolExecutor(jobs) as pool:
-        for variant, outcome in zip(
-            variants, pool.map(lambda v: run_one(root, name, v, variants[v]), variants), strict=True
-        ):
-            done[variant] = outcome
-            write_json(results, done)
-            advance(note=f"{variant}: {outcome['seconds']:.0f} s")
+        outcomes = pool.map(lambda v: run_one(root, name, v, variants[v]), variants)
+        try:
+            for variant, outcome in zip(variants, outcomes, strict=True):
+                done[variant] = outcome
+                write_json(results, done)
+                advance(note=f"{variant}: {outcome['seconds']:.0f} s")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):  # it ended meanwhile
+                    child.send_signal(signal.SIGINT)
+            raise
     stderr.print(f"kept in {results}")
 
 
@@ -119,19 +123,13 @@ def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
     yaml.width = 1000
     params = yaml.load(folder / "params.yaml")
     for key, value in overrides.items():
-        section = params
         *path, last = key.split(".")
-        for part in path:
-            section = section[part]
+        section = reduce(getitem, path, params)
         if last not in section:
             raise SrlmError(f"variant sets {key}, which params.yaml does not have")
         section[last] = value
-    for section, key in (
-        (params["split_seed"], "path"),
-        (params["judge"], "template"),
-        (params["write_prompts"], "template"),
-        *((b, "path") for b in params["base"].values()),
-    ):
+    templates = [(params[name], "template") for name in ("judge", "write_prompts")]
+    for section, key in (*templates, *((entry, "path") for entry in (params["split_seed"], *params["base"].values()))):
         if not section[key].startswith("stages/"):  # a file of the user's own is not copied
             section[key] = str((root / section[key]).resolve())
     yaml.dump(params, folder / "params.yaml")

@@ -1,8 +1,5 @@
-"""New prompts (paper 2.2, step 1): few-shot demonstrations and Self-Instruct's filters (arXiv
-2212.10560).
-
-Leaves out where templates lie and who writes: text in, text out.
-"""
+"""New prompts (paper 2.2, step 1): few-shot demonstrations and Self-Instruct's filters (arXiv 2212.10560). Text in,
+text out: who writes is the caller's."""
 
 from __future__ import annotations
 
@@ -54,8 +51,8 @@ class RougeL:
     times faster.
 
     Tokens are interned as characters, so that rapidfuzz finds the longest common subsequence of two strings. The
-    F-measure depends on that length and both lengths only: so texts are grouped by length, and each length has a least
-    subsequence that would be above the threshold.
+    F-measure depends on its length and both texts' lengths only: texts are grouped by length, and each length has a
+    least subsequence that would be above the threshold.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -75,9 +72,8 @@ class RougeL:
         query = "".join(self._characters.get(t, "\0") for t in tokens)  # "\0": a word that no added text has
         for length, texts in self._by_length.items():
             least = self._least(len(tokens), length)
-            if (
-                least <= min(len(tokens), length)
-                and process.extractOne(query, texts, scorer=LCSseq.similarity, score_cutoff=least) is not None
+            if least <= min(len(tokens), length) and process.extractOne(
+                query, texts, scorer=LCSseq.similarity, score_cutoff=least
             ):
                 return True
         return False
@@ -85,14 +81,13 @@ class RougeL:
     def _least(self, a: int, b: int) -> int:
         """The shortest common subsequence of texts of `a` and `b` tokens that is above the threshold; more than both
         when none is."""
+
+        def above(common: int) -> bool:  # in rouge_score's own steps: at the threshold the last bit decides
+            precision, recall = common / a, common / b
+            return 2 * precision * recall / (precision + recall) > self.threshold
+
         least = max(1, int(self.threshold * (a + b) / 2) - 1)
-        while least <= min(a, b):
-            precision, recall = (
-                least / a,
-                least / b,
-            )  # in rouge_score's own steps: at the threshold the last bit decides
-            if 2 * precision * recall / (precision + recall) > self.threshold:
-                break
+        while least <= min(a, b) and not above(least):
             least += 1
         return least
 
@@ -105,9 +100,9 @@ class PromptFilter:
     """Self-Instruct's filters, asked in order of arrival; an accepted prompt joins those that later ones are compared
     with.
 
-    `seeds` are the demonstrations, other human prompts, and those accepted in earlier iterations; `held_out` are
-    prompts of test sets, refused by text (see `text_key`) but not by likeness. `rouge_l` is the ROUGE-L F-measure
-    above which a prompt is too similar (Self-Instruct: 0.7).
+    `seeds`: the demonstrations, other human prompts, and those accepted in earlier iterations; `held_out`: prompts of
+    test sets, refused by text (see `text_key`), not by likeness; `rouge_l`: the F-measure above which a prompt is too
+    similar (Self-Instruct: 0.7).
     """
 
     def __init__(self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float) -> None:
@@ -141,19 +136,17 @@ class PromptFilter:
 def _unfit(text: str) -> str | None:
     """The filters that look at one prompt alone; white space is single, as Self-Instruct makes it first."""
     words = len(text.split(" "))
-    if not text:
-        return "empty"
-    if words < MIN_WORDS:
-        return "too_short"
-    if words > MAX_WORDS:
-        return "too_long"
-    if NOT_FOR_TEXT.search(text):
-        return "blacklisted_word"
-    if text.lower().startswith("write a program"):  # Self-Instruct capitalises first, so its test ignores case as well
-        return "starts_with_program"
-    if text[0] in string.punctuation:
-        return "starts_with_punctuation"
-    return None if text[0].isascii() else "non_english_start"
+    reasons = {
+        "empty": not text,
+        "too_short": words < MIN_WORDS,
+        "too_long": words > MAX_WORDS,
+        "blacklisted_word": NOT_FOR_TEXT.search(text),
+        # Self-Instruct capitalises first, so its test ignores case as well
+        "starts_with_program": text.lower().startswith("write a program"),
+        "starts_with_punctuation": text[:1] in string.punctuation,
+        "non_english_start": not text[:1].isascii(),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 class Written(NamedTuple):
