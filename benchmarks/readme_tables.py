@@ -12,7 +12,9 @@ import json
 import re
 import subprocess
 import sys
+from functools import reduce
 from io import StringIO
+from operator import getitem
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -99,14 +101,22 @@ def quick(default: dict[str, Any]) -> str:
     )
 
 
+def last_under(controls: dict[str, Run]) -> dict[str, list[Run]]:
+    """The runs of each control."""
+    names = dict.fromkeys(name.rpartition("-")[0] for name in controls)
+    return {name: [run for key, run in controls.items() if key.rpartition("-")[0] == name] for name in names}
+
+
+def models_of(seeds: dict[str, Run]) -> list[str]:
+    evaluated = next(iter(seeds.values()))["metrics"]["EVAL"]
+    return sorted(evaluated, key=lambda model: (model != "SFT", len(model), model))
+
+
 def summary(seeds: dict[str, Run], controls: dict[str, Run]) -> str:
     """Means over the seeds of what the models reach, and of the last model under each control."""
-    runs, columns = list(seeds.values()), (0, 2, 6)
-    models = sorted(runs[0]["metrics"]["EVAL"], key=lambda model: (model != "SFT", len(model), model))
+    runs, models, columns = list(seeds.values()), models_of(seeds), (0, 2, 6)
     groups = {model: (runs, model) for model in models}
-    for control in dict.fromkeys(name.rpartition("-")[0] for name in controls):
-        used = [run for name, run in controls.items() if name.rpartition("-")[0] == control]
-        groups[f"{models[-1]}, control: {control}"] = (used, models[-1])
+    groups |= {f"{models[-1]}, control: {name}": (own, models[-1]) for name, own in last_under(controls).items()}
     rows = [
         [
             name,
@@ -143,13 +153,11 @@ def markdown(columns: list[str], rows: list[list[Any]]) -> str:
 def result(seeds: dict[str, Run], controls: dict[str, Run]) -> str:
     """One row per model, means over seeds; then the last model under each control, below its self-judged
     self with the same seeds; then its matches against every earlier model."""
-    runs = list(seeds.values())
-    models = sorted(runs[0]["metrics"]["EVAL"], key=lambda model: (model != "SFT", len(model), model))
+    runs, models = list(seeds.values()), models_of(seeds)
     last, used = models[-1], list(dict.fromkeys(name.rpartition("-")[2] for name in controls))
     rows = [[model, *cells(runs, model)] for model in models]
     rows.append([f"{last}, seeds {' and '.join(used)}", *cells([seeds[seed] for seed in used], last)])
-    for control in dict.fromkeys(name.rpartition("-")[0] for name in controls):
-        rows.append([f"the same, {control}", *cells([controls[f"{control}-{seed}"] for seed in used], last)])
+    rows += [[f"the same, {name}", *cells(own, last)] for name, own in last_under(controls).items()]
     matches = [
         f"{last} against {other} {shares(runs, f'{last}-{other}', 'greedy')} (sampled "
         f"{shares(runs, f'{last}-{other}', 'sampled')})"
@@ -182,19 +190,12 @@ def by_seed(seeds: dict[str, Run]) -> str:
 
 def times(stages: list[dict[str, Any]]) -> str:
     """Seconds of each stage, and the share that was the model's own compute."""
-    total = {key: sum(s[key] for s in stages) for key in ("seconds", "compute_s")} | {
-        "peak_mb": max(s["peak_mb"] for s in stages),
-        "stage": "all stages",
-    }
-    rows = [
-        [
-            Code(s["stage"]),
-            Figure(s["seconds"], digits=1),
-            Figure(s["compute_s"] / s["seconds"], digits=0, scale=100),
-            s["peak_mb"],
-        ]
-        for s in (*stages, total)
-    ]
+    total = {"stage": "all stages", "peak_mb": max(s["peak_mb"] for s in stages)}
+    total |= {key: sum(s[key] for s in stages) for key in ("seconds", "compute_s")}
+    rows = []
+    for s in (*stages, total):
+        share = Figure(s["compute_s"] / s["seconds"], digits=0, scale=100)
+        rows.append([Code(s["stage"]), Figure(s["seconds"], digits=1), share, s["peak_mb"]])
     return markdown(["stage", "seconds", "model's own compute %", "peak MB"], rows)
 
 
@@ -202,16 +203,10 @@ def cells(runs: list[Run], model: str, with_n: bool = True) -> list[Figure]:
     """The figures of COLUMNS, means over `runs`; of a judge's also all that they are means of."""
     row = []
     for _, path, scale, digits in COLUMNS:
-        figures = [figure_at(run["metrics"]["EVAL"][model], path) for run in runs]
+        figures = [reduce(getitem, path, run["metrics"]["EVAL"][model]) for run in runs]
         n = sum(figure["n"] for figure in figures) if with_n and path[0] == "judge" else None
         row.append(Figure(mean(figure["value"] for figure in figures), n=n, digits=digits, scale=scale))
     return row
-
-
-def figure_at(metrics: Run, path: tuple[str, ...]) -> dict[str, Any]:
-    for part in path:
-        metrics = metrics[part]
-    return metrics
 
 
 def shares(runs: list[Run], match: str, decoding: str) -> str:
