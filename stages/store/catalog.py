@@ -16,6 +16,8 @@ from stages.store.files import atomic_write
 from stages.store.tables import Rule, Table
 
 PACKAGES = "self-rewarding-lm packages"
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises at a damaged file; a panic is no Exception."""
 SHOWN = 3
 """How many offending rows an error names."""
 
@@ -54,21 +56,30 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
     if not path.is_file():
         stage = table.made_by + (f"@{model}" if model else "")
         raise TableError(f"{path} is not there: stage {stage} makes it. Run: dvc repro {stage}")
+    check_schema(table, path)
+    if columns is not None:
+        some = tuple(c for c in table.columns if c.name in {*table.key, *columns})
+        names = {c.name for c in some}
+        rules = tuple(rule for rule in table.rules if names >= set(rule.holds.meta.root_names()))
+        table = replace(table, columns=some, rules=rules)
     try:
-        if columns is not None:
-            check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
-            some = tuple(c for c in table.columns if c.name in {*table.key, *columns})
-            known = {c.name for c in some}
-            rules = tuple(rule for rule in table.rules if known >= set(rule.holds.meta.root_names()))
-            table = replace(table, columns=some, rules=rules)
-        frame = pl.read_parquet(path, glob=False, columns=list(table.schema) if columns is not None else None)
-    except (
-        pl.exceptions.PolarsError,
-        pl.exceptions.PanicException,
-        OSError,
-    ) as e:  # a panic, at some damaged files, is no Exception
-        raise TableError(f"{path} cannot be read as parquet: {e}. Delete it and run: dvc repro") from e
-    return check(table, frame, str(path))
+        return check(table, pl.read_parquet(path, glob=False, columns=list(table.schema)), str(path))
+    except UNREADABLE as e:
+        raise _unreadable(path, e) from e
+
+
+def check_schema(table: Table, path: Path) -> None:
+    """Columns and types, from the file's footer alone. Raises TableError."""
+    if not path.is_file():
+        raise TableError(f"{path} is a folder, expected a parquet file. Delete it and run: srlm repro")
+    try:
+        check(table, pl.DataFrame(schema=pl.read_parquet_schema(path)), str(path))
+    except UNREADABLE as e:
+        raise _unreadable(path, e) from e
+
+
+def _unreadable(path: Path, error: BaseException) -> TableError:
+    return TableError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}. Delete it and run: srlm repro")
 
 
 def write(
@@ -93,7 +104,7 @@ def packages(path: Path) -> dict[str, str]:
     texts of an engine's."""
     try:
         found = json.loads(pl.read_parquet_metadata(path).get(PACKAGES, "{}"))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
+    except (*UNREADABLE, ValueError):
         return {}
     return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
 

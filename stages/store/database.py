@@ -8,7 +8,7 @@ DuckDB may open the store's own files and no other, and the lock on that cannot 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,15 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import duckdb
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.console.errors import MissingTableError, QueryError, SrlmError, TableError
-from stages.store import damage, metrics
-from stages.store.catalog import check
+from stages.store import metrics
+from stages.store.catalog import check_schema
+from stages.store.damage import check_recorded, damaged
 from stages.store.files import atomic_write, result_file
 from stages.store.names import Names, folder_of
+from stages.store.references import REFERENCES, follow_one
 from stages.store.tables import TABLES, Table
 
 Files = dict[str, dict[str | None, Path]]
@@ -40,7 +39,7 @@ class Store:
     def __init__(self, connection: duckdb.DuckDBPyConnection, roots: dict[Path, Files]) -> None:
         """`roots`: the store, then those beside it."""
         self.connection = connection
-        self.files = next(iter(roots.values()))
+        self._root, self.files = next(iter(roots.items()))
         self.missing = {table.name: table for table in TABLES if not self.files[table.name]}
         self._roots = roots
         self._sound: set[str] = set()
@@ -86,31 +85,39 @@ class Store:
         if self._sound >= {*names}:
             return
         for root, files in self._roots.items():
-            damage.check_recorded((path for name in names for path in files[name].values()), damage.recorded(root))
-        try:
-            damage.check_references(self.connection, {name: self.files[name] for name in names if self.files[name]})
-        except duckdb.Error as e:
-            raise self.failure(e, "") from None
+            check_recorded(root, [path for name in names for path in files[name].values()])
+        asked = {(name, model) for name in names for model in self.files[name]}
+        for table, model in sorted(asked, key=str):
+            for reference in (one for one in REFERENCES if one.table.name == table and len(one.to) == 1):
+                target = reference.to[0][0]
+                if (target.name, model if "{model}" in target.path else None) in asked:
+                    followed = follow_one(reference._replace(copies=()), self._root, model)
+                    if followed.wrong:
+                        raise TableError(
+                            f"{followed.wrong} of {followed.rows} rows of {followed.what} lead to no row there, first "
+                            f"{followed.first}: one of the two is damaged or of another run. srlm verify checks every "
+                            f"file; srlm repro makes what is not up to date"
+                        )
         self._sound |= {*names}
 
     def notes(self, sql: str) -> list[str]:
         """What an answer to `sql` does not show: models that params.yaml does not name, and tables that only some of
         those it names have."""
-        names, root = tables_in(sql), next(iter(self._roots))
-        stale = left_out(root)
-        old = [path for name in [*names, "metrics"] if name in words_in(sql) for path in stale.get(name, ())]
-        there = {(folder_of(TABLE[name]), model) for name, models in self.files.items() for model in models if model}
+        tables, stale = tables_in(sql), left_out(self._root)
+        old = [path for name in [*tables, "metrics"] if name in words_in(sql) for path in stale.get(name, ())]
         absent = [
             f"{name}@{model}"
-            for name in names
-            for folder, model in sorted(there)
-            if self.files[name] and folder == folder_of(TABLE[name]) and model not in self.files[name]
+            for name in tables
+            for beside in TABLES
+            if self.files[name] and folder_of(beside.path) == folder_of(TABLE[name].path)
+            for model in self.files[beside.name]
+            if model and model not in self.files[name]
         ]
         lines = []
         if old:
-            lines.append(f"left out, since params.yaml does not name its model: {old[0]}{_more(old)}")
+            lines.append(f"left out, since params.yaml does not name its model: {_first(map(str, old))}")
         if absent:
-            lines.append(f"not there yet, so not in the answer: {absent[0]}{_more(absent)}. Run: srlm repro")
+            lines.append(f"not there yet, so not in the answer: {_first(absent)}. Run: srlm repro")
         return lines
 
     def rows(
@@ -128,7 +135,7 @@ class Store:
         """What `error`, raised while the rows of `sql` were read, comes from: a damaged file is named, the rest is the
         query's own."""
         files = (path for files in self._roots.values() for models in files.values() for path in models.values())
-        return damage.damaged(files) or QueryError(f"{error}\n{sql}")
+        return damaged(files) or QueryError(f"{error}\n{sql}")
 
 
 def tables_in(sql: str) -> list[str]:
@@ -147,8 +154,9 @@ def words_in(sql: str) -> set[str]:
     return set(re.findall(r"\w+", sql.lower()))
 
 
-def _more(things: Sized) -> str:
-    return f" and {len(things) - 1} more" if len(things) > 1 else ""
+def _first(names: Iterable[str]) -> str:
+    first, *more = dict.fromkeys(names)
+    return f"{first} and {len(more)} more" if more else first
 
 
 @contextmanager
@@ -179,14 +187,15 @@ def save(root: Path, out: Path) -> None:
     exists, TableError, SrlmError."""
     if result_file(out, root).exists():
         raise QueryError(f"{out} exists already: name another file, or delete it")
-    files = [path for table in TABLES for path in table_files(table, root).values()]
-    damage.check_recorded(files, damage.recorded(root))
+    names = Names(root)
+    files = [path for table in TABLES for path in names.files(table.path).values()]
+    check_recorded(root, files)
     with atomic_write(out) as partial:
         try:
             with duckdb.connect(str(partial)) as connection:
                 _build(connection, root, "TABLE")
         except duckdb.Error as e:
-            raise damage.damaged(files) or SrlmError(f"No permission or no room to write {out}: {e}") from None
+            raise damaged(files) or SrlmError(f"No permission or no room to write {out}: {e}") from None
 
 
 def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> Files:
@@ -195,9 +204,10 @@ def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIE
     files: Files = {}
     names = Names(root)
     for table in TABLES:
-        paths = _named(table, root, names)
-        files[table.name] = paths
+        paths = files[table.name] = names.files(table.path)
         if paths:
+            for path in paths.values():
+                check_schema(table, path)
             connection.execute(f"CREATE {kind} {table.name} AS {_select(table, paths)}")
             connection.execute(f"COMMENT ON {kind} {table.name} IS {_literal(table.meaning)}")
     connection.execute(f"CREATE TABLE metrics ({metrics.COLUMNS})")
@@ -206,43 +216,21 @@ def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIE
     return files
 
 
-def table_files(table: Table, root: Path) -> dict[str | None, Path]:
-    """Model (None for a table that has none) to the file of the table, for those that exist, M2 before M10."""
-    if "{model}" not in table.path:
-        path = root / table.path
-        return {None: path.resolve()} if path.exists() else {}
-    folder, name = table.path.split("{model}")
-    found = {
-        path.relative_to(root / folder).as_posix().removesuffix(name): path.resolve()
-        for path in (root / folder).glob(f"*{name}")
-    }
-    return {model: found[model] for model in sorted(found, key=lambda model: (len(model), model))}
-
-
 def left_out(root: Path) -> dict[str, list[Path]]:
     """Files of models and matches that params.yaml does not name, by view: no view shows them."""
     names = Names(root)
-    files = {
-        table.name: sorted({*table_files(table, root).values()} - {*_named(table, root, names).values()})
-        for table in TABLES
-    }
-    return {view: paths for view, paths in {**files, "metrics": metrics.left_out(root)}.items() if paths}
-
-
-def _named(table: Table, root: Path, names: Names) -> dict[str | None, Path]:
-    """`table_files` of what params.yaml names."""
-    files = table_files(table, root)
-    return {model: path for model, path in files.items() if model is None or names.has(folder_of(table), model)}
+    files = {table.name: names.left_out(table.path) for table in TABLES} | {"metrics": metrics.left_out(root)}
+    return {view: paths for view, paths in files.items() if paths}
 
 
 def _select(table: Table, paths: dict[str | None, Path]) -> str:
-    for model, path in paths.items():
-        _check_contract(table, path, model)
-    columns = {column.name for column in table.columns}
-    if "model" in columns:
-        return f"SELECT * FROM {_parquet(list(paths.values()))}"
+    """The rows of all files; the model is the one in the path."""
+    model = "* REPLACE ({}::VARCHAR AS model)" if "model" in table.schema else "{}::VARCHAR AS model, *"
+    if "head_to_head" in table.path:  # a match is named after two models
+        model = "*"
     return " UNION ALL ".join(
-        f"SELECT {_literal(model)}::VARCHAR AS model, * FROM {_parquet([path])}" for model, path in paths.items()
+        f"SELECT {model.format(_literal(name))} FROM read_parquet({_literal(str(path))})"
+        for name, path in paths.items()
     )
 
 
@@ -251,32 +239,6 @@ def _nothing(table: Table) -> str:
     types = {"String": "VARCHAR", "Int32": "INTEGER", "Float64": "DOUBLE", "List(String)": "VARCHAR[]"}
     columns = {"model": "VARCHAR"} | {column.name: types[str(column.dtype)] for column in table.columns}
     return f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in columns.items())} WHERE false"
-
-
-def _check_contract(table: Table, path: Path, model: str | None) -> None:
-    """Columns and types, and whose rows these are, from the file's footer alone."""
-    if not path.is_file():
-        raise TableError(f"{path} is a folder, expected a parquet file. Delete it and run: srlm repro")
-    try:
-        schema = pl.read_parquet_schema(path)
-        footer = pq.read_metadata(path)
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as e:
-        raise TableError(
-            f"{path} cannot be read as parquet: {str(e).splitlines()[0]}. Delete it and run: srlm repro"
-        ) from None
-    check(table, pl.DataFrame(schema=schema), str(path))
-    if "{model}/" in table.path and "model" in table.schema:  # a head to head is named after two models
-        at = list(schema).index("model")
-        for group in range(footer.num_row_groups):
-            seen = footer.row_group(group).column(at).statistics
-            if seen and seen.has_min_max and (wrong := {seen.min, seen.max} - {model}):
-                raise TableError(
-                    f"{path} holds rows of {', '.join(sorted(wrong))}, not of {model}. Delete it and run: dvc repro"
-                )
-
-
-def _parquet(paths: list[Path]) -> str:
-    return f"read_parquet([{', '.join(map(_literal, map(str, paths)))}])"
 
 
 def _literal(text: str | None) -> str:

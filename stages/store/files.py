@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stages.console.errors import SrlmError
+from stages.console.errors import SrlmError, TableError
 from stages.console.terminal import warn
 
 PARTIAL = ".partial"
@@ -46,35 +46,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def _explained(e: Exception, path: Path) -> Exception:
     """The error in words where the disk is at fault, else the error itself. Rust libraries (polars, safetensors) tell
     the number in their text only."""
-    number = (
-        e.errno
-        if isinstance(e, OSError)
-        else int(found[1])
-        if (found := re.search(r"\(os error (\d+)\)", str(e)))
-        else None
-    )
+    in_text = re.search(r"\(os error (\d+)\)", str(e))
+    number = e.errno if isinstance(e, OSError) else int(in_text[1]) if in_text else None
+    nearest = next((folder for folder in path.parents if folder.exists()), path.parent)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path.parent).free
+        free = shutil.disk_usage(nearest).free
         return SrlmError(
             f"no space left while writing {path} ({free / 1e6:.0f} MB free). Nothing was half-written; make room and "
             f"run the same command again"
         )
-    if number in (errno.EACCES, errno.EPERM):
-        return SrlmError(f"No permission to write {path}. Check the owner and mode of {_nearest(path)}")
-    if number == errno.EROFS:
-        return SrlmError(f"{path} is on a read-only file system")
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SrlmError(
+            f"No permission to write {path} ({os.strerror(number)}). Check owner and mode of {nearest}"
+        )
     if path.is_dir() and number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
         return SrlmError(f"{path} is a folder. Name a file")
     if number in (errno.ENOTDIR, errno.EEXIST) or (number == errno.ENOENT and not path.parent.is_dir()):
-        nearest = _nearest(path)
-        what = "no such folder" if nearest.is_dir() else f"{nearest} is a file, not a folder"
-        return SrlmError(f"cannot write {path}: {what}")
+        return SrlmError(
+            f"cannot write {path}: {nearest} is {'no such folder' if nearest.is_dir() else 'a file, not a folder'}"
+        )
     return e
-
-
-def _nearest(path: Path) -> Path:
-    """What is there of the folders above `path`, the nearest."""
-    return next((folder for folder in path.parents if folder.exists()), path.parent)
 
 
 def result_file(path: Path, root: Path) -> Path:
@@ -84,9 +75,7 @@ def result_file(path: Path, root: Path) -> Path:
         raise SrlmError(f"cannot write {str(path)!r}: it is a folder. Name a file")
     if path.exists() and not path.is_file():
         raise SrlmError(f"cannot write {path}: it is not a file. Name a file")
-    if path.resolve().is_relative_to((root / "data").resolve()) or path.resolve().is_relative_to(
-        (root / ".dvc").resolve()
-    ):
+    if any(path.resolve().is_relative_to((root / part).resolve()) for part in ("data", ".dvc")):
         raise SrlmError(f"cannot write {path}: it lies in the store, which only stages write. Name a file elsewhere")
     if not path.parent.is_dir():
         raise SrlmError(f"cannot write {path}: no such folder: {path.parent}. Create it, or name a file elsewhere")
@@ -108,6 +97,17 @@ def write_json(path: Path, data: Any) -> None:
         partial.write_text(
             json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises TableError for a file that is not there, or no JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise TableError(f"{path} cannot be read as JSON: {e}. Delete it and run: srlm repro") from None
+    if not isinstance(content, dict):
+        raise TableError(f"{path}: expected an object, saw {type(content).__name__}. Delete it and run: srlm repro")
+    return content
 
 
 def md5(path: Path, ignored: Callable[[Path], bool] = lambda file: "__pycache__" in file.parts) -> str:
@@ -139,17 +139,10 @@ def signature(path: Path) -> list[tuple[str, int, int]]:
 
 
 def append_line(path: Path, data: dict[str, Any]) -> None:
-    """Add one JSON line in a single write, so that two processes cannot mix theirs. What a full disk left of another
-    line ends first. Raises OSError when not all of it could be written."""
+    """Add one JSON line in a single write, so that two processes cannot mix theirs. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = (json.dumps(data, ensure_ascii=False) + "\n").encode()
-    with path.open("ab+", buffering=0) as file:
-        if end := file.seek(0, os.SEEK_END):
-            file.seek(end - 1)
-            if file.read(1) != b"\n":
-                line = b"\n" + line
-        if (file.write(line) or 0) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    with path.open("ab", buffering=0) as file:
+        file.write((json.dumps(data, ensure_ascii=False) + "\n").encode())
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -7,13 +7,12 @@ head_to_head/M3-M1.json): the kind stands in the path, so no name is ever taken 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.console.errors import TableError
-from stages.store.files import write_json
+from stages.store.files import read_json, write_json
 from stages.store.names import SECTIONS, Names
 
 FOLDER = "data/metrics"
@@ -53,29 +52,18 @@ def write(root: Path, kind: str, name: str | None, content: dict[str, Any]) -> N
     write_json(file_of(root, kind, name), content)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """Raises TableError for a file that is not there, or no JSON object."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise TableError(f"{file} cannot be read as JSON: {e}. Delete it and run: srlm repro") from None
-    if not isinstance(content, dict):
-        raise TableError(f"{file}: expected an object, saw {type(content).__name__}. Delete it and run: srlm repro")
-    return content
-
-
 def read_all(root: Path) -> Metrics:
     """Metrics of all models and matches that params.yaml names, with intervals only where they mean something.
 
-    Raises TableError as `read` does.
+    Raises TableError for a file that is no JSON object.
     """
-    return {key: _without_empty_claims(read(file)) for key, file in _files(root, Names(root)).items()}
+    return {key: _without_empty_claims(read_json(file)) for key, file in _files(Names(root)).items()}
 
 
 def left_out(root: Path) -> list[Path]:
     """Files that `read_all` passes over: of models and matches that params.yaml does not name, or of no kind."""
-    shown = {*_files(root, Names(root)).values()}
-    return sorted(file for file in (root / FOLDER).rglob("*.json") if file not in shown)
+    shown = {*_files(Names(root)).values()}
+    return sorted(file for file in (root / FOLDER).rglob("*.json") if file.resolve() not in shown)
 
 
 def rows(root: Path) -> Iterator[Row]:
@@ -92,15 +80,10 @@ def rows(root: Path) -> Iterator[Row]:
             yield Row(kind, name, model, other, metric, *figures)
 
 
-def _files(root: Path, names: Names) -> dict[tuple[str, str | None], Path]:
-    files: dict[tuple[str, str | None], Path] = {
-        (kind, None): file for kind in ONCE if (file := file_of(root, kind)).is_file()
-    }
-    for kind in SECTIONS:
-        for file in sorted((root / FOLDER / kind).glob("*.json"), key=lambda file: (len(file.stem), file.stem)):
-            if names.has(kind, file.stem):
-                files[kind, file.stem] = file
-    return files
+def _files(names: Names) -> dict[tuple[str, str | None], Path]:
+    patterns = {kind: f"{FOLDER}/{kind}.json" for kind in ONCE}
+    patterns |= {kind: f"{FOLDER}/{kind}/{{model}}.json" for kind in SECTIONS}
+    return {(kind, name): file for kind, pattern in patterns.items() for name, file in names.files(pattern).items()}
 
 
 def _without_empty_claims(node: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stages.console.errors import TableError
+from stages.store.files import read_json
 from stages.store.names import Names
 
 REQUIRED = ("name", "parent", "method", "data", "params", "versions")
@@ -18,27 +18,25 @@ MEASURES = ("loss", "margin", "reward_chosen", "reward_rejected")
 def lineages(root: Path) -> list[dict[str, Any]]:
     """The lineage.json of each model that params.yaml names, by age. Raises TableError when one is
     none."""
-    names = Names(root)
-    files = sorted((root / "data/models").glob("*/lineage.json"), key=lambda file: by_age(file.parent.name))
-    return [_lineage(file) for file in files if names.has("models", file.parent.name)]
+    files = Names(root).files("data/models/{model}/lineage.json")
+    return [_lineage(files[name]) for name in sorted(files, key=by_age)]
 
 
 def training_logs(root: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(model, measure of MEASURES) to rows model, measure, step, value, of each model that params.yaml names; no row
     where a value is unknown. Raises TableError for a log that cannot be read."""
-    names = Names(root)
-    files = {file.stem.removeprefix("train_"): file for file in (root / "data/plots").glob("train_*.csv")}
+    files = Names(root).files("data/plots/train_{model}.csv")
     lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for model in sorted((name for name in files if names.has("models", name)), key=by_age):
+    for model in sorted(files, key=by_age):
         for measure, step, value in _log(files[model]):
             row = {"model": model, "measure": measure, "step": step, "value": value}
-            lines.setdefault((model, measure), []).append(row)
+            lines.setdefault((str(model), measure), []).append(row)
     return lines
 
 
-def by_age(model: str) -> tuple[bool, bool, int, str]:
+def by_age(model: str | None) -> tuple[bool, bool, int, str]:
     """M0, SFT, M1 before M10."""
-    return model != "M0", model != "SFT", len(model), model
+    return model != "M0", model != "SFT", len(model or ""), model or ""
 
 
 def _log(file: Path) -> list[tuple[str, int, float]]:
@@ -53,11 +51,7 @@ def _log(file: Path) -> list[tuple[str, int, float]]:
 
 
 def _lineage(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        missing = [key for key in REQUIRED if key not in content]
-    except (OSError, ValueError, TypeError) as e:
-        raise TableError(f"{file} is no lineage: {e}. Run: dvc checkout {file.parent}, or srlm repro") from None
-    if missing:
+    content = read_json(file)
+    if missing := [key for key in REQUIRED if key not in content]:
         raise TableError(f"{file} lacks {', '.join(missing)}. Run: dvc checkout {file.parent}, or srlm repro")
-    return dict(content)
+    return content

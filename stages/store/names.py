@@ -1,5 +1,5 @@
-"""Which models and matches the params.yaml of a store names. Files of others are of an earlier run: no view, figure or
-page shows them."""
+"""The files that a store has of what its params.yaml names. Others are of an earlier run: no view, figure or page shows
+them."""
 
 from __future__ import annotations
 
@@ -7,34 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from stages.config.load import PARAMS, read_mapping
-from stages.store.tables import Table
 
+_MODELS = ("base", "external", "models", "positive_only")
 SECTIONS = {
     "AIFT": ("aift",),
     "EVAL": ("evaluated",),
     "head_to_head": ("head_to_head",),
     "drift": ("drift",),
-    "models": ("base", "external", "models", "positive_only"),
+    "models": _MODELS,
+    "plots": _MODELS,
 }
 """Folder with a file or folder for each model or match -> the sections of params.yaml that name them."""
-UNNAMED = {"models": ("SFT", "M1")}
+UNNAMED = {"models": ("SFT", "M1"), "plots": ("SFT", "M1")}
 """What dvc.yaml makes in any run."""
 
 
 class Names:
-    """Of the store in `root`. A params.yaml of any version is read, valid or not; without one every name counts."""
+    """Of the store in `root`. A params.yaml of any version is read, valid or not; without one every name counts.
+
+    A pattern is a path below `root` with `{model}` where the name of a model or match stands, or without any.
+    """
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self._params = read_mapping(root / PARAMS)
 
-    def has(self, folder: str, name: str) -> bool:
-        """Whether `name` counts in a folder of SECTIONS."""
-        if self._params is None:
-            return True
-        sections = (self._params.get(section) for section in SECTIONS[folder])
-        return name in UNNAMED.get(folder, ()) or any(
-            isinstance(section, dict | list) and name in section for section in sections
-        )
+    def files(self, pattern: str) -> dict[str | None, Path]:
+        """Name (None without `{model}`) to the file, of those that are there; M2 before M10."""
+        return {name: path for name, path in self._all(pattern).items() if self._has(pattern, name)}
+
+    def left_out(self, pattern: str) -> list[Path]:
+        """The files that `files` passes over."""
+        return sorted(path for name, path in self._all(pattern).items() if not self._has(pattern, name))
 
     def sides(self, match: str) -> tuple[str | None, str | None]:
         """The two models of a match; null where params.yaml does not say."""
@@ -42,7 +46,25 @@ class Names:
         entry = matches.get(match) or {}
         return entry.get("model"), entry.get("other")
 
+    def _all(self, pattern: str) -> dict[str | None, Path]:
+        before, has_names, after = pattern.partition("{model}")
+        paths = {
+            path.relative_to(self._root).as_posix(): path.resolve() for path in self._root.glob(f"{before}*{after}")
+        }
+        if not has_names:
+            return {None: paths[pattern]} if pattern in paths else {}
+        names = {path.removeprefix(before).removesuffix(after): path for path in paths}
+        return {name: paths[names[name]] for name in sorted(names, key=lambda name: (len(name), name))}
 
-def folder_of(table: Table) -> str:
-    """The folder of SECTIONS in which a table with `{model}` in its path lies."""
-    return Path(table.path.partition("{model}")[0]).name
+    def _has(self, pattern: str, name: str | None) -> bool:
+        if self._params is None or name is None:
+            return True
+        folder = folder_of(pattern)
+        sections = (self._params.get(section) for section in SECTIONS[folder])
+        named = any(isinstance(section, dict | list) and name in section for section in sections)
+        return named or name in UNNAMED.get(folder, ())
+
+
+def folder_of(pattern: str) -> str:
+    """The folder in which a pattern's names stand, a key of SECTIONS."""
+    return Path(pattern.partition("{model}")[0] + "M").parent.name

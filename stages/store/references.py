@@ -53,13 +53,12 @@ REFERENCES = (
 
 
 def follow(root: Path, models: list[str]) -> Iterator[Followed]:
-    """Every reference of the tables that are there, by AIFT, each by itself: a table that cannot be read hides nothing
-    that is wrong with the others."""
+    """Every reference of the tables that are there, by AIFT; a table that cannot be read is wrong itself."""
     for reference in REFERENCES:
         for model in models if "{model}" in reference.table.path else [None]:
             if table_path(reference.table, root, model).is_file():
                 try:
-                    yield _follow(reference, root, model)
+                    yield follow_one(reference, root, model)
                 except TableError as e:
                     yield Followed(_named(reference, model), 1, 1, str(e))
 
@@ -70,7 +69,8 @@ def _named(reference: Reference, model: str | None) -> str:
     return f"{where} -> {' or '.join(f'{to.name}.{key}' for to, key in reference.to)}{equal}"
 
 
-def _follow(reference: Reference, root: Path, model: str | None) -> Followed:
+def follow_one(reference: Reference, root: Path, model: str | None) -> Followed:
+    """Raises TableError for a table that cannot be read."""
     copies = dict(reference.copies)
     rows = read(reference.table, root, model, (reference.column, *copies)).select(
         pl.col(reference.column).alias("key"), *copies

@@ -26,7 +26,7 @@ import psutil
 from stages.console.errors import ModelError, ParamsError, StaleInputError
 from stages.console.terminal import warn
 from stages.store import catalog, metrics
-from stages.store.files import append_line, atomic_write, md5, read_lines, signature, write_json
+from stages.store.files import append_line, atomic_write, md5, read_json, read_lines, signature, write_json
 from stages.store.tables import Table
 
 LOG = "data/logs/runs.jsonl"
@@ -90,7 +90,7 @@ class Run:
     def read_metrics(self, kind: str, name: str | None = None) -> dict[str, Any]:
         """Metrics that another stage wrote. Raises TableError when they are not there or no JSON."""
         path = metrics.file_of(self.root, kind, name)
-        return metrics.read(self.watch(path) if path.is_file() else path)
+        return read_json(self.watch(path) if path.is_file() else path)
 
     def template(self, name: str) -> str:
         """Text of a template named in params. Raises ParamsError when it cannot be read."""

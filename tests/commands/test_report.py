@@ -231,7 +231,8 @@ def test_pairs_without_their_prompts_are_still_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("{", "is no lineage"), ('{"name": "M2"}', "lacks parent, method"), ("3", "is no lineage")]
+    ("content", "said"),
+    [("{", "cannot be read as JSON"), ('{"name": "M2"}', "lacks parent, method"), ("3", "expected an object")],
 )
 def test_a_broken_lineage_is_named(tmp_path, content, said):
     store(tmp_path, ["say cat"])
@@ -284,7 +285,7 @@ def test_pairs_that_do_not_join_are_an_error(tmp_path):
     candidates = CANDIDATES.path.format(model="M1")
     damaged = pl.read_parquet(tmp_path / candidates).with_columns(pl.col("candidate_id").str.replace("M1c1", "M1cX"))
     damaged.write_parquet(tmp_path / candidates)
-    with pytest.raises(TableError, match=r"row\(s\) of \w+@M1 .* is damaged"):
+    with pytest.raises(TableError, match=r"rows of \w+@M1\.\w+ -> .* is damaged"):
         written(tmp_path)
     assert not (tmp_path / "report.html").exists()
 

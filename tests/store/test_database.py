@@ -8,7 +8,7 @@ from stages.console.errors import QueryError, TableError
 from stages.store import catalog
 from stages.store.database import connect, left_out, save
 from stages.store.files import md5, write_json
-from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, SCORES, SEED_JUDGEMENTS, TABLES, VERDICTS
+from stages.store.tables import CANDIDATES, IFT_TRAIN, JUDGEMENTS, SEED_JUDGEMENTS, TABLES, VERDICTS
 
 
 def put(root, table, rows, model=None):
@@ -163,7 +163,7 @@ def test_rows_that_lead_nowhere_are_counted_and_named(root):
     put(root, CANDIDATES, [("other", "p", "M2", 0, "hi", "stop", 1)], "M2")
     assert len(rows(root, "FROM judgements")) == 2, "no join, no question"
     with pytest.raises(
-        TableError, match=r"1 row\(s\) of judgements@M2 have a candidate_id that candidates does not hold, first cM2"
+        TableError, match=r"1 of 1 rows of judgements@M2\.candidate_id -> candidates\.candidate_id .*, first cM2"
     ):
         rows(root, "SELECT count(*) FROM judgements JOIN candidates USING (model, candidate_id)")
 
@@ -171,15 +171,6 @@ def test_rows_that_lead_nowhere_are_counted_and_named(root):
 def test_a_folder_in_the_place_of_a_table_is_a_sentence(root):
     (root / JUDGEMENTS.path.format(model="M3")).mkdir(parents=True)
     with pytest.raises(TableError, match=r"M3/judgements.parquet is a folder, expected a parquet file\.[^\n]*$"):
-        rows(root, "SELECT 1")
-
-
-def test_a_file_in_the_folder_of_another_model_is_named(root):
-    put(root, SCORES, [("c", "p", "M1", 5.0, 0.0, 1, "tied")], "M1")
-    folder = root / "data/AIFT/M3"
-    folder.mkdir()
-    (folder / "scores.parquet").write_bytes((root / SCORES.path.format(model="M1")).read_bytes())
-    with pytest.raises(TableError, match="holds rows of M1, not of M3"):
         rows(root, "SELECT 1")
 
 

@@ -106,7 +106,7 @@ def test_the_log_tells_the_servers_that_were_asked(tmp_path):
 def test_a_damaged_log_line_is_skipped_and_said(tmp_path, capsys):
     make(tmp_path)
     with (tmp_path / LOG).open("ab") as file:
-        file.write(b'{"stage": "b", "outco\xff')  # the disk was full
+        file.write(b'{"stage": "b", "outco\xff\n')
     make(tmp_path, "M2")
     (tmp_path / LOG).write_text((tmp_path / LOG).read_text(errors="replace") + '3\n{"outcome": "done"}\n')
     assert [*times(tmp_path)] == ["train_dpo@M1", "train_dpo@M2"]
