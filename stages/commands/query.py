@@ -26,6 +26,7 @@ from stages.store import database, versions
 from stages.store.files import atomic_write, result_file
 from stages.store.questions import Question, questions
 
+ENDINGS = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet"}
 SHOWN = 50
 """Rows of a table on the screen; the other formats hold all."""
 ROWS = 10_000
@@ -75,14 +76,16 @@ def ask(
         relation = store.select(question.sql, values, question.may_lack)
         try:
             result = relation.to_arrow_reader(ROWS)
-            if form == "parquet" and out:
-                with atomic_write(out) as partial:
-                    write_parquet(result, partial)
-            elif out:
-                with atomic_write(out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-                    FORMS.get(form, to_terminal)(Sheet(result.schema.names, rows_of(result)), file)
+            sheet = Sheet(result.schema.names, rows_of(result))
+            if out is None:
+                write_screen(sheet, form)
+            elif form == "parquet":
+                with atomic_write(out) as partial, pq.ParquetWriter(partial, result.schema, compression="zstd") as file:
+                    for batch in result:
+                        file.write_batch(batch)
             else:
-                write_screen(Sheet(result.schema.names, rows_of(result)), form)
+                with atomic_write(out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+                    FORMS.get(form, to_terminal)(sheet, file)
         except (duckdb.Error, pa.ArrowException) as e:  # found only while the rows were computed
             raise store.failure(e, question.sql) from None
 
@@ -129,17 +132,5 @@ def write_screen(sheet: Sheet, form: str) -> None:
         FORMS[form](sheet, sys.stdout)
         return
     n = to_terminal(sheet, sys.stdout, SHOWN)
-    if not n:
-        stderr.print("no rows", style="dim")
-    elif n > SHOWN:
-        stderr.print(f"only the first {SHOWN} rows; --out FILE.csv has all", style="dim")
-
-
-def write_parquet(result: pa.RecordBatchReader, path: Path) -> None:
-    """zstd, as the store's own tables."""
-    with pq.ParquetWriter(path, result.schema, compression="zstd") as writer:
-        for batch in result:
-            writer.write_batch(batch)
-
-
-ENDINGS = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet"}
+    if not n or n > SHOWN:
+        stderr.print(f"only the first {SHOWN} rows; --out FILE.csv has all" if n else "no rows", style="dim")

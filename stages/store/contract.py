@@ -40,10 +40,6 @@ class Table:
         return {c.name: c.dtype for c in self.columns}
 
 
-def column(name: str, dtype: pl.DataType, meaning: str, nullable: bool = False) -> Column:
-    return Column(name, dtype, meaning, nullable)
-
-
 def within(name: str, least: float, most: float | None = None) -> Rule:
     held = pl.col(name) >= least if most is None else pl.col(name).is_between(least, most)
     return Rule(f"{name} is at least {least:g}" if most is None else f"{name} is {least:g} to {most:g}", held)

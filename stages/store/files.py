@@ -56,9 +56,7 @@ def _explained(e: Exception, path: Path) -> Exception:
             f"run the same command again"
         )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return SrlmError(
-            f"No permission to write {path} ({os.strerror(number)}). Check owner and mode of {nearest}"
-        )
+        return SrlmError(f"No permission to write {path} ({os.strerror(number)}). Check owner and mode of {nearest}")
     if path.is_dir() and number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
         return SrlmError(f"{path} is a folder. Name a file")
     if number in (errno.ENOTDIR, errno.EEXIST) or (number == errno.ENOENT and not path.parent.is_dir()):

@@ -3,10 +3,11 @@ at. Reads; decides nothing."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,10 +38,8 @@ def read_file(path: Path) -> list[Message]:
             rows = pl.read_parquet(path, glob=False).to_dicts()
             messages: list[Message] = [(f"{path}, row {n}", row) for n, row in enumerate(rows, 1)]
         else:
-            with path.open("rb") as f:
-                zipped = f.read(2) == GZIP
-            with gzip.open(path) if zipped else path.open("rb") as f:
-                messages = list(_json(f, path))
+            data = path.read_bytes()
+            messages = list(_json(gzip.decompress(data) if data.startswith(GZIP) else data, path))
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         raise SeedDataError(f"seed file {path} cannot be read as {FORMS}: {e}") from e
     if not messages:
@@ -48,27 +47,22 @@ def read_file(path: Path) -> list[Message]:
     return messages
 
 
-def _json(f: Iterable[bytes], path: Path) -> Iterator[Message]:
-    lines, in_list = enumerate(f, 1), path.name.removesuffix(".gz").endswith(".json")
-    for number, line in lines:
-        where = f"{path}, line {number}"
-        if number == 1 and (line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:4]):
-            raise SeedDataError(f"{path} is UTF-16. Save it as UTF-8: iconv -f UTF-16 -t UTF-8")
-        text = _text(line, where, "utf-8-sig" if number == 1 else "utf-8")
-        if in_list and text.lstrip().startswith("["):
-            whole = "\n" * (number - 1) + text + "".join(_text(line, f"{path}, line {n}") for n, line in lines)
-            for n, message in enumerate(_parsed(whole, str(path), many_lines=True), 1):
-                yield _object(message, f"{path}, message {n}")
-        elif text.strip():
-            in_list = False
-            yield _object(_parsed(text.rstrip(), where), where)
-
-
-def _text(line: bytes, where: str, encoding: str = "utf-8") -> str:
+def _json(data: bytes, path: Path) -> Iterator[Message]:
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        return line.decode(encoding)
+        text = data.decode()
     except UnicodeDecodeError as e:
-        raise SeedDataError(f"{where}, byte {e.start + 1}: not UTF-8 ({e.reason}). Save the file as UTF-8") from None
+        line, byte = data.count(b"\n", 0, e.start) + 1, e.start - data.rfind(b"\n", 0, e.start)
+        raise SeedDataError(
+            f"{path}, line {line}, byte {byte}: not UTF-8 ({e.reason}). Save the file as UTF-8"
+        ) from None
+    if path.name.removesuffix(".gz").endswith(".json") and text.lstrip().startswith("["):
+        for n, message in enumerate(_parsed(text, str(path), many_lines=True), 1):
+            yield _object(message, f"{path}, message {n}")
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _object(_parsed(line.rstrip(), f"{path}, line {number}"), f"{path}, line {number}")
 
 
 def _parsed(text: str, where: str, many_lines: bool = False) -> Any:

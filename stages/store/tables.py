@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from stages.store.contract import Column as Column
-from stages.store.contract import Rule as Rule
+from stages.store.contract import Column as _c
+from stages.store.contract import Rule
 from stages.store.contract import Table as Table
 from stages.store.contract import among as _among
-from stages.store.contract import column as _c
 from stages.store.contract import within as _range
 
 String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List(pl.String())
@@ -23,6 +22,14 @@ String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
 _FINISH = _among("finish_reason", "stop", "length")
 _DECODING = _among("decoding", "greedy", "sampled")
+_FINISH_REASON = _c("finish_reason", String, "`stop`, or `length` when it was cut off")
+_TOKENS = _c("tokens", Int32, "its length in tokens of the model; null where a server does not tell", nullable=True)
+_ANSWERED = _c("prompt_id", String, "the prompt it answers")
+_DECODED = _c("decoding", String, "`greedy` or `sampled`")
+_HELD_OUT = _c("prompt_id", String, "the held-out prompt")
+_PROMPT_ID = _c("prompt_id", String, "hash of the prompt")
+_AUTHOR = _c("model", String, "who answered")
+_JUDGE = _c("judge", String, "model that judged")
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
 _UNUSABLE = (
     "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, "
@@ -40,7 +47,7 @@ _IFT = (
 )
 _RANKED = (
     _c("candidate_id", String, "hash of prompt and response"),
-    _c("prompt_id", String, "hash of the prompt"),
+    _PROMPT_ID,
     _c("prompt", String, "first human turn"),
     _c("response", String, "one of its answers"),
     _c("human_rank", Int32, "people's rank; 0 is best; equal ranks are possible"),
@@ -48,11 +55,11 @@ _RANKED = (
 )
 _JUDGEMENTS = (
     _c("candidate_id", String, "the answer that was judged"),
-    _c("prompt_id", String, "the prompt it answers"),
-    _c("judge", String, "model that judged"),
+    _ANSWERED,
+    _JUDGE,
     _c("k", Int32, "0 .. K-1"),
     _c("text", String, "all the judge said"),
-    _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
+    _FINISH_REASON,
     _c(
         "score",
         Float64,
@@ -78,20 +85,10 @@ _JUDGED = (
 )
 
 IFT_TRAIN = Table(
-    "ift",
-    "data/IFT/train.parquet",
-    "Instruction fine-tuning seed data (paper 2.1)",
-    "split_seed",
-    ("ift_id",),
-    _IFT,
+    "ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT
 )
 IFT_VALID = Table(
-    "ift_valid",
-    "data/IFT/valid.parquet",
-    "IFT rows held out to watch training",
-    "split_seed",
-    ("ift_id",),
-    _IFT,
+    "ift_valid", "data/IFT/valid.parquet", "IFT rows held out to watch training", "split_seed", ("ift_id",), _IFT
 )
 RANKED = Table(
     "ranked",
@@ -142,11 +139,7 @@ TEST_PROMPTS = Table(
     "Prompts held out to evaluate the writer; in no training data",
     "split_seed",
     ("prompt_id",),
-    (
-        _c("prompt_id", String, "hash of the prompt"),
-        _c("prompt", String, "first human turn"),
-        *_SOURCE,
-    ),
+    (_PROMPT_ID, _c("prompt", String, "first human turn"), *_SOURCE),
 )
 PROMPTS = Table(
     "prompts",
@@ -172,12 +165,12 @@ CANDIDATES = Table(
     ("candidate_id",),
     (
         _c("candidate_id", String, "hash of prompt_id, model and n"),
-        _c("prompt_id", String, "the prompt it answers"),
-        _c("model", String, "who answered"),
+        _ANSWERED,
+        _AUTHOR,
         _c("n", Int32, "0 .. N-1"),
         _c("response", String, "the answer"),
-        _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
-        _c("tokens", Int32, "its length in tokens of the model; null where a server does not tell", nullable=True),
+        _FINISH_REASON,
+        _TOKENS,
     ),
     (_range("n", 0), _FINISH, _range("tokens", 0)),
 )
@@ -199,8 +192,8 @@ SCORES = Table(
     ("candidate_id",),
     (
         _c("candidate_id", String, "the candidate"),
-        _c("prompt_id", String, "the prompt it answers"),
-        _c("model", String, "who answered"),
+        _ANSWERED,
+        _AUTHOR,
         _c(
             "score",
             Float64,
@@ -255,12 +248,12 @@ ANSWERS = Table(
     "evaluate",
     ("prompt_id", "decoding"),
     (
-        _c("prompt_id", String, "the held-out prompt"),
-        _c("model", String, "who answered"),
-        _c("decoding", String, "`greedy` or `sampled`"),
+        _HELD_OUT,
+        _AUTHOR,
+        _DECODED,
         _c("response", String, "the answer"),
-        _c("finish_reason", String, "`stop`, or `length` when it was cut off"),
-        _c("tokens", Int32, "its length in tokens of the model; null where a server does not tell", nullable=True),
+        _FINISH_REASON,
+        _TOKENS,
         _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
         _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
     ),
@@ -274,8 +267,8 @@ JUDGED = Table(
     ("candidate_id",),
     (
         _c("candidate_id", String, "the ranked answer"),
-        _c("prompt_id", String, "the prompt it answers"),
-        _c("judge", String, "model that judged"),
+        _ANSWERED,
+        _JUDGE,
         _c("human_rank", Int32, "people's rank; 0 is best"),
         _c("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
         _c("parsed", Int32, "how many of the K judgements could be read"),
@@ -289,10 +282,10 @@ VERDICTS = Table(
     "head_to_head",
     ("model", "other", "prompt_id", "decoding"),
     (
-        _c("prompt_id", String, "the held-out prompt"),
+        _HELD_OUT,
         _c("model", String, "the first model"),
         _c("other", String, "the second model"),
-        _c("decoding", String, "`greedy` or `sampled`"),
+        _DECODED,
         _c("judge", String, "`oracle`, or the model that compared them"),
         _c(
             "first",

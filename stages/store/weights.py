@@ -25,12 +25,10 @@ def check_weights(folder: Path, name: str) -> None:
 
 
 def weight_faults(folder: Path) -> list[str]:
-    """What keeps the checkpoint in `folder` from being loaded as its author saved it, a sentence each; empty when
-    nothing does.
+    """What keeps the checkpoint in `folder` from being loaded as its author saved it, a sentence each.
 
-    Files first: config, index and the headers of all safetensors. Only where these are good, every weight's name and
-    shape as transformers maps them, tied heads left out. A quantized checkpoint or one without a causal language model
-    in transformers is looked at file by file only.
+    Files first; only where these are good, every weight's name and shape as transformers maps them, tied heads left
+    out. A quantized checkpoint or one without a causal language model in transformers is looked at file by file only.
     """
     config, fault = _json(folder / "config.json")
     if fault:
@@ -109,31 +107,34 @@ def _wrong_keys(folder: Path) -> list[str]:
         return [f"no model that transformers can build ({type(e).__name__}: {' '.join(str(e).split())[:200]}). {AGAIN}"]
     finally:
         logging.set_verbosity(level)
-    keys = set(model.state_dict())
+    keys, one_model = set(model.state_dict()), f"{AGAIN}, weights and config.json of one model"
     faults = []
     if missing := sorted(loading["missing_keys"], key=_by_number):
         faults.append(
             f"{len(missing)} of {len(keys)} weights that config.json describes are in none of the weight files and "
-            f"would be random, first {missing[0]}. {AGAIN}, weights and config.json of one model"
+            f"would be random, first {missing[0]}. {one_model}"
         )
-    if mismatched := sorted(loading["mismatched_keys"], key=lambda found: _by_number(found[0])):
+    if mismatched := sorted(loading["mismatched_keys"], key=lambda mismatch: _by_number(mismatch[0])):
         key, in_file, in_config = mismatched[0]
         faults.append(
-            f"{len(mismatched)} weights have another shape in the file than config.json describes and would be random, "
-            f"first {key}: {list(in_file)} in the file, {list(in_config)} by config.json. {AGAIN}, weights and "
-            f"config.json of one model"
+            f"{len(mismatched)} weights have another shape in the file than in config.json and would be random, first "
+            f"{key}: {list(in_file)} in the file, {list(in_config)} by config.json. {one_model}"
         )
     # other names are of other heads (a value head, a vision tower) and may stay behind; a layer may not
-    layers = {re.sub(r"\d+", "#", key) for key in keys}
+    layers = {_layer(key) for key in keys}
     if not any("#" in layer for layer in layers):  # a model of no layer at all
-        layers |= {name for key in loading["unexpected_keys"] if "#" in (name := re.sub(r"\d+", "#", key))}
-    spare = sorted((k for k in loading["unexpected_keys"] if re.sub(r"\d+", "#", k) in layers), key=_by_number)
-    if spare:
+        layers = {layer for key in loading["unexpected_keys"] if "#" in (layer := _layer(key))}
+    if spare := sorted((key for key in loading["unexpected_keys"] if _layer(key) in layers), key=_by_number):
         faults.append(
             f"the weight files hold {len(spare)} weights of layers that config.json does not describe, first "
-            f"{spare[0]}. {AGAIN}, weights and config.json of one model"
+            f"{spare[0]}. {one_model}"
         )
     return faults
+
+
+def _layer(key: str) -> str:
+    """The weight's name without the layer's number."""
+    return re.sub(r"\d+", "#", key)
 
 
 def _by_number(key: str) -> list[tuple[int, str]]:
