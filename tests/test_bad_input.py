@@ -207,7 +207,9 @@ def test_a_table_with_a_null_key(space):
     rows(space, [1.0, 5.0])
     path = table_path(JUDGEMENTS, space.path, "M1")
     pl.read_parquet(path).with_columns(candidate_id=pl.lit(None, pl.String)).write_parquet(path)
-    assert "column candidate_id of table judgements is null in 2 row(s)" in fails(space, "stages.build_pairs", "M1")
+    assert "table judgements breaks its contract that candidate_id is not null, in 2 row(s)" in fails(
+        space, "stages.build_pairs", "M1"
+    )
 
 
 def test_a_template_that_names_an_unknown_field(space):

@@ -47,22 +47,13 @@ class Figure(NamedTuple):
 def show(old: str, new: str | None, table: str | None, root: Path = Path(), as_json: bool = False) -> None:
     """Print what differs between revision `old` and revision `new` (None: the workspace). Raises RevisionError,
     TableError, QueryError."""
-    wanted = tables(table)
-    names = None if table is None else [table]
+    wanted, names = tables(table), None if table is None else [table]
     with versions.at(root, old, names) as before, versions.at(root, new, names) as after:
         with database.connect(after, old=before, new=after) as both:
-            changed = [
-                change
-                for t in wanted
-                for change in changes(both, t)
-                if change.added or change.removed or change.changed
-            ]
+            changed = [change for t in wanted for change in changes(both, t) if any(change[2:5])]
         with database.connect(before) as left, database.connect(after) as right:
-            differing = (
-                [figure for q in questions().values() if q.by for figure in figures(left, right, q)]
-                if table is None
-                else []
-            )
+            asked = [question for question in questions().values() if question.by and table is None]
+            differing = [figure for question in asked for figure in figures(left, right, question)]
     if as_json:
         print(json.dumps({"tables": [c._asdict() for c in changed], "figures": [f._asdict() for f in differing]}))
         return
@@ -85,12 +76,12 @@ def tables(name: str | None) -> list[Table]:
     """All tables, or the one of this name. Raises QueryError for a name that is none."""
     found = [table for table in TABLES if name in (None, table.name)]
     if not found:
-        raise QueryError(f"no table {name}; {database.hint(str(name))}")
+        raise QueryError(f"no table {name}; {database.closest(str(name))}")
     return found
 
 
 def changes(store: database.Store, table: Table) -> list[Change]:
-    """One row per model that has the table in either version. Rows are matched by the table's key within a model."""
+    """One per model that has the table in either version; rows are matched by the table's key within a model."""
     key = ["model", *(column for column in table.key if column != "model")]
     values = [column.name for column in table.columns if column.name not in key]
     both = " AND ".join(f"o.{column} IS NOT DISTINCT FROM n.{column}" for column in key)
@@ -108,14 +99,13 @@ def changes(store: database.Store, table: Table) -> list[Change]:
 def figures(left: database.Store, right: database.Store, question: Question) -> list[Figure]:
     """Figures of `question` that differ, row by row; a row is named by the question's `by` columns."""
     old, new = answer(left, question), answer(right, question)
-    found = []
-    for row in dict.fromkeys([*old, *new]):
-        was, now = old.get(row, {}), new.get(row, {})
-        name = " ".join(map(text, row))
-        for figure in dict.fromkeys([*was, *now]):
-            if not alike(was.get(figure), now.get(figure)):
-                found.append(Figure(question.name, name, figure, was.get(figure), now.get(figure)))
-    return found
+    return [
+        Figure(question.name, " ".join(map(text, row)), name, was.get(name), now.get(name))
+        for row in dict.fromkeys([*old, *new])
+        for was, now in [(old.get(row, {}), new.get(row, {}))]
+        for name in dict.fromkeys([*was, *now])
+        if not alike(was.get(name), now.get(name))
+    ]
 
 
 def alike(old: Any, new: Any) -> bool:
@@ -131,9 +121,4 @@ def answer(store: database.Store, question: Question) -> dict[tuple[Any, ...], d
         rows = store.rows(question.sql, dict.fromkeys(question.values), question.may_lack)
     except MissingTableError:
         return {}
-    return {
-        tuple(row[column] for column in question.by): {
-            name: value for name, value in row.items() if name not in question.by
-        }
-        for row in rows
-    }
+    return {tuple(row.pop(column) for column in question.by): row for row in rows}

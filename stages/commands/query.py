@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +94,15 @@ def named(what: str) -> Question:
 
     Raises QueryError for a word that is no question.
     """
-    known = questions()
-    if what in known:
-        return known[what]
+    every = questions()
+    if what in every:
+        return every[what]
     if re.fullmatch(r"[\w-]+", what.strip()):
         if what.lower() in [*database.TABLE, "metrics"]:
             raise QueryError(f'{what} is a table, not a question. Type: srlm query "FROM {what} LIMIT 10"')
         if what.lower() in ("select", "from", "with"):
             raise QueryError('SQL is one argument: put it in quotes, as in srlm query "SELECT count(*) FROM pairs"')
-        near = get_close_matches(what, known, 1, database.CLOSE)
-        raise QueryError(f"no question {what}{f'; did you mean {near[0]}?' if near else ''}. srlm query lists them all")
+        raise QueryError(f"no question {what}; {database.closest(what, every)}")
     return Question("", "", (), what, (), (), ())
 
 

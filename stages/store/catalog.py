@@ -85,11 +85,8 @@ def _unreadable(path: Path, error: BaseException) -> TableError:
 def write(
     table: Table, frame: pl.DataFrame, root: Path, model: str | None = None, packages: Mapping[str, str] | None = None
 ) -> None:
-    """Check, then write in one rename; `packages`, name -> version, made its texts, and stand in the file's own
-    metadata.
-
-    Raises TableError on a broken contract or an empty frame (a stage never writes an empty table).
-    """
+    """Check, then write in one rename, with the versions of the `packages` that made its texts in the file's metadata.
+    Raises TableError on a broken contract or an empty frame."""
     path = table_path(table, root, model)
     frame = check(table, frame, str(path))
     if frame.is_empty():
@@ -100,20 +97,17 @@ def write(
 
 
 def packages(path: Path) -> dict[str, str]:
-    """Versions of the packages that made the texts of a table; none are known of a file that is no table, or has no
-    texts of an engine's."""
+    """Versions of the packages that made the texts of a table; empty where an engine made none, or it is no table."""
     try:
-        found = json.loads(pl.read_parquet_metadata(path).get(PACKAGES, "{}"))
+        content = json.loads(pl.read_parquet_metadata(path).get(PACKAGES, "{}"))
     except (*UNREADABLE, ValueError):
         return {}
-    return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
+    return {str(name): str(version) for name, version in content.items()} if isinstance(content, dict) else {}
 
 
 def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
-    """`frame` with its columns in the contract's order; TableError on the first difference.
-
-    Raises TableError naming the column or rule and the keys of the first rows that break the contract.
-    """
+    """`frame` with its columns in the contract's order. Raises TableError naming the column or rule and the keys of the
+    first rows that break the contract."""
     missing = [c.name for c in table.columns if c.name not in frame.columns]
     extra = [c for c in frame.columns if c not in table.schema]
     if missing or extra:
@@ -127,16 +121,14 @@ def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
             raise TableError(
                 f"{where}: column {column.name} is {seen}, the contract of table {table.name} says {column.dtype}"
             )
-    for column in table.columns:
-        if not column.nullable and frame[column.name].has_nulls():
-            rows = frame.with_row_index("row").filter(pl.col(column.name).is_null())
-            raise TableError(
-                f"{where}: column {column.name} of table {table.name} is null in {len(rows)} row(s), first at "
-                f"{_named(rows, ('row', *table.key))}"
-            )
-    numbers = [c.name for c in table.columns if c.dtype == pl.Float64()]
-    rules = (*(Rule(f"{name} is a finite number", pl.col(name).is_finite()) for name in numbers), *table.rules)
-    if rules and not all(frame.select(rule.holds.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)):
+    not_null = (Rule(f"{c.name} is not null", pl.col(c.name).is_not_null()) for c in table.columns if not c.nullable)
+    finite = (
+        Rule(f"{c.name} is a finite number", pl.col(c.name).is_finite())
+        for c in table.columns
+        if c.dtype == pl.Float64()
+    )
+    rules = (*not_null, *finite, *table.rules)
+    if not all(frame.select(rule.holds.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)):
         rule, rows = next(
             (rule, rows) for rule in rules if not (rows := frame.with_row_index("row").filter(~rule.holds)).is_empty()
         )
@@ -144,9 +136,8 @@ def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
             f"{where}: table {table.name} breaks its contract that {rule.meaning}, in {len(rows)} row(s), first at "
             f"{_named(rows, ('row', *table.key, *rule.holds.meta.root_names()))}. Stage {table.made_by} writes it"
         )
-    hashes = frame.select(
-        pl.struct(table.key).hash().n_unique()
-    ).item()  # a third of the memory and time of comparing the keys themselves
+    # a third of the memory and time of comparing the keys themselves
+    hashes = frame.select(pl.struct(table.key).hash().n_unique()).item()
     if hashes < len(frame) and not (twice := frame.filter(pl.struct(table.key).is_duplicated())).is_empty():
         raise TableError(
             f"{where}: key {', '.join(table.key)} of table {table.name} stands more than once, first at "

@@ -29,8 +29,6 @@ from stages.store.tables import TABLES, Table
 Files = dict[str, dict[str | None, Path]]
 """View -> model -> file."""
 TABLE = {table.name: table for table in TABLES}
-CLOSE = 0.6
-"""How much alike a name and a typo of it are."""
 
 
 class Store:
@@ -77,7 +75,7 @@ class Store:
                     f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: srlm repro"
                 ) from None
             if unknown:
-                raise QueryError(f"no table {unknown[1]}; {hint(unknown[1])}\n{sql}") from None
+                raise QueryError(f"no table {unknown[1]}; {closest(unknown[1])}\n{sql}") from None
             raise QueryError(f"{e}\n{sql}") from None
 
     def _check(self, names: list[str]) -> None:
@@ -143,10 +141,9 @@ def tables_in(sql: str) -> list[str]:
     return [table.name for table in TABLES if table.name in words_in(sql)]
 
 
-def hint(name: str) -> str:
-    """The table that a typo means, else all there are."""
-    names = [*TABLE, "metrics"]
-    near = get_close_matches(name.lower(), names, 1, CLOSE)
+def closest(name: str, names: Iterable[str] = (*TABLE, "metrics")) -> str:
+    """The name (of a table, if not of others) that a typo means, else all there are."""
+    near = get_close_matches(name.lower(), names := [*names], 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
 
 

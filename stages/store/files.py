@@ -22,11 +22,8 @@ PARTIAL = ".partial"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success it becomes `path` in one rename, on failure nothing is left.
-
-    Works for a file or a folder; what stood at `path` is replaced (a name that a person gave goes through `result_file`
-    first). Raises SrlmError for a full disk or a place that cannot be written, naming it.
-    """
+    """Yield a temporary name beside `path`, of a file or folder; on success it replaces `path` in one rename, on
+    failure nothing is left. Raises SrlmError for a full disk or a place that cannot be written."""
     partial = path.with_name(path.name + PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,12 +32,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if path.is_dir():  # a folder cannot be renamed onto a full one
             remove(path)
         partial.replace(path)
-    except Exception as e:
+    except BaseException as e:
         remove(partial)
-        raise _explained(e, path) from e
-    except BaseException:
-        remove(partial)
-        raise
+        raise _explained(e, path) if isinstance(e, Exception) else e from e
 
 
 def _explained(e: Exception, path: Path) -> Exception:

@@ -52,9 +52,9 @@ def _json(data: bytes, path: Path) -> Iterator[Message]:
     try:
         text = data.decode()
     except UnicodeDecodeError as e:
-        line, byte = data.count(b"\n", 0, e.start) + 1, e.start - data.rfind(b"\n", 0, e.start)
+        number, byte = data.count(b"\n", 0, e.start) + 1, e.start - data.rfind(b"\n", 0, e.start)
         raise SeedDataError(
-            f"{path}, line {line}, byte {byte}: not UTF-8 ({e.reason}). Save the file as UTF-8"
+            f"{path}, line {number}, byte {byte}: not UTF-8 ({e.reason}). Save the file as UTF-8"
         ) from None
     if path.name.removesuffix(".gz").endswith(".json") and text.lstrip().startswith("["):
         for n, message in enumerate(_parsed(text, str(path), many_lines=True), 1):

@@ -24,7 +24,8 @@ Metrics = dict[tuple[str, str | None], dict[str, Any]]
 
 
 class Row(NamedTuple):
-    """A row of the view `metrics`."""
+    """A row of the view `metrics`: of a model, or of a match of a model with an other; `value` is a mean or share of
+    `n`."""
 
     kind: str
     name: str | None
@@ -41,7 +42,6 @@ COLUMNS = (
     "kind VARCHAR, name VARCHAR, model VARCHAR, other VARCHAR, metric VARCHAR, value DOUBLE, low DOUBLE, high DOUBLE, "
     "n BIGINT"
 )
-"""name: of the model or match; other: of a match, the second model; n: what a figure is a mean or share of."""
 
 
 def file_of(root: Path, kind: str, name: str | None = None) -> Path:

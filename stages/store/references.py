@@ -60,10 +60,10 @@ def follow(root: Path, models: list[str]) -> Iterator[Followed]:
                 try:
                     yield follow_one(reference, root, model)
                 except TableError as e:
-                    yield Followed(_named(reference, model), 1, 1, str(e))
+                    yield Followed(_described(reference, model), 1, 1, str(e))
 
 
-def _named(reference: Reference, model: str | None) -> str:
+def _described(reference: Reference, model: str | None) -> str:
     where = f"{reference.table.name}{f'@{model}' if model else ''}.{reference.column}"
     equal = f", {', '.join(column for column, _ in reference.copies)} as there" if reference.copies else ""
     return f"{where} -> {' or '.join(f'{to.name}.{key}' for to, key in reference.to)}{equal}"
@@ -88,4 +88,4 @@ def follow_one(reference: Reference, root: Path, model: str | None) -> Followed:
         pl.col("found").fill_null(False), *(pl.col(mine).eq_missing(pl.col(f"there {mine}")) for mine in copies)
     )
     wrong = found.filter(~same)
-    return Followed(_named(reference, model), len(found), len(wrong), str(wrong["key"][0]) if len(wrong) else "")
+    return Followed(_described(reference, model), len(found), len(wrong), str(wrong["key"][0]) if len(wrong) else "")

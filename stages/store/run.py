@@ -157,16 +157,8 @@ class Run:
             partial.mkdir()
             yield partial
             self.check_inputs()
-            lineage = {
-                "name": name,
-                "parent": parent,
-                "method": method,
-                "data": self.inputs,
-                "params": params,
-                "versions": versions(),
-                **notes,
-            }
-            write_json(partial / "lineage.json", lineage)
+            lineage = {"name": name, "parent": parent, "method": method, "data": self.inputs, "params": params}
+            write_json(partial / "lineage.json", lineage | {"versions": versions()} | notes)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -198,11 +190,8 @@ class Run:
 
 
 def times(root: Path) -> dict[str, dict[str, float]]:
-    """`seconds`, `compute_s` (the model's own) and `peak_mb` of each stage's last whole run in `root`, in the order
-    they ran.
-
-    A stage that was only restored from DVC's cache is absent.
-    """
+    """`seconds`, `compute_s` (the model's own) and `peak_mb` of each stage's last whole run, in the order they ran.
+    A stage that was only restored from DVC's cache is absent."""
     keys = ("seconds", "compute_s", "peak_mb")
     last: dict[str, dict[str, float]] = {}
     for entry in read_lines(root / LOG):
@@ -213,21 +202,14 @@ def times(root: Path) -> dict[str, dict[str, float]]:
 
 
 def versions(*only: str) -> dict[str, str]:
-    """Versions of the packages that decide a model's bytes. What is only copied names `only` those that touch it: it is
-    the same on every machine, and a clone elsewhere need not run its heirs again."""
+    """Versions of the packages that decide a model's bytes; of what is copied, `only` those that touch it."""
     return {name: importlib.metadata.version(name) for name in only or VERSIONED}
 
 
 def _git_revision(root: Path) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from stages.store.contract import Column as _c
-from stages.store.contract import Rule
+from stages.store.contract import Rule as Rule
 from stages.store.contract import Table as Table
 from stages.store.contract import among as _among
 from stages.store.contract import within as _range

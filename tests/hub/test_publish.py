@@ -426,7 +426,7 @@ def test_tables_that_break_their_contract_or_change_meanwhile(store, hub, repo, 
     path = store.path / "data/IFT/train.parquet"
     frame = pl.DataFrame(IFT, schema=IFT_TRAIN.schema)
     for rows, message in (
-        (frame.with_columns(response=pl.lit(None, pl.String)), "column response of table ift is null in 5 row"),
+        (frame.with_columns(response=pl.lit(None, pl.String)), "contract that response is not null, in 5 row"),
         (frame.head(2), r"data/IFT/train\.parquet is not what dvc\.lock says.*srlm repro"),
     ):
         rows.write_parquet(path)

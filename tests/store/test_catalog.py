@@ -68,7 +68,7 @@ def test_columns_are_put_in_the_contracts_order(tmp_path):
         (prompts().drop("writer"), ["missing columns ['writer']"]),
         (prompts().with_columns(extra=pl.lit(1)), ["unknown columns ['extra']"]),
         (prompts().with_columns(prompt=pl.lit(1, pl.Int64)), ["column prompt is Int64", "String"]),
-        (prompts(prompt=["Name a fruit.", None]), ["column prompt", "null in 1 row(s)", "row=1", "prompt_id=b"]),
+        (prompts(prompt=["Name a fruit.", None]), ["prompt is not null, in 1 row(s)", "row=1", "prompt_id=b"]),
         (prompts(prompt_id=["a", "a"]), ["key prompt_id", "more than once", "prompt_id=a"]),
         (prompts().clear(), ["would be empty", "write_prompts"]),
     ],
