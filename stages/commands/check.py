@@ -22,11 +22,8 @@ from stages.method import template_check
 
 
 def findings(root: Path) -> tuple[Params, list[Finding]]:
-    """The parameters of the project in `root`, and all that is wrong. What of params.yaml is wrong in itself is absent
-    from them.
-
-    Raises ParamsError when there is no params.yaml that could be looked at.
-    """
+    """The parameters, without sections that are wrong in themselves, and all that is wrong. Raises ParamsError when
+    there is no params.yaml that could be looked at."""
     params, found = examine(root)
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
     if not found:  # else what a run takes is not known
@@ -44,12 +41,13 @@ def gate(root: Path) -> Params:
 
 def show(root: Path, *, as_json: bool = False) -> None:
     """One line that says what was checked, or every finding. Raises ParamsError when there is one."""
-    params, found = findings(root) if as_json else (gate(root), [])
     if as_json:
+        _, found = findings(root)
         print(json.dumps({"ok": not found, "findings": [finding._asdict() for finding in found]}, ensure_ascii=False))
         if found:
             raise SystemExit(ParamsError.exit_code)
         return
+    params = gate(root)
     template = params.judge.template
     line, _ = template_check.score_line((root / template).read_text(encoding="utf-8"))
     asked = f"as {template} asks for it: {line}" if line else f"which {template} leaves to the judge's training"

@@ -13,6 +13,8 @@ import typer
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 
+AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
+
 
 class Form(StrEnum):
     table = "table"
@@ -22,10 +24,7 @@ class Form(StrEnum):
     markdown = "markdown"
 
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 RUN, LOOK, KEEP = "Run", "Look at the result", "Keep and share"
 EXAMPLES: dict[str, tuple[str, ...]] = {}
 
@@ -59,9 +58,7 @@ def srlm(
 def profile(
     name: Annotated[str, typer.Argument(help="tiny, gpu, paper, scripted; or own, for your model and data")],
     model: Annotated[str | None, typer.Option(help="with own: a model's folder, or a repository on the Hub")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="with own: a file of ranked answers, or a dataset on the Hub")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="with own: a file of ranked answers, or a dataset there")] = None,
     small: Annotated[bool, typer.Option("--small", help="with own: an hour or less, to see that it works")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a params.yaml that you edited")] = False,
 ) -> None:
@@ -77,7 +74,7 @@ def profile(
 
 
 @command(RUN, "srlm check", "srlm check --json")
-def check(as_json: Annotated[bool, typer.Option("--json", help="as JSON: ok, findings")] = False) -> None:
+def check(as_json: AsJson = False) -> None:
     """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk."""
     from stages.commands.check import show
 
@@ -114,7 +111,7 @@ def repro(
 @command(LOOK, "srlm results", "srlm results --markdown")
 def results(
     markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show whether M1 < M2 < M3."""
     from stages.commands.results import show
@@ -122,12 +119,7 @@ def results(
     show(Path(), "json" if as_json else "markdown" if markdown else "table")
 
 
-@command(
-    LOOK,
-    "srlm query",
-    "srlm query fates",
-    "srlm query 'SELECT model, count(*) FROM pairs GROUP BY model' --out pairs.csv",
-)
+@command(LOOK, "srlm query", "srlm query fates", "srlm query 'SELECT model, count(*) FROM pairs GROUP BY model'")
 def query(
     what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
     values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
@@ -164,7 +156,7 @@ def diff(
     old: Annotated[str, typer.Argument(help="a git revision or tag")],
     new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
     table: Annotated[str | None, typer.Argument(help="one table only")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """What changed between two versions of the store: rows by table, and figures."""
     from stages.commands import diff as comparing
@@ -174,13 +166,9 @@ def diff(
 
 @command(KEEP, "srlm cache", "srlm cache --prune --older 30")
 def cache(
-    prune: Annotated[
-        bool, typer.Option("--prune", help="delete instead: all, or what --model and --older name")
-    ] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="delete all, or what --model and --older name")] = False,
     model: Annotated[str | None, typer.Option(help="with --prune: only this model's")] = None,
-    older: Annotated[
-        float | None, typer.Option(min=0, help="with --prune: only what is older than so many days")
-    ] = None,
+    older: Annotated[float | None, typer.Option(min=0, help="with --prune: only older than so many days")] = None,
 ) -> None:
     """Cached completions by model and stage: why a killed stage goes on where it was."""
     from stages.commands import cache as keeping
@@ -195,26 +183,14 @@ def cache(
 
 @command(KEEP, "srlm publish --repo ORG/NAME --dry-run", "srlm publish --repo ORG/NAME --private --models M1 M2 M3")
 def publish(
-    repo: Annotated[
-        str, typer.Option(help="organisation/name of the datasets; a model is published as organisation/name-MODEL")
-    ],
+    repo: Annotated[str, typer.Option(help="ORG/NAME of the datasets; a model is published as ORG/NAME-MODEL")],
     names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="with --models: which")] = None,
     models: Annotated[bool, typer.Option("--models", help="models too: --models M1 M2 M3")] = False,
-    raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw",
-            help="also what the datasets were made from: prompts, candidates, judgements, scores, ranked answers",
-        ),
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="also prompts, candidates, judgements, scores, ranked")] = False,
     private: Annotated[bool, typer.Option("--private", help="make new repositories private")] = False,
     tag: Annotated[str | None, typer.Option(help="name the version, e.g. v1; tags do not move")] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="write over what another branch published, or somebody changed there")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show every file, what would change, and the cards; send nothing")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="write over what others changed there")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show every file and card; send nothing")] = False,
     base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
 ) -> None:
     """Publish datasets, and models, on the Hugging Face Hub, with cards and lineage; one commit a repository, none when
@@ -228,14 +204,7 @@ def publish(
             else f"to publish {' '.join(names or [])} add --models before it"
         )
     publishing.publish(
-        repo,
-        names or [],
-        raw=raw,
-        private=private,
-        tag=tag,
-        replace=replace,
-        dry_run=dry_run,
-        endpoint=base_url,
+        repo, names or [], raw=raw, private=private, tag=tag, replace=replace, dry_run=dry_run, endpoint=base_url
     )
 
 

@@ -13,7 +13,7 @@ def test_a_preview_judges_held_out_answers_and_leaves_only_cached_texts(tmp_path
     space = Workspace(tmp_path, profile="scripted")
     preview("judge_seed", 12, root=tmp_path)
     out = capfd.readouterr()
-    assert "judges 12 held-out answers" in out.err
+    assert "judges 8 held-out answers" in out.err
     assert "of 12 judgements" in out.out
     assert "chance: 50%" in out.out
     assert "people's rank" in out.out
