@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import polars as pl
 import psutil
 
-from stages.commands.forecast import on_disk
+from stages.commands.disk import on_disk
 from stages.config.load import load_params
 from stages.config.own import GB, DataFacts, Machine, ModelFacts, choose, write_profile
 from stages.console.errors import ModelError, ParamsError, SeedDataError, SrlmError
