@@ -44,15 +44,13 @@ def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Pag
     """Everything that the page shows."""
     loop, lineage = ask(store, "loop"), models.lineages(folder)
     figures, matches = ask(store, "improvement"), ask(store, "head_to_head")
-    measured = {row["model"] for row in figures}
-    listed = (read_mapping(folder / PARAMS) or {}).get("evaluated") or sorted(measured, key=models.by_age)
+    params, measured = folder / PARAMS, {row["model"] for row in figures}
+    listed = (read_mapping(params) or {}).get("evaluated") or sorted(measured, key=models.by_age)
     evaluated, later = ([m for m in listed if (m in measured) == known] for known in (True, False))
     figures.sort(key=lambda row: evaluated.index(row["model"]))
     gains = ask(store, "gains", other=evaluated[0]) if evaluated else []
     doubts = [*([f"not evaluated yet: {', '.join(later)}. Run: srlm repro"] if later else []), *warnings(folder)]
-    pairs, total = ask(store, "pairs_in_full", most=PAIRS_MOST), sum(step["pairs"] or 0 for step in loop)
-    pairs_json, shown = fitting(pairs, PAIRS_BYTES)
-    params = folder / PARAMS
+    pairs_json, shown = fitting(ask(store, "pairs_in_full", most=PAIRS_MOST), PAIRS_BYTES)
     return Page(
         title="Self-rewarding run",
         answer=answer(evaluated, matches, gains, figures, doubts),
@@ -68,7 +66,7 @@ def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Pag
         params=params.read_text(encoding="utf-8") if params.is_file() else "",
         pairs_json=pairs_json,
         pairs_shown=shown,
-        pairs_total=total,
+        pairs_total=sum(step["pairs"] or 0 for step in loop),
         models=tuple(step["model"] for step in loop),
     )
 

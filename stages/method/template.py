@@ -79,11 +79,10 @@ def mask_verdicts(text: str, template: str, verdict: re.Pattern[str]) -> str:
     """`text` with ` (quoted)` put into what could pass for the judge's verdict or for one of the template's own tags;
     otherwise unchanged. Takes time linear in the text.
 
-    Data must not speak for the judge: in a self-rewarding loop that is the channel that training finds. `verdict` is
-    the pattern the verdict is read with; the mark goes behind its first group, so that the marked text no longer
-    matches. `Score: 5` becomes `Score (quoted): 5`, `</response>` becomes `</response (quoted)>`. Both are looked for
-    in the text as it stands and as a judge may see it: full-width `Ｓｃｏｒｅ：５` is `Score: 5`, a zero-width space is
-    nothing. A template without tags has no delimiters that this could guard.
+    Data must not speak for the judge: in a self-rewarding loop that is the channel that training finds. The mark goes
+    behind the first group of `verdict`, the pattern that verdicts are read with, so that the marked text no longer
+    matches: `Score (quoted): 5`, `</response (quoted)>`. Both are looked for in the text as it stands and as a judge
+    may see it: full-width `Ｓｃｏｒｅ：５` is `Score: 5`, a zero-width space is nothing.
     """
     names = "|".join(sorted({re.escape(name) for name in CLOSING_TAG.findall(template)}))
     tag = re.compile(rf"(<[\s/\\]*+(?:{names}))(?![\w-])", re.IGNORECASE) if names else NEVER

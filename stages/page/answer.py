@@ -49,12 +49,13 @@ class _Evidence:
         self.figures = {(row["model"], row["metric"]): row for row in figures if row["value"] is not None}
 
     def answer(self, models: Sequence[str], warnings: Sequence[str]) -> Answer:
-        cells = {
-            f"Wins, ties, losses against {self.base}": [self.match(model) for model in models],
-            "Agrees with people, pairs": [self.figure(m, "judge.pairwise_accuracy", "agreement", 100) for m in models],
-            "Checker's score of 5": [self.figure(m, "writer.greedy.oracle_score", "oracle_score") for m in models],
-            "Tokens of an answer": [self.figure(m, "writer.greedy.tokens", "tokens") for m in models],
-        }
+        cells = {f"Wins, ties, losses against {self.base}": [self.match(model) for model in models]}
+        for column, metric, measure, scale in (
+            ("Agrees with people, pairs", "judge.pairwise_accuracy", "agreement", 100),
+            ("Checker's score of 5", "writer.greedy.oracle_score", "oracle_score", 1),
+            ("Tokens of an answer", "writer.greedy.tokens", "tokens", 1),
+        ):
+            cells[column] = [self.figure(model, metric, measure, scale) for model in models]
         columns = {column: values for column, values in cells.items() if any(value.details for value in values)}
         rows = zip(models, zip(*columns.values(), strict=True), strict=True)
         sentence = f"{self.as_writer(models[-1])}; {self.as_judge(models[-1])}."
@@ -65,18 +66,14 @@ class _Evidence:
             return f"Only {model} is evaluated, so there is no improvement to tell"
         if (row := self.matches.get(model)) is None:
             return f"Whether {model} answers better than {self.base} is not known, as no head to head names it"
-        if not row["n"]:
-            return f"Whether {model} answers better than {row['other']} is not known ({unreadable(row)})"
-        claims = {BETTER: f"{model} beats {row['other']}", WORSE: f"{model} loses to {row['other']}"}
-        claim = claims.get(
-            direction(row), f"No improvement of {model} over {row['other']} can be told apart from noise"
+        other, n = row["other"], row["n"]
+        if not n:
+            return f"Whether {model} answers better than {other} is not known ({unreadable(row)})"
+        claim = {BETTER: f"{model} beats {other}", WORSE: f"{model} loses to {other}"}.get(
+            direction(row), f"No improvement of {model} over {other} can be told apart from noise"
         )
         judge = "the checker" if row["judge"] == "oracle" else f"the model {row['judge']}"
-        of = (
-            f"{row['n']:,} held-out prompts"
-            if row["n"] == row["verdicts"]
-            else f"the {row['n']:,} verdicts that could be read"
-        )
+        of = f"{n:,} held-out prompts" if n == row["verdicts"] else f"the {n:,} verdicts that could be read"
         return (
             f"{claim}: it wins {row['win']:.1%} of {of}, ties {row['tie']:.1%} and loses {row['lose']:.1%}, judged by "
             f"{judge}: wins minus losses {difference(row, 'lead', 100, ' points', '95 %: ')}"
@@ -90,17 +87,19 @@ class _Evidence:
         text = f"as a judge it agrees with people on {row['value']:.1%} of {row['n']:,} pairs"
         if (gain := self.gains.get((model, "agreement"))) is None:
             return text
-        claim = {BETTER: "better", WORSE: "worse"}.get(direction(gain), "within noise")
         change = difference(gain, "gain", 100, " points", "95 %: ")
-        return f"{text}, {gain['other']} on {gain['value_other']:.1%}: {change}, {claim}"
+        return f"{text}, {gain['other']} on {gain['value_other']:.1%}: {change}, {direction(gain)[2:]}"
 
     def doubts(self, model: str) -> list[str]:
-        row, tokens, doubts = self.matches.get(model), self.gains.get((model, "tokens")), []
-        if row and 0 < row["n"] < row["verdicts"]:
-            doubts.append(f"{model} against {row['other']}: {unreadable(row)}")
-        if row and row["judge"] in (model, row["other"]):
-            doubts.append(f"{row['judge']} compared its own answers with those of the other model")
-        if row and row["judge"] != "oracle" and tokens and tokens["value"] > LONGER * tokens["value_other"]:
+        if (row := self.matches.get(model)) is None:
+            return []
+        other, judge, doubts = row["other"], row["judge"], []
+        if 0 < row["n"] < row["verdicts"]:
+            doubts.append(f"{model} against {other}: {unreadable(row)}")
+        if judge in (model, other):
+            doubts.append(f"{judge} compared its own answers with those of the other model")
+        tokens = self.gains.get((model, "tokens"))
+        if judge != "oracle" and tokens and tokens["value"] > LONGER * tokens["value_other"]:
             growth = tokens["value"] / tokens["value_other"] - 1
             longer = f"{model}'s answers are {growth:.0%} longer than {tokens['other']}'s"
             doubts.append(f"{longer}; models that compare tend to prefer longer ones")
@@ -116,7 +115,7 @@ class _Evidence:
         details = (f"n {row['n']:,}", f"wins − losses {difference(row, 'lead', 100)}", *against)
         return Cell(shares, details, direction(row))
 
-    def figure(self, model: str, metric: str, measure: str, scale: int = 1) -> Cell:
+    def figure(self, model: str, metric: str, measure: str, scale: int) -> Cell:
         if (row := self.figures.get((model, metric))) is None:
             return Cell()
         style, unit = (".1f", "%") if scale == 100 else (".2f", "")

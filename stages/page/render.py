@@ -48,12 +48,12 @@ def render(page: Page) -> str:
 
 @cache
 def environment() -> Environment:
-    made = Environment(
+    jinja = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["text"] = shown
-    made.filters["drawn"] = Markup  # an SVG that our own charts drew
-    return made
+    jinja.filters["text"] = shown
+    jinja.filters["drawn"] = Markup  # an SVG that our own charts drew
+    return jinja
 
 
 def shown(value: Any) -> str:

@@ -62,17 +62,15 @@ def random_llama(folder: Path, *, seed: int, max_context: int) -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
+    size: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    ids: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     config = LlamaConfig(
-        vocab_size=len(alphabet) + 3,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=max_context,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-        tie_word_embeddings=True,
+        vocab_size=len(alphabet) + 3, max_position_embeddings=max_context, tie_word_embeddings=True, **size, **ids
     )
     LlamaForCausalLM(config).save_pretrained(folder)
 
