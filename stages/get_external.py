@@ -2,9 +2,8 @@
 
     python -m stages.get_external writer
 
-Two sources (params `external.<name>`): `hub` downloads a pinned revision and completes it (safetensors, a tokenizer
-with a chat template and a pad token; code in its repository is never run); `server` writes down the name of a model
-that an OpenAI-compatible server has.
+Two sources (params `external.<name>`): `hub` downloads a pinned revision and completes it (code in its repository is
+never run); `server` writes down the name of a model that an OpenAI-compatible server has.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ def main(model: str, root: Path = Path()) -> None:
     external = entry(params.external, "external", model)
     with Run("get_external", root, model) as run:
         notes: dict[str, Any] = {}
+        used = external.model_dump()
         with (
-            run.new_model(
-                model, parent=None, method=external.source, params=external.model_dump(), notes=notes
-            ) as folder,
+            run.new_model(model, parent=None, method=external.source, params=used, notes=notes) as folder,
             run.computing(),
         ):
             if external.source == "server":

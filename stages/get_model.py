@@ -2,10 +2,9 @@
 
     python -m stages.get_model M0
 
-Three sources (params `base.<name>`): `tinyworld` pretrains the embedded model from scratch; `local` copies a folder;
-`random` makes a small untrained Llama with a real context length, to try a pipeline on your data. All end in the same
-form: safetensors, a tokenizer with a chat template and a pad token. Models that others keep come through
-`get_external`.
+Three sources (params `base.<name>`): `tinyworld` pretrains the embedded model; `local` copies a folder; `random` makes
+a small untrained Llama, to try a pipeline. All end in one form: safetensors, a tokenizer with a chat template and a pad
+token. Models that others keep come through `get_external`.
 """
 
 from __future__ import annotations

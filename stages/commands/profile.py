@@ -63,10 +63,7 @@ def copy(name: str, *, force: bool, root: Path = Path()) -> None:
 
 
 def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Path()) -> None:
-    """Write params.yaml for one's own model and data, and say what was understood.
-
-    Raises SrlmError for what cannot be used, ParamsError where edits would be lost.
-    """
+    """Write params.yaml for one's own model and data, and say what was understood. Raises SrlmError."""
     tokenizer, of_model, model_params, model_line = model_facts(model, root)
     of_data, data_params, data_line = data_facts(data, tokenizer, root)
     machine = this_machine()
@@ -100,9 +97,9 @@ def _ask_hub(option: str, repo: str, ask: Callable[[HfApi], T]) -> T:
     try:
         return ask(HfApi())
     except Exception as e:  # network, authentication, unknown names: dozens of types
+        why = f"{type(e).__name__}: {e}"
         raise SrlmError(
-            f"{option} {repo}: nothing of this name is here, and the Hub did not answer for a repository of this name "
-            f"({type(e).__name__}: {e})"
+            f"{option} {repo}: nothing of this name is here, nor did the Hub answer for it ({why})"
         ) from None
 
 

@@ -142,6 +142,8 @@ def world(p: Params) -> Findings:
             "tinyworld", f"null, and {(*its_own, 'split_seed')[0]} comes from there", "Copy it from: srlm profile tiny"
         )
     if source == "tinyworld":
+        if p.evaluate.compare_by == "oracle" and p.evaluate.oracle == "none":
+            yield Finding("evaluate.compare_by", "is oracle, and evaluate.oracle is none", "Set one of them otherwise")
         return
     strangers = [
         *(
@@ -213,23 +215,24 @@ def margin(p: Params) -> Findings:
         yield Finding("build_pairs.min_margin", seen, f"Set it below {most}")
 
 
-def rounds(p: Params) -> Findings:
-    """Prompts that cannot be reached."""
+def prompts(p: Params) -> Findings:
+    """Prompts that cannot be reached; demonstrations that are not there."""
     w = p.write_prompts
+    if w.ift_shots + w.new_shots == 0:
+        yield Finding("write_prompts.ift_shots", "no demonstrations at all, for new_shots is 0 too", "The paper has 8")
+    if w.ift_shots > p.split_seed.ift:
+        seen = f"{w.ift_shots} demonstrations of only {p.split_seed.ift} rows of IFT"
+        yield Finding("write_prompts.ift_shots", seen, "Show fewer")
     for name, aift in p.aift.items():
         if aift.prompts > w.round * w.max_rounds:
             seen = f"{aift.prompts} are more than {w.max_rounds} rounds of {w.round} can give"
             yield Finding(f"aift.{name}.prompts", seen, "Raise write_prompts.max_rounds")
 
 
-def when(wrong: Callable[[Params], bool], key: str, seen: str, fix: str) -> Rule:
-    """A rule about one key; `seen` is filled with `p`."""
-
-    def rule(p: Params) -> Findings:
-        if wrong(p):
-            yield Finding(key, seen.format(p=p), fix)
-
-    return rule
+def alike(p: Params) -> Findings:
+    if p.sample_candidates.temperature == 0:
+        seen = f"0 makes all {p.sample_candidates.n} answers to a prompt the same, so that there are no pairs"
+        yield Finding("sample_candidates.temperature", seen, "Set it above 0, as 0.7")
 
 
 def room(stage: str, *texts: str) -> Rule:
@@ -248,20 +251,27 @@ def room(stage: str, *texts: str) -> Rule:
     return rule
 
 
-def training(key: str) -> tuple[Rule, Rule]:
-    section = attrgetter(key)
-    rises = f"{{p.{key}.lr_end:g}} is above {key}.lr, {{p.{key}.lr:g}}: the rate would rise"
-    uneven = f"{{p.{key}.batch}} is no multiple of {key}.micro_batch, {{p.{key}.micro_batch}}"
-    return (
-        when(lambda p: section(p).lr_end > section(p).lr, f"{key}.lr_end", rises, "Set it lower"),
-        when(lambda p: section(p).batch % section(p).micro_batch > 0, f"{key}.batch", uneven, "Change one of them"),
-    )
+def training(key: str) -> Rule:
+    def rule(p: Params) -> Findings:
+        t = attrgetter(key)(p)
+        if t.lr_end > t.lr:
+            seen = f"{t.lr_end:g} is above {key}.lr, {t.lr:g}: the rate would rise"
+            yield Finding(f"{key}.lr_end", seen, "Set it lower")
+        if t.batch % t.micro_batch:
+            yield Finding(
+                f"{key}.batch", f"{t.batch} is no multiple of {key}.micro_batch, {t.micro_batch}", "Change one"
+            )
+
+    return rule
 
 
-def judged_alike(k: str, temperature: str) -> Rule:
-    seen = f"{{p.{k}}} judgements at {temperature} 0 are all the same"
-    tries, heat = attrgetter(k), attrgetter(temperature)
-    return when(lambda p: tries(p) > 1 and heat(p) == 0, k, seen, f"Set it to 1, or {temperature} above 0")
+def judged_alike(key: str, temperature: str) -> Rule:
+    def rule(p: Params) -> Findings:
+        if (k := attrgetter(key)(p)) > 1 and attrgetter(temperature)(p) == 0:
+            seen = f"{k} judgements at {temperature} 0 are all the same"
+            yield Finding(key, seen, f"Set it to 1, or {temperature} above 0")
+
+    return rule
 
 
 RULES: tuple[Rule, ...] = (
@@ -271,39 +281,16 @@ RULES: tuple[Rule, ...] = (
     compared,
     circles,
     world,
-    when(
-        lambda p: (p.split_seed.source, p.evaluate.compare_by, p.evaluate.oracle) == ("tinyworld", "oracle", "none"),
-        "evaluate.compare_by",
-        "is oracle, and evaluate.oracle is none",
-        "Set model, and evaluate.compare_with the one that compares",
-    ),
     perfect,
     engines,
     margin,
-    rounds,
-    *training("train_sft"),
-    *training("train_dpo"),
-    when(
-        lambda p: p.sample_candidates.temperature == 0,
-        "sample_candidates.temperature",
-        "0 makes all {p.sample_candidates.n} answers to a prompt the same, so that there are no pairs",
-        "Set it above 0, as 0.7",
-    ),
+    prompts,
+    training("train_sft"),
+    training("train_dpo"),
+    alike,
     judged_alike("judge_seed.k", "judge_seed.temperature"),
     judged_alike("judge_candidates.k", "judge_candidates.temperature"),
     judged_alike("evaluate.judge_k", "evaluate.judge_temperature"),
-    when(
-        lambda p: p.write_prompts.ift_shots + p.write_prompts.new_shots == 0,
-        "write_prompts.ift_shots",
-        "no demonstrations at all, for new_shots is 0 too",
-        "The paper has 8",
-    ),
-    when(
-        lambda p: p.write_prompts.ift_shots > p.split_seed.ift,
-        "write_prompts.ift_shots",
-        "{p.write_prompts.ift_shots} demonstrations of only {p.split_seed.ift} rows of IFT",
-        "Show fewer",
-    ),
     room("judge_seed", "judge_seed.max_tokens"),
     room("write_prompts", "write_prompts.max_tokens"),
     room("sample_candidates", "sample_candidates.max_tokens", "write_prompts.max_tokens"),
