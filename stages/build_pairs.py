@@ -37,21 +37,19 @@ def main(model: str, root: Path = Path()) -> None:
             seed=params.seed,
         )
         pairs = pairing.pairs(prompts, candidates, scores)
+        counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score)
+        fates = ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items())
         if pairs.is_empty():
-            why = pairing.lost(prompts, scores)
+            why = f"of {counts['prompts']} prompts with {len(candidates)} candidates: {fates}"
             if len(judgements) and not judgements["score"].count():
                 why += f". {judging.unreadable(run.read(JUDGEMENTS, model, ('text',)), params.judge.template)}"
-            raise TableError(f"AIFT({model}) has no pairs: {why}")
-        counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score)
+            raise TableError(f"AIFT({model}) has no pairs {why}")
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
         warnings = pairing.warnings(counts, **limits)
         run.write(SCORES, scores, model)
         run.write(PAIRS, pairs, model)
         run.write_metrics("AIFT", {**counts, "warnings": len(warnings), "warned": warnings}, model)
-        print(
-            f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; "
-            + ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items())
-        )
+        print(f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; {fates}")
         for warning in warnings:
             warn(f"AIFT({model}): {warning}")
 

@@ -175,20 +175,22 @@ def test_answers_that_were_all_cut_off_are_not_judged_and_give_no_pair(space):
         frame = pl.read_parquet(path).with_columns(**change)
         (frame if change else frame.clear()).write_parquet(path)
     message = fails(space, "stages.build_pairs", "M1")
-    assert "AIFT(M1) has no pairs: of 1 prompts, 1 had only cut-off answers" in message
+    assert "AIFT(M1) has no pairs of 1 prompts with 2 candidates" in message
+    assert "2 cut_off" in message
 
 
 def test_a_judge_that_never_writes_a_score(space):
     rows(space, [None, None])
     message = fails(space, "stages.build_pairs", "M1")
-    assert "AIFT(M1) has no pairs: of 1 prompts, 1 had no readable score" in message
+    assert "AIFT(M1) has no pairs of 1 prompts" in message
+    assert "2 unreadable" in message
     assert "Does stages/templates/judge.jinja ask for one? The first judgement is 'said'" in message
     assert not table_path(CANDIDATES, space.path, "M1").with_name("pairs.parquet").exists()
 
 
 def test_only_ties(space):
     rows(space, [3.0, 3.0])
-    assert "1 were ties" in fails(space, "stages.build_pairs", "M1")
+    assert "2 tied" in fails(space, "stages.build_pairs", "M1")
 
 
 def test_a_table_with_a_duplicate_id(space):

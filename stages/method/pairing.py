@@ -7,7 +7,6 @@ and for the rest `chosen`, `rejected`, `between`, or `tied` where the prompt giv
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, Literal
 
 import numpy as np
@@ -68,21 +67,15 @@ def fates(
         .join(_best_and_worst(scored, min_margin, rho), on="prompt_id", how="left", maintain_order="left")
     )
     candidate = pl.col("candidate_id")
-    fate = (
-        pl.when(pl.col("text_id").is_null())
-        .then(pl.lit("cut_off"))
-        .when(candidate != pl.col("text_id"))
-        .then(pl.lit("duplicate"))
-        .when(pl.col("score").is_null())
-        .then(pl.lit("unreadable"))
-        .when(pl.col("chosen_id").is_null())
-        .then(pl.lit("tied"))
-        .when(candidate == pl.col("chosen_id"))
-        .then(pl.lit("chosen"))
-        .when(candidate == pl.col("rejected_id"))
-        .then(pl.lit("rejected"))
-        .otherwise(pl.lit("between"))
-    )
+    rules = {
+        "cut_off": pl.col("text_id").is_null(),
+        "duplicate": candidate != pl.col("text_id"),
+        "unreadable": pl.col("score").is_null(),
+        "tied": pl.col("chosen_id").is_null(),
+        "chosen": candidate == pl.col("chosen_id"),
+        "rejected": candidate == pl.col("rejected_id"),
+    }
+    fate = pl.coalesce(*(pl.when(holds).then(pl.lit(name)) for name, holds in rules.items()), pl.lit("between"))
     return rows.with_columns(pl.col("parsed").fill_null(0), fate=fate).select(*SCORES.schema)
 
 
@@ -210,21 +203,3 @@ def warnings(
         for figure, limit, sentence, what in rules
         if (share := counts[figure]) is not None and (share < limit if below in sentence else share > limit)
     ]
-
-
-def lost(prompts: pl.DataFrame, scores: pl.DataFrame) -> str:
-    """What became of the prompts that gave no pair: `of 64 prompts, 41 had no readable score and 23 were ties.`"""
-    fates = scores.group_by("prompt_id").agg("fate")
-    accepted = prompts.filter(pl.col("dropped").is_null()).join(fates, on="prompt_id", how="left")
-
-    def why(fates: list[str] | None) -> str | None:
-        if fates is None:
-            return "had no answers"
-        reasons = {"chosen": None, "tied": "were ties", "unreadable": "had no readable score"}
-        return next((reason for fate, reason in reasons.items() if fate in fates), "had only cut-off answers")
-
-    counted = Counter(reason for fates in accepted["fate"] if (reason := why(fates)))
-    *most, last = [f"{n} {reason}" for reason, n in sorted(counted.items(), key=lambda item: (-item[1], item[0]))] or [
-        "none was lost"
-    ]
-    return f"of {len(accepted)} prompts, {', '.join(most)}{' and ' if most else ''}{last}."

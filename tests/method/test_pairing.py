@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.console.errors import TableError
 from stages.method.judging import distinct, mean_scores, pool
-from stages.method.pairing import counts, fates, lost, pairs, perfect, warnings
+from stages.method.pairing import counts, fates, pairs, perfect, warnings
 from stages.store.tables import FATES, PAIRS, PROMPTS, SCORES
 
 
@@ -466,32 +466,6 @@ def test_suspicious_figures_are_named() -> None:
     at_the_limit = {"commonest_score_share": 0.6, "unreadable_share": 0.05, "pair_yield": 0.3, "distinct_share": 0.3}
     assert warnings(figures | at_the_limit, **limits) == []
     assert warnings(dict.fromkeys(at_the_limit), **limits) == []
-
-
-def test_lost_prompts_are_told_by_reason() -> None:
-    answers = [
-        *(
-            Answer([None], prompt="a"),
-            Answer([None], prompt="a"),
-            Answer([None], prompt="b"),
-            Answer([1], cut=True, prompt="b"),
-        ),
-        *(Answer([4], prompt="c"), Answer([4], prompt="c")),
-    ]
-    prompts, candidates, judgements = tables(answers)
-    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
-    assert lost(prompts, scores) == "of 3 prompts, 2 had no readable score and 1 were ties."
-    more = pl.DataFrame([("z", "M1", "z", "M0", [], None)], schema=PROMPTS.schema, orient="row")
-    assert (
-        lost(pl.concat([prompts, more]), scores)
-        == "of 4 prompts, 2 had no readable score, 1 had no answers and 1 were ties."
-    )
-
-
-def test_prompts_with_a_pair_are_not_lost() -> None:
-    prompts, candidates, judgements = tables([*SOME, Answer([1], cut=True, prompt="s")])
-    scores = fates(candidates, means(candidates, judgements), min_margin=0.0, rho=None, signal="judge", seed=0)
-    assert lost(prompts, scores) == "of 4 prompts, 1 had no readable score, 1 had only cut-off answers and 1 were ties."
 
 
 @pytest.mark.parametrize("how", [{"rho": 0.1, "signal": "judge"}, {"rho": None, "signal": "longest"}])
