@@ -39,7 +39,7 @@ def summary(found: metrics.Metrics, params: Params) -> dict[str, Any]:
         "win": {
             name: found["head_to_head", name]["greedy"]["win"]["value"]
             for name, match in params.head_to_head.items()
-            if match.model == models[-1] and ("head_to_head", name) in found
+            if models[-1:] == [match.model] and ("head_to_head", name) in found
         },
     }
     aift = [content for (kind, _), content in found.items() if kind == "AIFT"]

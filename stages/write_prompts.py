@@ -14,7 +14,6 @@ from pathlib import Path
 import polars as pl
 
 from stages.config.load import entry, load_params
-from stages.config.params import Params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.engines.open import stage_engine
@@ -32,7 +31,7 @@ def main(model: str, root: Path = Path()) -> None:
     with Run("write_prompts", root, model) as run:
         ift, template = run.read(IFT_TRAIN), run.template(p.template)
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
-        for earlier in trained_on(model, params):
+        for earlier in params.ancestors(model):
             seeds |= {*run.read(PROMPTS, earlier, ("prompt", "dropped")).filter(pl.col("dropped").is_null())["prompt"]}
         held_out = {*run.read(TEST_PROMPTS)["prompt"], *run.read(RANKED_VALID)["prompt"]}
         sampling = Sampling(1, p.temperature, p.top_p, p.max_tokens, tuple(p.stop))
@@ -64,14 +63,6 @@ def main(model: str, root: Path = Path()) -> None:
             )
         run.write(PROMPTS, rows, model, engine)
         print(f"AIFT({model}): {accepted} new prompts by {aift.writer}, {len(rows) - accepted} dropped")
-
-
-def trained_on(model: str, params: Params) -> list[str]:
-    """The earlier AIFTs, by the models that they are named after: those that `model` comes of by DPO."""
-    chain: list[str] = []
-    while (step := params.models.get(model)) and step.prev not in chain:
-        chain.append(model := step.prev)
-    return chain
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ EXPECTED = {
     "list_type": "a list",
     "literal_error": "{expected}",
     "model_type": "a section: key: value",
+    "string_pattern_mismatch": "a text like {pattern}",
     "string_too_short": "a text that is not empty",
     "string_type": "a text",
     "too_short": "a list that is not empty",

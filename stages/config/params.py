@@ -162,6 +162,13 @@ class Params(Section):
             raise ParamsError("tinyworld is null, and a source is tinyworld. Copy the section from: srlm profile tiny")
         return self.tinyworld
 
+    def ancestors(self, model: str) -> list[str]:
+        """The models that `model` comes of by DPO, nearest first: it learnt from the AIFT of each."""
+        chain: list[str] = []
+        while (step := self.models.get(model)) and step.prev not in chain:
+            chain.append(model := step.prev)
+        return chain
+
     @property
     def trained_models(self) -> list[str]:
         """SFT and M1, which every run trains, and those of `models` and `positive_only`."""

@@ -98,14 +98,21 @@ def compared(p: Params) -> Findings:
     for name, times in Counter(p.evaluated).items():
         if times > 1:
             yield Finding("evaluated", f"{name} stands {times} times", "Name each model once")
+    pairs: dict[frozenset[str], str] = {}
     for name, match in p.head_to_head.items():
-        if match.model == match.other:
+        pair = frozenset((match.model, match.other))
+        if len(pair) == 1:
             yield Finding(f"head_to_head.{name}", f"{match.model} against itself", "Name two models")
+        if pair in pairs:
+            yield Finding(f"head_to_head.{name}", f"compares the same two models as {pairs[pair]}", "Delete one")
+        pairs.setdefault(pair, name)
         for side in sorted({match.model, match.other} - {*p.evaluated}):
             yield Finding(f"head_to_head.{name}", f"compares {side}, which is not in evaluated", f"Add {side} there")
     for name, drift in p.drift.items():
         if name == drift.since:
             yield Finding(f"drift.{name}.since", f"AIFT({name}) is compared with itself", "Name an earlier one")
+        elif name in p.ancestors(drift.since):
+            yield Finding(f"drift.{name}.since", f"AIFT({drift.since}) is later than AIFT({name})", "Turn them")
 
 
 def circles(p: Params) -> Findings:

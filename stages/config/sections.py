@@ -46,7 +46,7 @@ class SplitSeed(Source):
     the Hugging Face Hub."""
     path: str
     """What DVC watches: the file; for other sources the code that makes or fetches the rows."""
-    lang: str
+    lang: Annotated[str, Field(min_length=1)]
     """Only messages of this language are read, as the data names it: en."""
     ift: Count
     """Rows of IFT: prompts with the answer that people ranked best."""
@@ -141,9 +141,9 @@ class BuildPairs(Section):
 
 
 class TrainDpo(Training):
-    beta: Positive
+    beta: Annotated[float, Field(ge=1e-4, le=100)]
     """Of the DPO loss: how much it costs to leave the reference model."""
-    nll_weight: NotNegative
+    nll_weight: Annotated[float, Field(ge=0, le=100)]
     """Weight of the negative log-likelihood of `chosen` beside the DPO loss; 0 is the paper's."""
 
 
@@ -191,7 +191,7 @@ class Warnings(Section):
 
 
 class Publish(Section):
-    data_license: str
+    data_license: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
     """Of the seed data, as the Hub names licences: apache-2.0, cc-by-4.0, other."""
-    model_license: str
+    model_license: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
     """Of the base model."""

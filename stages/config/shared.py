@@ -37,8 +37,16 @@ Tries = Annotated[int, Field(ge=1, le=1000)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
+Rate = Annotated[float, Field(ge=1e-9, le=0.1)]
+
+
+def _not_nearly_greedy(temperature: float) -> float:
+    if 0 < temperature < 0.01:
+        raise ValueError(f"expected 0 (greedy) or at least 0.01, seen {temperature:g}: logits divided by it overflow")
+    return temperature
+
+
+Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_not_nearly_greedy)]
 Name = Annotated[
     str,
     matches(MODEL_NAME, "a name of letters, digits, _ and -, beginning with a letter (a dot is a path to DVC)"),
@@ -72,7 +80,7 @@ class Source(Section):
 class Decoding(Section):
     temperature: Temperature
     """Of sampling; 0 is greedy, which makes all answers to one prompt the same."""
-    top_p: Share
+    top_p: Annotated[float, Field(ge=0.001, le=1)]
     """Nucleus sampling: only the likeliest tokens that add up to this share of probability are drawn; 1 draws from
     all."""
     max_tokens: Tokens
@@ -84,17 +92,17 @@ class Training(Section):
     """Passes over the rows."""
     lr: Rate
     """Highest learning rate, after the warm-up."""
-    lr_end: Annotated[float, Field(ge=0, lt=1)]
+    lr_end: Annotated[float, Field(ge=0, le=0.1)]
     """Where the cosine decay ends, at most `lr` (paper: SFT 5.5e-6 to 1.1e-6, DPO 1e-6 to 1e-7)."""
-    batch: Count
+    batch: Annotated[int, Field(ge=1, le=10**6)]
     """Rows per optimizer step, over all devices; a multiple of `micro_batch`."""
-    micro_batch: Count
+    micro_batch: Annotated[int, Field(ge=1, le=10**6)]
     """Rows per device per forward; `batch` is reached by accumulation. It changes floating point, so it is tracked."""
     warmup_steps: Number
     """Steps in which the rate rises to `lr`; of a short run at most half."""
     max_length: Annotated[int, Field(ge=8, le=10**9)]
     """Tokens of prompt and answer together; longer rows are left out and counted, never cut."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, le=0.9)]
     """Share of activations that are zeroed in training."""
     dtype: Literal["float32", "bfloat16"]
     """Of the forward and backward passes; trained models are saved in float32."""

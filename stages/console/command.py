@@ -20,9 +20,13 @@ import typer
 from stages.console.errors import SrlmError
 from stages.console.processes import stages_among
 from stages.console.quiet import quiet_libraries
-from stages.console.terminal import stderr
+from stages.console.terminal import shown, stderr
 
-STOPPED: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+STOPPED: dict[int, str] = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "its terminal was closed",
+}
 """Signals that end a command in good order, and what it says."""
 UNDER_SRLM = "SRLM_RUNS_DVC"
 """Set for what `srlm` starts: it says itself that it was stopped, once for all."""
@@ -31,7 +35,7 @@ SAME_S = 0.5
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM, `signum`. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception,
+    """A signal of STOPPED, `signum`. Not KeyboardInterrupt, which typer turns into a bare "Aborted!"; not an Exception,
     so that nothing swallows it."""
 
     def __init__(self, signum: int) -> None:
@@ -42,8 +46,8 @@ class Interrupted(BaseException):
 def command(main: Callable[..., Any]) -> None:
     """Run `main` with its arguments from the command line.
 
-    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage or a wrong query; 130 interrupted;
-    143 terminated.
+    Exit codes: 0 done; 1 an SrlmError, printed without a traceback; 2 wrong usage or a wrong query; 128 and
+    the signal when it was stopped: 130 by Ctrl-C, 143 by SIGTERM, 129 by a closed terminal.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(main)
@@ -67,8 +71,7 @@ def run(app: Callable[..., Any]) -> None:
                 child.kill()
             os._exit(128 + signum)
 
-    for signum in STOPPED:
-        signal.signal(signum, stop)
+    handle(stop)
     quiet_libraries()
     try:
         app()
@@ -85,8 +88,15 @@ def run(app: Callable[..., Any]) -> None:
         if not isinstance(e, SrlmError):
             raise
         stderr.print("error:", style="bold red", end=" ")
-        stderr.print(str(e))
+        stderr.print(shown(str(e)))
         raise SystemExit(e.exit_code) from None
+
+
+def handle(stop: Callable[[int, FrameType | None], None]) -> None:
+    """Have the signals of STOPPED call `stop`, but for one that whoever started this wants ignored, as nohup does."""
+    for signum in STOPPED:
+        if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, stop)
 
 
 def own_path() -> dict[str, str]:

@@ -4,13 +4,12 @@ stopped it waits for its stage, says nothing more, and exits as every command he
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from types import FrameType
 
 import psutil
 
-from stages.console.command import STOPPED
+from stages.console.command import STOPPED, handle
 from stages.console.processes import stages_among
 
 
@@ -30,7 +29,7 @@ class Stopped(logging.Filter):
 
 
 def main() -> int:
-    """`dvc` with the arguments of this command line; its exit code, or 130 or 143 when it was stopped."""
+    """`dvc` with the arguments of this command line; its exit code, or 128 and the signal when it was stopped."""
     from dvc import cli
 
     stopped = Stopped()
@@ -42,8 +41,7 @@ def main() -> int:
             stopped.code = 128 + signum
             raise KeyboardInterrupt
 
-    for signum in STOPPED:
-        signal.signal(signum, stop)
+    handle(stop)
     code = cli.main(sys.argv[1:])
     return stopped.code or code
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import rich.console
 
+from stages.text.escape import for_terminal
+
 
 class Console(rich.console.Console):
     """Of standard output by default; reads no `[markup]` and no `:emoji:` into a text."""
@@ -18,6 +20,12 @@ class Console(rich.console.Console):
 stderr = Console(stderr=True, soft_wrap=True)
 
 
+def shown(message: str) -> str:
+    """A message as it may be printed: lines stay, any other control character of a text that it quotes is written
+    out."""
+    return "\n".join(map(for_terminal, message.split("\n")))
+
+
 def warn(message: str) -> None:
     """One yellow line on standard error."""
-    stderr.print(f"warning: {message}", style="yellow")
+    stderr.print(f"warning: {shown(message)}", style="yellow")

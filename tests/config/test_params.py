@@ -300,7 +300,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path, path, rename, said):
             "sample_candidates.n: expected a number of at least 2, seen 0",
         ),
         ("sample_candidates.top_p", 2, "sample_candidates.top_p: expected a number of at most 1.0, seen 2"),
-        ("sample_candidates.top_p", 0, "sample_candidates.top_p: expected a number above 0.0, seen 0"),
+        ("sample_candidates.top_p", 0, "sample_candidates.top_p: expected a number of at least 0.001, seen 0"),
         ("engine.name", "vlm", "'vllm', 'ray', 'openai' or 'scripted', seen \"vlm\""),
         ("train_dpo.beta", "big", 'train_dpo.beta: expected a number, seen "big"'),
         (

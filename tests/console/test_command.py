@@ -19,6 +19,8 @@ from stages.store.files import atomic_write
 def main(what: str) -> None:
     if what == "fault":
         raise ParamsError("params.yaml: [bold]seed[/bold]: missing")
+    if what == "hostile":
+        raise ParamsError("seen \\x1b[31mRED\\x9b2J\\u202e\\nsecond line")
     if what == "bug":
         raise ZeroDivisionError("ours")
     if what == "wait":
@@ -68,7 +70,13 @@ def test_wrong_usage_is_two(tmp_path):
     assert process.returncode == 2
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_fault_that_quotes_a_text_cannot_colour_or_clear_the_terminal(tmp_path):
+    process = start(tmp_path, "hostile")
+    said = process.communicate()[1]
+    assert said == "error: seen \\x1b[31mRED\\x9b2J\\u202e\nsecond line\n"
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, sent, code):
     process = start(tmp_path, "wait")
     assert process.stdout.readline() == "ready\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stages.console.command import STOPPED
 from stages.console.errors import SrlmError
 from stages.console.processes import stages_among
 from stages.store.recovery import recover
@@ -84,14 +85,14 @@ def pipeline(tmp_path):
     return Pipeline(tmp_path)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("to", ["srlm alone", "all"])
 def test_stopped_all_end_with_one_sentence(pipeline, sent, to):
     process = pipeline.start("srlm")
     (os.kill if to == "srlm alone" else os.killpg)(process.pid, sent)
     err = process.communicate(timeout=10)[1]
     assert process.returncode == 128 + sent
-    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}[sent]
+    word = STOPPED[sent]
     assert err == f"{word}. Nothing is half-written; the same command goes on from there.\n"
     assert list((pipeline.path / "data").iterdir()) == []
     recover(pipeline.path)
