@@ -1,9 +1,5 @@
-"""diff: what changed between two versions of the store. `srlm diff v1` (against the workspace), `srlm diff v1 v2`,
-`srlm diff v1 v2 pairs`.
-
-Rows added, removed and changed, by the key of each table; then the figures of the canned questions that came out
-otherwise, side by side.
-"""
+"""diff: what changed between two versions of the store, or one and the workspace: rows of each table by its key, then
+the figures of the canned questions that differ."""
 
 from __future__ import annotations
 
@@ -23,8 +19,7 @@ WORKSPACE = "workspace"
 
 
 class Change(NamedTuple):
-    """Rows of one table and model: in the new version only, in the old only, in both with other values, in both and
-    equal."""
+    """Rows of one table and model; `changed` are in both, with other values."""
 
     table: str
     model: str | None
@@ -35,7 +30,7 @@ class Change(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """One figure of a canned question that came out otherwise; None where a version has no such row or value."""
+    """One figure of a canned question that differs; None where a version has no such row or value."""
 
     question: str
     row: str

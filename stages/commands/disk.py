@@ -77,7 +77,7 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
 
 
 def needed(root: Path, params: Params, models: Mapping[str, Model]) -> dict[Path, int]:
-    """Folders that grow, and by how much: DVC's cache has a copy of what DVC versions, unless it links."""
+    """Folders that grow, and their bytes at most: DVC's cache has a copy of what it versions, unless it links."""
     from dvc.config import Config, ConfigError
 
     try:

@@ -1,9 +1,5 @@
 """query: ask the store. `srlm query` lists the canned questions; `srlm query NAME` asks one; `srlm query "SELECT ..."`
-asks your own.
-
-Views are named as the tables are (data/README.md), each with a `model` column, and `metrics` holds every figure. A
-query only reads.
-"""
+asks your own, of the tables of data/README.md and `metrics`."""
 
 from __future__ import annotations
 
@@ -57,11 +53,8 @@ def ask(
     revision: str | None = None,
     root: Path = Path(),
 ) -> None:
-    """Answer a canned question or a SELECT on the screen, or in `out` (whole or not at all). `form` is told by the
-    ending of `out` unless given.
-
-    Raises QueryError (exit code 2), TableError, RevisionError, SrlmError.
-    """
+    """Answer a canned question or a SELECT on the screen or in `out`, whose ending tells the `form` unless given.
+    Raises QueryError (exit code 2), TableError, RevisionError, SrlmError."""
     form = form or (ENDINGS.get(out.suffix, "table") if out else "table")
     if form == "parquet" and out is None:
         raise QueryError("parquet is no text for a screen: add --out FILE.parquet")
@@ -90,10 +83,7 @@ def ask(
 
 
 def named(what: str) -> Question:
-    """The canned question of this name; else `what` is SQL, which may be one word with brackets or the like.
-
-    Raises QueryError for a word that is no question.
-    """
+    """The canned question of this name, else one of your own. Raises QueryError for a word that is neither."""
     every = questions()
     if what in every:
         return every[what]

@@ -1,9 +1,5 @@
-"""The store as DuckDB sees it: a view per table over the parquet files where they lie, and the metrics as one long
-table. Read-only.
-
-Nothing is loaded when the views are made; a query reads only the columns and rows that it needs. Once they stand,
-DuckDB may open the store's own files and no other, and the lock on that cannot be taken off by a query.
-"""
+"""The store as DuckDB sees it, read-only: a view per table over the parquet files where they lie, and the metrics as
+one long table. DuckDB may open the store's own files and no other, and no query can take that lock off."""
 
 from __future__ import annotations
 
@@ -46,11 +42,10 @@ class Store:
         self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()
     ) -> duckdb.DuckDBPyRelation:
         """The result of one SELECT, computed as it is read, which must be before the next. `values` are bound to
-        `$name`.
+        `$name`; a table that it `may_lack` is empty where no stage has made it yet.
 
         Raises QueryError (exit code 2) for anything but one SELECT and for what DuckDB cannot run; TableError when a
-        table is damaged, its rows lead to none of another that is asked, or no stage has made it yet, unless the query
-        `may_lack` it: then it is empty.
+        table is absent, damaged, or has rows that lead to none of another that is asked.
         """
         try:
             statements = self.connection.extract_statements(sql)
@@ -121,8 +116,7 @@ class Store:
     def rows(
         self, sql: str, values: dict[str, Any] | None = None, may_lack: Iterable[str] = ()
     ) -> list[dict[str, Any]]:
-        """The whole result, column to value; for answers that are small. Raises as `select` does, and TableError for a
-        file that cannot be read."""
+        """The whole result, column to value; for answers that are small. Raises as `select` does."""
         relation = self.select(sql, values, may_lack)
         try:
             return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
@@ -130,8 +124,7 @@ class Store:
             raise self.failure(e, sql) from None
 
     def failure(self, error: Exception, sql: str) -> SrlmError:
-        """What `error`, raised while the rows of `sql` were read, comes from: a damaged file is named, the rest is the
-        query's own."""
+        """For an `error` while the rows of `sql` were read: a damaged file is named, the rest is the query's own."""
         files = (path for files in self._roots.values() for models in files.values() for path in models.values())
         return damaged(files) or QueryError(f"{error}\n{sql}")
 
@@ -158,11 +151,10 @@ def _first(names: Iterable[str]) -> str:
 
 @contextmanager
 def connect(root: Path, **others: Path) -> Iterator[Store]:
-    """The store under `root`: every table is a view with a `model` column: the model in its path, null where the path
-    has none.
+    """The store under `root`: every table is a view with a `model` column, null where its path has none. `others` are
+    stores beside it, each in a schema of its name, absent tables empty.
 
-    `others` are stores beside it, each in a schema of its name, absent tables empty. Raises TableError for a file that
-    breaks its contract.
+    Raises TableError for a file that breaks its contract.
     """
     with TemporaryDirectory(prefix="srlm-") as spill, duckdb.connect() as connection:
         roots = {root: _build(connection, root, "VIEW")}
@@ -196,8 +188,7 @@ def save(root: Path, out: Path) -> None:
 
 
 def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIEW", "TABLE"]) -> Files:
-    """One view or table each for the tables that exist, with the contract's meanings as comments; returns the files of
-    each."""
+    """One view or table for each that exists, with its meaning as a comment; returns the files of each."""
     files: Files = {}
     names = Names(root)
     for table in TABLES:

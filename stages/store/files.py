@@ -61,12 +61,10 @@ def _explained(e: Exception, path: Path) -> Exception:
 
 
 def result_file(path: Path, root: Path) -> Path:
-    """`path`, which a person named for a result. Raises SrlmError where that would replace a folder, a device or a part
-    of the store under `root`, and where its folder does not exist."""
-    if not path.name or path.is_dir():
-        raise SrlmError(f"cannot write {str(path)!r}: it is a folder. Name a file")
-    if path.exists() and not path.is_file():
-        raise SrlmError(f"cannot write {path}: it is not a file. Name a file")
+    """`path`, which a person named for a result. Raises SrlmError where that is no file, a part of the store under
+    `root`, or in no folder."""
+    if not path.name or (path.exists() and not path.is_file()):
+        raise SrlmError(f"cannot write {str(path)!r}: it is a folder or a device. Name a file")
     if any(path.resolve().is_relative_to((root / part).resolve()) for part in ("data", ".dvc")):
         raise SrlmError(f"cannot write {path}: it lies in the store, which only stages write. Name a file elsewhere")
     if not path.parent.is_dir():
@@ -103,13 +101,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def md5(path: Path, ignored: Callable[[Path], bool] = lambda file: "__pycache__" in file.parts) -> str:
-    """The hash that `dvc.lock` holds for this file or folder (a folder's ends in `.dir`, and leaves out files that are
-    `ignored`)."""
+    """The hash that `dvc.lock` holds for this file, or this folder without what is `ignored`."""
     if path.is_dir():
-        inside = (f for f in path.rglob("*") if f.is_file() and not ignored(f))
-        listing = sorted(
-            ({"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in inside), key=lambda e: e["relpath"]
-        )
+        inside = {f.relative_to(path).as_posix(): f for f in path.rglob("*") if f.is_file() and not ignored(f)}
+        listing = [{"md5": md5(inside[name]), "relpath": name} for name in sorted(inside)]
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
     with path.open("rb") as f:
         return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -138,8 +133,7 @@ def append_line(path: Path, data: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines, none where there is no file; what is no object is skipped and counted in one
-    warning."""
+    """The objects of a file of JSON lines, if it is there; what is no object is counted in one warning."""
     bad = 0
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:

@@ -1,9 +1,7 @@
-"""One run of one verb: what it reads is hashed when it reads it, and must be the same when it ends; what it writes is
-whole or absent.
+"""One run of one verb: what it reads is hashed, and must be the same when it ends; what it writes is whole or absent.
 
-Hashes, parameters and versions go into `lineage.json` beside a model (nothing there differs between two equal runs).
-Times, memory and the git revision go to `data/logs/runs.jsonl`, which DVC does not see: else every commit would be a
-new version of every model.
+What is equal in equal runs goes into `lineage.json` beside a model; times, memory and the git revision into
+`data/logs/runs.jsonl`, which DVC does not see: else every commit would be a new version of every model.
 """
 
 from __future__ import annotations
@@ -44,11 +42,8 @@ class TextSource(Protocol):
 
 
 class Run:
-    """Context of one verb: `with Run("train_dpo", root, "M2") as run: ...`.
-
-    Raises StaleInputError at the end when an input moved while the verb ran: its outputs would not be what their
-    lineage says.
-    """
+    """Context of one verb: `with Run("train_dpo", root, "M2") as run: ...`. Raises StaleInputError at the end when an
+    input changed while the verb ran."""
 
     def __init__(self, verb: str, root: Path = Path(), key: str | None = None) -> None:
         self.stage = f"{verb}@{key}" if key else verb

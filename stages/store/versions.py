@@ -15,10 +15,8 @@ OF_MODELS = ("data/models/*/lineage.json", "data/plots/train_*.csv")
 
 
 def stages_now(root: Path) -> list[str]:
-    """Names of the stages that dvc.yaml has with the params.yaml at hand; dvc.lock keeps those that it had once, too.
-
-    Raises RevisionError where DVC cannot read them.
-    """
+    """Names of the stages that dvc.yaml has with this params.yaml; dvc.lock keeps earlier ones, too. Raises
+    RevisionError where DVC cannot read them."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
@@ -32,11 +30,8 @@ def stages_now(root: Path) -> list[str]:
 
 @contextmanager
 def at(root: Path, revision: str | None, tables: Collection[str] | None = None) -> Iterator[Path]:
-    """A folder with the store of `revision`: `root` itself for None, else a temporary copy, of these `tables` and the
-    metrics alone if they are named.
-
-    Raises RevisionError when git does not know the revision, or when neither DVC's cache nor a remote has a file of it.
-    """
+    """A folder with the store of `revision` (None: `root` itself), of these `tables` and the metrics alone if they are
+    named. Raises RevisionError when git does not know it, or neither DVC's cache nor a remote has a file of it."""
     if revision is None:
         yield root
         return

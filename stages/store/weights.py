@@ -1,8 +1,5 @@
-"""Is a model folder whole: every weight that its config describes lies in its safetensors files, in the right shape.
-
-Libraries draw what is missing at random and go on. Looks at headers only: the model is built without memory (torch's
-`meta` device), so that 70B take seconds.
-"""
+"""Does every weight that a model's config describes lie in its safetensors files, in the right shape? Libraries draw
+what is missing at random and go on. Looks at headers only (torch's `meta` device): 70B take seconds."""
 
 from __future__ import annotations
 
