@@ -293,7 +293,7 @@ def test_a_table_at_which_polars_panics(store, capsys, monkeypatch):
     _, _, first = found.wrong["scores@M1.candidate_id -> candidates.candidate_id, prompt_id as there"]
     assert (
         first
-        == "data/AIFT/M1/scores.parquet cannot be read as parquet: called `Option::unwrap()` on a `None` value. Delete it and run: dvc repro"
+        == "data/AIFT/M1/scores.parquet cannot be read as parquet: called `Option::unwrap()` on a `None` value. Delete it and run: srlm repro"
     )
 
 
