@@ -147,18 +147,16 @@ def advice(judged: pl.DataFrame, pairs: Any, params: Params) -> list[str]:
     lines = []
     if unread > len(judged) / 4:
         lines.append(
-            f"{unread} of {len(judged)} judgements have no score line that can be read: this model does not do what "
+            f"{unread} of {len(judged)} judgements have no score line: this model does not do what "
             f"{params.judge.template} asks. Take a larger instruction-tuned model, or a shorter judge.template"
         )
     if cut:
         lines.append(
-            f"{cut} were cut off at judge_seed.max_tokens, which is {params.judge_seed.max_tokens}: raise it, unless "
-            "they only repeat themselves"
+            f"{cut} were cut off at judge_seed.max_tokens, {params.judge_seed.max_tokens}: raise it, unless they only "
+            "repeat themselves"
         )
     if not lines and pairs["n"] and pairs["value"] <= 0.55:
-        lines.append(
-            "its scores hardly agree with people: expect a small EFT. Take a larger model, or more tries (judge_seed.k)"
-        )
+        lines.append("its scores hardly agree with people: take a larger model, or more tries (judge_seed.k)")
     return lines or ["this model can judge. Next: srlm repro"]
 
 

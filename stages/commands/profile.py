@@ -193,7 +193,6 @@ def _tokens(texts: pl.Series, tokenizer: Path | None) -> int:
 
 
 def this_machine() -> Machine:
-    """What texts and training run on here."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

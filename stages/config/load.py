@@ -29,11 +29,8 @@ def load_params(root: Path = Path(), file: str = PARAMS) -> Params:
 
 
 def examine(root: Path = Path(), file: str = PARAMS) -> tuple[Params, list[Finding]]:
-    """The parameters and all that is wrong in them. A section that is wrong in itself is absent from the object, and so
-    are the findings that depend on it.
-
-    Raises ParamsError when the file is no YAML mapping.
-    """
+    """The parameters and all that is wrong in them. A section that is wrong in itself is absent from the object, as are
+    findings that depend on it. Raises ParamsError when the file is no YAML mapping."""
     data = read_yaml(root, file)
     try:
         params = Params.model_validate(data)

@@ -1,5 +1,5 @@
-"""DVC in a process of its own, as `srlm` starts it (`python -m stages.console.dvc repro ...`): `dvc`, but when it is
-stopped it waits for its stage, says nothing more, and exits as every command here does."""
+"""`python -m stages.console.dvc repro ...`, as `srlm` starts it: `dvc`, but when it is stopped it waits for its stage,
+says nothing more, and exits as every command here does."""
 
 from __future__ import annotations
 

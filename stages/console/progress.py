@@ -16,11 +16,8 @@ PLAIN_EVERY_S = 15.0
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
-    """Show how far `label` is; yields `advance(steps=1, note="")`, to be called as work ends.
-
-    `note` is a short free text beside the count ("loss 0.43", "14 k tokens/s"); steps that came `for_free` tell nothing
-    of the time that is left. Without a terminal, at most one plain line every 15 seconds and one at the end.
-    """
+    """Yields `advance(steps=1, note="")`, to be called as work ends; `note` is a short text beside the count, and steps
+    that came `for_free` tell nothing of the time that is left. Without a terminal, a plain line every 15 seconds."""
     with (_bar if stderr.is_terminal else _lines)(label, total, unit) as advance:
         yield advance
 
