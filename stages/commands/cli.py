@@ -57,8 +57,8 @@ def srlm(
 @command(RUN, "srlm profile tiny", "srlm profile own --model ORG/MODEL --data answers.jsonl --small")
 def profile(
     name: Annotated[str, typer.Argument(help="tiny, gpu, paper, scripted; or own, for your model and data")],
-    model: Annotated[str | None, typer.Option(help="with own: a model's folder, or a repository on the Hub")] = None,
-    data: Annotated[str | None, typer.Option(help="with own: a file of ranked answers, or a dataset there")] = None,
+    model: Annotated[str | None, typer.Option(help="with own: a model's folder, or ORG/NAME on the Hub")] = None,
+    data: Annotated[str | None, typer.Option(help="with own: a file of ranked answers, or ORG/NAME")] = None,
     small: Annotated[bool, typer.Option("--small", help="with own: an hour or less, to see that it works")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a params.yaml that you edited")] = False,
 ) -> None:

@@ -111,21 +111,15 @@ def model_facts(model: str, root: Path) -> tuple[Path | None, ModelFacts, dict[s
         params: dict[str, Any] = {"base": {"M0": {"source": "local", "path": model}}, "external": {}}
     elif REPO.fullmatch(model):
         info = _ask_hub("--model", place, lambda api: api.model_info(place, revision=revision or None))
-        weights = info.safetensors.total if info.safetensors else None
-        sha = info.sha
-        files = Path(
-            _ask_hub("--model", place, lambda api: api.snapshot_download(place, revision=sha, allow_patterns=READ))
-        )
-        params = {"base": {}, "external": {"M0": {"source": "hub", "repo": place, "revision": info.sha}}}
+        weights, sha = info.safetensors.total if info.safetensors else None, info.sha
+        read = _ask_hub("--model", place, lambda api: api.snapshot_download(place, revision=sha, allow_patterns=READ))
+        files, params = Path(read), {"base": {}, "external": {"M0": {"source": "hub", "repo": place, "revision": sha}}}
     else:
         raise ModelError(f"--model {model}: expected a folder here, or a repository as ORG/NAME")
     config = _json(files / "config.json")
     if not config:
         raise ModelError(f"--model {model}: no config.json that can be read. Expected a transformers checkpoint")
     text = config.get("text_config") or config
-    heads = text.get("num_attention_heads") or 1
-    width = text.get("head_dim") or (text.get("hidden_size") or 0) // heads
-    cached = (text.get("num_hidden_layers") or 0) * (text.get("num_key_value_heads") or heads) * width
     context, tokenizer = text.get("max_position_embeddings"), files / "tokenizer.json"
     template = "chat_template" in _json(files / "tokenizer_config.json") or any(files.glob("chat_template.*"))
     line = (
@@ -133,8 +127,7 @@ def model_facts(model: str, root: Path) -> tuple[Path | None, ModelFacts, dict[s
         f"{f'{weights / 1e6:,.1f} M parameters' if weights else 'of unknown size'}, context {context or 'unknown'}, "
         f"{'a' if template else 'no'} chat template{'' if template else ' (ours is added)'}"
     )
-    facts = ModelFacts(weights or None, context, 2 * 4 * cached or None, template)  # keys and values, float32
-    return tokenizer if tokenizer.is_file() else None, facts, params, line
+    return tokenizer if tokenizer.is_file() else None, ModelFacts(weights or None, context, template), params, line
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 GB = 1e9
 JUDGE_TOKENS = 480
 """Of templates/judge.jinja without its fields, about, in a vocabulary of 32,000 and more."""
+CACHED_BYTES = 2**17
+"""Keys and values of one token, of a model of some billions."""
 PAPER = {"test_prompts": 256, "test_ranked": 190, "ift_valid": 100, "eft_prompts": 2000, "ift": 3200}
 SMALL = {"test_prompts": 16, "test_ranked": 16, "ift_valid": 8, "eft_prompts": 40, "ift": 64}
 SMALL_ANSWERS = {"test_ranked": 28, "eft_prompts": 84}
@@ -30,8 +32,6 @@ class ModelFacts(NamedTuple):
 
     parameters: int | None
     context: int | None
-    cache_bytes_per_token: int | None
-    """Keys and values of one token, in float32."""
     has_chat_template: bool
 
 
@@ -73,7 +73,7 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
     widest = JUDGE_TOKENS + answer + max(asked + judgement, answer + compared)
     longest = JUDGE_TOKENS + data.prompt_tokens + data.response_tokens + judgement
     length = _round_up(longest, 64, 256, min(context, 1536 if small else 4096))
-    fits = (0.2 * machine.memory if cpu else 0.3 * machine.gpu_memory) / (model.cache_bytes_per_token or 2**17)
+    fits = (0.2 * machine.memory if cpu else 0.3 * machine.gpu_memory) / CACHED_BYTES
     sizes = _sizes(data, small)
     params: dict[str, Any] = {
         **{f"split_seed.{part}": size for part, size in sizes.items()},

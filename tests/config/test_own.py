@@ -20,8 +20,8 @@ PROFILES = Path(__file__).parents[2] / "stages/config/profiles"
 GPU_PROFILE = YAML(typ="safe").load(PROFILES / "gpu.yaml")
 CPU = Machine(cores=4, memory=16 * GB, gpus=0, gpu_memory=0, has_vllm=True, has_ray=True)
 GPU = Machine(cores=16, memory=128 * GB, gpus=1, gpu_memory=80 * GB, has_vllm=True, has_ray=False)
-SMALL_MODEL = ModelFacts(134_500_000, 8192, 46_080, True)
-LARGE_MODEL = ModelFacts(8_000_000_000, 131_072, 2**18, True)
+SMALL_MODEL = ModelFacts(134_500_000, 8192, True)
+LARGE_MODEL = ModelFacts(8_000_000_000, 131_072, True)
 DATA = DataFacts(3000, 2500, 9000, 120, 400)
 PLACES = profile.FIXED | {"base": {"M0": {"source": "local", "path": "my-model"}}, "external": {}}
 
@@ -119,7 +119,7 @@ def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
     assert params.base["M0"].path == "model"
     tokenizer, facts, _, line = profile.model_facts("model", tmp_path)
     assert tokenizer is None
-    assert facts == ModelFacts(None, 2048, 2 * 4 * 2 * 2 * 16, True)
+    assert facts == ModelFacts(None, 2048, True)
     assert line == "model: model: LlamaForCausalLM, of unknown size, context 2048, a chat template"
     with pytest.raises(ParamsError, match="changes of yours"):
         (tmp_path / "params.yaml").write_text("mine: 1")
