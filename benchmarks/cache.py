@@ -66,13 +66,9 @@ def main(
         with get_context("spawn").Pool(1) as another:  # as a stage is that goes on: a process of its own
             _, _, again = another.apply(generate, (Stage(Path(name)), completions, n))
         with CompletionCache(stage.completion_cache) as cache:
-            keys = (
-                {key.hex(): key for (key,) in cache.connection.execute("SELECT key FROM completions")}
-                if cache.connection
-                else {}
-            )
+            keys = {key.hex(): key for (key,) in cache.connection.execute("SELECT DISTINCT key FROM texts")}
             started = time.monotonic()
-            found = len({c.id for c in cache.get(keys, range(n))})
+            found = len(cache.get(keys, range(n)))
             reading = time.monotonic() - started
         size = stage.completion_cache.stat().st_size
     shown = Table("what", "seconds", "microseconds a completion", box=None)
@@ -87,7 +83,7 @@ def main(
     console = Console()
     console.print(shown)
     share = keeping / (tokens / TOKENS_PER_S)
-    sizes = f"{completions:,} completions in {found:,} rows, {tokens:,} tokens, {size / 1e6:.0f} MB"
+    sizes = f"{found:,} completions, {tokens:,} tokens, {size / 1e6:.0f} MB"
     console.print(f"{sizes}; at {TOKENS_PER_S:,} tokens/s keeping would take {share:.2%} of the time")
     console.print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2:.1f} GB")
 

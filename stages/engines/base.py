@@ -40,9 +40,7 @@ class Stage(Protocol):
         """Folder of an input model, its content hashed."""
         ...
 
-    def hash_of(self, path: Path) -> str:
-        """Content hash of an input."""
-        ...
+    def hash_of(self, path: Path) -> str: ...
 
     def check_inputs(self) -> None:
         """Raises StaleInputError when an input moved since it was hashed."""
@@ -148,11 +146,10 @@ class BaseEngine(ABC):
         return ", ".join(part for part in (speed, cached, self.cost()) if part)
 
     def why_no_text(self) -> str:
-        """Of prompts that got none: the reason, and what to do."""
         return "they fill the context. Raise engine.max_context, where the model allows it, or shorten the prompts"
 
     def cost(self) -> str:
-        """What was paid, in words; nothing for an engine that costs nothing."""
+        """What was paid, in words."""
         return ""
 
     def summary(self) -> str:

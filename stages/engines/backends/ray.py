@@ -138,7 +138,9 @@ class RayEngine(BaseEngine):
                     ray.kill(worker)
                     deaths[number] += 1
                     if deaths[number] == TRIES:
-                        over = "before they were ready" if number is None else f"over {_named(blocks[number])}"
+                        over = "before they were ready"
+                        if number is not None:
+                            over = f"over {len(blocks[number])} requests, the first {blocks[number][0].id!r}"
                         raise EngineError(
                             f"{TRIES} Ray workers died {over}: {_gist(e)}. If it was for memory, lower "
                             f"engine.requests_per_block or engine.max_batch_tokens. Why, is in Ray's logs, "
@@ -188,21 +190,15 @@ def _start(workers: int) -> None:
     """Join the cluster at RAY_ADDRESS, or start a Ray of this machine with a CPU for each worker. Raises EngineError
     when that fails."""
     address = os.environ.get("RAY_ADDRESS")
-    where: dict[str, Any] = (
-        {"address": address}
-        if address
-        else {"address": "local", "num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
-    )
+    where: dict[str, Any] = {"address": address}
+    if not address:
+        where = {"address": "local", "num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**where, runtime_env=OUR_CODE, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, RayError) as e:
-        hint = (
-            f"Does `ray status` see the cluster of RAY_ADDRESS={address}? See docs/ray.md, or unset RAY_ADDRESS"
-            if address
-            else "See docs/ray.md"
-        )
-        raise EngineError(f"Could not start or connect to Ray: {_gist(e)}. {hint}") from None
+        hint = f"Does `ray status` see the cluster of RAY_ADDRESS={address}? " if address else ""
+        raise EngineError(f"Could not start or connect to Ray: {_gist(e)}. {hint}See docs/ray.md") from None
     if signal.getsignal(signal.SIGTERM) is not on_sigterm:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends with another exit code
 
@@ -213,16 +209,13 @@ def _gpus(hardware: Hardware) -> int:
     gpus = hardware.device == "cuda" or (hardware.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
     what, count = ("GPU", hardware.tensor_parallel) if gpus else ("CPU", 1)
     nodes = sorted((node["Resources"].get(what, 0) for node in ray.nodes() if node["Alive"]), reverse=True)
-    there = f"Ray's nodes have {', '.join(f'{n:g}' for n in nodes)} {what}(s), and a worker wants {count} of one node"
-    if nodes[0] < count:
-        raise EngineError(
-            f"{there}. Start a larger node, see docs/ray.md, or change hardware.device or hardware.tensor_parallel"
-        )
     until = time.monotonic() + WAIT_S
-    while ray.available_resources().get(what, 0) < count:
-        if time.monotonic() > until:
+    while nodes[0] < count or ray.available_resources().get(what, 0) < count:
+        if nodes[0] < count or time.monotonic() > until:
             raise EngineError(
-                f"{there}, but others have them: see `ray status`. Start another node, see docs/ray.md, or wait"
+                f"Ray's nodes have {', '.join(f'{n:g}' for n in nodes)} {what}(s), some perhaps in use (see `ray "
+                f"status`), and a worker wants {count} of one node. Start a larger node or another one, see "
+                f"docs/ray.md, or change hardware.device or hardware.tensor_parallel"
             )
         time.sleep(0.2)
     return count if gpus else 0
@@ -234,10 +227,6 @@ def _alive(worker: Any) -> bool:
     except DIED:
         return False
     return True
-
-
-def _named(block: Sequence[Request]) -> str:
-    return f"{len(block)} requests, the first {block[0].id!r}"
 
 
 def _gist(error: Exception) -> str:

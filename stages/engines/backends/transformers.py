@@ -247,8 +247,7 @@ class TransformersEngine(BaseEngine):
 
 @contextmanager
 def _memory(what: str, remedy: str) -> Iterator[None]:
-    """Turns out of memory into an EngineError: torch has a type for the GPU's allocator only, and words for the
-    rest."""
+    """Turns out of memory into an EngineError. Torch has a type for the GPU's allocator only."""
     try:
         yield
     except (RuntimeError, MemoryError) as e:

@@ -153,9 +153,8 @@ class VllmEngine(BaseEngine):
                     for output in self.llm.step():
                         if output.finished:
                             under_way.discard(output.request_id)
-                            written += self._completions(
-                                output, sampling, self.max_context - len(tokens[output.request_id])
-                            )
+                            prompt = len(tokens[output.request_id])
+                            written += self._completions(output, sampling, self.max_context - prompt)
                 except SrlmError:
                     raise
                 except Exception as e:  # out of memory, a dead worker of tensor parallel: dozens of types
@@ -175,7 +174,7 @@ class VllmEngine(BaseEngine):
                 self.llm.abort_request(list(under_way))
 
     def _params(self, request_id: str, prompt: int, sampling: Sampling) -> SamplingParams:
-        greedy = sampling.temperature == 0
+        greedy, probe = sampling.temperature == 0, sampling.score_logprobs
         try:
             return SamplingParams(
                 n=sampling.n,
@@ -186,9 +185,7 @@ class VllmEngine(BaseEngine):
                 stop=list(sampling.stop),
                 stop_token_ids=sorted(self.prompts.end_ids),
                 detokenize=bool(sampling.stop),
-                logprob_token_ids=list(self.prompts.choice_tokens(sampling.score_logprobs.choices))
-                if sampling.score_logprobs
-                else None,
+                logprob_token_ids=list(self.prompts.choice_tokens(probe.choices)) if probe else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
         except Exception as e:  # a class of vLLM's own
@@ -198,12 +195,11 @@ class VllmEngine(BaseEngine):
         """Of one request, ordered by n."""
         completions = []
         for written in sorted(output.outputs, key=lambda o: o.index):
-            ids, steps = list(written.token_ids), written.logprobs
-            one = self.prompts.completion(
-                output.request_id, sampling.first + written.index, ids, min(sampling.max_tokens, room), sampling.stop
-            )
-            if sampling.score_logprobs and steps:
-                one = one._replace(probs=self.prompts.probs(sampling.score_logprobs, one, ids, partial(_likely, steps)))
+            ids, n = list(written.token_ids), sampling.first + written.index
+            one = self.prompts.completion(output.request_id, n, ids, min(sampling.max_tokens, room), sampling.stop)
+            if sampling.score_logprobs and written.logprobs:
+                likely = partial(_likely, written.logprobs)
+                one = one._replace(probs=self.prompts.probs(sampling.score_logprobs, one, ids, likely))
             completions.append(one)
         self.generated_tokens += sum(one.tokens or 0 for one in completions)
         return completions
