@@ -119,11 +119,8 @@ class CachedEngine(BaseEngine):
                     yield batch
 
     def keys(self, requests: Sequence[Request], sampling: Sampling) -> dict[str, bytes]:
-        """Of each request, by id: a hash of what decides its texts, all but their number.
-
-        Seed and id are in it for greedy texts too: prompts that are equal stay apart, else a resumed call would be cut
-        into different batches.
-        """
+        """Of each request, by id: a hash of what decides its texts, all but their number. Equal prompts stay apart,
+        else a resumed call would be cut into different batches."""
         how = repr((sampling._replace(n=0, first=0), self.seed)).encode()
         same = hashlib.sha256(self.fingerprint + how)
         keys = {}
@@ -135,7 +132,6 @@ class CachedEngine(BaseEngine):
         return keys
 
     def rendered(self, requests: Sequence[Request]) -> Sequence[Request]:
-        """The requests as the model reads them; a server renders them itself."""
         if not self.tokenized or not requests:
             return requests
         if self.tokenizer is None:
@@ -145,7 +141,6 @@ class CachedEngine(BaseEngine):
         return rendered
 
     def opened(self) -> BaseEngine:
-        """The engine itself, its model loaded."""
         if self.inner is None:
             self.inner = self.stack.enter_context(self.make())
             self.run.check_inputs()  # the model that was loaded is the one that was hashed

@@ -1,4 +1,4 @@
-"""What engines with a model folder share: is it whole, its tokenizer, requests in tokens, tokens in text."""
+"""What engines with a model folder share: its tokenizer, requests in tokens, tokens in text."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ADAPTER = "adapter"
 """Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json,
 adapter_model.safetensors."""
 NEEDED = {
-    "config.json": ("config.json",),
-    "a tokenizer (tokenizer.json)": ("tokenizer.json", "tokenizer.model", "vocab.json"),
-    "weights (*.safetensors)": ("*.safetensors",),
+    "config.json": ["config.json"],
+    "tokenizer.json": ["tokenizer.json", "tokenizer.model", "vocab.json"],
+    "weights (*.safetensors)": ["*.safetensors"],
 }
 
 
@@ -33,7 +33,11 @@ class ModelTokenizer:
     loaded."""
 
     def __init__(self, folder: Path) -> None:
-        _check(folder)
+        if not folder.is_dir():
+            raise ModelError(f"no model folder {folder}. Make it with: dvc repro")
+        for what, names in NEEDED.items():
+            if not any(next(folder.glob(name), None) for name in names):
+                raise ModelError(f"{folder} has no {what}. Copy it from where the model comes from, or run: dvc repro")
         self.folder = folder
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -144,21 +148,8 @@ class ModelTokenizer:
         return text
 
 
-def _check(folder: Path) -> None:
-    """Raises ModelError for a folder that is not there or lacks what a model needs."""
-    if not folder.is_dir():
-        raise ModelError(f"no model folder {folder}. Make it with: dvc repro")
-    for what, patterns in NEEDED.items():
-        if not any(next(folder.glob(p), None) for p in patterns):
-            raise ModelError(
-                f"{folder} has no {what}. Copy the missing file from where the model comes from, or make the folder "
-                f"again with: dvc repro"
-            )
-
-
 def _end_ids(folder: Path, tokenizer: Any) -> set[int]:
-    """Every token that the model's or the tokenizer's files call an end: chat models often list the end of a turn
-    beside the end of a text."""
+    """Of the model's and the tokenizer's files: chat models often list the end of a turn beside the end of a text."""
     ends: set[int] = {tokenizer.eos_token_id} - {None}
     for path in (folder / "generation_config.json", folder / "config.json"):
         try:

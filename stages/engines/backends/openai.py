@@ -104,8 +104,8 @@ class OpenAIEngine(BaseEngine):
         self.stack.close()
 
     def batches(self, requests: Sequence[Request], sampling: Sampling) -> Batches:
-        """What has finished since the last time, with `Server.at_once` calls on their way. Raises EngineError when the
-        server refuses or stays away: then no more are sent, and those on their way, which are paid for, come first."""
+        """What has finished since the last time. Raises EngineError when the server refuses or stays away: then no more
+        are sent, and those on their way, which are paid for, come first."""
         if sampling.score_logprobs and any(isinstance(r.prompt, str) for r in requests):
             raise EngineError("a server's probabilities are read of messages alone. Set the stage's `chat` to true")
         left = deque((request, n) for request in requests for n in sampling.numbers)
@@ -132,7 +132,7 @@ class OpenAIEngine(BaseEngine):
         )
 
     def cost(self) -> str:
-        """US dollars for what the server counted; nothing where a price is not known."""
+        """US dollars; nothing where a price is not known."""
         of_prompts, of_texts = self.server.usd_per_million_prompt_tokens, self.server.usd_per_million_completion_tokens
         if of_prompts is None or of_texts is None:
             return ""
@@ -178,7 +178,6 @@ class OpenAIEngine(BaseEngine):
         return body | {"messages": [{**m, "content": c} for m, c in zip(request.prompt, contents, strict=True)]}
 
     async def _tried(self, body: dict[str, Any], request_id: str, n: int, sampling: Sampling) -> Completion:
-        """One call, tried as often as it may be."""
         endpoint: Any = self.client.chat.completions if "messages" in body else self.client.completions
 
         async def call() -> Completion:
@@ -195,7 +194,6 @@ class OpenAIEngine(BaseEngine):
         )
 
     def _explained(self, e: Exception, request_id: str) -> EngineError:
-        """In words for a person: what was seen, where, what to do."""
         where, seen = f"{self.url}, asked for {request_id!r},", self._readable(_words(e))
         status = getattr(e, "status_code", 0)
         if status and not _is_retryable(e):

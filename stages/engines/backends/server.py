@@ -1,5 +1,5 @@
-"""A server that speaks OpenAI's API, seen from outside: its address, its model, what its answers say. Answers are
-untrusted and may repeat what is secret. The asking is in `openai.py`; this costs no client."""
+"""A server that speaks OpenAI's API: its address, its model, what its untrusted answers say. Asked in `openai.py`; this
+costs no client."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Answer(NamedTuple):
 
 
 class Secrets:
-    """What must not be shown or stored: the key, user and password of the address together (`login`, in base64), its
-    password (its user, where it has no password) and the values of its query; as they are, in base64, and as addresses
-    and JSON spell them."""
+    """What must not be shown or stored: the key, the address's user and password together (`login`, in base64), its
+    password (or user, alone) and the values of its query; as they are, in base64, and as addresses and JSON spell
+    them."""
 
     def __init__(self, key: str, address: SplitResult) -> None:
         user, password = unquote(address.username or ""), unquote(address.password or "")
@@ -79,11 +79,8 @@ def public_url(address: SplitResult) -> str:
 
 
 def served_model(model_dir: Path, model: str) -> dict[str, str | None]:
-    """Whose texts they are, wherever the server is: `model`, its name there, and `revision`, null or the user's id of
-    the weights behind it: as server.json in `model_dir` gives them, else `model` and null.
-
-    Raises ModelError for a broken server.json.
-    """
+    """`model`, its name at the server, and `revision`, the user's id of the weights behind it, as server.json in
+    `model_dir` gives them, else `model` and null. Raises ModelError for a broken server.json."""
     path = model_dir / "server.json"
     if not path.is_file():
         return {"model": model, "revision": None}
@@ -101,17 +98,13 @@ def served_model(model_dir: Path, model: str) -> dict[str, str | None]:
 
 
 def special_tokens(model_dir: Path) -> list[str] | None:
-    """Special tokens of the model that is served, None where its tokenizer.json is not at hand. Raises ModelError for
-    one that cannot be read."""
+    """Of the model that is served; None where its tokenizer.json is not at hand. Raises ModelError for a broken one."""
     path = model_dir / "tokenizer.json"
     if not path.is_file():
         return None
     try:
-        return [
-            token["content"]
-            for token in json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
-            if token["special"]
-        ]
+        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
+        return [token["content"] for token in added if token["special"]]
     except (OSError, ValueError, TypeError, LookupError) as e:
         raise ModelError(
             f"{path} cannot be read ({type(e).__name__}: {e}). Make the folder again with: dvc repro"
@@ -119,12 +112,8 @@ def special_tokens(model_dir: Path) -> list[str] | None:
 
 
 def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling) -> Answer:
-    """The completion number `n` of a request.
-
-    A text that did not end by itself, or was filtered, is not whole: `length`. Its tokens are what the server counted,
-    or null where it does not tell. Raises BadAnswer, and EngineError where probabilities were asked for and none are
-    told.
-    """
+    """The completion number `n` of a request; a text that did not end by itself, or was filtered, is `length`. Raises
+    BadAnswer, and EngineError where probabilities were asked for and none are told."""
     try:
         answer = json.loads(raw)
         choice, usage = answer["choices"][0], answer.get("usage") or {}
@@ -195,7 +184,12 @@ def _pattern(secrets: set[str]) -> str:
     spellings = {
         spelling
         for secret in secrets
-        for encoded in (_base64(secret),)
-        for spelling in (secret, quote(secret, safe=""), encoded, encoded.rstrip("="), json.dumps(secret)[1:-1])
+        for spelling in (
+            secret,
+            quote(secret, safe=""),
+            _base64(secret),
+            _base64(secret).rstrip("="),
+            json.dumps(secret)[1:-1],
+        )
     }
     return "|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or "(?!)"

@@ -2,12 +2,9 @@
 
 Guarantee: the random numbers of a completion depend on `(seed, request id, n)` alone. Floating point sums depend a
 little on what a batch is padded to, so a text can differ between batches only where two tokens are equal to the last
-digits; greedy and sampled texts of float32 models were the same alone, in a batch and in reverse order in every test.
-Batches are cut from the requests and `engine.max_batch_tokens`, never from the hardware: prompts of like length
-together, and as many as `chunk` tokens hold, so that little is padding and memory has a bound.
-
-What completions of one prompt share is computed once where the model's cache can be repeated; recurrent and hybrid
-models read the prompt for each.
+digits. Batches are cut from the requests and `engine.max_batch_tokens`, never from the hardware: prompts of like length
+together, so that little is padding and memory has a bound. What completions of one prompt share is computed once;
+recurrent and hybrid models read the prompt for each.
 """
 
 from __future__ import annotations
@@ -165,7 +162,7 @@ class TransformersEngine(BaseEngine):
 
     @torch.inference_mode()
     def _decode(self, chunk: list[_Prompt], sampling: Sampling) -> list[Completion]:
-        """All completions of a chunk, ordered by prompt, then n: rows of one batch, prompts padded on the left."""
+        """All completions of a chunk, ordered by prompt, then n; prompts are padded on the left."""
         width, steps = max(len(p.ids) for p in chunk), max(p.room for p in chunk)
         ids = torch.tensor([[self.prompts.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
         mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
