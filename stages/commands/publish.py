@@ -55,10 +55,8 @@ def publish(
     endpoint: str | None = None,
     root: Path = Path(),
 ) -> None:
-    """Publish the datasets as `repo` and each of `models` as `repo`-MODEL, or show what would be published.
-
-    Raises HubError, and as reading tables and params does. What was published before an error is whole, and stays.
-    """
+    """Publish the datasets as `repo` and each of `models` as `repo`-MODEL, or show what would be published. What was
+    published before an error is whole, and stays."""
     from huggingface_hub import get_token
 
     console, token, params = Console(soft_wrap=True), get_token(), load_params(root)
@@ -101,7 +99,7 @@ def look(remotes: list[Remote], dry_run: bool) -> list[Before]:
 
 @contextmanager
 def disk_explained() -> Iterator[None]:
-    """What is published is written to this computer first. Raises HubError when that fails."""
+    """What is published is written to this computer first."""
     try:
         yield
     except OSError as e:
@@ -113,17 +111,12 @@ def disk_explained() -> Iterator[None]:
 
 def check_names(models: list[str], params: Params, tag: str | None) -> None:
     """Raises HubError for a name that the Hub would not take, or that is no model of ours."""
-    if tag is not None and (
-        not re.fullmatch(r"[A-Za-z0-9][\w.-]*", tag, re.ASCII) or ".." in tag or tag.endswith((".", ".lock"))
-    ):
+    if tag is not None and not re.fullmatch(r"(?!.*\.lock$)[A-Za-z0-9][\w-]*(\.[\w-]+)*", tag, re.ASCII):
         raise HubError(f"{tag!r} cannot be a tag. Expected letters, digits, -, _ and single dots, as in v1.0")
     own = [name for name, base in params.input_models.items() if base.source == "tinyworld"]
     names = list(dict.fromkeys([*own, "SFT", "M1", *params.models, *params.positive_only]))
-    for model in models:
-        if model in params.input_models and model not in own:
-            raise HubError(f"{model} was not trained here (source {params.input_models[model].source})")
-        if model not in names:
-            raise HubError(f"no model {model} in params.yaml; there are {', '.join(names)}")
+    if other := [model for model in models if model not in names]:
+        raise HubError(f"{other[0]} is no model that is trained here; there are {', '.join(names)}")
 
 
 def check_up_to_date(root: Path) -> None:
@@ -181,7 +174,7 @@ def read_source(root: Path, params: Params) -> Source:
 
 
 def read_as_locked(source: Source, split: Split) -> pl.DataFrame:
-    """The rows of a table. Raises HubError when they are not those whose hash is going to be published."""
+    """Raises HubError when the rows are not those whose hash is going to be published."""
     frame = catalog.read(split.table, source.root, split.model)
     if md5(source.root / split.path) != source.md5(split.path):
         raise HubError(f"{split.path} is not what dvc.lock says. {ANEW}")
@@ -199,8 +192,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def check(publication: Publication, root: Path, *, private: bool, tag: str | None, replace: bool) -> None:
-    """Raises HubError for what would be seen to be wrong only after a part was sent, and, without `replace`, where
-    another's work on the Hub would be overwritten."""
+    """Raises HubError for what the Hub would refuse after a part was sent, and, without `replace`, where another's work
+    would be overwritten."""
     before, found, remote = publication.before, publication.before.found, publication.remote
     if found is None:
         return
@@ -248,10 +241,9 @@ def check_private(remote: Remote, found: Any, private: bool) -> None:
 def show(publication: Publication, console: Console, *, private: bool, tag: str | None) -> None:
     """What would be sent, and the card."""
     found, remote = publication.before.found, publication.remote
-    state = "what it holds is unknown"
-    if found:
-        new = f"would be made, {'private' if private else 'public'}"
-        state = f"exists, at commit {found.head[:12]}" if found.head else new
+    state = f"would be made, {'private' if private else 'public'}" if found else "what it holds is unknown"
+    if found and found.head:
+        state = f"exists, at commit {found.head[:12]}"
     console.print(f"{remote.kind} {remote.name}: {state}")
     grid = Grid("file", "bytes", "", box=None)
     for change in publication.changes():
@@ -287,5 +279,4 @@ def send(publication: Publication, console: Console, *, private: bool, tag: str 
     if tag:
         remote.tag(tag, commit)
     console.print(f"{remote.kind} {remote.name}: {what} commit {commit}")
-    check = f"srlm verify --repo {remote.name} --revision {commit}"
-    console.print(f"  {remote.url}  ({check})")
+    console.print(f"  {remote.url}  (srlm verify --repo {remote.name} --revision {commit})")

@@ -22,53 +22,23 @@ Metrics = Mapping[str, Any]
 Lineages = Mapping[str, Mapping[str, Any]]
 """Model -> the lineage.json that training left beside it."""
 ARXIV = "arxiv:2401.10020"
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
-"""The Hub's words for numbers of rows."""
 
 
 def of_the_run(params: Params) -> dict[str, Any]:
-    """Who wrote, answered and judged each AIFT, what the engine `scripted` made instead of a model, how model came of
-    model, and where the seed data are from."""
+    """Who wrote, answered and judged, and what the engine `scripted` wrote in the place of a model."""
     stages = {"the prompts": "write_prompts", "the answers": "sample_candidates", "the judgements": "judge_candidates"}
     if params.judge_seed.source == "model":
         stages["the judgements in EFT"] = "judge_seed"
     engines = {what: params.engine_for(stage) for what, stage in stages.items()}
     scripted = [what for what, engine in engines.items() if engine.worker == "scripted"]
-    seed = params.split_seed
-    seeds = {"hub": f"{seed.repo} of the Hub at revision {seed.revision}", "tinyworld": "the embedded tiny world"}
-    steps = ["SFT is M0 trained on IFT", "M1 is M0 trained on IFT and EFT"]
-    steps += [f"{name} is {step.prev} trained by DPO on AIFT({step.prev})" for name, step in params.models.items()]
-    steps += [
-        f"{name} is M0 trained on IFT, EFT and the answers of AIFT({how.aift}) with a perfect score"
-        for name, how in params.positive_only.items()
-    ]
     return {
         "params": params,
-        "aift": [{"model": model, **how.model_dump()} for model, how in params.aift.items()],
         "engines": {what: " of ".join(dict.fromkeys([engine.worker, engine.name])) for what, engine in engines.items()},
         "scripted": join_words(scripted),
-        "toy": "tinyworld" in {seed.source, *(base.source for base in params.base.values())},
+        "toy": "tinyworld" in {params.split_seed.source, *(base.source for base in params.base.values())},
         "own": all(how.judge == model for model, how in params.aift.items()),
         "method": bool(params.aift) and not scripted and params.build_pairs.signal == "judge",
-        "steps": steps,
-        "seed_data": seeds.get(seed.source, f"{seed.path} ({seed.source})"),
     }
-
-
-def base_models(params: Params, names: Iterable[str]) -> str:
-    """What those of the models `names` are that were not trained here from others."""
-    kinds = {
-        "tinyworld": "was pretrained here from scratch on the text of a tiny world",
-        "random": "is a small Llama with random weights",
-    }
-    words = []
-    for name in names:
-        if other := params.external.get(name):
-            where = f"of the Hub at revision {other.revision}" if other.source == "hub" else "on a server"
-            words.append(f"{name} is {other.repo} {where}")
-        elif base := params.base.get(name):
-            words.append(f"{name} {kinds.get(base.source, f'is the folder {base.path}')}")
-    return "; ".join(words)
 
 
 def shape(folder: Path) -> dict[str, Any]:
@@ -105,15 +75,19 @@ def warnings(params: Params, aift: Container[str], metrics: Metrics) -> list[dic
     return [{"of": name, "text": text} for name in files for text in metrics.get(name, {}).get("warned", ())]
 
 
-def dataset_metadata(params: Params, rows: int, run: Mapping[str, Any]) -> dict[str, Any]:
+def tags(run: Mapping[str, Any], *names: str) -> list[str]:
+    """Of a card; `names` are true only of what the method made."""
+    own = ["self-rewarding"] if run["own"] and names else []
+    return [*own, *names, ARXIV] if run["method"] else [ARXIV]
+
+
+def dataset_metadata(params: Params, run: Mapping[str, Any]) -> dict[str, Any]:
     """Of the dataset's card, without what depends on its files."""
-    tags = ["preference", "dpo", "rlaif", "llm-as-a-judge"] if run["method"] else []
     return {
         "license": params.publish.data_license,
         "language": [params.split_seed.lang],
         "task_categories": ["text-generation"],
-        "size_categories": [next((size for limit, size in SIZES if rows < limit), "n>10M")],
-        "tags": [*(["self-rewarding"] if run["method"] and run["own"] else []), *tags, ARXIV],
+        "tags": tags(run, "preference", "dpo", "rlaif", "llm-as-a-judge"),
     }
 
 
@@ -192,8 +166,8 @@ def model_metadata(
     params: Params, dataset: str, base: str | None, about: Mapping[str, Any], run: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Of a model's card. `base`: the repository of what it was trained from, where that is on the Hub."""
-    taught = ["llm-as-a-judge"] if run["method"] and about["learnt"] in ("EFT", "perfect", "pairs") else []
-    own = ["self-rewarding"] if taught and run["own"] else []
+    trained = [about["by"], "trl"] if about["by"] in ("sft", "dpo") else []
+    judge = ["llm-as-a-judge"] if about["learnt"] in ("EFT", "perfect", "pairs") else []
     return {
         "license": params.publish.model_license,
         "language": [params.split_seed.lang],
@@ -201,7 +175,7 @@ def model_metadata(
         "pipeline_tag": "text-generation",
         "datasets": [dataset],
         **({"base_model": base} if base else {}),
-        "tags": [*own, *taught, *([about["by"], "trl"] if about["by"] in ("sft", "dpo") else []), ARXIV],
+        "tags": [*trained, *tags(run, *judge)],
     }
 
 

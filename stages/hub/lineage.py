@@ -61,7 +61,7 @@ def ancestors(stages: Mapping[str, Stage], wanted: Iterable[str]) -> dict[str, S
 
 
 def dump(lineage: Mapping[str, Any]) -> str:
-    """As JSON text: equal lineages are equal bytes."""
+    """Equal lineages are equal bytes."""
     return json.dumps(lineage, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

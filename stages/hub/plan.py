@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from stages.hub.configs import Split, configs, features, write_shards
 from stages.hub.remote import Change, Found, Local, Remote, changes
 
 WRITTEN = (card.NAME, lineage.NAME)
-"""Files that are put beside those of the store; people write in the first."""
+"""Files that are put beside those of the store."""
 
 
 def trained(params: Params) -> dict[str, str]:
@@ -110,14 +111,14 @@ def datasets(
     files |= {file.path: file.about() for file in beside}
     graph = source.graph([split.path for config in wanted for split in config.splits], files)
     run = facts.of_the_run(params)
-    metadata = facts.dataset_metadata(params, sum(row["rows"] for row in described), run)
+    metadata = facts.dataset_metadata(params, run)
     here = [name for name in graph["models"] if name not in params.external]  # a server's has no weights here
     section = {
         "splits": described,
         "columns": facts.columns({config.name: config.table for config in wanted}),
         "models": {m: {**about, "md5": source.md5(f"data/models/{m}")} for m, about in graph["models"].items()},
         "parameters": facts.join_words(card.size(facts.shape(source.model(name))["parameters"]) for name in here),
-        "base": facts.base_models(params, params.input_models),
+        "first_models": list(params.input_models),
         "example": facts.example(pairs),
         **facts.outcomes(params, source.metrics),
     }
@@ -125,20 +126,15 @@ def datasets(
 
 
 def model(source: Source, name: str, data: Remote, others: Mapping[str, str]) -> Content:
-    """A model: its folder as it is, but for its lineage, which goes back to the seed rows. `data`: where its datasets
-    are; `others`: model -> repository of those that are published with it.
-
-    Raises ModelError when the folder lacks what is needed to load it.
-    """
+    """A model: its folder as it is, but for its lineage. `data`: where its datasets are; `others`: model -> repository
+    of those that are published with it. Raises ModelError when the folder lacks what is needed to load it."""
     path, params = source.model(name), source.params
     names = sorted(
         str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and not source.ignored(file)
     )
-    for needed in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", lineage.NAME):
-        if needed not in names:
+    for needed in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors"):
+        if not fnmatch.filter(names, needed):
             raise ModelError(f"{path} holds no {needed}, so it cannot be published. Run: srlm repro")
-    if not any(file.endswith(".safetensors") for file in names):
-        raise ModelError(f"{path} holds no *.safetensors; pickled weights are not published. Run: srlm repro")
     local = [Local.of(file, path / file) for file in names if file not in WRITTEN]
     graph = source.graph([f"data/models/{name}"], {file.path: file.about() for file in local}) | {"model": name}
     line = facts.line_of(name, source.lineages, params)
@@ -153,7 +149,7 @@ def model(source: Source, name: str, data: Remote, others: Mapping[str, str]) ->
         "md5": source.md5(f"data/models/{name}"),
         "dataset_url": data.url,
         "configs": [c.name for c in every if not c.raw and any(split.path in known["data"] for split in c.splits)],
-        "base": facts.base_models(params, line[-1:]),
+        "first_models": line[-1:],
         **about,
     }
     return Content(local, graph, facts.model_metadata(params, data.name, base, about, run), run | section)
@@ -175,7 +171,7 @@ class Before(NamedTuple):
 
 
 def look(remote: Remote) -> Before:
-    """Raises HubError for a repository that holds what is not ours, so that nothing of it is lost or taken for ours."""
+    """Raises HubError for a repository that holds what is not ours."""
     found = remote.look()
     text, old = remote.text(card.NAME, found), lineage.parse(remote.text(lineage.NAME, found))
     foreign = sorted(set(found.files) - {card.NAME, ".gitattributes", "LICENSE", "LICENSE.md"})

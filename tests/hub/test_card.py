@@ -232,7 +232,7 @@ LINEAGES = {
     ]
 }
 PAIR = {"model": "M2", "prompt": "p", "chosen": "c", "rejected": "r", "chosen_score": 5.0, "rejected_score": 0.0}
-BOTH = {"repo": "ann/rows", "url": "https://hub/ann/rows", "base": "M0", "versions": "trl 1"}
+BOTH = {"repo": "ann/rows", "url": "https://hub/ann/rows", "first_models": ["M0"], "versions": "trl 1"}
 BOTH |= {"code_of": {"git": "ab", "dvc_lock": "cd", "url": "https://code/x"}}
 SHAPE = {"parameters": 316_880, "architecture": "Llama", "layers": 2, "width": 8, "context": 512}
 
@@ -272,11 +272,19 @@ def of_model(name="M2", params=PARAMS, metrics=METRICS, lineages=LINEAGES, **cha
     return card.render("model", **BOTH | facts.of_the_run(params) | section | about | changes)
 
 
+def params_of(text):
+    """With this text wherever params.yaml takes any."""
+    seed = PARAMS.split_seed.model_copy(update={"source": "oasst1", "path": text})
+    base = PARAMS.base["M0"].model_copy(update={"source": "path", "path": text})
+    how = PARAMS.aift["M1"].model_copy(update={"writer": text, "judge": text})
+    return PARAMS.model_copy(update={"split_seed": seed, "base": {"M0": base}, "aift": {"M1": how}})
+
+
 def everywhere(text):
     """A dataset's card with this text in each place that shows what is not ours."""
     metrics = METRICS | {"AIFT-M1": COUNTS | {"warned": [text], "dropped": {text: 2}}}
-    changes = dict.fromkeys(("base", "versions", "seed_data", "scripted"), text) | {"steps": [text]}
-    changes |= {"engines": {text: text}, "aift": [{"model": text, "writer": text, "judge": text, "rho": None}]}
+    changes = dict.fromkeys(("versions", "scripted"), text) | {"engines": {text: text}}
+    changes |= {"params": params_of(text)}
     changes |= {"example": PAIR | dict.fromkeys(("model", "prompt", "chosen", "rejected"), text)}
     changes |= {"models": {text: {"parent": text, "method": text, "reference": text, "md5": "ab", "data": {}}}}
     return dataset(metrics=metrics, **changes)
@@ -285,7 +293,7 @@ def everywhere(text):
 def everywhere_in_a_model(text):
     """As `everywhere`, of a model that learnt from another's opinion."""
     known = {"name": text, "parent": text, "method": text, "reference": text, "seed": text, "data": {}}
-    changes = dict.fromkeys(("base", "versions", "seed_data", "scripted", "compared_by"), text)
+    changes = dict.fromkeys(("versions", "scripted", "compared_by"), text) | {"params": params_of(text)}
     changes |= {"model": known | {"params": {text: text}}, "warnings": [{"of": text, "text": text}]}
     changes |= {"learnt_aift": {"model": text, "judge": f"{text} "}, "shape": SHAPE | {"architecture": text}}
     match = {"other": text, "win": FIGURE, "tie": FIGURE, "lose": FIGURE, "n": 4, "unreadable": 0}
@@ -440,8 +448,8 @@ def test_the_opening_and_the_tags_are_true_of_the_run(changes, says, tags):
     params = params_with(**changes)
     assert says in words(dataset(params=params))
     run = facts.of_the_run(params)
-    metadata = facts.dataset_metadata(params, 1500, run)
-    assert (len(metadata["tags"]) - 1, metadata["size_categories"]) == (tags, ["1K<n<10K"])
+    metadata = facts.dataset_metadata(params, run)
+    assert len(metadata["tags"]) - 1 == tags
     model = facts.model_metadata(params, "ann/rows", None, facts.of_the_model("M2", params, {}, LINEAGES), run)
     assert ("llm-as-a-judge" in model["tags"]) == (tags > 0)
 
