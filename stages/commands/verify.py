@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
-from hashlib import file_digest
 from hashlib import md5 as md5_of
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -38,11 +37,10 @@ from stages.store.versions import stages_now
 from stages.text.escape import for_terminal
 
 READ_FIRST = (".huggingface.yaml", "dataset_infos.json", "*.py")
-"""Files that `load_dataset` may read before the card, ..."""
+"""Files that `load_dataset` may read before the card."""
 NOT_READ = ("license*", "*.md", "*.png", "*.jpg", "*.txt")
-"""... and names, in small letters, of those beside a model that no library loads, ..."""
 VOCABULARIES = ("vocab.txt", "merges.txt")
-"""... but for these."""
+"""Files beside a model that no library loads, in small letters, but for VOCABULARIES."""
 
 
 class Checked(NamedTuple):
@@ -61,8 +59,7 @@ class Checked(NamedTuple):
 def verify(
     repo: str | None = None, revision: str | None = None, endpoint: str | None = None, root: Path = Path()
 ) -> None:
-    """Show what was checked. Raises HubError when something differs, and other SrlmErrors for what ends the checking,
-    after what was found before."""
+    """Show what was checked. Raises HubError when something differs, and what ends the checking, after that."""
     checked: list[Checked] = []
     try:
         for row in published(root, repo, revision, endpoint) if repo else here(root):
@@ -167,7 +164,7 @@ def other(ours: Local, theirs: Path) -> str | None:
     """How a published file differs from ours; None when it does not."""
     if not theirs.is_file():
         return "is not there"
-    if hash_or_none(sha256, theirs) == ours.sha256:
+    if Local.of(ours.path, theirs).sha256 == ours.sha256:
         return None
     return (difference(ours.file, theirs) if theirs.suffix == ".parquet" else None) or "is another"
 
@@ -192,11 +189,6 @@ def is_loaded(path: str, kind: Kind) -> bool:
 
 def text_of(file: Path) -> str | None:
     return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return file_digest(content, "sha256").hexdigest()
 
 
 def hash_or_none(of: Callable[[Path], str], path: Path) -> str | None:

@@ -28,11 +28,11 @@ BEGIN = (
 )
 END = "<!-- srlm publish: end -->"
 BY_CONFIG = ("configs", "dataset_info")
-"""Metadata that must say what the repository holds; each is a list with a `config_name` in its entries."""
+"""Metadata that say what the repository holds, as a list with a `config_name` in each entry."""
 
 
 def render(kind: str, **facts: Any) -> str:
-    """Our section of the card. `facts` fill stages/templates/{kind}_card.md.jinja once; each must be given."""
+    """Our section of the card: stages/templates/{kind}_card.md.jinja filled once with `facts`."""
     return environment().get_template(f"{kind}_card.md.jinja").render(**facts)
 
 
@@ -51,8 +51,12 @@ def merge(existing: str | None, section: str, metadata: Mapping[str, Any], befor
         there, last, now = theirs.get(key), before.get(key), metadata.get(key)
         if key in BY_CONFIG:
             entries, gone = by_config(there), by_config(last).keys() - by_config(now)
-            ours = {name: _with_default(entry, entries.get(name, {})) for name, entry in by_config(now).items()}
-            there = [entry for name, entry in (entries | ours).items() if name not in gone]
+            entries = {name: entry for name, entry in entries.items() if name not in gone}
+            for name, entry in by_config(now).items():  # people may say which config is the default one
+                entries[name] = entry | {
+                    key: entries[name][key] for key in ("default",) if key in entries.get(name, {})
+                }
+            there = list(entries.values())
         elif key == "tags":
             tags, last, now = (list(map(str, as_list(some))) for some in (there, last, now))
             stay = [tag for tag in tags if tag in now or tag not in last]  # one of ours that is true no more goes
@@ -67,11 +71,6 @@ def by_config(entries: Any) -> dict[str, dict[str, Any]]:
     """The entries of `configs` or `dataset_info` by their config."""
     named = [entry for entry in as_list(entries) if isinstance(entry, dict)]
     return {str(entry.get("config_name", "default")): entry for entry in named}
-
-
-def _with_default(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """People may say which config is the default one."""
-    return ours | ({"default": theirs["default"]} if "default" in theirs else {})
 
 
 def metadata_of(existing: str | None) -> dict[str, Any]:

@@ -91,11 +91,8 @@ def changes(files: Iterable[Local], gone: Iterable[str], there: Mapping[str, str
 
 
 class Remote:
-    """The repository `name` ("organisation/name") of one `kind`.
-
-    Every method raises HubError, in which the token never stands, for what the Hub refuses and for a connection that
-    does not come back.
-    """
+    """The repository `name` ("organisation/name"). Every method raises HubError, in which the token never stands, for
+    what the Hub refuses and for a connection that does not come back."""
 
     def __init__(self, name: str, kind: Kind, *, endpoint: str | None, token: str | None) -> None:
         self.name, self.kind, self.token = name, kind, token
@@ -180,10 +177,8 @@ class Remote:
         return self.look()
 
     def commit(self, files: list[Local], gone: list[str], base: Found, message: str) -> str:
-        """One commit on top of `base` that adds `files` and removes `gone`; its hash.
-
-        Raises HubError also when the repository has another head than `base`.
-        """
+        """One commit on top of `base` that adds `files` and removes `gone`; its hash. Raises HubError also when the
+        repository has another head than `base`."""
         another = HubError(
             f"{self.name} got another commit in the meantime. It was not overwritten, and nothing of this is visible. "
             f"Look at it, {self.url}/commits/main, then run the same command again"
@@ -224,8 +219,7 @@ class Remote:
             raise HubError(f"tag {tag} of {self.name} names commit {str(other)[:12]}, and tags do not move")
 
     def snapshot(self, commit: str, folder: Path) -> Path:
-        """Every file of a commit, downloaded into `folder`, past every cache. Raises HubError for one that would lead
-        out of it."""
+        """Every file of a commit, downloaded into `folder`, past every cache. None may lead out of it."""
         self._call(
             lambda: self.api.snapshot_download(
                 self.name, repo_type=self.kind, revision=commit, local_dir=folder, cache_dir=folder.with_name("cache")
