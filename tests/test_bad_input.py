@@ -72,7 +72,10 @@ def messages(n, ranks=(0, 1)):
         (['{"message_id": 1}', "oops"], "line 2: not JSON"),
         ([json.dumps(m) for m in messages(9, ranks=(None,))], "rank"),
         ([json.dumps(m) for m in messages(1)], "prompt"),
-        ([json.dumps(m | {"deleted": "false"}) for m in messages(9)], "line 1: deleted is 'false', expected true"),
+        (
+            [json.dumps(m | {"deleted": "false"}) for m in messages(9)],
+            "line 1: deleted: Input should be a valid boolean, seen 'false'",
+        ),
     ],
 )
 def test_seed_files(space, lines, said):
