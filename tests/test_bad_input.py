@@ -264,7 +264,7 @@ def test_a_folder_that_may_not_be_written(space):
     finally:
         subprocess.run(["umount", space.path / "data"], check=True)
     assert done.returncode == 1
-    assert "error: data/IFT" in done.stderr
+    assert "error: No permission to write data/IFT" in done.stderr
     assert "Traceback" not in done.stderr
 
 
