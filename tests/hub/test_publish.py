@@ -640,6 +640,7 @@ def test_a_repository_that_somebody_makes_meanwhile_is_not_overwritten(made, hub
     assert len(commits(hub, repo)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/_lfs/", "/commit/"])
 def test_killed_in_the_middle(made, hub, path):
     """kill -9 while the request is on its way, then the same command; with git, DVC and the real command line."""
