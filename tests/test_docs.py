@@ -18,7 +18,8 @@ from stages.config.params import Params
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = {str(f.relative_to(ROOT)): f.read_text() for f in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))}
+FILES = (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "stages/README.md")
+PAGES = {str(f.relative_to(ROOT)): f.read_text() for f in FILES if f.name != "CHANGELOG.md"}
 COMMANDS = get_command(cli.app).commands
 each_page = pytest.mark.parametrize("name", PAGES)
 
@@ -107,3 +108,15 @@ def test_stages_of_the_paper_table_are_stages():
 def test_profiles_it_names_exist():
     for name in re.search(r"`srlm profile ([a-z| ]+)`", README)[1].split(" | "):
         assert (ROOT / f"stages/config/profiles/{name}.yaml").is_file()
+
+
+def test_no_merge_was_left_half_done():
+    for name, text in {**PAGES, "CHANGELOG.md": (ROOT / "CHANGELOG.md").read_text()}.items():
+        assert not re.search(r"^(<{7} |={7}$|>{7} )", text, re.MULTILINE), name
+
+
+def test_the_map_of_the_house_names_every_verb_and_folder():
+    named = set(re.findall(r"\w+", blocks(PAGES["stages/README.md"])[0]))
+    stages = ROOT / "stages"
+    assert {f.stem for f in stages.glob("[a-z]*.py")} <= named
+    assert {f.name for f in stages.iterdir() if f.is_dir() and f.name[0].isalpha()} <= named
