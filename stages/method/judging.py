@@ -12,15 +12,16 @@ from typing import Literal
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.template import mask_verdicts, render
+from stages.method.template import fold, mask_verdicts, render
 from stages.store.tables import JUDGEMENTS
 
 BEST = 5.0
 
+_BLANK = r"(?:[ \t]|\\[A-Za-z]++\{?)*+"  # and LaTeX's `\text{`
 # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
 _SAME = (
-    r"""[*_`"'>\])}$\\]*+(?:[ \t]*+(?:points?|stars?)\b)?"""
-    r"""(?:[ \t]*+\(?(?:/|out[ \t]++of\b)[ \t]*+[*_`<\[({]*+5(?:\.0++)?+(?![0-9.,/]*[0-9]))?[*_`"'>\])}$\\]*+"""
+    rf"""[*_`"'>\])}}$\\]*+(?:{_BLANK}(?:points?|stars?)\b)?"""
+    rf"""(?:{_BLANK}\(?(?:/|out[ \t]++of\b)[ \t*_`<\[({{}}]*+5(?:\.0++)?+(?![0-9.,/]*[0-9]))?[*_`"'>\])}}$\\]*+"""
 )
 SAME = re.compile(_SAME, re.IGNORECASE)
 # The label, a colon or `=`, then a number, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
@@ -39,10 +40,14 @@ SCORE = re.compile(
 CHOICES = ("0", "1", "2", "3", "4", "5")
 SCORE_LOGPROBS = (f"(?i){SCORE.pattern}", 2, CHOICES)
 """Where the judge's own probabilities are asked for, and of what: pattern, group, choices (`request.ScoreLogprobs`)."""
-# What makes it another number: `4/10`, `4-5`, `1 + 1 = 2`, `3 or 4`, `40 %`, `4th`.
+# What makes it another number: `4/10`, `4th`, `3 or 4`, `40 %`; a second number with nothing but signs or one word
+# between, also behind a remark in brackets: `4-5`, `3 -> 4`, `4 sur 10`, `1 (relevance) + 1 (coverage) = 2`; points of
+# which each is for something: `2 points for A and 1 for B`. A new sentence may begin with a number.
 OTHER = re.compile(
-    r"[ \t]*(?:\(?(?:/|(?:out[ \t]+)?of\b)|[%+=×^]|[-–−~*x,:][ "
-    r"\t]*[0-9]|(?:or|to|and|plus|minus|times|percent)\b|[0-9])|[^\W_]",
+    rf"{_BLANK}(?:\(?(?:/|(?:out[ \t]+)?of\b|[0-9.,]++\))|(?:or|to|and|plus|minus|times|percent)\b)|[^\W_]"
+    rf"|(?:{_BLANK}\([^()\n]*+\))?+(?:{_BLANK}[%+=×^]|{_BLANK}[^\W\d_]++[ \t]++[0-9]"
+    r"|(?!\.[ \t])(?:\\[A-Za-z]++|[^\w\r\n(]|_)*+[0-9])"
+    r"|[ \t]*+for\b[^.\n]*\b[0-9]++[ \t]++(?:points?[ \t]++)?for\b",
     re.IGNORECASE,
 )
 
@@ -53,8 +58,9 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
     The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it wrote
     before. `Score: <n>`, `Score (out of 5): 4`, `a score of 4`, `Score 4` and `Score: four` are no score lines.
     Unreadable are numbers below 0, above 5 or between halves, a number that goes on as another (`4/10`, `3 or 4`,
-    `1 + 1 = 2`), and a judgement cut off by the length limit.
+    `1 + 1 = 2`), and a judgement cut off by the length limit. Read as it is seen (`template.fold`).
     """
+    text = fold(text)
     if finish_reason == "length" or not (lines := list(SCORE.finditer(text))):
         return None
     number, after = lines[-1][2], SAME.match(text, lines[-1].end())
@@ -144,7 +150,8 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
         )
 
     def whole(text: str) -> bool:  # a judge that wrote a half has no expected score: known are the choices alone
-        return bool(lines := SCORE.findall(text)) and lines[-1][1] in CHOICES
+        lines = SCORE.findall(text)
+        return bool(lines) and lines[-1][1] in CHOICES and lines == SCORE.findall(fold(text))  # probed as it stands
 
     read = [
         (score := read_score(text, why), expected(probs) if score is not None and whole(text) else None)

@@ -18,10 +18,12 @@ CLOSING_TAG = re.compile(r"</([A-Za-z][\w-]*)>")
 NOT_PLAIN = re.compile(r"[^\t\n\r -~]+")
 NEVER = re.compile(r"(?!)")
 HANGUL_FILLERS = "\u115f\u1160"  # letters by category, and nothing to see
+SIGNS = str.maketrans("\u2044\u2215\u2236\ua789", "//::")  # slashes and colons that NFKD leaves
 
 _jinja = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
 )  # plain text, not HTML
+del _jinja.globals["lipsum"], _jinja.filters["random"]  # the same text every time
 
 
 @lru_cache(maxsize=16)
@@ -52,7 +54,7 @@ class _Folds(dict[str, str]):
 
     def __missing__(self, c: str) -> str:
         plain = " " if c.isspace() else unicodedata.normalize("NFKD", c)
-        return self.setdefault(c, "".join(d for d in plain if not _is_invisible(d)))
+        return self.setdefault(c, "".join(d for d in plain.translate(SIGNS) if not _is_invisible(d)))
 
 
 def _is_invisible(c: str) -> bool:
@@ -73,6 +75,11 @@ def _fold(text: str) -> tuple[str, list[int]]:
             places.extend([i] * len(folded))
         end = run.end()
     return "".join(parts) + text[end:], [*places, *range(end, len(text))]
+
+
+def fold(text: str) -> str:
+    """`text` as it is compared: full-width `Ｓｃｏｒｅ：５` is `Score:5`, a zero-width space is nothing."""
+    return _fold(text)[0] if NOT_PLAIN.search(text) else text
 
 
 def mask_verdicts(text: str, template: str, verdict: re.Pattern[str]) -> str:

@@ -71,6 +71,36 @@ from stages.store.tables import JUDGEMENTS
         ("Score: 80%", None),
         ("Score: 4th", None),
         ("Score: 4½", None),
+        ("Score: 3 ½", None),
+        ("Score: 4\u00a0/ 10", None),
+        ("Score: 4\u202f/\u202f10", None),
+        ("Score: 4 ∕ 10", None),
+        ("Score: 4 ⁄ 10", None),
+        ("Score: 4\u00a0/\u202f5", 4),
+        (r"Score: 4 \text{ out of } 10", None),
+        (r"Score: $4 \text{ out of } 5$", 4),
+        (r"Score: 3 \to 4", None),
+        ("Score: 3 → 4", None),
+        ("Score: 3 -> 4", None),
+        ("Score: 3 | 4", None),
+        ("Score: 3 & 4", None),
+        ("Score: 3…4", None),
+        ("Score: 4 sur 10", None),
+        ("Score: 3 (4)", None),
+        ("Score: 1 (relevance) + 1 (coverage) = 2", None),
+        ("Score: 1 point (relevance), 1 point (coverage)", None),
+        ("Score: 2 points for A and 1 point for B", None),
+        ("Score: 2 for relevance and 1 for coverage", None),
+        ("Score: 4 (1 + 1 + 1 + 1)", 4),
+        ("Score: 4/5 (80%)", 4),
+        ("Score: 4. 3 examples are right", 4),
+        ("Score: 4 because the 3 points are made", 4),
+        ("Score: 4 points for a good answer with 3 examples", 4),
+        ("Score: 4 → good", 4),
+        ("Score: 4\n5 is for experts", 4),
+        ("Score: ４", 4),
+        ("Score: 2\nFinal Score：５", 5),
+        ("Score: 2\nFinal Score：９", None),
         # no score line
         ("", None),
         ("I would give it a 4.", None),
@@ -245,12 +275,13 @@ def test_what_a_judge_may_take_for_a_verdict_is_marked_and_nothing_else_changes(
             "Score:*",
         ),
         *("Score: 4/5.{}/1".format("0" * 1000), "\\boxed{", "⩴", "\n 4"),
+        *("Score: 4 for 1 ", "Score: 4 \\a{", "Score: 4 (", "1 ", "\\a{", "for 1 "),
     ],
 )
 def test_hostile_text_is_masked_and_read_in_linear_time(piece: str) -> None:
     """Each piece again and again, and once before much white space, digits or dress; quadratic time is minutes."""
     size = 200_000
-    texts = [piece * (size // len(piece)), *(piece + filler * size for filler in (" ", "\n", "0", "*", ".0"))]
+    texts = [piece * (size // len(piece)), *(piece + filler * size for filler in (" ", "\n", "0", "*", ".0", "1 for"))]
     started = time.process_time()
     for text in texts:
         mask_verdicts(text, TEMPLATE, SCORE)
@@ -338,6 +369,14 @@ def test_a_judgement_that_cannot_be_read_has_no_expected_score() -> None:
     means = mean_scores(rows, "expected")
     assert means.select("candidate_id", "score", "parsed").rows() == [("c1", None, 0), ("c2", 4.5, 1)]
     assert mean_scores(rows)["score"].to_list() == [None, 4.0]
+
+
+def test_the_probabilities_of_another_line_than_the_last_are_not_used() -> None:
+    said = completions(
+        ("c1", 0, "Score: 2\nScore：５", "stop"), ("c2", 0, "Score: 4 ★", "stop"), probs=[0, 0, 1, 0, 0, 0]
+    )
+    rows = judgements(ANSWERS, said, judge="M1")
+    assert rows.select("candidate_id", "score", "expected").rows() == [("c2", 4.0, 2.0), ("c1", 5.0, None)]
 
 
 @pytest.mark.parametrize(
