@@ -34,7 +34,9 @@ def nucleus(probs: torch.Tensor, top_p: float, head: int = HEAD) -> tuple[torch.
     """
     p, tokens = probs.topk(min(head, probs.shape[-1]))
     wide = p.sum(-1) < top_p
-    p = p * (p.cumsum(-1) - p < top_p)
+    inside = p.cumsum(-1) - p < top_p
+    inside[:, 0] = True  # also when `top_p` is 0 in the dtype of `probs`
+    p = p * inside
     if head < probs.shape[-1] and wide.any():  # these rows' nucleus is broader than `head`
         wider_p, wider_tokens = nucleus(probs[wide], top_p, 8 * head)
         p, tokens = (torch.nn.functional.pad(x, (0, wider_p.shape[-1] - x.shape[-1])) for x in (p, tokens))
@@ -44,7 +46,11 @@ def nucleus(probs: torch.Tensor, top_p: float, head: int = HEAD) -> tuple[torch.
 
 def choose(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     """One token per row: logits (rows, vocabulary), u (rows,) in [0, 1) -> (rows, 1) token ids, never one of
-    probability 0."""
+    probability 0.
+
+    A temperature that is 0 in the logits' dtype takes the most likely. Logits that hold NaN give some token: `Finite`
+    tells, once the batch is over."""
+    temperature = max(temperature, torch.finfo(logits.dtype).tiny)
     probs = torch.softmax((logits - logits.amax(-1, keepdim=True)) / temperature, dim=-1)
     p, tokens = nucleus(probs, top_p) if top_p < 1 else (probs, None)
     cdf = p.double().cumsum(-1)  # float32 loses the tail of a large vocabulary

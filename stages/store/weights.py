@@ -1,10 +1,16 @@
-"""Does every weight that a model's config describes lie in its safetensors files, in the right shape? Libraries draw
-what is missing at random and go on. Looks at headers only (torch's `meta` device): 70B take seconds."""
+"""Does every weight that a model's config describes lie in its safetensors files, in the right shape, and is it a
+number? Libraries draw what is missing at random and go on, and NaN writes noise.
+
+Names and shapes come from headers (torch's `meta` device): 70B take seconds. Then the values are read tensor by tensor,
+which takes as long as reading the files.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,8 @@ def weight_faults(folder: Path) -> list[str]:
     """What keeps the checkpoint in `folder` from being loaded as its author saved it, a sentence each.
 
     Files first; only where these are good, every weight's name and shape as transformers maps them, tied heads left
-    out. A quantized checkpoint or one without a causal language model in transformers is looked at file by file only.
+    out; only where these are good, the first value that is no number. A quantized checkpoint or one without a causal
+    language model in transformers is looked at file by file only.
     """
     config, fault = _json(folder / "config.json")
     if fault:
@@ -35,10 +42,13 @@ def weight_faults(folder: Path) -> list[str]:
         return [
             "no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained"
         ]
-    faults = [fault for file in [*files, *sorted(folder.glob("adapter/*.safetensors"))] if (fault := _damage(file))]
+    files += sorted(folder.glob("adapter/*.safetensors"))
+    faults = [fault for file in files if (fault := _damage(file))]
     if (folder / INDEX).exists():
         faults += _absent_shards(folder)
-    return faults or ([] if "quantization_config" in config else _wrong_keys(folder))
+    quantized = "quantization_config" in config
+    faults = faults or ([] if quantized else _wrong_keys(folder))
+    return faults or [*islice((fault for file in files for fault in _not_numbers(file, quantized)), 1)]
 
 
 def _json(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -65,6 +75,23 @@ def _damage(file: Path) -> str | None:
             return None
     except (SafetensorError, OSError) as e:
         return f"{file.name} is damaged or cut short ({e}; {file.stat().st_size:,} bytes). {AGAIN}"
+
+
+def _not_numbers(file: Path, quantized: bool) -> Iterator[str]:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            weight = tensors.get_tensor(name)
+            if not weight.is_floating_point():
+                if name.endswith("weight") and not quantized:
+                    dtype = str(weight.dtype).removeprefix("torch.")
+                    yield f"{file.name}: {name} is {dtype}, expected a floating-point dtype. {AGAIN}"
+            # a scalar may be what masks (-inf in old checkpoints); codes of one byte are checked by who reads them
+            elif weight.ndim and weight.numel() and weight.itemsize > 1:
+                least, most = weight.aminmax()  # NaN when one is
+                if not (least.isfinite() and most.isfinite()):
+                    yield f"{file.name}: {name} holds NaN or infinity. {AGAIN}, or use another"
 
 
 def _absent_shards(folder: Path) -> list[str]:

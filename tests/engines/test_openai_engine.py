@@ -37,7 +37,7 @@ from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
 from stages.engines.backends import openai
 from stages.engines.backends.openai import OpenAIEngine
-from stages.engines.backends.server import Secrets, server_address
+from stages.engines.backends.server import Secrets, read_answer, server_address
 from stages.engines.backends.transformers import TransformersEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs, request_seed
@@ -644,8 +644,25 @@ def test_a_word_that_serves_as_a_key_changes_no_text(client, monkeypatch):
 @given(st.text(st.characters().filter(str.isprintable), min_size=8), st.sampled_from(sorted(SPELLINGS)))
 def test_any_password_is_hidden(password, spelling):
     secrets = Secrets("", urlsplit(f"http://u:{quote(password, safe='')}@h"))
-    assert secrets.hide(f"\0{SPELLINGS[spelling](password)}\0").strip("=\0") == "[secret]"
+    assert secrets.hide(f"\0{SPELLINGS[spelling](password)}\0").strip("=\0 ") == "[secret]"
     assert secrets.hide_in_text(f"\0{secrets.login}\0").strip("=\0") == "[secret]"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [KEY[:-1], KEY[1:], KEY[5:17], KEY.upper(), KEY[:20] + "\n" + KEY[20:], "\u200b".join(KEY), " ".join(KEY).title()],
+)
+def test_a_part_of_a_key_is_hidden_however_it_is_written(echo):
+    secrets = Secrets(KEY, urlsplit("http://h/v1"))
+    assert secrets.hide_in_text(f"It is <{echo}>, 4 of 5.") == "It is <[secret]>, 4 of 5."
+    assert secrets.hide_in_text(f"It is <{KEY[:11]}>") == f"It is <{KEY[:11]}>", "eleven letters are no secret"
+
+
+def test_a_key_is_hidden_before_a_stop_string_cuts_it():
+    raw = json.dumps({"choices": [{"message": {"content": f"a {KEY} b"}, "finish_reason": "stop"}]}).encode()
+    secrets = Secrets(KEY, urlsplit("http://h/v1"))
+    _, completion = read_answer(raw, "x", 0, GREEDY._replace(stop=(KEY[10:20],)), secrets)
+    assert completion.text == "a [secret]"
 
 
 def test_short_secrets_are_hidden_where_they_stand_alone():

@@ -43,6 +43,16 @@ def test_the_uniform_number_picks_its_slice_of_the_cdf():
     assert choose(LOGITS.expand(8, -1), u, 1.0, 1.0)[:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(1e-300, 1.0), (1.0, 1e-300), (1e-300, 1e-300), (1e-44, 0.9), (0.0, 1.0), (1.0, 0.0)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_zero_in_float32_takes_the_most_likely(temperature, top_p, dtype):
+    u = torch.tensor([0.0, 0.3, 0.999999], dtype=torch.float64)
+    logits = torch.tensor([[1, 5, 2, 0]], dtype=dtype)
+    assert choose(logits.expand(3, -1), u, temperature, top_p)[:, 0].tolist() == [1, 1, 1]
+
+
 def rows(vocabulary: int, sharpness: float, seed: int) -> torch.Tensor:
     return torch.randn(6, vocabulary, generator=torch.Generator().manual_seed(seed)) * sharpness
 

@@ -343,9 +343,19 @@ def test_weights_that_do_not_fit(tiny, monkeypatch):
         engine(tiny)
 
 
-def test_another_error_of_torch_is_no_lack_of_memory(tiny):
+def test_a_model_that_cannot_generate_is_named(tmp_path, tiny):
+    """xLSTM keeps no cache that generate() can use. What fails after a first batch is another matter."""
+    with pytest.raises(
+        EngineError, match=r"xlstm cannot generate here \(ValueError: .*use the engine vllm or a server"
+    ):
+        engine(random_model(tmp_path / "xlstm", tiny, "xlstm", **SMALL, num_heads=2))
     e = engine(tiny)
     fail_from(e, 0, lambda: torch.ones(2) + torch.ones(3))
+    with pytest.raises(EngineError, match=r"cannot generate here \(RuntimeError: .*size of tensor"):
+        e.generate([Request("x", "cat")], GREEDY)
+    e = engine(tiny)
+    fail_from(e, 1, lambda: torch.ones(2) + torch.ones(3))
+    e.generate([Request("x", "cat")], GREEDY)
     with pytest.raises(RuntimeError, match="size of tensor"):
         e.generate([Request("x", "cat")], GREEDY)
 

@@ -1,9 +1,11 @@
 """A checkpoint that lacks weights is refused, and the file and the key are named; nothing is ever drawn at random."""
 
 import json
+import math
 import shutil
 
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
 from stages.console.errors import ModelError
@@ -40,7 +42,30 @@ def index(folder, **moved):
     file.write_text(json.dumps(data))
 
 
+def put(folder, name, change):
+    """Changes one weight where it lies."""
+    from safetensors.torch import load_file, save_file
+
+    (file,) = (file for file in folder.glob("*.safetensors") if name in load_file(file))
+    weights = load_file(file)
+    weights[name] = change(weights[name])
+    save_file(weights, file, {"format": "pt"})
+
+
+def one(value):
+    def change(weight):
+        weight.view(-1)[-1] = value
+        return weight
+
+    return change
+
+
+NORM, UP = "model.norm.weight", "model.layers.1.mlp.up_proj.weight"
 DAMAGE = {
+    "one NaN": (lambda f: put(f, UP, one(math.nan)), rf"model-0000\d-of-\S+: {UP} holds NaN or infinity"),
+    "one infinity": (lambda f: put(f, NORM, one(-math.inf)), rf"model-0000\d-of-\S+: {NORM} holds NaN or infinity"),
+    "beyond float16": (lambda f: put(f, UP, lambda w: (w + 1e6).half()), rf"{UP} holds NaN or infinity"),
+    "integers": (lambda f: put(f, UP, lambda w: w.long()), rf"model-0000\d-of-\S+: {UP} is int64, expected a floating"),
     "one shard lost": (lambda f: shard(f, 1).unlink(), r"index\.json names 1 file.*: model-00002-of"),
     "half a copy": (lambda f: [shard(f, -1).unlink() for _ in "12"], r"names 2 file"),
     "cut short": (lambda f: shard(f, 0).write_bytes(shard(f, 0).read_bytes()[:-9]), r"model-00001-.*cut short"),
@@ -95,6 +120,19 @@ def test_weights_of_another_head_may_stay_behind(shards, tmp_path):
     )
     assert weight_faults(folder) == []
     configure(folder, num_hidden_layers=3, quantization_config={"quant_method": "awq"})
+    put(folder, UP, lambda weight: weight.long())
+    assert weight_faults(folder) == []
+    put(folder, NORM, one(math.nan))
+    assert len(weight_faults(folder)) == 1
+
+
+def test_buffers_of_old_checkpoints_may_stay(shards, tmp_path):
+    """GPT-NeoX in float16: a mask of booleans, and -1e9 beside it, which is -inf there."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(shards, tmp_path / "model")
+    masks = {"attention.bias": torch.ones(1, 1, 8, 8) > 0, "attention.masked_bias": torch.tensor(-1e9).half()}
+    save_file(load_file(shard(folder, 0)) | masks, shard(folder, 0))
     assert weight_faults(folder) == []
 
 

@@ -183,10 +183,10 @@ class OpenAIEngine(BaseEngine):
         async def call() -> Completion:
             with fail_after(self.server.timeout_s):  # the client's own limit is for each read
                 raw = await endpoint.with_raw_response.create(**body)
-            prompt_tokens, completion = read_answer(raw.content, request_id, n, sampling)
+            prompt_tokens, completion = read_answer(raw.content, request_id, n, sampling, self.secrets)
             self.prompt_tokens += prompt_tokens or 0
             self.generated_tokens += completion.tokens or 0
-            return completion._replace(text=self.secrets.hide_in_text(completion.text))
+            return completion
 
         attempts = stop_after_attempt(self.server.attempts)
         return await AsyncRetrying(stop=attempts, wait=_pause, retry=retry_if_exception(_is_retryable), reraise=True)(

@@ -19,6 +19,8 @@ from stages.engines.request import Completion, Sampling, before_stop
 
 WORD = 8
 """A secret of fewer letters is a word, too: it is hidden in what people read, where it stands alone, not in texts."""
+RUN = 12
+"""Letters of a secret in a row that are hidden: an answer may end, or go wrong, within it."""
 
 
 class BadAnswer(Exception):
@@ -39,16 +41,29 @@ class Secrets:
         user, password = unquote(address.username or ""), unquote(address.password or "")
         self.login = _base64(f"{user}:{password}") if user or password else ""
         secrets = {key, self.login, password or user, *(value for _, value in parse_qsl(address.query))} - {""}
-        self.anywhere = _pattern({secret for secret in secrets if len(secret) >= WORD})
-        self.words = rf"(?<!\w)(?:{_pattern(secrets)})(?!\w)"
+        words = sorted((word for s in secrets for word in _spellings(s)), key=len, reverse=True)
+        self.words = rf"(?<!\w)(?:{'|'.join(map(re.escape, words)) or '(?!)'})(?!\w)"
+        long = [_letters(word)[0] for s in secrets if len(_letters(s)[0]) >= WORD for word in _spellings(s)]
+        self.runs = {word[i : i + RUN] for word in long for i in range(max(1, len(word) - RUN + 1))}
 
     def hide(self, text: str) -> str:
         """For what people read."""
         return re.sub(self.words, "[secret]", self.hide_in_text(text))
 
-    def hide_in_text(self, text: str) -> str:
-        """For completions: what a server was sent must not be published as its answer."""
-        return re.sub(self.anywhere, "[secret]", text)
+    def hide_in_text(self, text: str, end: int | None = None) -> str:
+        """For completions, `text` up to `end`: what a server was sent must not be published as its answer."""
+        letters, at = _letters(text)
+        shown, done = "", 0
+        for start, stop in sorted(
+            (at[i], at[i + size - 1] + 1)
+            for size in {len(run) for run in self.runs}
+            for i in range(len(letters) - size + 1)
+            if letters[i : i + size] in self.runs
+        ):
+            if done <= start and (end is None or start < end):
+                shown += f"{text[done:start]}[secret]"
+            done = max(done, stop)
+        return shown + text[done:end]
 
 
 def server_address(variable: str) -> SplitResult:
@@ -111,9 +126,9 @@ def special_tokens(model_dir: Path) -> list[str] | None:
         ) from None
 
 
-def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling) -> Answer:
-    """The completion number `n` of a request; a text that did not end by itself, or was filtered, is `length`. Raises
-    BadAnswer, and EngineError where probabilities were asked for and none are told."""
+def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling, secrets: Secrets) -> Answer:
+    """The completion number `n` of a request, without `secrets`; a text that did not end by itself, or was filtered, is
+    `length`. Raises BadAnswer, and EngineError where probabilities were asked for and none are told."""
     try:
         answer = json.loads(raw)
         choice, usage = answer["choices"][0], answer.get("usage") or {}
@@ -131,9 +146,8 @@ def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling) -> Answ
             probs = _probs(sampling, text, entries)
         cut = before_stop(text, sampling.stop)  # some servers leave the stop string in
         whole = cut is not None or choice["finish_reason"] == "stop"
-        completion = Completion(
-            request_id, n, text if cut is None else cut, "stop" if whole else "length", tokens, probs
-        )
+        text = secrets.hide_in_text(text, None if cut is None else len(cut))
+        completion = Completion(request_id, n, text, "stop" if whole else "length", tokens, probs)
         return Answer(prompt_tokens, completion)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
         raise BadAnswer(f"{type(e).__name__}: {e}; it begins: {raw.decode(errors='replace')}") from None
@@ -179,17 +193,12 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _pattern(secrets: set[str]) -> str:
-    """Any spelling of the secrets."""
-    spellings = {
-        spelling
-        for secret in secrets
-        for spelling in (
-            secret,
-            quote(secret, safe=""),
-            _base64(secret),
-            _base64(secret).rstrip("="),
-            json.dumps(secret)[1:-1],
-        )
-    }
-    return "|".join(map(re.escape, sorted(spellings, key=len, reverse=True))) or "(?!)"
+def _spellings(secret: str) -> set[str]:
+    coded = _base64(secret)
+    return {secret, quote(secret, safe=""), coded, coded.rstrip("="), json.dumps(secret)[1:-1]}
+
+
+def _letters(text: str) -> tuple[str, list[int]]:
+    """The visible letters, case-folded, and where each stands in `text`: what a reader of a wrapped text copies."""
+    letters = [(x, i) for i, c in enumerate(text) if c.isprintable() and c != " " for x in c.casefold()]
+    return "".join(x for x, _ in letters), [i for _, i in letters]

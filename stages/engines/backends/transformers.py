@@ -104,16 +104,17 @@ class TransformersEngine(BaseEngine):
         self.prompts = ModelTokenizer(model_dir)
         self.shares = True  # what completions of one prompt have in common; False once a cache cannot be repeated
         self.model = _load(model_dir, getattr(torch, engine.dtype))
-        with _memory(
-            f"{model_dir} as {engine.dtype} on {self.device}",
-            "Set engine.dtype to bfloat16, hardware.device to cpu, or use the engine vllm",
-        ):
-            self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
         self.max_context = self.prompts.max_context(engine.max_context)
         # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
         self.model.generation_config = GenerationConfig()
-        if self.chunk > 1 and getattr(self.model, "_is_stateful", False):
-            self._check_padding()
+        with _explained(
+            f"{model_dir} as {engine.dtype} on {self.device}",
+            "Set engine.dtype to bfloat16, hardware.device to cpu, or use the engine vllm",
+            untried=model_dir,
+        ):
+            self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
+            if self.chunk > 1 and getattr(self.model, "_is_stateful", False):
+                self._check_padding()
 
     def close(self) -> None:
         del self.model
@@ -132,11 +133,12 @@ class TransformersEngine(BaseEngine):
             yield [Completion(p.id, n, "", "length", 0) for p in full for n in sampling.numbers]
         for batch in self._cut([p for p in prompts if p.room > 0], sampling):
             longest = max(len(p.ids) + p.room for p in batch)
-            with _memory(
+            with _explained(
                 f"a batch of {len(batch) * sampling.n * longest:,} tokens ({len(batch)} prompts x {sampling.n} texts x "
                 f"up to {longest} tokens) on {self.device}",
                 f"What came before is cached. Lower engine.max_batch_tokens, which is {self.chunk}, or, for a batch of "
                 f"one prompt, engine.max_context, which is {self.max_context}",
+                untried=None if self.generated_tokens else self.prompts.folder,
             ):
                 written = self._decode(batch, sampling)
             self.prompt_tokens += sum(len(p.ids) for p in batch) * (1 if self.shares else sampling.n)
@@ -243,15 +245,23 @@ class TransformersEngine(BaseEngine):
 
 
 @contextmanager
-def _memory(what: str, remedy: str) -> Iterator[None]:
-    """Turns out of memory into an EngineError. Torch has a type for the GPU's allocator only."""
+def _explained(what: str, remedy: str, untried: Path | None) -> Iterator[None]:
+    """Turns out of memory (torch has a type for the GPU's allocator only), and whatever a model that never wrote
+    anything fails with, into an EngineError."""
     try:
         yield
-    except (RuntimeError, MemoryError) as e:
+    except EngineError:
+        raise
+    except Exception as e:
+        first = next(iter(str(e).strip().splitlines()), "")
         words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-        if isinstance(e, MemoryError) or any(s in str(e) for s in words):
-            first = next(iter(str(e).strip().splitlines()), type(e).__name__)
-            raise EngineError(f"there is no memory for {what}: {first}. {remedy}") from None
+        if isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and any(s in str(e) for s in words)):
+            raise EngineError(f"there is no memory for {what}: {first or 'MemoryError'}. {remedy}") from None
+        if untried:
+            raise EngineError(
+                f"{untried} cannot generate here ({type(e).__name__}: {first}). Expected a causal language model of "
+                f"transformers with a cache; for others, use the engine vllm or a server"
+            ) from e
         raise
 
 
