@@ -344,7 +344,7 @@ def test_weights_that_do_not_fit(tiny, monkeypatch):
 
 
 def test_a_model_that_cannot_generate_is_named(tmp_path, tiny):
-    """xLSTM keeps no cache that generate() can use. What fails after a first batch is another matter."""
+    """A small xLSTM fails in its own code. What fails after a first batch is another matter."""
     with pytest.raises(
         EngineError, match=r"xlstm cannot generate here \(ValueError: .*use the engine vllm or a server"
     ):
