@@ -6,10 +6,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from stages.config.finding import Finding
 from stages.config.params import Params
+from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import SrlmError
 from stages.method.judging import SCORE, read_score
 from stages.method.template import render
@@ -18,15 +20,29 @@ COMPARE = "stages/templates/compare.jinja"
 MARKS = tuple(f"«{i} <b> & 'mark' of a text» " + "x" * 4000 + f" «end {i}»" for i in range(8))
 """Texts as long as an answer, with what a filter could change; what is shown whole shows them letter by letter."""
 WANTED = "Score: <n>"
-# What a template writes in the place of a number: `<n>`, `[[score]]`, `0-5`, `...`
-_PLACE = r"(?:[01]\s*(?:[-–]|to|\.\.+)\s*5\b|…|\.{2,}|[a-z_#?][\w-]*(?:\s+(?:of\s+)?(?:score|points|number))?)"
+_TO = r"[ \t]*(?:[-–—…]|\.\.+|to|and|through)[ \t]*"
+_RANGE = rf"(?<![\w.])[01](?:{_TO}|[1-4 ,/|or]+)5\b"
+# What a template writes in the place of a number: `<n>`, `[[score]]`, `0-5`, `...`; not `A, B or C`, `good/bad`, `A-F`
+_WORD = r"[a-z_#?](?![-–][a-z]\b)[\w-]*+(?:\s+(?:of\s+)?(?:score|points|number))?+"
+_CHOICE = r"(?:[ \t]*[/|][ \t]*|,?[ \t]+or[ \t]+)[a-z]|,[ \t]*[a-z]\w*(?:,|[ \t]+or\b)"
+_PLACE = rf"(?:{_RANGE}|…|\.{{2,}}|{_WORD}(?!{_CHOICE}))"
 _OPEN = r"[\s*_`\"'\[<({$\\~]*(?:boxed\{)?"
 PLACE = re.compile(rf"(\bscore[*_`\"' ]*[:：=]+{_OPEN}){_PLACE}", re.IGNORECASE)
+RANGE = re.compile(rf"[ \t,;(]*(?:(?:from|between|of)[ \t]+)?{_RANGE}", re.IGNORECASE)
 OTHER = re.compile(
-    rf"\b(?:rating|grade|marks?|points|total|verdict|result)\b[*_`\"' ]*[:：=]+{_OPEN}(?:{_PLACE}|[0-9])|\[\[",
+    rf"\b(?:rating|grade|marks?|points|total|verdict|result|score)\b[*_`\"' ]*[:：=]+{_OPEN}(?:[\w#?…]|\.\.)|\[\[",
     re.IGNORECASE,
 )
 """Verdicts that templates of others ask for."""
+SCALE = re.compile(
+    rf"(?:(?<![\w.])(?:[01](?:\.0)?|zero|one){_TO}|\bout[ \t]+of[ \t]+|[\w>\])}}$][ \t]*/[ \t]*"
+    r"|\b(?:scale[ \t]+(?:of|to)|up[ \t]+to|maximum(?:[ \t]+of)?)[ \t]+)(?P<top>[0-9]{1,3}|five|ten)\b"
+    r"(?![ \t]+(?:\w+[ \t]+)?(?:word|token|character|sentence|line|paragraph|reason|example|step|bullet)s?\b)"
+    r"|(?<![\w.])(?P<best>[0-9]+)(?:[- ]points?[ \t]+(?:\w+[ \t]+)?scale\b"
+    r"|[ \t]+(?:is|being|means|=)[ \t]+(?:the[ \t]+)?(?:best|highest|perfect|excellent)\b)",
+    re.IGNORECASE,
+)
+RATING = re.compile(r"\b(?:rat(?:e|ing)|scor(?:es?|ing)|scale|grade)\b", re.IGNORECASE)
 
 
 def faults(params: Params, root: Path) -> list[Finding]:
@@ -42,7 +58,11 @@ def faults(params: Params, root: Path) -> list[Finding]:
     found: list[Finding] = []
     for name, check in checks:
         with suppress(OSError, ValueError):
-            found += check(name, (root / name).read_text(encoding="utf-8"))
+            text = (root / name).read_text(encoding="utf-8")
+            try:  # a template is a program, which need not end
+                found += bounded(partial(check, name, text), seconds=2)
+            except BoundedError as e:
+                found.append(Finding(name, f"cannot be filled: {e}", "Make it simpler"))
     return found
 
 
@@ -52,9 +72,12 @@ def judge_faults(name: str, text: str) -> list[Finding]:
     if found or Path(name).parent.name == "tinyworld":  # its M0 has read how judges write
         return found
     line, other = score_line(text)
-    if line and not other:
+    if scale := other_scale(render(text, prompt="", response="")):
+        seen = f"{name} asks for another range ({scale!r}), and scores here are 0 to 5"
+    elif line and not other:
         return []
-    seen = f"{name} asks for {other!r}, which is not read as a score" if other else f"{name} asks for no score"
+    else:
+        seen = f"{name} asks for {other!r}, which is not read as a score" if other else f"{name} asks for no score"
     fix = f"A score of 0 to 5 is read from a line like {WANTED!r}: end the template with it"
     return [Finding("judge.template", seen, fix)]
 
@@ -78,13 +101,29 @@ def compare_faults(name: str, text: str) -> list[Finding]:
 def score_line(text: str) -> tuple[str | None, str | None]:
     """The last line in which a judge's template shows how the score is to be written, if it can be read; and a line
     behind it that asks for another verdict."""
-    filled = PLACE.sub(r"\g<1>4", render(text, prompt="", response=""))
-    line, after = None, filled
-    for match in SCORE.finditer(filled):
-        rest, _, after = filled[match.end() :].partition("\n")
-        line = match[0] + rest
+    filled = RANGE.sub("", PLACE.sub(r"\g<1>4", render(text, prompt="", response="")))
+    line, after = "", filled
+    if matches := list(SCORE.finditer(filled)):
+        start = len(filled[: matches[-1].start()].rstrip("*_`\"'{"))
+        rest, _, after = filled[matches[-1].end() :].partition("\n")
+        line = (filled[start : matches[-1].end()] + rest).strip().strip("`")
     other = next((line.strip() for line in after.splitlines() if OTHER.search(line)), None)
-    return line.strip() if line and read_score(line) is not None else None, other
+    if read_score(line) is None:
+        return None, other or line or None
+    return line, other
+
+
+def other_scale(text: str) -> str | None:
+    """The widest range of scores that a judge's template names, when it does not end at 5. Ranges below that count only
+    in a sentence about rating."""
+    ranges = [
+        (int({"five": "5", "ten": "10"}.get(top := (m["top"] or m["best"]).lower(), top)), m[0])
+        for sentence in re.split(r"\n|[.!?]\s", text)
+        for m in SCALE.finditer(sentence)
+        if RATING.search(sentence) or len(m["top"] or "") > 1
+    ]
+    top, words = max(ranges, default=(5, ""))
+    return words if top != 5 else None
 
 
 def _shown(key: str, name: str, text: str, **fields: str | list[str]) -> list[Finding]:
@@ -93,6 +132,8 @@ def _shown(key: str, name: str, text: str, **fields: str | list[str]) -> list[Fi
         rendered = render(text, **fields)
     except SrlmError as e:
         return [Finding(key, f"{name} cannot be filled: {e}", f"It may use {', '.join(fields)}")]
+    if address := re.search(r"<[^<>\n]* at 0x[0-9a-f]+>", rendered):
+        return [Finding(key, f"{name} shows {address[0]!r}, which is another every time", "Show a text in its place")]
     return [
         Finding(
             key, f"{name} does not show {field} whole", f"Put {{{{ {field} }}}} in it, outside of comments and filters"

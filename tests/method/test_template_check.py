@@ -19,7 +19,7 @@ def test_the_projects_templates_pass(profile):
 
 def test_the_line_that_is_read_is_shown():
     line, _ = template_check.score_line((ROOT / "stages/templates/judge.jinja").read_text())
-    assert line == "Score: <4>`"
+    assert line == "Score: <4>"
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,9 @@ def test_the_line_that_is_read_is_shown():
         "Score: <n>", "**Score:** 4", "Score: [[n]]", "`Score: X`", "Score: <0-5>", "Score: 3.5/5", '{"score": <score>}',
         "Score: <total points>", "Score: ...", "Score = \\boxed{n}", "Score:\n<n>", "Score: <number from 0 to 5>",
         "Score: 5 is the best.\nEnd with Score: <n>", "Rating: how good it is. Conclude with\nScore: <n>",
+        "Score: <n> from 0 to 5", "Score: n, nothing else", "Write 1 to 3 sentences, then a score of 0 to 5.\nScore: <n>/5",
+        "Use a 5-point scale, in at most 100 words.\nScore: <n>", "Score: <0, 1, 2, 3, 4 or 5>", "Score: one of 0/1/2/3/4/5", "Score: X, where X is between 0 and 5",
+        "Give 0-2 points for relevance, 0-3 for the rest.\nScore: <total>", "Ten steps: 1 to 3 first.\nScore: <n>",
     ],
 )  # fmt: skip
 def test_score_lines_that_are_read(ending):
@@ -41,16 +44,22 @@ def test_score_lines_that_are_read(ending):
         ("Rating: <n>", "which is not read"),
         ("[[5]]", "which is not read"),
         ("Score: 5 is the best. End with\nRating: [[n]]", "'Rating: [[n]]', which is not read"),
-        ("Score: <n>/10", "asks for no score"),
-        ("Score: <1-10>", "asks for no score"),
-        ("Score: 8/10", "asks for no score"),
+        *((ending, "asks for another range ('") for ending in (
+            "Score: <n>/10", "Score: <1-10>", "Score: 8/10", "Score: <0-10>", "Score: <n>/100", "Score: <1-3>",
+            "Rate from 1 to 10. Last line: Score: <n>", "Give a score from 0 to 10.\nScore: <n>", "Score: <n> out of 10",
+            "A number between one and ten.\nScore: <n>", "On a 10-point scale.\nScore: <n>", "Rate it 1–7.\nScore: <n>",
+            "Score: <n>, where 10 is the best", "A maximum of 10 points.\nScore: <n>", "On a scale of 0.0 to 1.0:\nScore: <n>",
+        )),
+        *((ending, f"asks for {ending!r}, which is not read") for ending in (
+            "Score: A, B or C", "Score: <good|bad>", "Score: low, medium, high", "Score: A-F", "Score: pass or fail", "Score: <n>%",
+        )),
         ("Say what you think.", "asks for no score"),
         ("", "asks for no score"),
     ],
-)
+)  # fmt: skip
 def test_score_lines_that_are_not_read(ending, told):
     (finding,) = template_check.judge_faults("my.jinja", BOTH + ending)
-    assert told in finding.seen
+    assert told in finding.seen.replace("<4>", "<n>")
     assert "Score: <n>" in finding.fix
 
 
@@ -66,12 +75,26 @@ def test_score_lines_that_are_not_read(ending, told):
         ("{{ prompt }} {{ answer }} Score: <n>", ["cannot be filled"]),
         ("{{ prompt }} {{ response Score: <n>", ["cannot be filled"]),
         ("{{ prompt }} {response} Score: <n>", ["does not show response whole"]),
+        ("{{ prompt }} {{ response }} {{ range(9)|random }} Score: <n>", ["cannot be filled"]),
+        ("{{ prompt }} {{ response }} {{ lipsum() }} Score: <n>", ["cannot be filled"]),
+        ("{{ prompt }} {{ response }} {{ prompt.upper }} Score: <n>", ["which is another every time"]),
     ],
 )
 def test_a_judges_template_shows_both_texts(template, told):
     found = template_check.judge_faults("my.jinja", template)
     assert len(found) == len(told)
     assert all(words in str(finding) for finding, words in zip(found, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    "program", ["{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "{{ 'x' * 10**10 }}"]
+)
+def test_a_template_without_end_is_stopped(program, tmp_path):
+    params = load_params(ROOT / "stages/config/profiles", "gpu.yaml")
+    (tmp_path / params.judge.template).parent.mkdir(parents=True)
+    (tmp_path / params.judge.template).write_text(BOTH + program + "Score: <n>")
+    (finding,) = template_check.faults(params, tmp_path)
+    assert "cannot be filled" in finding.seen
 
 
 @pytest.mark.parametrize(
