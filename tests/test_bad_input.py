@@ -95,6 +95,7 @@ def test_a_fault_in_params_is_told_before_dvc_starts(space):
     assert not (space.path / "dvc.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_in_params_is_told(space):
     assert "M9" in fails(space, "stages.get_model", "M9")
     assert "M9" in fails(space, "stages.get_external", "M9")
@@ -106,6 +107,7 @@ def test_a_stage_whose_input_is_missing_names_the_stage_that_makes_it(space):
     assert "dvc repro write_prompts@M1" in fails(space, "stages.sample_candidates", "M1")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lacks_weights_is_not_completed_at_random(space):
     folder = space.path / "mine"
     folder.mkdir()
@@ -286,6 +288,7 @@ def test_damaged_seed_files(space, body, said):
     assert said in fails(space, "stages.split_seed")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(space):
     space.set(**{"base.M0": {"source": "tinyworld", "path": "stages/tinyworld"}, "tinyworld.steps": 400})
     process = subprocess.Popen(

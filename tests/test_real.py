@@ -29,6 +29,7 @@ FILE = {
 }
 
 
+@pytest.mark.slow
 def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
     smaller = SIZES | {"split_seed.ift": 24, "split_seed.eft_prompts": 30, "judge_seed.k": 2}
     space = Workspace(
@@ -54,6 +55,7 @@ def test_the_whole_loop_on_real_answers_with_the_scripted_engine(tmp_path):
     assert json.loads((tmp_path / "data/metrics/head_to_head/M3-M1.json").read_text())["greedy"]["win"]["n"] > 0
 
 
+@pytest.mark.slow
 def test_real_lengths_through_a_real_model(tmp_path):
     """A randomly initialised Llama with a context of 4,096 bytes: sampling, judging and a DPO step; what does not fit
     is counted, never an exception."""

@@ -114,6 +114,7 @@ def repository(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_revisions_and_the_workspace_are_compared(capsys, repository):
     diff.show("v1", "v2", None, repository)
     out = capsys.readouterr().out

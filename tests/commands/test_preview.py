@@ -9,6 +9,7 @@ from stages.console.errors import SrlmError
 from tests.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_a_preview_judges_held_out_answers_and_leaves_only_cached_texts(tmp_path, capfd):
     space = Workspace(tmp_path, profile="scripted")
     preview("judge_seed", 12, root=tmp_path)

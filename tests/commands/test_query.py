@@ -213,6 +213,7 @@ def repository(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_a_revision_is_asked_as_it_was(capsys, repository):
     count = "SELECT count(*) AS n FROM pairs"
     assert shown(capsys, repository, count).split() == ["n", "2"]
@@ -220,11 +221,13 @@ def test_a_revision_is_asked_as_it_was(capsys, repository):
     assert shown(capsys, repository, count).split() == ["n", "2"], "the workspace was not touched"
 
 
+@pytest.mark.slow
 def test_an_unknown_revision_is_told(repository):
     with pytest.raises(RevisionError, match="git knows no revision v9"):
         query.ask("SELECT 1 AS a", [], revision="v9", root=repository)
 
 
+@pytest.mark.slow
 def test_a_revision_whose_data_are_gone_says_what_to_pull(repository):
     shutil.rmtree(repository / ".dvc/cache")
     with pytest.raises(RevisionError) as e:
@@ -233,16 +236,19 @@ def test_a_revision_whose_data_are_gone_says_what_to_pull(repository):
     assert "dvc fetch" in str(e.value)
 
 
+@pytest.mark.slow
 def test_only_what_a_query_names_is_fetched(capsys, repository):
     shutil.rmtree(repository / ".dvc/cache")
     assert shown(capsys, repository, "SELECT count(*) AS n FROM metrics", revision="v1").split() == ["n", "0"]
 
 
+@pytest.mark.slow
 def test_an_empty_revision_is_none(repository):
     with pytest.raises(RevisionError, match="the revision is empty"):
         query.ask("SELECT 1 AS a", [], revision="", root=repository)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_in_no_cache_is_told(repository):
     """DVC keeps a listing per folder; without it nothing inside is known."""
     model = repository / "data/models/M1"

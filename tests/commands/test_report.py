@@ -119,6 +119,7 @@ def browse(page, tmp_path):
     ).stdout
 
 
+@pytest.mark.slow
 @needs_browser
 def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(tmp_path):
     texts = list(EVIL.values())
@@ -142,6 +143,7 @@ def test_nothing_that_a_model_wrote_runs_and_everything_is_shown(tmp_path):
             assert part in shown
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_pages_own_policy_lets_its_script_run_and_no_other(tmp_path):
     page = written(store(tmp_path, ["say cat"]))
@@ -170,6 +172,7 @@ document.title = JSON.stringify(told);
 """
 
 
+@pytest.mark.slow
 @needs_browser
 def test_20000_pairs_are_walked_and_filtered_by_keyboard(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "PAIRS_BYTES", 40_000_000)
@@ -186,6 +189,7 @@ def test_20000_pairs_are_walked_and_filtered_by_keyboard(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_page_fits_a_phone(tmp_path):
     page = written(measured(store(tmp_path, ["say " + "cat" * 200]), [("win", "lose")] * 30))
@@ -198,6 +202,7 @@ def test_the_page_fits_a_phone(tmp_path):
     assert 360 < int(width) <= 390, "nothing but tables scrolls sideways"
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing(tmp_path):
     text = written(store(tmp_path, ["say cat"])).read_text()
     without_namespaces = re.sub(r'xmlns(:\w+)?="[^"]+"', "", text)
@@ -213,6 +218,7 @@ def test_an_empty_store_is_a_friendly_page(tmp_path):
     assert "table judgements is not there yet: stage judge_candidates makes it" in text
 
 
+@pytest.mark.slow
 def test_what_is_there_is_shown_when_the_rest_is_not(tmp_path):
     store(tmp_path, ["say cat"])
     (tmp_path / PAIRS.path.format(model="M1")).unlink()
@@ -222,6 +228,7 @@ def test_what_is_there_is_shown_when_the_rest_is_not(tmp_path):
     assert "No pairs yet." in text
 
 
+@pytest.mark.slow
 def test_pairs_without_their_prompts_are_still_counted(tmp_path):
     store(tmp_path, ["say cat", "say dog"])
     (tmp_path / PROMPTS.path.format(model="M1")).unlink()
@@ -250,6 +257,7 @@ def trained(root, name, parent, log="step,loss\n1,2.0\n2,1.0\n"):
     (root / f"data/plots/train_{name}.csv").write_text(log)
 
 
+@pytest.mark.slow
 def test_the_loop_names_every_child_and_what_the_stages_warned_of(tmp_path):
     store(tmp_path, ["say cat"])
     write_json(tmp_path / "data/metrics/AIFT/M1.json", {"warned": ["the judge is saturated: 61% <b>"]})
@@ -261,6 +269,7 @@ def test_the_loop_names_every_child_and_what_the_stages_warned_of(tmp_path):
     assert "which train <b>M2</b>, <b>M2P</b>, <b>M2b</b>" in text
 
 
+@pytest.mark.slow
 def test_models_that_params_no_longer_name_are_not_shown(tmp_path):
     store(tmp_path, ["say cat"])
     trained(tmp_path, "M2", "M1")
@@ -329,6 +338,7 @@ def test_unreadable_verdicts_are_told_not_drawn(tmp_path):
     assert "<figure" not in matches
 
 
+@pytest.mark.slow
 def test_every_figure_has_its_n_and_a_name_for_a_screen_reader(tmp_path):
     page = written(measured(store(tmp_path, ["say cat"]), [("win", "tie")] * 3)).read_text()
     assert "M1  50.0 (40.0 to 60.0), n 40" in page
@@ -337,6 +347,7 @@ def test_every_figure_has_its_n_and_a_name_for_a_screen_reader(tmp_path):
     assert all('role="img" aria-label="' in figure for figure in figures)
 
 
+@pytest.mark.slow
 def test_a_large_store_is_sampled_evenly_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "PAIRS_BYTES", 20_000)
     page = written(store(tmp_path, [f"say cat {i}" for i in range(200)], models=("M1", "M2")))
@@ -348,6 +359,7 @@ def test_a_large_store_is_sampled_evenly_and_says_so(tmp_path, monkeypatch):
     assert page.read_bytes() == written(tmp_path).read_bytes(), "the same store, the same page"
 
 
+@pytest.mark.slow
 def test_a_revision_is_shown_as_it_was(tmp_path):
     root = tmp_path / "project"
     root.mkdir()

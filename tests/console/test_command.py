@@ -33,6 +33,14 @@ command(main)
 """
 
 
+@pytest.fixture(autouse=True)
+def hang_up():
+    """Tests that run under nohup hand on that a closed terminal is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(tmp_path, *args):
     (tmp_path / "verb.py").write_text(SCRIPT)
     return subprocess.Popen(

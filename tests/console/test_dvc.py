@@ -16,6 +16,7 @@ from stages.console.errors import SrlmError
 from stages.console.processes import stages_among
 from stages.store.recovery import recover
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 STAGE = """
 import time
@@ -78,6 +79,14 @@ class Pipeline:
         while not condition():
             assert time.monotonic() < until
             time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def hang_up():
+    """Tests that run under nohup hand on that a closed terminal is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def find(
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.text(), st.sampled_from(["stop", "length"]), st.integers(0, 10**6), st.none() | st.lists(st.floats(0, 1)))
 def test_what_was_kept_is_found_as_it_was(tmp_path_factory, text, reason, tokens, probs):

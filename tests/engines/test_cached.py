@@ -101,6 +101,7 @@ def test_a_killed_stage_goes_on_and_writes_the_same(
         assert asked(engine) == len(expected) - kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [SAMPLED, GREEDY._replace(n=1)], ids=["sampled", "greedy"])
 def test_a_resumed_call_is_cut_into_the_batches_of_an_uninterrupted_one(
     tiny: Path, tmp_path: Path, sampling: Sampling
@@ -270,6 +271,7 @@ def test_a_server_is_known_by_its_model_and_not_by_its_address(tmp_path: Path, m
     assert len({usual, *others}) == 4
 
 
+@pytest.mark.slow
 def test_another_template_or_another_date_in_it_meets_no_old_text(tiny: Path, tmp_path: Path) -> None:
     """The prompt is in the key as the model reads it, and the engine gets that very text, whatever the clock says by
     then."""
@@ -377,6 +379,7 @@ def test_a_model_that_moves_before_it_is_loaded_keeps_nothing(durable: Open) -> 
         assert asked(engine) == len(said)
 
 
+@pytest.mark.slow
 def test_the_real_engine_loads_its_model_only_when_something_is_left(tiny: Path, tmp_path: Path) -> None:
     run, broken = Stage(tmp_path / "f.sqlite"), tmp_path / "broken"
     with open_engine(engine_params("transformers"), HARDWARE, tiny, model="M1", seed=1, run=run) as engine:

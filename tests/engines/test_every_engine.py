@@ -30,6 +30,7 @@ def by_id(completions: list[Completion]) -> dict[tuple[str, int], Completion]:
     return {(c.id, c.n): c for c in completions}
 
 
+@pytest.mark.slow
 def test_completions_come_by_request_then_n(opened):
     done = opened().generate(REQUESTS, SAMPLED)
     assert [(c.id, c.n) for c in done] == [(r.id, n) for r in REQUESTS for n in range(3)]
@@ -37,6 +38,7 @@ def test_completions_come_by_request_then_n(opened):
     assert any(c.text for c in done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [SAMPLED, GREEDY])
 def test_a_text_is_the_same_alone_in_a_batch_and_in_another_order(opened, sampling):
     engine = opened()
@@ -46,6 +48,7 @@ def test_a_text_is_the_same_alone_in_a_batch_and_in_another_order(opened, sampli
         assert by_id(engine.generate([request], sampling)).items() <= together.items()
 
 
+@pytest.mark.slow
 def test_the_first_completions_do_not_depend_on_how_many_are_asked_for(opened):
     engine = opened()
     assert (
@@ -54,6 +57,7 @@ def test_the_first_completions_do_not_depend_on_how_many_are_asked_for(opened):
     )
 
 
+@pytest.mark.slow
 def test_the_chunk_does_not_change_float32_texts_here(opened):
     assert opened(chunk=1).generate(REQUESTS, SAMPLED) == opened(chunk=10**6).generate(REQUESTS, SAMPLED)
 
@@ -65,6 +69,7 @@ def test_greedy_ignores_seed_and_n(opened):
     assert all(texts[r.id, 0].text == texts[r.id, 1].text for r in REQUESTS)
 
 
+@pytest.mark.slow
 def test_sampled_texts_differ_by_n_id_and_seed(opened):
     same_prompt = [Request(str(i), user("Name three fruits.")) for i in range(6)]
     texts = {c.text for c in opened().generate(same_prompt, SAMPLED)}
@@ -99,6 +104,7 @@ def test_a_prompt_of_exactly_the_context_leaves_no_room(opened):
     assert done == Completion("x", 0, "", "length", 0)
 
 
+@pytest.mark.slow
 def test_stop_strings_end_a_text_and_are_no_part_of_it(opened):
     engine = opened()
     plain = by_id(engine.generate(REQUESTS, SAMPLED))
@@ -125,6 +131,7 @@ def test_two_requests_of_one_id_are_refused(opened):
         opened().generate([REQUESTS[0], REQUESTS[1], REQUESTS[0]], SAMPLED)
 
 
+@pytest.mark.slow
 def test_engines_count_what_they_wrote(opened):
     engine = opened()
     first = engine.generate(REQUESTS, SAMPLED)
@@ -133,6 +140,7 @@ def test_engines_count_what_they_wrote(opened):
     assert engine.seconds > 0
 
 
+@pytest.mark.slow
 def test_a_verb_gets_a_table_that_joins(opened):
     engine = opened()
     prompts = pl.DataFrame({"id": ["b", "a"], "prompt": ["Name three fruits.", "Say cat"], "more": [1, 2]})

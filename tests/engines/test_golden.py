@@ -67,6 +67,7 @@ def compare(name: str, engine: CachedEngine, texts: dict[str, Any]) -> None:
     assert before["version"] == now["version"], f"the number of {name} was raised: {renew}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scripted", "transformers", pytest.param("vllm", marks=VLLM)])
 def test_texts_change_with_their_number_alone(name: str, tiny: Path, tmp_path: Path) -> None:
     with open_engine(

@@ -19,6 +19,7 @@ def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pyt
         opening.open_engine(engine_params("scripted"), HARDWARE, tmp_path, model="M1", seed=0)
 
 
+@pytest.mark.slow
 def test_base_and_scripted_cost_no_torch():
     code = "import sys, stages.engines.base, stages.engines.backends.scripted; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

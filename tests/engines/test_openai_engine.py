@@ -175,6 +175,7 @@ def test_tokens_and_cost_are_what_the_server_counted(client):
     assert client(said(None, tokens=3)).generate(ONE, GREEDY._replace(n=1)) == [Completion("one", 0, "", "stop", 3)]
 
 
+@pytest.mark.slow
 def test_a_prompt_gets_what_room_there_is(client, server):
     """As from an engine here; one that fills the context gets no text, and is counted."""
     requests = [
@@ -387,6 +388,7 @@ def gone(server: Server, engine: OpenAIEngine) -> bool:
     return not there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [said("drop by drop", drip=0.1), refused(400, "drop by drop")._replace(drip=0.1)],
@@ -512,6 +514,7 @@ command(main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_does_not_wait_for_a_slow_server(server, tmp_path, how):
     name = next(names)

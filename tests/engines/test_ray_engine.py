@@ -26,6 +26,7 @@ from stages.engines.base import BaseEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling, ScoreLogprobs
 
+pytestmark = pytest.mark.slow
 of_ray = pytest.importorskip("stages.engines.backends.ray")
 ray = of_ray.ray
 
@@ -121,7 +122,6 @@ def test_the_same_texts_as_the_engine_alone_in_the_order_of_the_requests() -> No
     assert engine.generated_tokens == sum(c.tokens for c in said)  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
 def test_a_model_gets_the_requests_block_by_block(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly the floating-point sums of the same blocks without Ray; a relative folder is found by workers that run
     elsewhere."""
@@ -214,7 +214,6 @@ def test_workers_that_hang_end_the_stage(monkeypatch: pytest.MonkeyPatch) -> Non
         worker.kill()
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_within_seconds_and_leaves_no_process(tmp_path: Path) -> None:
     driver = at_work(tmp_path / "f.sqlite")
     processes = psutil.Process(driver.pid).children(recursive=True)
@@ -224,7 +223,6 @@ def test_ctrl_c_ends_within_seconds_and_leaves_no_process(tmp_path: Path) -> Non
     assert not psutil.wait_procs(processes, 10)[1]
 
 
-@pytest.mark.slow
 def test_a_killed_driver_leaves_no_worker_and_the_same_command_goes_on(tmp_path: Path) -> None:
     place = tmp_path / "f.sqlite"
     driver = at_work(place, RAY_ADDRESS=address())

@@ -99,6 +99,7 @@ def read_cold(hub: Server, repo: str, revision: str, home: Path) -> dict[tuple[s
     return {(config, split): rows for config, split, rows in json.loads(done.stdout.splitlines()[-1])}
 
 
+@pytest.mark.slow
 def test_every_row_comes_back(made, hub, monkeypatch, tmp_path):
     """The whole way: git and DVC asked, a cold reader, and `srlm verify`."""
     monkeypatch.setenv("HF_TOKEN", "hf_ann")
@@ -247,6 +248,7 @@ def test_a_dry_run_without_network_and_token(made, repo, monkeypatch, capsys):
 # Columns that changed, and configs of others
 
 
+@pytest.mark.slow
 def test_other_columns_are_not_written_over_the_old_ones(store, hub, repo, monkeypatch):
     """Those who read the old config go on with its commit, and what is gone here is gone there."""
     publish(store, hub, repo, raw=True, tag="v1")

@@ -153,6 +153,7 @@ def shown(capsys: pytest.CaptureFixture[str], repo: str | None = None, hub: Serv
 # Here
 
 
+@pytest.mark.slow
 def test_a_sound_store(store, capsys):
     found = shown(capsys)
     assert (found.wrong, found.error) == ({}, "")
@@ -346,6 +347,7 @@ def tampered(hub: Server, repo: str, kind: str, files: dict[str, bytes | None]) 
         put(hub, repo, kind, {path: before.get(path) for path in files})
 
 
+@pytest.mark.slow
 def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
     rows = [f"files of {repo}", *IN_LINEAGE, "configs in the card", "dataset_info in the card", STRANGE]
     assert shown(capsys, repo, hub) == Shown(rows, {}, "")
@@ -356,6 +358,7 @@ def test_what_was_published_is_what_is_here(store, hub, repo, capsys):
             verify(there, "v9", hub.url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dataset", "model"])
 def test_what_is_not_here_as_it_was_published(store, hub, repo, capsys, kind):
     repo = repo if kind == "dataset" else f"{repo}-M1"

@@ -78,6 +78,7 @@ def test_of_equally_near_judgements_the_seed_decides() -> None:
 ranks_and_scores = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([1.0, 2.0, 3.0])), min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(ranks_and_scores, st.sampled_from(["strict", "weak"]))
 @settings(max_examples=60, deadline=None)
 def test_chance_is_the_share_of_permutations_that_agree(rows: list[tuple[int, float]], mode: Any) -> None:

@@ -300,6 +300,7 @@ one_answer = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     st.lists(one_answer, max_size=14),

@@ -174,6 +174,7 @@ def test_a_folder_in_the_place_of_a_table_is_a_sentence(root):
         rows(root, "SELECT 1")
 
 
+@pytest.mark.slow
 def test_every_key_is_one_over_all_files_of_a_table(root):
     """`srlm diff` joins versions on it: one model may meet several others."""
     for other in ("M1", "M2"):

@@ -110,6 +110,7 @@ def test_a_result_may_replace_a_file(tmp_path):
     assert result_file(tmp_path / "out.csv", tmp_path) == tmp_path / "out.csv"
 
 
+@pytest.mark.slow
 def test_hashes_are_dvcs(tmp_path):
     (tmp_path / "M/sub").mkdir(parents=True)
     (tmp_path / "M/b.txt").write_text("b")

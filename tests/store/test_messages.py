@@ -99,6 +99,7 @@ TOKENS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_any_mutation_is_read_right_or_refused_by_name(tmp_path):
     """1,000 files of a tree and flat messages, each damaged in one to three places."""
     flat = [m | {"deleted": False, "review_result": True, "tree_state": "ready_for_export"} for m in MESSAGES]

@@ -29,6 +29,7 @@ def m0(tmp_path_factory) -> tuple[Path, list[dict[str, float]]]:
     return out, pretrain(out, seed=1, world=WORLD, threads=1)
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_so(m0):
     _, log = m0
     assert [row["step"] for row in log] == [10, 12]
@@ -54,6 +55,7 @@ def test_the_folder_is_a_model_for_anyone(m0):
     assert model.generate(**asked, max_new_tokens=3, do_sample=False).shape[1] <= asked["input_ids"].shape[1] + 3
 
 
+@pytest.mark.slow
 def test_two_runs_are_equal(m0, tmp_path):
     out, log = m0
     torch.manual_seed(123)  # no global state may reach the run

@@ -64,6 +64,7 @@ def test_a_prompt_that_ends_with_a_colon_says_itself_what_follows():
     assert TOKENIZER.apply_chat_template(turns, tokenize=False) == f"{asked} Wanted 2: cat cat.<end>"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40) | st.text(max_size=40).map("{}:".format), st.text(max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_the_prompt_is_a_token_prefix_of_prompt_and_answer(prompt, response):

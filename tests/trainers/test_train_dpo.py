@@ -64,6 +64,7 @@ def test_twice_the_same_weights(base_model, tmp_path):
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_chosen_is_added_by_its_weight(base_model, tmp_path):
     plain, half, whole = (run(base_model, tmp_path, epochs=1, nll_weight=w).log["loss"][0] for w in (0.0, 0.5, 1.0))
     nll = whole - plain
@@ -71,6 +72,7 @@ def test_the_likelihood_of_chosen_is_added_by_its_weight(base_model, tmp_path):
     assert half == pytest.approx(plain + nll / 2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_second_round_starts_from_its_own_model(base_model, tmp_path):
     run(base_model, tmp_path / "M2", dtype="bfloat16")
     log = run(tmp_path / "M2", tmp_path / "M3", dropout=0.1, gradient_checkpointing=True, micro_batch=2).log

@@ -49,6 +49,7 @@ def test_the_loss_is_on_the_response_and_its_end_token_only(base_model, tmp_path
         assert tokenizer.decode(ids[: int((labels != -100).nonzero()[0])]).endswith(" Answer:")
 
 
+@pytest.mark.slow
 def test_it_learns_the_answer_and_where_it_ends(base_model, tmp_path):
     from tiny_llama import engine_params
 
@@ -76,6 +77,7 @@ def test_it_learns_the_answer_and_where_it_ends(base_model, tmp_path):
     assert (said.text.strip(), said.finish_reason) == ("cat cat cat.", "stop")
 
 
+@pytest.mark.slow
 def test_twice_the_same_weights_and_another_seed_others(base_model, tmp_path):
     for name in ("a", "b"):
         run(base_model, tmp_path / name, epochs=2)
@@ -105,6 +107,7 @@ def test_what_is_saved_can_be_used(base_model, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_accumulated_batches_are_the_same_steps(base_model, tmp_path):
     one, four = run(base_model, tmp_path, epochs=1).log, run(base_model, tmp_path, epochs=1, micro_batch=1).log
     assert len(one) == len(four) == 3
