@@ -33,6 +33,7 @@ LIBRARIES = {
     "trainers": {"torch", "transformers", "trl", "datasets", "tokenizers", "huggingface_hub", "polars", "safetensors"},
     "store": {
         "polars",
+        "pydantic",
         "psutil",
         "datasets",
         "duckdb",

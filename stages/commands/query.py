@@ -1,5 +1,5 @@
 """query: ask the store. `srlm query` lists the canned questions; `srlm query NAME` asks one; `srlm query "SELECT ..."`
-asks your own, of the tables of data/README.md and `metrics`."""
+asks your own, of the tables of data/README.md, `metrics` and `models`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def named(what: str) -> Question:
     if what in every:
         return every[what]
     if re.fullmatch(r"[\w-]+", what.strip()):
-        if what.lower() in [*database.TABLE, "metrics"]:
+        if what.lower() in database.ASKABLE:
             raise QueryError(f'{what} is a table, not a question. Type: srlm query "FROM {what} LIMIT 10"')
         if what.lower() in ("select", "from", "with"):
             raise QueryError('SQL is one argument: put it in quotes, as in srlm query "SELECT count(*) FROM pairs"')

@@ -91,7 +91,7 @@ VIEWS = (
     View("score_gap", "Chosen minus rejected", "Does the gap close from iteration to iteration?"),
     View("length_drift", "Length", "Do answers grow?"),
     View("repeats", "Repeats", "What comes again from iteration to iteration."),
-    View("most_improved", "Most improved", "Held-out prompts that gained most from M1 to the last model."),
+    View("most_improved", "Most improved", "Held-out prompts that gained most from the model `other` to the last."),
     View("most_worsened", "Most worsened", "Held-out prompts that lost most."),
 )
 

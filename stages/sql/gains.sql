@@ -1,5 +1,5 @@
 -- What did each model gain on $other, prompt by prompt? The difference of two means on the same held-out prompts, low to high its 95 % interval (Student t over prompts); null below 20 prompts, or where no prompt differs.
--- $other: SFT by default, else the first model that has answers.
+-- $other: the first of `evaluated` by default.
 -- by: model, other, measure
 -- may lack: answers, judged
 WITH readable AS (
@@ -12,7 +12,7 @@ WITH readable AS (
 ), means AS (
     SELECT model, measure, sum(top) / sum(below) AS value, sum(below)::BIGINT AS n FROM by_prompt GROUP BY ALL
 ), base AS (
-    SELECT coalesce($other, (SELECT model FROM means ORDER BY model <> 'SFT', length(model), model LIMIT 1)) AS other
+    SELECT coalesce($other, (SELECT model FROM means LEFT JOIN models USING (model) ORDER BY evaluated, model <> 'SFT', length(model), model LIMIT 1)) AS other
 ), sides AS (
     SELECT new.model, other, measure, new.value, old.value AS value_other, new.n
     FROM base JOIN means AS old ON old.model = other JOIN means AS new USING (measure) WHERE new.model <> other

@@ -1,11 +1,17 @@
 -- Which held-out prompts got better from $other to $model? Greedy answers, by the checker's score where there is one, else by the head-to-head verdict.
--- $model: the last model by default. $other: M1 by default.
+-- $model: the last of `evaluated` by default. $other: the first of those that it has a match against, else of all.
 -- may lack: verdicts
-WITH names AS (SELECT DISTINCT model FROM answers),
-sides AS (
-    SELECT
-        coalesce($model, (SELECT model FROM names ORDER BY regexp_full_match(model, 'M\d+') DESC, length(model) DESC, model DESC LIMIT 1)) AS model,
-        coalesce($other, (SELECT model FROM names ORDER BY model <> 'M1', length(model), model LIMIT 1)) AS other
+WITH names AS (SELECT model, any_value(evaluated) AS place FROM answers LEFT JOIN models USING (model) GROUP BY model),
+asked AS (
+    SELECT coalesce($model, (SELECT model FROM names ORDER BY place DESC NULLS LAST, model <> 'SFT' DESC, length(model) DESC, model DESC LIMIT 1)) AS model
+), matched AS (
+    SELECT DISTINCT other FROM verdicts JOIN asked USING (model)
+), sides AS (
+    SELECT model, coalesce($other, (
+        SELECT names.model FROM names JOIN asked ON names.model <> asked.model LEFT JOIN matched ON other = names.model
+        ORDER BY other IS NULL, place, names.model <> 'SFT', length(names.model), names.model LIMIT 1
+    )) AS other
+    FROM asked
 ), verdict AS (
     SELECT prompt_id, CASE verdict WHEN 'win' THEN 1.0 WHEN 'tie' THEN 0.0 WHEN 'lose' THEN -1.0 END AS step
     FROM verdicts JOIN sides USING (model, other) WHERE decoding = 'greedy'

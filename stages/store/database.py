@@ -1,5 +1,6 @@
-"""The store as DuckDB sees it, read-only: a view per table over the parquet files where they lie, and the metrics as
-one long table. DuckDB may open the store's own files and no other, and no query can take that lock off."""
+"""The store as DuckDB sees it, read-only: a view per table over the parquet files where they lie, the metrics as one
+long table, and the models of params.yaml. DuckDB may open the store's own files and no other, and no query can take
+that lock off."""
 
 from __future__ import annotations
 
@@ -25,6 +26,9 @@ from stages.store.tables import TABLES, Table
 Files = dict[str, dict[str | None, Path]]
 """View -> model -> file."""
 TABLE = {table.name: table for table in TABLES}
+MODELS = "model VARCHAR, prev VARCHAR, ancestors VARCHAR[], evaluated INTEGER"
+"""Columns of the view `models`, which says what params.yaml does: `Names.models`."""
+ASKABLE = (*TABLE, "metrics", "models")
 
 
 class Store:
@@ -130,11 +134,14 @@ class Store:
 
 
 def tables_in(sql: str) -> list[str]:
-    """The tables whose names stand in `sql`; one that only a text in it names does no harm."""
-    return [table.name for table in TABLES if table.name in words_in(sql)]
+    """The tables whose names stand in `sql`, where one that only a text in it names does no harm; all where DuckDB is
+    given a name to read that an expression may make: query_table('pa' || 'irs'), a file."""
+    words = words_in(sql)
+    every = re.search(r"query|parquet|read_", sql.lower())
+    return [table.name for table in TABLES if every or table.name in words]
 
 
-def closest(name: str, names: Iterable[str] = (*TABLE, "metrics")) -> str:
+def closest(name: str, names: Iterable[str] = ASKABLE) -> str:
     """The name (of a table, if not of others) that a typo means, else all there are."""
     near = get_close_matches(name.lower(), names := [*names], 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
@@ -201,6 +208,9 @@ def _build(connection: duckdb.DuckDBPyConnection, root: Path, kind: Literal["VIE
     connection.execute(f"CREATE TABLE metrics ({metrics.COLUMNS})")
     if rows := list(metrics.rows(root)):
         connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.execute(f"CREATE TABLE models ({MODELS})")
+    if models := names.models():
+        connection.executemany("INSERT INTO models VALUES (?, ?, ?, ?)", models)
     return files
 
 

@@ -126,10 +126,13 @@ def signature(path: Path) -> list[tuple[str, int, int]]:
 
 
 def append_line(path: Path, data: dict[str, Any]) -> None:
-    """Add one JSON line in a single write, so that two processes cannot mix theirs. Raises OSError."""
+    """Add one JSON line in a single write, so that two processes cannot mix theirs; a line that a full disk cut is
+    ended first. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        file.write((json.dumps(data, ensure_ascii=False) + "\n").encode())
+    with path.open("ab+", buffering=0) as file:
+        file.seek(max(file.tell() - 1, 0))
+        end = "" if file.read(1) in (b"", b"\n") else "\n"
+        file.write(f"{end}{json.dumps(data, ensure_ascii=False)}\n".encode())
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

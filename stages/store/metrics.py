@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from stages.console.errors import TableError
+from stages.store.damage import check_recorded
 from stages.store.files import read_json, write_json
 from stages.store.names import SECTIONS, Names
 
@@ -21,6 +24,69 @@ MIN_N = 20
 """Below so many an interval is not shown: a percentile bootstrap of few values claims more than they say."""
 Metrics = dict[tuple[str, str | None], dict[str, Any]]
 """(kind, name) to content; the name is None for a kind of ONCE."""
+
+
+class Form(BaseModel):
+    """What every reader of a file may count on; more may stand there."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    warned: list[str] = []
+
+
+class Figure(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class AsJudge(BaseModel, extra="allow"):
+    __pydantic_extra__: dict[str, Figure]
+    pairwise_accuracy: Figure
+
+
+class AsWriter(BaseModel, extra="allow"):
+    __pydantic_extra__: dict[str, Figure]
+    oracle_score: Figure
+    points: dict[str, Figure] = {}
+
+
+class AsWriters(BaseModel):
+    greedy: AsWriter
+    sampled: AsWriter | None = None
+
+
+class Eval(Form):
+    writer: AsWriters
+    judge: AsJudge
+
+
+class Aift(Form):
+    prompts: int
+    candidates: int
+    pairs: int
+    dropped: dict[str, int]
+    fates: dict[str, int]
+    score_histogram: dict[str, int]
+    pair_yield: float | None
+    mean_margin: float | None
+    unreadable_share: float | None
+
+
+class Shares(BaseModel, strict=True):
+    n: int
+    unreadable: int
+    win: Figure
+    tie: Figure
+    lose: Figure
+
+
+class Match(Form):
+    greedy: Shares
+    sampled: Shares | None = None
+
+
+FORMS: dict[str, type[Form]] = {"EVAL": Eval, "AIFT": Aift, "head_to_head": Match}
 
 
 class Row(NamedTuple):
@@ -55,9 +121,26 @@ def write(root: Path, kind: str, name: str | None, content: dict[str, Any]) -> N
 def read_all(root: Path) -> Metrics:
     """Metrics of all models and matches that params.yaml names, with intervals only where they mean something.
 
-    Raises TableError for a file that is no JSON object.
+    Raises TableError for a file that is not the one that dvc.lock records, or of another form.
     """
-    return {key: _without_empty_claims(read_json(file)) for key, file in _files(Names(root)).items()}
+    contents = _contents(root)
+    for (kind, name), content in contents.items():
+        try:
+            FORMS.get(kind, Form).model_validate(content)
+        except ValidationError as e:
+            error = e.errors()[0]
+            where = ".".join(map(str, error["loc"]))
+            raise TableError(
+                f"{file_of(root, kind, name)}: {where}: {error['msg']}. Delete it and run: srlm repro"
+            ) from None
+    return contents
+
+
+def _contents(root: Path) -> Metrics:
+    files = _files(Names(root))
+    contents = {key: _without_empty_claims(read_json(file)) for key, file in files.items()}
+    check_recorded(root, files.values())
+    return contents
 
 
 def left_out(root: Path) -> list[Path]:
@@ -67,9 +150,10 @@ def left_out(root: Path) -> list[Path]:
 
 
 def rows(root: Path) -> Iterator[Row]:
-    """Every number of every file, for the view `metrics`. Raises TableError for a figure that is no number."""
+    """Every number of every file, for the view `metrics`; of an earlier version, too, whose files have another form.
+    Raises TableError as `read_all`, and for a figure that is no number."""
     names = Names(root)
-    for (kind, name), content in read_all(root).items():
+    for (kind, name), content in _contents(root).items():
         model, other = names.sides(name) if kind == "head_to_head" and name else (name, None)
         for metric, figures in _leaves(content):
             if not all(figure is None or isinstance(figure, int | float) for figure in figures):

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from stages.console.errors import TableError
+from stages.store.damage import check_recorded
 from stages.store.files import read_json
 from stages.store.names import Names
 
@@ -24,8 +25,9 @@ def lineages(root: Path) -> list[dict[str, Any]]:
 
 def training_logs(root: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """(model, measure of MEASURES) to rows model, measure, step, value, of each model that params.yaml names; no row
-    where a value is unknown. Raises TableError for a log that cannot be read."""
+    where a value is unknown. Raises TableError for a log that cannot be read or is not the one in dvc.lock."""
     files = Names(root).files("data/plots/train_{model}.csv")
+    check_recorded(root, files.values())
     lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for model in sorted(files, key=by_age):
         for measure, step, value in _log(files[model]):

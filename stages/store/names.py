@@ -46,6 +46,23 @@ class Names:
         entry = matches.get(match) or {}
         return entry.get("model"), entry.get("other")
 
+    def models(self) -> list[tuple[str, str | None, list[str], int | None]]:
+        """Every model that params.yaml names: its parent by DPO, all before it, the nearest first, and its place in
+        `evaluated`, from 0."""
+        params: dict[str, Any] = self._params or {}
+        sections = {name: params.get(name) for name in (*_MODELS, "aift", "evaluated")}
+        names = {s: [n for n in v if isinstance(n, str)] for s, v in sections.items() if isinstance(v, dict | list)}
+        entries = sections["models"] if isinstance(sections["models"], dict) else {}
+        prev = {name: entry.get("prev") for name, entry in entries.items() if isinstance(entry, dict)}
+        place = {name: i for i, name in enumerate(names.get("evaluated", ()))}
+        rows = []
+        for name in dict.fromkeys(name for section in names.values() for name in section):
+            line = [name]
+            while isinstance(parent := prev.get(line[-1]), str) and parent not in line:
+                line.append(parent)
+            rows.append((name, next(iter(line[1:]), None), line[1:], place.get(name)))
+        return rows
+
     def _all(self, pattern: str) -> dict[str | None, Path]:
         before, has_names, after = pattern.partition("{model}")
         paths = {

@@ -190,9 +190,11 @@ def times(root: Path) -> dict[str, dict[str, float]]:
     keys = ("seconds", "compute_s", "peak_mb")
     last: dict[str, dict[str, float]] = {}
     for entry in read_lines(root / LOG):
-        if entry.get("outcome") == "done" and {"stage", *keys} <= entry.keys():
-            last.pop(entry["stage"], None)  # the order is that of the last runs
-            last[entry["stage"]] = {key: entry[key] for key in keys}
+        stage, spent = entry.get("stage"), {key: entry.get(key) for key in keys}
+        numbers = {key: value for key, value in spent.items() if isinstance(value, int | float)}
+        if entry.get("outcome") == "done" and isinstance(stage, str) and numbers == spent:
+            last.pop(stage, None)  # the order is that of the last runs
+            last[stage] = numbers
     return last
 
 

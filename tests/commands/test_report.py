@@ -71,6 +71,10 @@ def store(root, texts, models=("M1",), prefix=""):
     return root
 
 
+AIFT = dict.fromkeys(("prompts", "candidates", "pairs"), 1) | {"pair_yield": 1.0, "mean_margin": None}
+AIFT |= {"unreadable_share": None, "dropped": {}, "fates": {}, "score_histogram": {}}
+
+
 def answered(root, texts):
     """Held-out answers of M1 and M3, drop reasons, warnings, metrics and lineages of these texts: what the tables and
     charts of the page show."""
@@ -81,7 +85,7 @@ def answered(root, texts):
         catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
     dropped = [(f"x{i}", "M2", text, text, [text], text) for i, text in enumerate(texts)]
     catalog.write(PROMPTS, pl.DataFrame(dropped, schema=PROMPTS.schema, orient="row"), root, "M2")
-    write_json(root / "data/metrics/AIFT/M1.json", {"warned": list(texts), texts[0]: 1})
+    write_json(root / "data/metrics/AIFT/M1.json", AIFT | {"warned": list(texts), texts[0]: 1})
     for i, text in enumerate(texts):
         each = {key: {text: text} for key in ("data", "params", "versions")}
         write_json(root / f"data/models/M2{i}/lineage.json", {"name": text, "parent": text, "method": text, **each})
@@ -260,7 +264,7 @@ def trained(root, name, parent, log="step,loss\n1,2.0\n2,1.0\n"):
 @pytest.mark.slow
 def test_the_loop_names_every_child_and_what_the_stages_warned_of(tmp_path):
     store(tmp_path, ["say cat"])
-    write_json(tmp_path / "data/metrics/AIFT/M1.json", {"warned": ["the judge is saturated: 61% <b>"]})
+    write_json(tmp_path / "data/metrics/AIFT/M1.json", AIFT | {"warned": ["the judge is saturated: 61% <b>"]})
     for name in ("M2", "M2b", "M2P"):
         trained(tmp_path, name, "M1")
     text = written(tmp_path).read_text()

@@ -41,6 +41,12 @@ def store(tmp_path_factory):
     M10 stands for a model whose name sorts before M2 as text.
     """
     root = tmp_path_factory.mktemp("store")
+    (root / "params.yaml").write_text("""
+        aift: {M1: {}, M2: {}, M10: {}}
+        models: {M2: {prev: M1}, M10: {prev: M2}, M3: {prev: M1}}
+        evaluated: [SFT, M1, M3]
+        head_to_head: {M3-M1: {model: M3, other: M1}}
+    """)
     put(root, IFT_TRAIN, [("i1", "Name a fruit.", "fig", "people", "row-7")])
     put(
         root,
@@ -248,6 +254,56 @@ def test_most_improved_and_most_worsened(store):
     ], "the checker's score where there is one, else the verdict"
     assert of(worse, "change", "prompt") == [(-4.0, "test 2")]
     assert of(ask(store, "most_improved", model="M1", other="SFT"), "change") == [(5.0,), (2.0,), (1.0,)]
+
+
+BRANCHES = """
+    aift: {start: {}, big: {}, a: {}}
+    models: {big: {prev: start}, a: {prev: start}, next: {prev: big}}
+    evaluated: [start, zz, a]
+    head_to_head: {a-zz: {model: a, other: zz}}
+"""
+
+
+def test_the_iteration_before_is_the_one_in_params(tmp_path):
+    """`big` and `a` both come of `start`, whatever their names and lengths: neither is before the other."""
+    (tmp_path / "params.yaml").write_text(BRANCHES)
+    for model, tokens, low in (("a", 30, 1.0), ("big", 20, 2.0), ("start", 10, 4.0)):
+        put(tmp_path, PROMPTS, [(f"p{model}", model, "same" if model != "start" else "first", "M0", [], None)], model)
+        text = "first" if model == "start" else "same"
+        ids = (f"c{model}", f"d{model}")
+        rows = [(c, f"p{model}", model, i, text + c * i, "stop", tokens) for i, c in enumerate(ids)]
+        put(tmp_path, CANDIDATES, rows, model)
+        scored = zip(ids, (5.0, low), ("chosen", "rejected"), strict=True)
+        put(tmp_path, SCORES, [(c, f"p{model}", model, score, 0.0, 1, fate) for c, score, fate in scored], model)
+        put(tmp_path, PAIRS, [(f"p{model}", model, "x", "y", "z", *ids, 5.0, low)], model)
+    with connect(tmp_path) as store:
+        assert of(ask(store, "score_gap"), "model", "change") == [("a", 3.0), ("big", 2.0), ("start", None)]
+        assert of(ask(store, "length_drift"), "model", "growth") == [("a", 2.0), ("big", 1.0), ("start", None)]
+        columns = ("model", "asked_before", "said_before")
+        assert of(ask(store, "repeats"), *columns) == [("a", 0, 0), ("big", 0, 0), ("start", 0, 0)]
+
+
+@pytest.mark.parametrize("matched", [True, False])
+def test_models_are_compared_in_the_order_of_evaluated(tmp_path, matched):
+    """The last against the first it has a match against, as the report; without any match, against the first."""
+    (tmp_path / "params.yaml").write_text(BRANCHES)
+    put(tmp_path, TEST_PROMPTS, [("t", "test", "people", "row")])
+    for model, points in (("start", 1.0), ("zz", 2.0), ("a", 4.0)):
+        put(tmp_path, ANSWERS, [("t", model, "greedy", "x", "stop", 3, points, None)], model)
+    if matched:
+        put(tmp_path, VERDICTS, [("t", "a", "zz", "greedy", "oracle", "win", None, None)], "a-zz")
+    with connect(tmp_path) as store:
+        expected = [("a", "zz", 2.0)] if matched else [("a", "start", 3.0)]
+        assert of(ask(store, "most_improved"), "model", "other", "change") == expected
+        assert ask(store, "most_worsened") == []
+        assert {row["other"] for row in ask(store, "gains")} == {"start"}
+
+
+def test_one_model_is_not_compared_with_itself(tmp_path):
+    put(tmp_path, TEST_PROMPTS, [("t", "test", "people", "row")])
+    put(tmp_path, ANSWERS, [("t", "only", "greedy", "x", "stop", 3, 1.0, None)], "only")
+    with connect(tmp_path) as store:
+        assert ask(store, "most_improved", other=None) == []
 
 
 def test_doubtful_pairs(store):

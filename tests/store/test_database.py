@@ -155,7 +155,36 @@ def test_a_flipped_byte_that_still_reads_is_seen_against_dvc_lock(root):
     assert rows(root, "SELECT count(*) FROM judgements") == [(2,)]
     put(root, JUDGEMENTS, [("cM3", "p", "large", 0, "said", "stop", 4.0, None)], "M2")
     assert rows(root, "SELECT count(*) FROM ift") == [(1,)], "other tables can be asked"
-    with pytest.raises(TableError, match=r"M2/judgements.parquet is not the file that dvc.lock records"):
+    for asked in ("judgements", "query_table('judge' || 'ments')", "query('FROM judge' || 'ments')"):
+        with pytest.raises(TableError, match=r"M2/judgements.parquet is not the file that dvc.lock records"):
+            rows(root, f"SELECT count(*) FROM {asked}")
+
+
+LOCKED = """\
+schema: '2.0'
+stages:
+  x:
+    cmd: x
+    outs:
+    - path: a
+      hash: md5
+      md5: 0123456789abcdef0123456789abcdef
+"""
+
+
+@pytest.mark.parametrize("content", ["", "\0", "<<<<<<< HEAD\n", "3\n", *(LOCKED[:n] for n in (15, 23, 40, 65, 120))])
+def test_a_damaged_dvc_lock_is_an_error(root, content):
+    """Else nothing would be compared with it."""
+    (root / "dvc.lock").write_text(LOCKED)
+    assert rows(root, "SELECT count(*) FROM judgements") == [(2,)]
+    (root / "dvc.lock").write_text(content)
+    with pytest.raises(TableError, match=r"dvc\.lock is damaged.*srlm repro"):
+        rows(root, "SELECT count(*) FROM judgements")
+
+
+def test_a_folder_in_the_place_of_dvc_lock_is_an_error(root):
+    (root / "dvc.lock").mkdir()
+    with pytest.raises(TableError, match=r"dvc\.lock is damaged"):
         rows(root, "SELECT count(*) FROM judgements")
 
 

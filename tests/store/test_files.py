@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages.console.errors import SrlmError
-from stages.store.files import append_line, atomic_write, md5, result_file, write_json
+from stages.store.files import append_line, atomic_write, md5, read_lines, result_file, write_json
 
 
 def test_a_failure_leaves_the_old_file_and_no_new_one(tmp_path):
@@ -123,7 +123,13 @@ def test_hashes_are_dvcs(tmp_path):
         assert f"md5: {md5(tmp_path / name)}\n" in (tmp_path / f"{name}.dvc").read_text()
 
 
-def test_log_lines_are_appended_whole(tmp_path):
+def test_log_lines_are_appended_whole(tmp_path, capsys):
+    log = tmp_path / "logs/runs.jsonl"
     for i in range(3):
-        append_line(tmp_path / "logs/runs.jsonl", {"i": i})
-    assert [json.loads(line)["i"] for line in (tmp_path / "logs/runs.jsonl").read_text().splitlines()] == [0, 1, 2]
+        append_line(log, {"i": i})
+    assert [json.loads(line)["i"] for line in log.read_text().splitlines()] == [0, 1, 2]
+    log.write_bytes(log.read_bytes() + b'{"i": "cut off \xc3')  # by a full disk
+    append_line(log, {"i": 4})
+    append_line(log, {"i": 5})
+    assert [entry["i"] for entry in read_lines(log)] == [0, 1, 2, 4, 5]
+    assert "1 damaged line" in capsys.readouterr().err

@@ -108,7 +108,10 @@ def test_a_damaged_log_line_is_skipped_and_said(tmp_path, capsys):
     with (tmp_path / LOG).open("ab") as file:
         file.write(b'{"stage": "b", "outco\xff\n')
     make(tmp_path, "M2")
-    (tmp_path / LOG).write_text((tmp_path / LOG).read_text(errors="replace") + '3\n{"outcome": "done"}\n')
+    (tmp_path / LOG).write_text(
+        (tmp_path / LOG).read_text(errors="replace")
+        + '3\n{"outcome": "done", "stage": ["a"], "seconds": 1, "compute_s": 0, "peak_mb": 1}\n'
+    )
     assert [*times(tmp_path)] == ["train_dpo@M1", "train_dpo@M2"]
     assert "runs.jsonl: 2 damaged line(s) skipped" in capsys.readouterr().err
 
