@@ -196,6 +196,7 @@ def test_another_evaluation_is_published_with_the_commit_that_made_it(store, hub
     """The data are the same, what the card says of them is not."""
     publish(store, hub, repo)
     (store.path / "data/metrics/AIFT/M1.json").write_text(json.dumps(METRICS | {"warned": []}))
+    store.adopt("data/metrics/AIFT/M1.json")
     store.commit()
     publish(store, hub, repo)
     assert f"`{store.run('git', 'rev-parse', 'HEAD')}`" in hub.files("dataset", repo)["README.md"].decode()

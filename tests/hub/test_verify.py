@@ -26,7 +26,7 @@ from small_store import METRICS, ROWS, Store, write_rows
 from stages.commands import publish as publishing
 from stages.commands import verify as verifying
 from stages.commands.verify import verify
-from stages.console.errors import HubError, ParamsError
+from stages.console.errors import HubError, ParamsError, TableError
 from stages.store.files import md5
 from stages.store.tables import IFT_TRAIN, PAIRS, Table
 
@@ -367,6 +367,9 @@ def test_what_is_not_here_as_it_was_published(store, hub, repo, capsys, kind):
     assert found.wrong == {STAGES: (1, 1, "make")}
     assert found.error.startswith("1 difference(s). Publish anew (srlm publish)")
     Path("data/metrics/AIFT/M1.json").write_text(json.dumps(METRICS | {"pairs": 2}))
+    with pytest.raises(TableError, match=r"M1\.json is not the file that dvc\.lock records"):
+        shown(capsys, repo, hub)
+    adopt("data/metrics/AIFT/M1.json")
     Path("data/models/M1/config.json").write_text('{"a": 1}')
     path = "metrics/AIFT/M1.json" if kind == "dataset" else "config.json"
     assert shown(capsys, repo, hub).wrong[FILES][1:] == (1, path)
