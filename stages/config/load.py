@@ -73,7 +73,7 @@ def read_mapping(path: Path) -> dict[str, Any] | None:
     """The mapping in a YAML file, unchecked; None where there is none to read."""
     try:
         data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (OSError, YAMLError, UnicodeDecodeError):
+    except (OSError, YAMLError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 

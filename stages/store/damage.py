@@ -33,14 +33,14 @@ def check_recorded(root: Path, files: Iterable[Path]) -> None:
 def _records(root: Path) -> dict[Path, str]:
     """The md5 of every output in dvc.lock; of none where there is no dvc.lock."""
     lock = root / "dvc.lock"
-    if not lock.exists():
+    if not (lock.exists() or lock.is_symlink()):
         return {}
-    content: Any = read_mapping(lock)
+    content: Any = read_mapping(lock) if lock.is_file() else None
     try:
         outs = [out for stage in content["stages"].values() for out in stage["outs"]]
         records = {(root / out["path"]).resolve(): str(out["md5"]) for out in outs}
         whole = lock.read_bytes().endswith(b"\n")  # half a hash is text as well
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
         raise TableError(

@@ -93,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Raises TableError for a file that is not there, or no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise TableError(f"{path} cannot be read as JSON: {e}. Delete it and run: srlm repro") from None
     if not isinstance(content, dict):
         raise TableError(f"{path}: expected an object, saw {type(content).__name__}. Delete it and run: srlm repro")

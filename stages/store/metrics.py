@@ -20,6 +20,8 @@ from stages.store.names import SECTIONS, Names
 
 FOLDER = "data/metrics"
 ONCE = ("seed", "EFT")
+LARGEST = 2**63
+"""No figure is as large; DuckDB could not hold it."""
 MIN_N = 20
 """Below so many an interval is not shown: a percentile bootstrap of few values claims more than they say."""
 Metrics = dict[tuple[str, str | None], dict[str, Any]]
@@ -156,10 +158,10 @@ def rows(root: Path) -> Iterator[Row]:
     for (kind, name), content in _contents(root).items():
         model, other = names.sides(name) if kind == "head_to_head" and name else (name, None)
         for metric, figures in _leaves(content):
-            if not all(figure is None or isinstance(figure, int | float) for figure in figures):
+            if not all(f is None or (isinstance(f, int | float) and abs(f) < LARGEST) for f in figures):
                 raise TableError(
-                    f"{file_of(root, kind, name)}: {metric} is {figures}, expected numbers. Delete it and run: srlm "
-                    f"repro"
+                    f"{file_of(root, kind, name)}: {metric} is {figures}, expected finite numbers. Delete it and "
+                    f"run: srlm repro"
                 )
             yield Row(kind, name, model, other, metric, *figures)
 

@@ -172,7 +172,10 @@ stages:
 """
 
 
-@pytest.mark.parametrize("content", ["", "\0", "<<<<<<< HEAD\n", "3\n", *(LOCKED[:n] for n in (15, 23, 40, 65, 120))])
+@pytest.mark.parametrize(
+    "content",
+    ["", "\0", "<<<<<<< HEAD\n", "3\n", "a: 2026-13-45\n", "[" * 9999, *(LOCKED[:n] for n in (15, 23, 40, 65, 120))],
+)
 def test_a_damaged_dvc_lock_is_an_error(root, content):
     """Else nothing would be compared with it."""
     (root / "dvc.lock").write_text(LOCKED)

@@ -85,7 +85,20 @@ def test_an_interval_is_shown_only_where_it_means_something(tmp_path, n, low, hi
     assert [row.n for row in metrics.rows(tmp_path)] == [n]
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"a": 1', "[1]", '{"a": {"value": "x"}}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        '{"a": 1',
+        "[1]",
+        '{"a": {"value": "x"}}',
+        "[" * 9999,
+        '{"a": 1e999}',
+        '{"a": {"value": 1, "n": 1%s}}' % ("0" * 30),
+        b"\xff\x00",
+    ],
+)
 def test_a_broken_file_is_named(tmp_path, content):
     file = metrics.file_of(tmp_path, "EVAL", "M1")
     file.parent.mkdir(parents=True)

@@ -44,7 +44,11 @@ def rwlock(root, content):
     return lock
 
 
-@pytest.mark.parametrize("content", ['{"write": {"data/mod', OWNED], ids=["cut off", "of a process"])
+@pytest.mark.parametrize(
+    "content",
+    ['{"write": {"data/mod', OWNED, '{"write": {"a": {"cmd": "x"}}}', '{"read": {"a": [1]}}'],
+    ids=["cut off", "of a process", "of no process", "of another form"],
+)
 def test_the_lock_of_a_dead_dvc_is_removed(tmp_path, content):
     """Cut off, or of a process whose number another has got since, as after a restart of the machine."""
     lock = rwlock(tmp_path, content)
