@@ -299,13 +299,6 @@ def test_models_are_compared_in_the_order_of_evaluated(tmp_path, matched):
         assert {row["other"] for row in ask(store, "gains")} == {"start"}
 
 
-def test_one_model_is_not_compared_with_itself(tmp_path):
-    put(tmp_path, TEST_PROMPTS, [("t", "test", "people", "row")])
-    put(tmp_path, ANSWERS, [("t", "only", "greedy", "x", "stop", 3, 1.0, None)], "only")
-    with connect(tmp_path) as store:
-        assert ask(store, "most_improved", other=None) == []
-
-
 def test_doubtful_pairs(store):
     assert of(ask(store, "doubtful_pairs"), "model", "chosen_spread", "rejected_spread") == [
         ("M1", 1.0, 3.0),
