@@ -132,9 +132,8 @@ def read_all(root: Path) -> Metrics:
         except ValidationError as e:
             error = e.errors()[0]
             where = ".".join(map(str, error["loc"]))
-            raise TableError(
-                f"{file_of(root, kind, name)}: {where}: {error['msg']}. Delete it and run: srlm repro"
-            ) from None
+            why = {"missing": "missing", "model_type": "expected an object"}.get(error["type"], error["msg"])
+            raise TableError(f"{file_of(root, kind, name)}: {where}: {why}. Delete it and run: srlm repro") from None
     return contents
 
 

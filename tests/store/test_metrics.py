@@ -115,9 +115,9 @@ SHARES = {"n": 90, "unreadable": 0} | dict.fromkeys(("win", "tie", "lose"), FIGU
 @pytest.mark.parametrize(
     ("kind", "content", "where"),
     [
-        ("EVAL", {}, "writer"),
+        ("EVAL", {}, "writer: missing"),
         ("EVAL", EVAL | {"writer": {}}, "writer.greedy"),
-        ("EVAL", EVAL | {"judge": None}, "judge"),
+        ("EVAL", EVAL | {"judge": None}, "judge: expected an object"),
         ("EVAL", EVAL | {"judge": {"pairwise_accuracy": {"value": 0.5}}}, "judge.pairwise_accuracy.n"),
         ("EVAL", EVAL | {"writer": {"greedy": {"oracle_score": FIGURE, "tokens": 3}}}, "writer.greedy.tokens"),
         ("AIFT", {"warned": []}, "prompts"),
@@ -127,7 +127,7 @@ SHARES = {"n": 90, "unreadable": 0} | dict.fromkeys(("win", "tie", "lose"), FIGU
 )
 def test_a_file_of_another_form_is_named_with_the_place(tmp_path, kind, content, where):
     metrics.write(tmp_path, kind, "M1", content)
-    with pytest.raises(TableError, match=rf"{kind}/M1\.json: {where}: [^\n]*run: srlm repro"):
+    with pytest.raises(TableError, match=rf"{kind}/M1\.json: {where}[^\n]*run: srlm repro"):
         metrics.read_all(tmp_path)
 
 
