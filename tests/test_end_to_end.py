@@ -450,12 +450,7 @@ def test_a_lock_cut_off_in_mid_write_is_cleared(space):
 
 
 def test_a_living_dvc_is_not_disturbed(space):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"]) as other:
-        (space.path / ".dvc/tmp/rwlock").write_text(
-            json.dumps(
-                {"write": {str(space.path / "data/models/M3"): {"pid": other.pid, "cmd": "dvc repro"}}, "read": {}}
-            )
-        )
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"], cwd=space.path) as other:
         done = space.run("stages.commands.cli", "repro")
         other.kill()
     assert done.returncode == 1

@@ -255,10 +255,10 @@ def at_work(place: Path, **env: str) -> subprocess.Popen[bytes]:
 
 
 def kept(place: Path) -> int:
-    """Completions in the database of finished ones."""
+    """Completions in the cache."""
     try:
         with sqlite3.connect(f"file:{place}?mode=ro", uri=True) as connection:
-            return int(connection.execute("SELECT coalesce(sum(texts), 0) FROM completions").fetchone()[0])
+            return int(connection.execute("SELECT count(*) FROM texts").fetchone()[0])
     except sqlite3.OperationalError:  # not made yet
         return 0
 
