@@ -93,10 +93,11 @@ def default_run(folder: Path) -> dict[str, Any]:
 
 def quick(default: dict[str, Any]) -> str:
     """What the run ends with, and one of its pairs."""
-    first = default["shown"].strip("\n").split("\n\n")[0]
+    sheets = default["shown"].strip("\n").split("\n\n")
+    first = next(sheet for sheet in sheets if sheet.startswith("Head to head"))
     pair = json.dumps(default["pair"], indent=1, ensure_ascii=False)
     return (
-        f"It ends with (and `srlm query pairs` has rows like the one "
+        f'Among its last lines (`srlm query "FROM pairs"` has rows like the one '
         f"below):\n\n```text\n{first}\n```\n\n```json\n{pair}\n```\n"
     )
 
