@@ -151,7 +151,7 @@ def test_what_was_written_before_a_failure_is_kept(vllm, monkeypatch):
 
     monkeypatch.setattr(vllm.llm, "step", dies_after_the_first_text)
     got: list[str] = []
-    with pytest.raises(EngineError, match=r"vLLM failed after .*a worker died.*What came before is kept"):
+    with pytest.raises(EngineError, match=r"vLLM failed after .*a worker died.*What came before is cached"):
         for batch in vllm.batches(REQUESTS[:4], GREEDY._replace(n=1, stop=("a", "e"))):
             got += [c.id for c in batch]
     assert got == finished
