@@ -29,17 +29,19 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 by_shape[p.shape].append(p)
             for shape, params in by_shape.items():
-                updates = torch.stack([self._nesterov(p, group["momentum"]) for p in params])
+                gradients = torch.stack([_gradient(p) for p in params])
+                momentum = self.state[params[0]].setdefault("momentum", torch.zeros_like(gradients))
+                momentum.lerp_(gradients, 1 - group["momentum"])
+                updates = orthogonalize(gradients.lerp(momentum, group["momentum"]))  # Nesterov's
                 scale = group["lr"] * 0.2 * max(shape) ** 0.5
-                for p, update in zip(params, orthogonalize(updates), strict=True):
+                for p, update in zip(params, updates, strict=True):
                     p.add_(update, alpha=-scale)
 
-    def _nesterov(self, p: torch.nn.Parameter, momentum: float) -> torch.Tensor:
-        if p.grad is None:
-            raise AssertionError(f"a matrix of shape {tuple(p.shape)} has no gradient")
-        buffer: torch.Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
-        buffer.lerp_(p.grad, 1 - momentum)
-        return p.grad.lerp(buffer, momentum)
+
+def _gradient(p: torch.nn.Parameter) -> torch.Tensor:
+    if p.grad is None:
+        raise AssertionError(f"a matrix of shape {tuple(p.shape)} has no gradient")
+    return p.grad
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -51,5 +53,5 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     x: torch.Tensor = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
