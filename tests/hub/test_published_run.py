@@ -34,12 +34,10 @@ SHOW = 'print(messages, ift.rename_columns({"instruction": "prompt", "response":
 
 
 @pytest.mark.slow
-def test_a_run_is_pushed_published_read_and_trained_on(tmp_path):
-    space = Workspace(
-        tmp_path / "space", **{"external.large": {"source": "server", "repo": "its name there", "revision": None}}
-    )
-    shorten(space)
-    space.repro()
+def test_a_run_is_pushed_published_read_and_trained_on(finished, tmp_path):
+    space = Workspace.copy(finished, tmp_path / "space")
+    space.set(**{"external.large": {"source": "server", "repo": "its name there", "revision": None}})
+    assert space.repro() == ["get_external@large"]
     shutil.copy(ROOT / ".dvc/.gitignore", space.path / ".dvc")
     dvc(space.path, "remote", "add", "--default", "store", str(tmp_path / "remote"))
     for command in (
@@ -123,15 +121,3 @@ def dvc(folder: Path, *command: str) -> str:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
-
-
-def shorten(space: Workspace) -> None:
-    """One iteration, so that it is over soon."""
-    text = (space.path / "params.yaml").read_text()
-    lines = [
-        line
-        for line in text.splitlines()
-        if not line.startswith(("  M2: {writer", "  M3: {prev", "  M2: {since", "  M3-", "  M2-SFT", "  M1-SFT"))
-    ]
-    text = "\n".join(lines).replace("evaluated: [SFT, M1, M2, M3]", "evaluated: [M1, M2]")
-    (space.path / "params.yaml").write_text(text.replace("\ndrift: ", "\ndrift: {} ") + "\n")
