@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import polars as pl
 import pytest
-from hub_server import USERS, Fault, Server, serving
-from huggingface_hub import CommitOperationAdd, HfApi, HfFileSystem, hf_hub_download
+from hub_server import Fault, Server
+from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import (
     BadRequestError,
     EntryNotFoundError,
@@ -120,71 +118,6 @@ def test_large_files_are_what_was_announced(api, hub, repo):
     assert sorted(hub.files("dataset", repo)) == [".gitattributes"]
 
 
-def test_tags_stay_where_they_are(api, hub, repo):
-    first, second = publish(api, repo), publish(api, repo, {"b.txt": b"b"})
-    api.create_tag(repo, tag="v1", revision=first, repo_type="dataset")
-    assert (
-        failure(lambda: api.create_tag(repo, tag="v1", revision=second, repo_type="dataset")).response.status_code
-        == 409
-    )
-    api.create_tag(repo, tag="v1", revision=second, repo_type="dataset", exist_ok=True)
-    api.create_tag(repo, tag="v2", repo_type="dataset")
-    refs = api.list_repo_refs(repo, repo_type="dataset")
-    assert {tag.name: tag.target_commit for tag in refs.tags} == {"v1": first, "v2": second}, (
-        "exist_ok says nothing of another commit"
-    )
-    assert [(branch.name, branch.target_commit) for branch in refs.branches] == [("main", second)]
-    assert api.dataset_info(repo, revision="v1").sha == first
-    api.delete_tag(repo, tag="v1", repo_type="dataset")
-    with pytest.raises(RevisionNotFoundError):
-        api.delete_tag(repo, tag="v1", repo_type="dataset")
-    with pytest.raises(RevisionNotFoundError):
-        api.create_tag(repo, tag="v3", revision="0" * 40, repo_type="dataset")
-
-
-def test_what_a_repository_holds(api, hub, repo):
-    first = publish(api, repo)
-    publish(api, repo, {"data/b.txt": b"b"})
-    tree = {entry.path: entry for entry in api.list_repo_tree(repo, repo_type="dataset", recursive=True, expand=True)}
-    assert list(tree) == [".gitattributes", "README.md", "data", "data/a.parquet", "data/b.txt"]
-    assert (tree["data/a.parquet"].lfs.size, tree["data/a.parquet"].last_commit.oid) == (len(DATA), first)
-    assert tree["data"].last_commit.oid == heads(hub, repo)[-1]
-    assert [entry.path for entry in api.list_repo_tree(repo, repo_type="dataset")] == [
-        ".gitattributes",
-        "README.md",
-        "data",
-    ]
-    assert [entry.path for entry in api.list_repo_tree(repo, "data", revision=first, repo_type="dataset")] == [
-        "data/a.parquet"
-    ]
-    paths = api.get_paths_info(repo, ["data", "README.md", "none"], repo_type="dataset")
-    assert [entry.path for entry in paths] == ["data", "README.md"]
-    info = api.dataset_info(repo, revision=first, files_metadata=True)
-    assert (info.sha, info.private) == (first, True)
-    assert {file.rfilename: (file.size, bool(file.lfs)) for file in info.siblings}["data/a.parquet"] == (
-        len(DATA),
-        True,
-    )
-
-
-def test_files_are_read_by_commit(api, hub, repo, tmp_path):
-    files = {"README.md": README, "data/a.parquet": DATA, "d é/ü 1.txt": "é".encode() * 300}
-    first = publish(api, repo, files)
-    publish(api, repo, dict.fromkeys(files, b"---\na: 1\n---\n"))
-    assert [entry.path for entry in api.list_repo_tree(repo, "d é", repo_type="dataset")] == ["d é/ü 1.txt"]
-    with pytest.raises(RemoteEntryNotFoundError):
-        api.hf_hub_download(repo, "漢.txt", repo_type="dataset")
-    for path, content in files.items():
-        found = api.hf_hub_download(repo, path, repo_type="dataset", revision=first, cache_dir=tmp_path / "cache")
-        assert Path(found).read_bytes() == content
-        assert first in found
-    files = HfFileSystem(endpoint=hub.url, token="hf_ann", skip_instance_cache=True)
-    with files.open(f"datasets/{repo}@{first}/data/a.parquet", block_size=10) as file:
-        file.seek(5)
-        assert file.read(7) == DATA[5:12]
-    assert 206 in asked(hub, "/resolve/")
-
-
 @pytest.mark.parametrize(
     ("kind", "what", "token", "error", "status"),
     [
@@ -228,16 +161,6 @@ def test_not_everyone_writes(api, hub, repo, token, status):
     assert len(heads(hub, repo)) == 1
 
 
-AGAIN = {"preupload": "/preupload/", "LFS batch": "objects/batch", "LFS object": "/_lfs/"}
-ONCE = {"card": "validate-yaml", "commit": "/commit/"}
-FAULTS = {
-    "drop": Fault(drop=True),
-    "drop_after": Fault(drop_after=True),
-    **{str(status): Fault(status=status) for status in (401, 403, 412, 429, 500, 503)},
-    "429, Retry-After": Fault(status=429, headers=(("Retry-After", "3"),)),
-}
-
-
 def test_a_commit_is_done_though_its_answer_was_lost(api, hub, repo):
     """The same operations know nothing of what was committed meanwhile, new ones do: nothing is left to commit."""
     operations = [CommitOperationAdd("README.md", README), CommitOperationAdd("a.parquet", DATA)]
@@ -252,68 +175,3 @@ def test_a_commit_is_done_though_its_answer_was_lost(api, hub, repo):
     assert publish(api, repo, {"README.md": README, "a.parquet": DATA}, parent_commit=parent) == lost
     assert commit().oid != lost, "without a parent they are committed once more, and change nothing"
     assert hub.commits("dataset", repo)[-1]["files"] == hub.commits("dataset", repo)[-2]["files"]
-
-
-def test_requests_are_counted_and_have_no_tokens(api, hub):
-    name = f"ann/rows-{next(COUNT)}"
-    api.create_repo(name, repo_type="dataset")
-    publish(api, name, revision="main")
-    requests = hub.asked()
-    assert [
-        (request["method"], request["path"].split("?")[0].replace(name, "REPO"), request["status"])
-        for request in requests
-    ] == [
-        ("POST", "/api/repos/create", 200),
-        ("POST", "/api/validate-yaml", 200),
-        ("POST", "/api/datasets/REPO/preupload/main", 200),
-        ("POST", "/datasets/REPO.git/info/lfs/objects/batch", 200),
-        ("PUT", f"/_lfs/datasets/REPO/{hub.commits('dataset', name)[-1]['files']['data/a.parquet']['sha256']}", 200),
-        ("POST", "/api/datasets/REPO/commit/main", 200),
-    ]
-    assert "hf_ann" not in json.dumps(requests)
-    assert not any(b"hf_ann" in path.read_bytes() for path in hub.folder.rglob("*") if path.is_file())
-    hub.reset()
-    assert hub.asked() == []
-
-
-def test_a_server_that_was_killed_goes_on_where_it_was(tmp_path):
-    with serving(tmp_path, USERS) as hub:
-        api = HfApi(endpoint=hub.url, token="hf_ann")
-        api.create_repo("lab/rows", repo_type="dataset", private=True)
-        oid = publish(api, "lab/rows")
-        api.create_tag("lab/rows", tag="v1", repo_type="dataset")
-        hub.kill()
-        with pytest.raises(huggingface_hub.errors.HTTPError):
-            api.whoami()
-        with serving(tmp_path, USERS, hub.port) as again:
-            assert again.url == hub.url
-            assert api.dataset_info("lab/rows", revision="v1").sha == oid
-            assert api.dataset_info("lab/rows").private
-            assert publish(api, "lab/rows") == oid
-            assert again.files("dataset", "lab/rows") == hub.files("dataset", "lab/rows", oid)
-
-
-CARD = b"""---
-configs:
-- config_name: small
-  data_files:
-  - {split: train, path: small/train.parquet}
-  - {split: test, path: small/test.parquet}
-- config_name: large
-  data_files:
-  - {split: train, path: large/*.parquet}
----
-# Rows
-"""
-ROWS = {
-    ("small", "train"): [{"id": "a", "n": 1, "text": ["x", "é"]}, {"id": "b", "n": None, "text": []}],
-    ("small", "test"): [{"id": "c", "n": 3, "text": ["y"]}],
-    ("large", "train"): [{"id": str(i), "score": i / 8} for i in range(100)],
-}
-LOAD = """
-import json, sys
-from datasets import load_dataset
-repo, revision = sys.argv[1:]
-loaded = {config: load_dataset(repo, config, revision=revision) for config in ("small", "large")}
-print(json.dumps([[config, split, list(rows)] for config, splits in loaded.items() for split, rows in splits.items()]))
-"""
