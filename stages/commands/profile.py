@@ -119,11 +119,14 @@ def model_facts(model: str, root: Path) -> tuple[Path | None, ModelFacts, dict[s
     config = _json(files / "config.json")
     if not config:
         raise ModelError(f"--model {model}: no config.json that can be read. Expected a transformers checkpoint")
-    text = config.get("text_config") or config
-    context, tokenizer = text.get("max_position_embeddings"), files / "tokenizer.json"
+    text, names = config.get("text_config"), config.get("architectures")
+    context = (text if isinstance(text, dict) else config).get("max_position_embeddings")
+    context = context if type(context) is int and context > 0 else None
+    architecture = names[0] if isinstance(names, list) and names else "unknown architecture"
+    tokenizer = files / "tokenizer.json"
     template = "chat_template" in _json(files / "tokenizer_config.json") or any(files.glob("chat_template.*"))
     line = (
-        f"model: {model}: {(config.get('architectures') or ['unknown architecture'])[0]}, "
+        f"model: {model}: {architecture}, "
         f"{f'{weights / 1e6:,.1f} M parameters' if weights else 'of unknown size'}, context {context or 'unknown'}, "
         f"{'a' if template else 'no'} chat template{'' if template else ' (ours is added)'}"
     )
@@ -134,7 +137,7 @@ def _json(file: Path) -> dict[str, Any]:
     """Its object; empty where there is none to read."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

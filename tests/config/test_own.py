@@ -124,3 +124,20 @@ def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
     with pytest.raises(ParamsError, match="changes of yours"):
         (tmp_path / "params.yaml").write_text("mine: 1")
         profile.for_own("model", "data.jsonl", small=True, force=False, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"max_position_embeddings": "8k"}, None),
+        ({"max_position_embeddings": True, "architectures": "Llama"}, None),
+        ({"max_position_embeddings": 0, "architectures": {"a": 1}}, None),
+        ({"max_position_embeddings": 2048, "text_config": "llama"}, 2048),
+        ({"max_position_embeddings": 2048, "text_config": {"max_position_embeddings": 4096}}, 4096),
+    ],
+)
+def test_what_a_config_does_not_say_is_unknown(tmp_path, config, context):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    _, facts, _, line = profile.model_facts(".", tmp_path)
+    assert facts.context == context
+    assert f"unknown architecture, of unknown size, context {context or 'unknown'}" in line
