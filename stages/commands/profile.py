@@ -21,7 +21,7 @@ import psutil
 
 from stages.commands.disk import on_disk
 from stages.config.load import load_params
-from stages.config.own import GB, DataFacts, Machine, ModelFacts, choose, write_profile
+from stages.config.own import GB, LEAST_CONTEXT, DataFacts, Machine, ModelFacts, choose, write_profile
 from stages.console.errors import ModelError, ParamsError, SeedDataError, SrlmError
 from stages.console.terminal import stderr
 from stages.method import seeds
@@ -65,6 +65,11 @@ def copy(name: str, *, force: bool, root: Path = Path()) -> None:
 def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Path()) -> None:
     """Write params.yaml for one's own model and data, and say what was understood. Raises SrlmError."""
     tokenizer, of_model, model_params, model_line = model_facts(model, root)
+    if of_model.context is not None and of_model.context < LEAST_CONTEXT:
+        raise ModelError(
+            f"--model {model}: a context of {of_model.context} tokens is too short for a judge prompt with its "
+            f"judgement. Use a model of at least {LEAST_CONTEXT}"
+        )
     of_data, data_params, data_line = data_facts(data, tokenizer, root)
     machine = this_machine()
     chosen = choose(of_model, of_data, machine, small=small)

@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 GB = 1e9
 JUDGE_TOKENS = 480
 """Of templates/judge.jinja without its fields, about, in a vocabulary of 32,000 and more."""
+LEAST_CONTEXT = 2 * JUDGE_TOKENS
+"""A judge prompt with its judgement: as much for what the template is filled with, and for what is written."""
 CACHED_BYTES = 2**17
 """Keys and values of one token, of a model of some billions."""
 PAPER = {"test_prompts": 256, "test_ranked": 190, "ift_valid": 100, "eft_prompts": 2000, "ift": 3200}
@@ -57,7 +59,7 @@ class Machine(NamedTuple):
 
 
 def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool) -> dict[str, Any]:
-    """Dotted key -> value, over the profile gpu. `small` asks for a run of an hour or less, as does a machine without a
+    """Dotted key -> value, over the profile gpu, for a model of at least LEAST_CONTEXT. `small` asks for a run of an hour or less, as does a machine without a
     GPU."""
     cpu = machine.gpus == 0
     small = small or cpu
@@ -65,7 +67,8 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
     vllm = machine.has_vllm and not cpu
     engine = "transformers" if not vllm else "ray" if machine.gpus > 1 and machine.has_ray else "vllm"
     context = model.context or 4096
-    room = context // 4  # an answer twice and a comparison, or a judge prompt with its judgement, must fit
+    # an answer twice and a comparison, or a judge prompt with its judgement, must fit
+    room = min(context // 4, (context - JUDGE_TOKENS) // 3)
     answer = _round_up(data.response_tokens, 32, min(64, room), min(room, 256 if small else 1024))
     asked = _round_up(data.prompt_tokens, 32, min(32, room), min(room, 64 if small else 256))
     judgement = min(room, 160 if small else 512)

@@ -11,10 +11,20 @@ from ruamel.yaml import YAML
 
 from stages.commands import profile
 from stages.config.load import load_params
-from stages.config.own import GB, DataFacts, Machine, ModelFacts, apply, choose, write_profile
+from stages.config.own import (
+    GB,
+    JUDGE_TOKENS,
+    LEAST_CONTEXT,
+    DataFacts,
+    Machine,
+    ModelFacts,
+    apply,
+    choose,
+    write_profile,
+)
 from stages.config.params import Params
 from stages.config.rules import faults
-from stages.console.errors import ParamsError
+from stages.console.errors import ModelError, ParamsError
 
 PROFILES = Path(__file__).parents[2] / "stages/config/profiles"
 GPU_PROFILE = YAML(typ="safe").load(PROFILES / "gpu.yaml")
@@ -64,7 +74,7 @@ def test_several_gpus_get_ray_where_it_is_installed(tmp_path):
     answers=st.integers(1, 9),
     prompt_tokens=st.integers(1, 3000),
     response_tokens=st.integers(1, 6000),
-    context=st.sampled_from([None, 512, 1024, 2048, 8192, 131_072]),
+    context=st.sampled_from([None, LEAST_CONTEXT, 1024, 2048, 8192, 131_072]),
     machine=st.sampled_from([CPU, GPU, GPU._replace(has_vllm=False)]),
     small=st.booleans(),
 )
@@ -86,7 +96,8 @@ def test_whatever_was_seen_the_profile_is_sound(
     assert seed.eft_prompts + seed.test_ranked <= comparable
     assert params.engine.max_context <= limit
     assert max(params.train_sft.max_length, params.train_dpo.max_length) <= limit
-    assert max(params.sample_candidates.max_tokens, params.judge_seed.max_tokens) < params.engine.max_context
+    judge_prompt = JUDGE_TOKENS + params.write_prompts.max_tokens + params.sample_candidates.max_tokens
+    assert judge_prompt + params.judge_candidates.max_tokens <= params.engine.max_context
 
 
 def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
@@ -141,3 +152,10 @@ def test_what_a_config_does_not_say_is_unknown(tmp_path, config, context):
     _, facts, _, line = profile.model_facts(".", tmp_path)
     assert facts.context == context
     assert f"unknown architecture, of unknown size, context {context or 'unknown'}" in line
+
+
+@pytest.mark.parametrize("context", [64, 512, LEAST_CONTEXT - 1])
+def test_a_context_without_room_for_a_judge_prompt_is_refused(tmp_path, context):
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": context}))
+    with pytest.raises(ModelError, match=f"context of {context} tokens is too short for a judge prompt"):
+        profile.for_own(".", "data.jsonl", small=True, force=False, root=tmp_path)
