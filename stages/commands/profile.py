@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ from stages.console.errors import ModelError, ParamsError, SeedDataError, SrlmEr
 from stages.console.terminal import stderr
 from stages.method import seeds
 from stages.store.files import atomic_write
-from stages.store.messages import read_file, read_hub
+from stages.store.messages import FORMS, read_file, read_hub
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -81,8 +82,8 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
         f"chosen: {', '.join(f'{key} {chosen[key]}' for key in TOLD)}",
     ]
     text = write_profile(PROFILES / "gpu.yaml", FIXED | model_params | data_params | chosen, [HEAD, *lines])
-    again = f"srlm profile own --model {model} --data {data}{' --small' if small else ''} --force"
-    _write(root, text, again, force)
+    again = ["srlm", "profile", "own", "--model", model, "--data", data, *(["--small"] if small else []), "--force"]
+    _write(root, text, shlex.join(again), force)
     load_params(root)
     stderr.print("\n".join(lines))
     stderr.print("params.yaml is written. Next: srlm check, srlm preview judge_seed (can it judge?), srlm repro")
@@ -150,17 +151,21 @@ def _json(file: Path) -> dict[str, Any]:
 def data_facts(data: str, tokenizer: Path | None, root: Path) -> tuple[DataFacts, dict[str, Any], str]:
     """What the seed data hold in their commonest language; what params.yaml says of them; a line for people."""
     place, _, revision = data.partition("@")
-    if (root / data).exists():
+    if (root / data).is_file():
         messages = read_file(root / data)
         source = {"source": "file", "path": data, "repo": None, "revision": None}
-    elif REPO.fullmatch(data):
+    elif REPO.fullmatch(data) and not (root / data).exists():
         revision = revision or str(_ask_hub("--data", place, lambda api: api.dataset_info(place).sha))
         messages = read_hub(place, revision)
         source = {"source": "hub", "path": "stages/method/seeds.py", "repo": place, "revision": revision}
     else:
-        raise SeedDataError(f"--data {data}: expected a file here, or a dataset as ORG/NAME")
+        kind = " is a folder" if (root / data).is_dir() else ""
+        raise SeedDataError(f"--data {data}{kind}: expected a file of messages, {FORMS}, or a dataset as ORG/NAME")
     roots = [m.get("prompt") if isinstance(m.get("prompt"), dict) else m for _, m in messages]
-    langs = Counter(str(m.get("lang")) for m in roots if m and m.get("role") == "prompter" and not m.get("parent_id"))
+    firsts = [m.get("lang") for m in roots if m and m.get("role") == "prompter" and not m.get("parent_id")]
+    langs = Counter(lang for lang in firsts if isinstance(lang, str) and lang)
+    if firsts and not langs:
+        raise SeedDataError(f'--data {data}: no first turn has a lang. Give every message its language: "lang": "en"')
     lang = langs.most_common(1)[0][0] if langs else "en"
     ranked, _ = seeds.ranked_answers(messages, lang=lang, source=place)
     prompts = ranked.group_by("prompt_id", maintain_order=True).agg(

@@ -59,8 +59,8 @@ class Machine(NamedTuple):
 
 
 def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool) -> dict[str, Any]:
-    """Dotted key -> value, over the profile gpu, for a model of at least LEAST_CONTEXT. `small` asks for a run of an hour or less, as does a machine without a
-    GPU."""
+    """Dotted key -> value, over the profile gpu, for a model of at least LEAST_CONTEXT. `small` asks for a run of an
+    hour or less, as does a machine without a GPU."""
     cpu = machine.gpus == 0
     small = small or cpu
     big = model.parameters is None or model.parameters >= 5e8

@@ -24,7 +24,7 @@ from stages.config.own import (
 )
 from stages.config.params import Params
 from stages.config.rules import faults
-from stages.console.errors import ModelError, ParamsError
+from stages.console.errors import ModelError, ParamsError, SeedDataError
 
 PROFILES = Path(__file__).parents[2] / "stages/config/profiles"
 GPU_PROFILE = YAML(typ="safe").load(PROFILES / "gpu.yaml")
@@ -132,9 +132,10 @@ def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
     assert tokenizer is None
     assert facts == ModelFacts(None, 2048, True)
     assert line == "model: model: LlamaForCausalLM, of unknown size, context 2048, a chat template"
-    with pytest.raises(ParamsError, match="changes of yours"):
+    (tmp_path / "data.jsonl").rename(tmp_path / "my data.jsonl")
+    with pytest.raises(ParamsError, match=r"changes of yours.*--data 'my data.jsonl' --small --force"):
         (tmp_path / "params.yaml").write_text("mine: 1")
-        profile.for_own("model", "data.jsonl", small=True, force=False, root=tmp_path)
+        profile.for_own("model", "my data.jsonl", small=True, force=False, root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +160,20 @@ def test_a_context_without_room_for_a_judge_prompt_is_refused(tmp_path, context)
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": context}))
     with pytest.raises(ModelError, match=f"context of {context} tokens is too short for a judge prompt"):
         profile.for_own(".", "data.jsonl", small=True, force=False, root=tmp_path)
+
+
+def test_data_that_cannot_be_read_are_refused_in_words_of_the_option(tmp_path):
+    (tmp_path / "my" / "data").mkdir(parents=True)
+    with pytest.raises(SeedDataError, match=r"--data my/data is a folder: expected a file of messages, \.jsonl"):
+        profile.data_facts("my/data", None, tmp_path)
+    row = {"message_id": "p", "parent_id": None, "role": "prompter", "lang": None, "text": "Why?"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    with pytest.raises(SeedDataError, match=r"--data rows\.jsonl: no first turn has a lang"):
+        profile.data_facts("rows.jsonl", None, tmp_path)
+    rows = [row | {"message_id": f"p{n}"} for n in range(3)] + [row | {"message_id": "q", "lang": "de"}]
+    answers = [
+        {"message_id": f"a{r}", "parent_id": "q", "role": "assistant", "lang": "de", "rank": r, "text": f"A{r}"}
+        for r in range(2)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows + answers)))
+    assert profile.data_facts("rows.jsonl", None, tmp_path)[1]["split_seed.lang"] == "de"
