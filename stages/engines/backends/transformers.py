@@ -26,19 +26,16 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import logging
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
+from stages.engines.backends import attention
 from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, completion_seed
 from stages.engines.sampling import Finite, SeededSampling, explain_nonfinite_logits
 from stages.engines.tokenization import ADAPTER, ModelTokenizer
-
-REPEATABLE = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Layers of a cache that hold keys and values and nothing beside, which `batch_repeat_interleave` would not repeat."""
 
 
 class _Prompt(NamedTuple):
@@ -102,8 +99,8 @@ class TransformersEngine(BaseEngine):
         self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         self.name, self.seed, self.chunk = model, seed, engine.max_batch_tokens
         self.prompts = ModelTokenizer(model_dir)
-        self.shares = True  # what completions of one prompt have in common; False once a cache cannot be repeated
         self.model = _load(model_dir, getattr(torch, engine.dtype))
+        self.shares = attention.new_cache(self.model) is not None  # what completions of one prompt have in common
         self.max_context = self.prompts.max_context(engine.max_context)
         # the folder's own settings (a repetition penalty, say) would fill what our calls leave open
         self.model.generation_config = GenerationConfig()
@@ -168,7 +165,10 @@ class TransformersEngine(BaseEngine):
         width, steps = max(len(p.ids) for p in chunk), max(p.room for p in chunk)
         ids = torch.tensor([[self.prompts.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
         mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
-        cache = self._read_once(ids, mask, sampling.n) if self.shares and sampling.n > 1 and width > 1 else None
+        cache = attention.new_cache(self.model)
+        if cache is not None and sampling.n > 1 and width > 1:
+            self._read_once(ids, mask, cache)
+            cache.batch_repeat_interleave(sampling.n)
         rows = [(p, n) for p in chunk for n in sampling.numbers]
         processors, stopping = LogitsProcessorList([finite := Finite()]), StoppingCriteriaList()
         probe = sampling.score_logprobs
@@ -206,19 +206,16 @@ class TransformersEngine(BaseEngine):
             written.append(c)
         return written
 
-    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, n: int) -> Cache | None:
-        """Keys and values of each prompt but its last token, repeated n times. None when the model's cache cannot be
-        repeated, and `shares` is then false."""
+    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> None:
+        """Keys and values of each prompt but its last token, into `cache`."""
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        read = self.model.base_model(
-            ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], use_cache=True
+        self.model.base_model(
+            ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions[:, :-1],
+            past_key_values=cache,
+            use_cache=True,
         )
-        cache: Cache | None = getattr(read, "past_key_values", None)
-        self.shares = cache is not None and all(type(layer) in REPEATABLE for layer in getattr(cache, "layers", [None]))
-        if cache is None or not self.shares:
-            return None
-        cache.batch_repeat_interleave(n)
-        return cache
 
     @torch.inference_mode()
     def _check_padding(self) -> None:
@@ -271,6 +268,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
+        attention.group_heads(model)
         if not (folder / ADAPTER).is_dir():
             return model
         from peft import PeftModel
