@@ -47,7 +47,22 @@ OTHER = re.compile(
     rf"{_BLANK}(?:\(?(?:/|(?:out[ \t]+)?of\b|[0-9.,]++\))|(?:or|to|and|plus|minus|times|percent)\b)|[^\W_]"
     rf"|(?:{_BLANK}\([^()\n]*+\))?+(?:{_BLANK}[%+=×^]|{_BLANK}[^\W\d_]++[ \t]++[0-9]"
     r"|(?!\.[ \t])(?:\\[A-Za-z]++|[^\w\r\n(]|_)*+[0-9])"
-    r"|[ \t]*+for\b[^.\n]*\b[0-9]++[ \t]++(?:points?[ \t]++)?for\b",
+    r"|[ \t]*+for\b[^.\n]*\b[0-9]++[ \t]++(?:points?[ \t]++)?for\b"
+    # per mille, parts and multiples: `4 ‰`, `4 percentile`, `4 tenths`, `4 hundred`
+    rf"|{_BLANK}(?:[‰٪]|\\%|(?:percent|(?:half|halves|third|quarter|tenth|hundred|thousand|million)s?\b))"
+    r"|(?:</?[a-z]{1,6}>|[^\w/(])*+(?:/|\bout[ \t]++of\b)[ \t]*+(?!5\b)[0-9]",  # `4</b>/10`, and on the next line
+    re.IGNORECASE,
+)
+# What another remark on the line makes of it. A scale that does not end at 5: `(max 10)`, `(0-10)`, `(8/10)`, `on a
+# scale from 1 to 10`, `on a 10-point scale`; a correction: `3, raised to 4`, `5 (reduced to 4)`.
+_TOP = r"(?!5(?:\.0++)?(?!\.?[0-9]))[0-9]++"
+_RANGE = r"(?:[0-9.]++[ \t]*+(?:-|–|—|to\b)[ \t]*+)?+"
+REMARK = re.compile(
+    rf"\b(?:max(?:imum)?|scale|range|out[ \t]++of)\b(?:[ \t:=]|of\b|is\b|from\b)*+{_RANGE}{_TOP}"
+    rf"|[(\[][= \t]*+[0-9.]++[ \t]*+(?:/|-|–|—|to\b|of\b)[ \t]*+{_TOP}[ \t]*+[)\]]"
+    rf"|(?<![\w.]){_TOP}[- ]points?\b[ \t]++scale\b"
+    r"|\b(?:actually|rather|raised|reduced|lowered|increased|corrected|changed|revised|adjusted|final|so)\b"
+    r"[^\n0-9]{0,20}[0-9](?:\.[05])?[ \t.)\]]*+$",
     re.IGNORECASE,
 )
 
@@ -58,13 +73,16 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
     The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it wrote
     before. `Score: <n>`, `Score (out of 5): 4`, `a score of 4`, `Score 4` and `Score: four` are no score lines.
     Unreadable are numbers below 0, above 5 or between halves, a number that goes on as another (`4/10`, `3 or 4`,
-    `1 + 1 = 2`), and a judgement cut off by the length limit. Read as it is seen (`template.fold`).
+    `1 + 1 = 2`), on another scale or corrected in the same line, and a judgement cut off by the length limit. Read as
+    it is seen (`template.fold`).
     """
     text = fold(text)
     if finish_reason == "length" or not (lines := list(SCORE.finditer(text))):
         return None
     number, after = lines[-1][2], SAME.match(text, lines[-1].end())
     if (after and OTHER.match(text, after.end())) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", number):
+        return None
+    if REMARK.search(text[lines[-1].end() :].partition("\n")[0]):
         return None
     score = float(number)
     return score if score <= BEST and (2 * score).is_integer() else None

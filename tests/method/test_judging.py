@@ -78,6 +78,21 @@ from stages.store.tables import JUDGEMENTS
         ("Score: 4 ⁄ 10", None),
         ("Score: 4\u00a0/\u202f5", 4),
         (r"Score: 4 \text{ out of } 10", None),
+        # another scale, or a correction, in the same line
+        *((f"Score: 4 {scale}", None) for scale in ("(max 10)", "(maximum: 10)", "(0-10)", "(0 to 10)", "(1 – 10)")),
+        *((f"Score: 4 {scale}", None) for scale in ("(scale: 0-10)", "(on a scale of 10)", "[out of 10]", "(4/10)")),
+        *((f"Score: 4 {scale}", None) for scale in ("on a scale of 0 to 10", "on a scale from 1 to 10", "(= 8/10)")),
+        *((f"Score: 4 {scale}", None) for scale in ("on a 10-point scale", "(8/10)", "of a maximum of 10", "(of 10)")),
+        *((f"Score: 4 {part}", None) for part in (r"\%", "٪", "‰", "percentile", "tenths", "halves", "million")),
+        *((f"Score: 4{end}", None) for end in ("</b>/10", "\nout of 10", "**\n/ 10")),
+        *((f"Score: 4 {scale}", 4) for scale in ("(max 5)", "(0-5)", "(1 to 5)", "on a 5-point scale", "(80%)")),
+        *((f"Score: 4 {scale}", 4) for scale in ("on a scale from 0 to 5.", "(3 of 4 facts)", "/5\n10 more")),
+        *(
+            (f"Score: {text}", None)
+            for text in ("3. Actually, 4", "3, raised to 4", "3 (final: 4)", "5 (reduced to 4)")
+        ),
+        ("Score: 5, minus 1 for length, so 4", None),
+        ("Score: 3.5, so it is better than most of the 10 others", 3.5),
         (r"Score: $4 \text{ out of } 5$", 4),
         (r"Score: 3 \to 4", None),
         ("Score: 3 → 4", None),
@@ -276,6 +291,7 @@ def test_what_a_judge_may_take_for_a_verdict_is_marked_and_nothing_else_changes(
         ),
         *("Score: 4/5.{}/1".format("0" * 1000), "\\boxed{", "⩴", "\n 4"),
         *("Score: 4 for 1 ", "Score: 4 \\a{", "Score: 4 (", "1 ", "\\a{", "for 1 "),
+        *("Score: 4 so ", "Score: 4 [0-", "Score: 4 scale of ", "Score: 4 (1 to ", "Score: 4 10-point "),
     ],
 )
 def test_hostile_text_is_masked_and_read_in_linear_time(piece: str) -> None:
