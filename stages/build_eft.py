@@ -29,7 +29,7 @@ def main(root: Path = Path()) -> None:
             raise TableError(empty(judgements, params.judge.template))
         thinned = eft.thin(agreeing, p.max_share_of_commonest_score, params.seed)
         rows = eft.eft_rows(ranked, thinned, judging.judge_prompts(template, ranked))
-        by_chance = eft.chance(ranked, judgements, p.agreement, p.tries)
+        by_chance = eft.chance(ranked, judgements, p.agreement, p.tries, params.seed)
         counts = eft.counts(ranked, judgements, agreeing, by_chance, rows)
         run.write(EFT, rows)
         run.write_metrics("EFT", counts)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Literal
 
 import polars as pl
@@ -28,69 +30,88 @@ def agreeing(
     shows no agreement. Raises TableError when a judgement's answer is not in `ranked`.
 
     `tries` `first`: taken is the first try k that agrees, of those in which all answers were read; a random judge has
-    K chances (see `chance`). `mean`: the mean scores of the K tries must agree, one chance; taken is of each answer the
-    judgement whose score is nearest to its mean, of equally near ones by a hash of `(seed, candidate_id, k)`.
+    K chances (see `chance`). `mean`: the mean scores of the K tries must agree, and so must what is taken, which is of
+    each answer the judgement whose score is nearest to its mean, of equally near ones by a hash of
+    `(seed, candidate_id, k)`: one chance.
     """
     require_answers(judgements, ranked, "ranked answer")
-    lowest, next_highest = pl.col("lowest"), pl.col("highest").shift(-1)
-    # Scores of each rank, best rank first: if each rank agrees with the next, all do. The last has no next: null.
-    in_order = (lowest > next_highest if agreement == "strict" else lowest >= next_highest).all()
+    agrees = pl.all_horizontal(_in_order("score", agreement), _in_order("mean", agreement))
+    attempts = _attempts(ranked, judgements, tries, seed)
     agreed = (
-        _attempts(ranked, judgements, tries)
-        .group_by("prompt_id", "k", "human_rank")
-        .agg(pl.col("score").min().alias("lowest"), pl.col("score").max().alias("highest"))
-        .sort("prompt_id", "k", "human_rank")
-        .group_by("prompt_id", "k", maintain_order=True)
-        .agg(in_order.alias("in_order"), apart=pl.col("highest").max() > pl.col("lowest").min(), ranks=pl.len())
-        .filter(pl.col("in_order") & pl.col("apart") & (pl.col("ranks") > 1))
+        attempts.group_by("prompt_id", "attempt", "human_rank")
+        .agg(*(getattr(pl.col(c), end)().alias(f"{end}_{c}") for c in ("score", "mean") for end in ("min", "max")))
+        .sort("prompt_id", "attempt", "human_rank")
+        .group_by("prompt_id", "attempt", maintain_order=True)
+        .agg(agrees.alias("agrees"), ranks=pl.len())
+        .filter(pl.col("agrees") & (pl.col("ranks") > 1))
         .group_by("prompt_id")
-        .agg(pl.col("k").min())
+        .agg(pl.col("attempt").min())
     )
-    if tries == "first":
-        taken = judgements.join(agreed, on=["prompt_id", "k"], how="semi")
-    else:
-        readable = judgements.drop_nulls("score").join(agreed, on="prompt_id", how="semi")
-        hashes = [content_id(seed, *row) for row in readable.select("candidate_id", "k").iter_rows()]
-        far = (pl.col("score") - pl.col("score").mean().over("candidate_id")).abs()
-        nearest = readable.with_columns(pl.Series("hash", hashes, pl.String), far=far).sort("far", "hash")
-        taken = nearest.unique("candidate_id", keep="first", maintain_order=True).select(judgements.columns)
-    return taken.sort("prompt_id", "candidate_id")
+    taken = attempts.join(agreed, on=["prompt_id", "attempt"], how="semi")
+    return judgements.join(taken, on=["candidate_id", "k"], how="semi").sort("prompt_id", "candidate_id")
 
 
-def _attempts(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries) -> pl.DataFrame:
-    """prompt_id, k, human_rank, score: what may agree with people, all answers of a prompt read. Each try is one; with
-    `mean` their means are the only one, k = 0."""
+def _in_order(score: str, agreement: Agreement) -> pl.Expr:
+    """Whether the ranks of an attempt, best first, have falling scores, not all one. If each rank agrees with the next,
+    all do; the last has no next: null."""
+    lowest, highest = pl.col(f"min_{score}"), pl.col(f"max_{score}")
+    each = lowest > highest.shift(-1) if agreement == "strict" else lowest >= highest.shift(-1)
+    return each.all() & (highest.max() > lowest.min())
+
+
+def _attempts(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries, seed: int) -> pl.DataFrame:
+    """prompt_id, attempt, human_rank, candidate_id, k, score, mean: the judgements that may be taken together, where
+    all answers of a prompt were read. Each try is an attempt, whose mean is its score; with `mean` there is one."""
+    read = judgements.drop_nulls("score").with_columns(attempt="k", mean="score")
     if tries == "mean":
-        judgements = mean_scores(judgements).with_columns(k=pl.lit(0, pl.Int32))
+        hashes = [content_id(seed, *row) for row in read.select("candidate_id", "k").iter_rows()]
+        means = mean_scores(judgements).select("candidate_id", mean="score")
+        read = (
+            read.drop("mean")
+            .join(means, on="candidate_id")
+            .with_columns(attempt=pl.lit(0, pl.Int32), hash=pl.Series(hashes, dtype=pl.String))
+            .sort((pl.col("score") - pl.col("mean")).abs(), "hash")
+            .unique("candidate_id", keep="first", maintain_order=True)
+        )
     answers = ranked.select("candidate_id", "human_rank", answers=pl.len().over("prompt_id"))
-    scored = judgements.join(answers, on="candidate_id")
-    return scored.filter(pl.col("score").count().over("prompt_id", "k") == pl.col("answers")).select(
-        "prompt_id", "k", "human_rank", "score"
+    complete = pl.col("score").count().over("prompt_id", "attempt") == pl.col("answers")
+    return (
+        read.join(answers, on="candidate_id")
+        .filter(complete)
+        .select("prompt_id", "attempt", "human_rank", "candidate_id", "k", "score", "mean")
     )
 
 
-def chance(ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Agreement, tries: Tries = "first") -> float:
+def chance(
+    ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Agreement, tries: Tries = "first", seed: int = 0
+) -> float:
     """How many prompts a judge would agree on that gives these very scores to answers at random: the probability under
     all permutations of each attempt's scores, exact, summed over prompts."""
     misses: dict[str, float] = {}
-    attempts = _attempts(ranked, judgements, tries).group_by("prompt_id", "k").agg("human_rank", "score")
-    for prompt, _, ranks, scores in attempts.sort("prompt_id", "k").iter_rows():
-        misses[prompt] = misses.get(prompt, 1.0) * (1 - permuted(ranks, scores, agreement))
+    attempts = _attempts(ranked, judgements, tries, seed).group_by("prompt_id", "attempt")
+    for prompt, _, ranks, *scores in (
+        attempts.agg("human_rank", "mean", "score").sort("prompt_id", "attempt").iter_rows()
+    ):
+        misses[prompt] = misses.get(prompt, 1.0) * (1 - permuted(ranks, list(zip(*scores, strict=True)), agreement))
     return sum(1 - miss for miss in misses.values())
 
 
-def permuted(ranks: Sequence[int], scores: Sequence[float], agreement: Agreement) -> float:
-    """The share of the permutations of `scores` over the answers of `ranks` that agree.
+def permuted(ranks: Sequence[int], scores: Sequence[tuple[float, ...]], agreement: Agreement) -> float:
+    """The share of the permutations of `scores` over the answers of `ranks` that agree, in each of the numbers that an
+    answer has.
 
     In one that agrees, the sorted scores fill the ranks block by block. A block's answers may be permuted, and answers
     of one score be dealt to the blocks that it reaches into: never under `strict`, where no score may reach over a
     border.
     """
-    if len(set(ranks)) < 2 or len(set(scores)) < 2:
-        return 0.0
     blocks = list(zip(sorted(ranks), sorted(scores, reverse=True), strict=True))
-    if agreement == "strict" and len({score for _, score in set(blocks)}) < len(set(blocks)):
+    if len(set(ranks)) < 2 or any(len(set(numbers)) < 2 for numbers in zip(*scores, strict=True)):
         return 0.0
+    by_rank = [[score for _, score in block] for _, block in groupby(blocks, key=itemgetter(0))]
+    for better, worse in pairwise(by_rank):
+        for low, high in zip(map(min, zip(*better, strict=True)), map(max, zip(*worse, strict=True)), strict=True):
+            if low < high or (agreement == "strict" and low == high):
+                return 0.0
 
     def arrangements(items: Iterable[Hashable]) -> int:
         return math.prod(map(math.factorial, Counter(items).values()))

@@ -66,6 +66,35 @@ def test_the_mean_of_the_tries_must_agree_and_the_nearest_judgement_is_taken() -
     assert agreeing(THREE, judged({"a": [3], "b": [2], "c": [None]}), "strict", "mean").is_empty()
 
 
+@pytest.mark.parametrize(
+    ("tries", "mode"),
+    [
+        ({"a": [5, 2], "b": [3, 3], "c": [0, 0]}, "strict"),  # means 3.5, 3, 0; nearest 5 or 2, 3, 0
+        ({"a": [5, 0], "b": [4, 0.5], "c": [0, 0]}, "weak"),
+        ({"a": [5, 5], "b": [5, 3], "c": [3, 4]}, "weak"),
+    ],
+)
+def test_what_is_taken_agrees_as_its_means_do(tries: dict[str, list[float | None]], mode: Any) -> None:
+    orders = set()
+    for seed in range(20):
+        taken = agreeing(THREE, judged(tries), mode, "mean", seed)["score"].to_list()
+        orders.add(tuple(taken))
+        assert taken == sorted(taken, reverse=True)
+        assert mode == "weak" or len(set(taken)) == len(taken)
+        assert (chance(THREE, judged(tries), mode, "mean", seed) > 0) == bool(taken)
+    assert () in orders
+    assert len(orders) > 1
+
+
+def test_a_mean_and_what_is_taken_agree_by_chance_together() -> None:
+    tries: dict[str, list[float | None]] = {"a": [3, 3], "b": [2, 2], "c": [1, 1]}
+    assert permuted([0, 1, 2], [(3.0, 3.0), (2.0, 2.0), (1.0, 1.0)], "strict") == pytest.approx(1 / 6)
+    assert permuted([0, 1, 1], [(3.0, 3.0), (2.0, 1.0), (1.5, 2.0)], "strict") == pytest.approx(1 / 3)
+    assert permuted([0, 1, 2], [(3.0, 3.0), (2.0, 1.0), (1.5, 2.0)], "weak") == 0
+    assert permuted([0, 1, 2], [(2.0, 3.0), (2.0, 2.0), (1.0, 1.0)], "weak") == pytest.approx(1 / 6)
+    assert chance(THREE, judged(tries), "strict", "mean") == pytest.approx(1 / 6)
+
+
 def test_of_equally_near_judgements_the_seed_decides() -> None:
     judgements = judged({"a": [5, 4], "b": [2, 1], "c": [0, 0]})
     taken = {tuple(agreeing(THREE, judgements, "strict", "mean", seed)["text"]) for seed in range(60)}
@@ -97,7 +126,7 @@ def test_chance_is_the_share_of_permutations_that_agree(rows: list[tuple[int, fl
         for i in range(len(dealt))
     )
     agree = agreeing(everyone, each, mode)["prompt_id"].n_unique()
-    assert permuted(ranks, scores, mode) == pytest.approx(agree / len(dealt))
+    assert permuted(ranks, [(score,) for score in scores], mode) == pytest.approx(agree / len(dealt))
 
 
 def test_more_tries_give_chance_more_chances_and_a_mean_gives_one() -> None:

@@ -34,10 +34,11 @@ class BlockLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def _append(states: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+def _append(states: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
     """`new` [rows, heads, tokens, width] behind `states`, which is the beginning of its buffer. Whoever puts other
     tensors into a layer (rows repeated, tokens cropped) puts in such a beginning, with or without room behind it."""
     rows, heads, count, width = new.shape
+    states = new.new_empty(0) if states is None else states
     length = states.shape[-2] if states.numel() else 0
     room = states.untyped_storage().nbytes() // max(1, states.element_size() * rows * heads * width)
     if length + count > room:
