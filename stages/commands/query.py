@@ -18,6 +18,7 @@ from stages.console.errors import QueryError
 from stages.console.sheets import FORMS, Sheet, to_terminal
 from stages.console.terminal import Console, stderr
 from stages.store import database, versions
+from stages.store.damage import other_params
 from stages.store.files import atomic_write, result_file
 from stages.store.questions import Question, questions
 
@@ -63,7 +64,7 @@ def ask(
     question = named(what)
     values: dict[str, str | None] = dict.fromkeys(question.values) | settings(question, given)
     with versions.at(root, revision, database.tables_in(question.sql)) as folder, database.connect(folder) as store:
-        for note in store.notes(question.sql):
+        for note in [*filter(None, [other_params(folder)]), *store.notes(question.sql)]:
             stderr.print(note)
         relation = store.select(question.sql, values, question.may_lack)
         try:

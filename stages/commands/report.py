@@ -19,6 +19,7 @@ from stages.page.pairs import fitting
 from stages.page.render import Page, render
 from stages.page.sections import Section
 from stages.store import database, metrics, models, versions
+from stages.store.damage import other_params
 from stages.store.files import atomic_write, md5, result_file
 from stages.store.questions import questions
 
@@ -91,12 +92,13 @@ def ask(store: database.Store, name: str, **values: Any) -> Rows:
 
 
 def warnings(folder: Path) -> list[str]:
-    """What the stages warned of."""
-    return [
+    """What the stages warned of, and where params.yaml is not what they ran with."""
+    warned = [
         f"AIFT({name}): {warning}"
         for (_, name), content in metrics.read_all(folder).items()
         for warning in content.get("warned", [])
     ]
+    return [*filter(None, [other_params(folder)]), *warned]
 
 
 def identity(root: Path, folder: Path, revision: str | None) -> dict[str, str]:

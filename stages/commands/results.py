@@ -20,6 +20,7 @@ from stages.config.load import load_params
 from stages.config.params import Params
 from stages.console.sheets import Figure, Sheet, to_json, to_markdown, to_terminal
 from stages.console.terminal import Console, stderr
+from stages.store.damage import other_params
 from stages.store.metrics import left_out, read_all
 
 DECODINGS = ("greedy", "sampled")
@@ -56,6 +57,8 @@ def show(root: Path, form: str = "table") -> None:
             to_terminal(sheet, sys.stdout, longest=200)
             print()
         Console().print(NEXT if sheets else "No metrics yet. Run: srlm repro", highlight=False, soft_wrap=True)
+    if note := other_params(root):
+        stderr.print(note, markup=False)
     if stale := left_out(root):
         stderr.print(
             f"left out: {len(stale)} file(s) of models or matches that params.yaml does not name, first {stale[0]}",

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import psutil
 
 
+def program(words: Sequence[str]) -> str:
+    """What a command line runs: a program, or a script or module of Python's."""
+    if not words or not re.search(r"(^|[/\\])python[\d.]*(\.exe)?$", words[0]):
+        return words[0] if words else ""
+    for word, following in pairwise([*words[1:], ""]):
+        if word == "-m":
+            return following
+        if not word.startswith("-"):
+            return word
+    return ""
+
+
 def is_dvc(words: Sequence[str]) -> bool:
     """Whether this command line is DVC's: `dvc repro`, `python -m dvc`, `python -m stages.console.dvc`."""
-    return any(re.search(r"(^|[/\\.])dvc(\.exe|\.py)?$", word) for word in words)
+    return re.search(r"(^|[/\\]|^stages\.console\.)dvc(\.exe|\.py)?$", program(words)) is not None
 
 
 def is_stage(words: Sequence[str]) -> bool:
     """Whether this command line is that of a verb of dvc.yaml: `python -m stages.train_dpo M2`."""
-    return "-m" in words and any(re.fullmatch(r"stages\.\w+", word) for word in words)
+    return re.fullmatch(r"stages\.\w+", program(words)) is not None
 
 
 def stages_among(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -30,6 +30,29 @@ def check_recorded(root: Path, files: Iterable[Path]) -> None:
             )
 
 
+def other_params(root: Path) -> str | None:
+    """One sentence when stages ran with other parameters than params.yaml has now, whose names would stand over their
+    data; None otherwise. A key that is gone from params.yaml is not looked at, nor a dvc.lock that cannot be read."""
+    now, lock = read_mapping(root / "params.yaml") or {}, read_mapping(root / "dvc.lock") or {}
+    stages = lock.get("stages")
+    older: dict[str, str] = {}
+    for stage, content in stages.items() if isinstance(stages, dict) else ():
+        recorded = (content.get("params") or {}).get("params.yaml") if isinstance(content, dict) else None
+        for key, was in recorded.items() if isinstance(recorded, dict) else ():
+            value: Any = now
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            if value is not None and value != was:
+                older.setdefault(stage, key)
+    if not older:
+        return None
+    stage, key = next(iter(older.items()))
+    return (
+        f"params.yaml was changed since {len(older)} stage(s) ran, first {key} since {stage}: what they wrote, and the "
+        f"names over it, may not fit. Run: srlm repro"
+    )
+
+
 def _records(root: Path) -> dict[Path, str]:
     """The md5 of every output in dvc.lock; of none where there is no dvc.lock."""
     lock = root / "dvc.lock"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from unicodedata import normalize
 
 
 def content_id(*parts: str | int) -> str:
@@ -12,5 +13,5 @@ def content_id(*parts: str | int) -> str:
 
 
 def text_key(text: str) -> str:
-    """What makes two prompts the same: their words, whatever the case and the white space."""
-    return " ".join(text.split()).casefold()
+    """What makes two prompts the same: their words, whatever the case, the white space and how Unicode spells é."""
+    return normalize("NFC", " ".join(text.split()).casefold())

@@ -26,8 +26,16 @@ stages:
 
 
 @contextmanager
-def process(*words, cwd):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words], cwd=cwd) as started:
+def process(module, *words, cwd):
+    """`python -m MODULE WORDS` in `cwd`, of a module by this name that sleeps."""
+    file = cwd / f"{module.replace('.', '/')}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for folder in file.parents:
+        if folder == cwd:
+            break
+        (folder / "__init__.py").touch()
+    file.write_text("import time; time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-m", module, *words], cwd=cwd) as started:
         try:
             yield started.pid
         finally:
@@ -58,7 +66,7 @@ def test_the_lock_of_a_dead_dvc_is_removed(tmp_path, content):
 
 def test_a_zombie_is_dead(tmp_path):
     """Killed, and its parent, killed too, cannot say that it has seen it."""
-    with process("-m", "dvc", "repro", cwd=tmp_path) as pid:
+    with process("dvc", "repro", cwd=tmp_path) as pid:
         lock = rwlock(tmp_path, OWNED)
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -66,9 +74,9 @@ def test_a_zombie_is_dead(tmp_path):
         assert not lock.exists()
 
 
-@pytest.mark.parametrize("words", [("/usr/bin/dvc", "repro"), ("-m", "stages.console.dvc", "repro")])
-def test_a_dvc_that_runs_is_not_disturbed(tmp_path, words):
-    with process(*words, cwd=tmp_path) as pid:
+@pytest.mark.parametrize("module", ["dvc", "stages.console.dvc"])
+def test_a_dvc_that_runs_is_not_disturbed(tmp_path, module):
+    with process(module, "repro", cwd=tmp_path) as pid:
         lock = rwlock(tmp_path, OWNED)
         with pytest.raises(SrlmError, match=rf"Another DVC process is running here .*kill {pid}$"):
             recover(tmp_path)
@@ -81,8 +89,8 @@ def test_a_stage_that_outlived_its_dvc_is_not_disturbed(tmp_path):
     partial.mkdir(parents=True)
     elsewhere.mkdir()
     with (
-        process("-m", "stages.train_dpo", "M2", cwd=here) as pid,
-        process("-m", "stages.commands.cli", "repro", cwd=here),
+        process("stages.train_dpo", "M2", cwd=here) as pid,
+        process("stages.commands.cli", "repro", cwd=here),
     ):
         with pytest.raises(
             SrlmError, match=rf"A stage is running here \(process {pid}: .*stages\.train_dpo M2\).*kill {pid}$"
