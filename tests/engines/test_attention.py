@@ -1,0 +1,101 @@
+"""The cache that grows by blocks and grouped attention, beside transformers' own."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, MambaConfig, MistralConfig
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from stages.engines.backends import attention
+
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 48,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "head_dim": 8,
+}
+GROUPED = LlamaConfig(**SMALL, num_key_value_heads=2)
+
+
+def model(config):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+def states(rows, tokens, seed):
+    return torch.randn((rows, 2, tokens, 4), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("lengths", [[1] * 200, [63, 1, 1, 64, 5], [130, 1, 1]])
+def test_a_block_layer_holds_what_a_dynamic_one_does(lengths):
+    ours, theirs = attention.BlockLayer(), DynamicLayer()
+    for seed, tokens in enumerate(lengths):
+        new = states(3, tokens, seed), states(3, tokens, seed + 1000)
+        before = ours.keys, ours.keys if ours.keys is None else ours.keys.clone()
+        for got, wanted in zip(ours.update(*new), theirs.update(*new), strict=True):
+            assert torch.equal(got, wanted)
+        assert before[0] is None or torch.equal(*before), "what was handed out does not change"
+    assert ours.get_seq_length() == sum(lengths)
+
+
+def test_a_block_layer_may_be_repeated_cropped_and_cut_in_rows():
+    ours, theirs = attention.BlockLayer(), DynamicLayer()
+    for layer in (ours, theirs):
+        layer.update(states(2, 70, 1), states(2, 70, 2))
+        layer.update(states(2, 1, 3), states(2, 1, 4))
+        layer.crop(-2)
+        layer.update(states(2, 1, 5), states(2, 1, 6))
+        layer.batch_repeat_interleave(3)
+        layer.update(states(6, 1, 7), states(6, 1, 8))
+        layer.batch_select_indices(torch.tensor([5, 0]))
+        layer.update(states(2, 1, 9), states(2, 1, 10))
+    assert torch.equal(ours.keys, theirs.keys)
+    assert torch.equal(ours.values, theirs.values)
+
+
+@torch.inference_mode()
+def test_most_steps_copy_nothing():
+    layer, buffers = attention.BlockLayer(), set()
+    for seed in range(2 * attention.BLOCK):
+        layer.update(states(1, 1, seed), states(1, 1, seed))
+        buffers.add(layer.keys.untyped_storage().data_ptr())
+    assert len(buffers) <= 3
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_grouped_heads_give_the_same_texts(padding):
+    """The same tokens as transformers' own cache and attention, with left padding and without."""
+    llama = model(GROUPED)
+    ids = torch.arange(24).reshape(2, 12) % 40
+    mask = torch.ones_like(ids)
+    mask[0, :padding] = 0
+    settings = GenerationConfig(max_new_tokens=80, do_sample=False, pad_token_id=0, output_logits=True)
+    settings.return_dict_in_generate = True
+
+    def generate(cache):
+        return llama.generate(ids, attention_mask=mask, past_key_values=cache, generation_config=settings)
+
+    theirs = generate(DynamicCache(config=llama.config))
+    attention.group_heads(llama)
+    assert llama.config._attn_implementation == attention.NAME
+    ours = generate(attention.new_cache(llama))
+    assert torch.equal(ours.sequences, theirs.sequences)
+    for one, other in zip(ours.logits, theirs.logits, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_keeps_its_own_layer_and_recurrent_models_have_no_cache_to_repeat():
+    windows = model(MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=8))
+    assert {type(layer) for layer in attention.new_cache(windows).layers} == {DynamicSlidingWindowLayer}
+    assert {type(layer) for layer in attention.new_cache(model(GROUPED)).layers} == {attention.BlockLayer}
+    recurrent = model(MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, state_size=4))
+    assert attention.new_cache(recurrent) is None
+
+
+def test_another_attention_than_sdpa_is_left_alone():
+    llama = model(GROUPED)
+    llama.set_attn_implementation("eager")
+    attention.group_heads(llama)
+    assert llama.config._attn_implementation == "eager"
