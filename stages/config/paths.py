@@ -48,13 +48,16 @@ def _named(p: Params) -> Iterator[tuple[str, str, str]]:
 
 
 def _fault(root: Path, path: str, want: str) -> tuple[str, str] | None:
-    """(what was seen, what to set); None when the path can be used."""
+    """(what was seen, what to set); None when the path can be used as what is wanted, a key of EXPECTED."""
     wanted = f"expected {EXPECTED[want]}"
     if not path.strip() or not path.isprintable():
         return f"{wanted}, seen {path!r}", "Name one"
     full = Path(os.path.normpath(root / path))
     if want in ("template", "code") and not full.is_relative_to(root):
         return f"{path} is outside of the project, where git does not version it", "Copy it into the project"
+    if want == "code" and not full.is_relative_to(root / "stages"):
+        seen = f"{path} would never be read: with this source, path names the code under stages/"
+        return seen, "For data of yours set source to file, for a model to local"
     try:
         about = full.stat()
         real = full.resolve()

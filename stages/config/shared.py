@@ -74,6 +74,11 @@ class Source(Section):
             raise ValueError("source hub needs repo and revision (a commit hash or tag), so that a run can be repeated")
         if self.source == "server" and not self.repo:
             raise ValueError("source server needs repo, the name that the server gives the model")
+        if self.source not in ("hub", "server") and (self.repo or self.revision):
+            seen = self.repo or self.revision
+            raise ValueError(f"source {self.source} reads no repo, seen {seen}. Set source to hub, or both to null")
+        if self.source == "hub" and re.search(r"://|\s", str(self.repo)):
+            raise ValueError(f"repo is a name on the Hub, ORG/NAME, seen {self.repo}")
         return self
 
 

@@ -35,6 +35,10 @@ def local(path="mine"):
     return {"source": "local", "path": path}
 
 
+def hub(repo):
+    return {"source": "hub", "repo": repo, "revision": "v1"}
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "told"),
     [
@@ -144,6 +148,17 @@ def local(path="mine"):
         ({"split_seed.source": "file", "split_seed.path": "pipe"}, "split_seed.path", "pipe is a pipe or a device"),
         ({"split_seed.source": "file", "split_seed.path": "folder"}, "split_seed.path", "folder is a folder"),
         ({"split_seed.source": "file", "split_seed.path": "empty"}, "split_seed.path", "empty is empty"),
+        # what is named and would not be read
+        ({"split_seed.path": "empty"}, "split_seed.path", "empty would never be read: with this source, path names"),
+        ({"base.M0.path": "broken"}, "base.M0.path", "For data of yours set source to file, for a model to local"),
+        ({"split_seed.repo": "org/data"}, "split_seed", "source tinyworld reads no repo, seen org/data. Set source to"),
+        (
+            {"split_seed.source": "file", "split_seed.revision": "v1"},
+            "split_seed",
+            "source file reads no repo, seen v1",
+        ),
+        ({"external.L": hub("https://huggingface.co/a/b")}, "external.L", "a name on the Hub, ORG/NAME, seen https://"),
+        ({"external.L": hub("a/b c")}, "external.L", "a name on the Hub, ORG/NAME, seen a/b c"),
         # one's own data with the tiny world's templates
         ({"split_seed.source": "file"}, "judge.template", "is the tiny world's. Set stages/templates/judge.jinja"),
         (
