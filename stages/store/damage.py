@@ -48,8 +48,8 @@ def other_params(root: Path) -> str | None:
         return None
     stage, key = next(iter(older.items()))
     return (
-        f"params.yaml was changed since {len(older)} stage(s) ran, first {key} since {stage}: what they wrote, and the "
-        f"names over it, may not fit. Run: srlm repro"
+        f"{len(older)} stage(s) ran with other parameters than params.yaml has now (first {stage}: {key}): what they "
+        f"wrote, and the names shown over it, may not fit. Run: srlm repro"
     )
 
 

@@ -23,10 +23,10 @@ PARAMS = "{seed: 1, judge: {template: a.jinja}, head_to_head: {M3-M1: {model: M3
         (PARAMS, None),
         (
             PARAMS.replace("other: M1", "other: M2P"),
-            "1 stage(s) ran, first head_to_head.M3-M1 since head_to_head@M3-M1",
+            "1 stage(s) ran with other parameters than params.yaml has now (first head_to_head@M3-M1: head_to_head.M3-M1)",
         ),
-        (PARAMS.replace("judge: M2", "judge: large"), "1 stage(s) ran, first aift.M2.judge since judge_candidates@M2"),
-        (PARAMS.replace("seed: 1", "seed: 2"), "3 stage(s) ran, first seed since head_to_head@M3-M1"),
+        (PARAMS.replace("judge: M2", "judge: large"), "(first judge_candidates@M2: aift.M2.judge)"),
+        (PARAMS.replace("seed: 1", "seed: 2"), "3 stage(s) ran with other parameters"),
         ("[1]", None),
     ],
 )
