@@ -19,6 +19,7 @@ from stages.config.params import Params
 from stages.console.errors import ParamsError
 from stages.console.terminal import stderr
 from stages.method import template_check
+from stages.store.weights import file_faults
 
 
 def findings(root: Path) -> tuple[Params, list[Finding]]:
@@ -26,9 +27,21 @@ def findings(root: Path) -> tuple[Params, list[Finding]]:
     there is no params.yaml that could be looked at."""
     params, found = examine(root)
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
+    found += _model_faults(params, root, {finding.key for finding in found})
     if not found:  # else what a run takes is not known
         found = [Finding("disk", line) for line in disk.look(root, params)]
     return params, found
+
+
+def _model_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding]:
+    """Of the folders of local models, by names and headers; get_model looks at every weight."""
+    local = {f"base.{name}.path": m.path for name, m in getattr(params, "base", {}).items() if m.source == "local"}
+    return [
+        Finding(key, f"{path}: {fault}")
+        for key, path in local.items()
+        if key not in faulty
+        for fault in file_faults(root / path)
+    ]
 
 
 def gate(root: Path) -> Params:

@@ -28,6 +28,7 @@ from stages.console.terminal import stderr
 from stages.method import seeds
 from stages.store.files import atomic_write
 from stages.store.messages import FORMS, read_file, read_hub
+from stages.store.weights import file_faults
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -71,6 +72,8 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
             f"--model {model}: a context of {of_model.context} tokens is too short for a judge prompt with its "
             f"judgement. Use a model of at least {LEAST_CONTEXT}"
         )
+    if (root / model).is_dir() and (faults := file_faults(root / model)):
+        raise ModelError(f"--model {model}: {'; '.join(faults)}")
     of_data, data_params, data_line = data_facts(data, tokenizer, root)
     machine = this_machine()
     chosen = choose(of_model, of_data, machine, small=small)
@@ -192,7 +195,11 @@ def _tokens(texts: pl.Series, tokenizer: Path | None) -> int:
     if tokenizer:
         from tokenizers import Tokenizer
 
-        lengths = [len(e.ids) for e in Tokenizer.from_file(str(tokenizer)).encode_batch(some, add_special_tokens=False)]
+        try:
+            encoder = Tokenizer.from_file(str(tokenizer))
+        except Exception as e:  # its one type
+            raise ModelError(f"{tokenizer} is no tokenizer that can be read ({e}). Copy the model again") from None
+        lengths = [len(encoding.ids) for encoding in encoder.encode_batch(some, add_special_tokens=False)]
     else:
         lengths = [len(text) // 4 + 1 for text in some]
     return int(pl.Series(lengths).quantile(0.95, "higher") or 1)

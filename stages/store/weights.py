@@ -18,6 +18,8 @@ from stages.console.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
 POINTER = b"version https://git-lfs"
+TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model")
+WRITES = re.compile("CausalLM|LMHead|ConditionalGeneration")
 AGAIN = "Copy the whole checkpoint again"
 
 
@@ -34,21 +36,35 @@ def weight_faults(folder: Path) -> list[str]:
     out; only where these are good, the first value that is no number. A quantized checkpoint or one without a causal
     language model in transformers is looked at file by file only.
     """
+    faults = file_faults(folder)
+    quantized = "quantization_config" in _json(folder / "config.json")[0]
+    faults = faults or ([] if quantized else _wrong_keys(folder))
+    return faults or [*islice((fault for file in _files(folder) for fault in _not_numbers(file, quantized)), 1)]
+
+
+def file_faults(folder: Path) -> list[str]:
+    """What is wrong by config.json, the files' names and their headers alone: needs no torch, and no time."""
     config, fault = _json(folder / "config.json")
     if fault:
         return [fault]
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if config.get("is_encoder_decoder") is True or ("For" in str(name) and not WRITES.search(str(name))):
+        return [f"config.json describes {name or 'an encoder-decoder'}, expected a causal language model"]
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZERS):
+        return ["no tokenizer.json in the model's folder. Save the tokenizer there too, with save_pretrained"]
+    if not any(folder.glob("*.safetensors")):
         return [
             "no *.safetensors in the model's folder. Pickled weights are not loaded; convert them with save_pretrained"
         ]
-    files += sorted(folder.glob("adapter/*.safetensors"))
-    faults = [fault for file in files if (fault := _damage(file))]
+    faults = [fault for file in _files(folder) if (fault := _damage(file))]
     if (folder / INDEX).exists():
         faults += _absent_shards(folder)
-    quantized = "quantization_config" in config
-    faults = faults or ([] if quantized else _wrong_keys(folder))
-    return faults or [*islice((fault for file in files for fault in _not_numbers(file, quantized)), 1)]
+    return faults
+
+
+def _files(folder: Path) -> list[Path]:
+    return [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("adapter/*.safetensors"))]
 
 
 def _json(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -71,7 +87,7 @@ def _damage(file: Path) -> str | None:
     if start == POINTER:
         return f"{file.name} is a Git LFS pointer, not the weights. Where it comes from, run: git lfs pull"
     try:
-        with safe_open(file, "pt"):  # reads the header, and compares it with the length of the file
+        with safe_open(file, "numpy"):  # reads the header, and compares it with the length of the file
             return None
     except (SafetensorError, OSError) as e:
         return f"{file.name} is damaged or cut short ({e}; {file.stat().st_size:,} bytes). {AGAIN}"

@@ -59,6 +59,16 @@ def test_too_little_room_on_disk_is_a_fault(space, monkeypatch):
         check.gate(space.path)
 
 
+def test_a_model_that_get_model_would_refuse_is_told_before(space):
+    (space.path / "mine").mkdir()
+    (space.path / "mine/config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (space.path / "mine/tokenizer.json").write_text("{}")
+    (space.path / "mine/pytorch_model.bin").write_bytes(b"a pickle")
+    space.set(**{"base.M0": {"source": "local", "path": "mine"}})
+    with pytest.raises(ParamsError, match=r"base\.M0\.path: mine: no \*\.safetensors in the model's folder"):
+        check.gate(space.path)
+
+
 def test_repro_and_the_first_stages_refuse_before_anything_is_made(space):
     space.set(**{"judge.template": "data/../none.jinja"})
     for command in (("stages.commands.cli", "repro"), ("stages.get_model", "M0"), ("stages.split_seed",)):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from safetensors.numpy import save_file
 
 from stages.commands import profile
 from stages.config.load import load_params
@@ -109,6 +110,10 @@ def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
         ' "hidden_size": 64, "max_position_embeddings": 2048}'
     )
     (model / "chat_template.jinja").write_text("{{ messages }}")
+    (model / "tokenizer.model").touch()
+    with pytest.raises(ModelError, match=r"--model model: no \*\.safetensors in the model's folder"):
+        profile.for_own("model", "data.jsonl", small=True, force=False, root=tmp_path)
+    save_file({}, model / "model.safetensors")
     rows = []
     for i in range(40):
         rows.append({"message_id": f"p{i}", "parent_id": None, "role": "prompter", "lang": "de", "text": f"Frage {i}?"})

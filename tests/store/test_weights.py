@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from stages.console.errors import ModelError
-from stages.store.weights import INDEX, check_weights, weight_faults
+from stages.store.weights import INDEX, check_weights, file_faults, weight_faults
 from stages.trainers import checkpoint
 from stages.trainers.arguments import load
 
@@ -143,3 +144,31 @@ def test_nothing_trains_random_weights(shards, tmp_path):
     checkpoint.complete(folder)
     with pytest.raises(ModelError, match=r"lacks 9 weights .* model\.layers\.2"):
         load(folder, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda f: [file.unlink() for file in f.glob("*.safetensors")], r"no \*\.safetensors"),
+        (lambda f: (f / "tokenizer.json").unlink(), r"no tokenizer\.json"),
+        (
+            lambda f: configure(f, architectures=["BertForMaskedLM"]),
+            "BertForMaskedLM, expected a causal language model",
+        ),
+        (lambda f: configure(f, is_encoder_decoder=True), "expected a causal language model"),
+    ],
+)
+def test_what_names_and_headers_say_is_known_without_reading_weights(shards, tmp_path, change, fault):
+    shutil.copytree(shards, tmp_path / "model")
+    assert file_faults(tmp_path / "model") == []
+    change(tmp_path / "model")
+    with pytest.raises(ModelError, match=fault):
+        check_weights(tmp_path / "model", "M0")
+    assert re.search(fault, file_faults(tmp_path / "model")[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_headers_of_dtypes_that_numpy_lacks_are_read(tmp_path, dtype):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    put(tmp_path, NORM, lambda weight: weight.to(dtype))
+    assert file_faults(tmp_path) == []
