@@ -32,9 +32,9 @@ class Tinyworld(Section):
 
     seed: int
     """Decides the split of the world's prompts into train and test, apart from the run's seed."""
-    steps: Count
+    steps: Annotated[int, Field(ge=1, le=10**6)]
     """Optimizer steps of M0's pretraining."""
-    docs_per_step: Count
+    docs_per_step: Annotated[int, Field(ge=1, le=10**4)]
     """Documents of the world's corpus in one step."""
     lr: Rate
     """Highest learning rate of the pretraining."""
@@ -101,17 +101,17 @@ class WritePrompts(Decoding):
     """File of the writer's prompt; lists the demonstrations, `shots`."""
     chat: bool
     """Send the rendered template as a user message instead of text to continue."""
-    ift_shots: Number
+    ift_shots: Annotated[int, Field(ge=0, le=100)]
     """Demonstrations from IFT in each request."""
-    new_shots: Number
+    new_shots: Annotated[int, Field(ge=0, le=100)]
     """Demonstrations from prompts that were accepted before; IFT fills in until there are enough."""
     stop: list[Annotated[str, Field(min_length=1)]]
     """Texts that end a new prompt; they are not part of it."""
     rouge_l: Annotated[float, Field(ge=0.1, le=1)]
     """A new prompt whose ROUGE-L F-measure against a seed or accepted prompt is above this is dropped; 1 drops none."""
-    round: Count
+    round: Annotated[int, Field(ge=1, le=10**5)]
     """Prompts asked for at a time; those accepted in a round are shots in the next."""
-    max_rounds: Count
+    max_rounds: Annotated[int, Field(ge=1, le=10**5)]
     """Rounds after which the stage gives up."""
 
 

@@ -66,6 +66,12 @@ def hub(repo):
         # numbers, alone
         ({"sample_candidates.n": 1}, "sample_candidates.n", "expected a number of at least 2, seen 1"),
         ({"sample_candidates.n": 10**9}, "sample_candidates.n", "of at most 10,000, seen 1000000000"),
+        ({"write_prompts.round": 10**9}, "write_prompts.round", "of at most 100,000, seen 1000000000"),
+        ({"write_prompts.max_rounds": 10**9}, "write_prompts.max_rounds", "of at most 100,000"),
+        ({"write_prompts.new_shots": 10**9}, "write_prompts.new_shots", "of at most 100, seen"),
+        ({"write_prompts.ift_shots": 101}, "write_prompts.ift_shots", "of at most 100, seen 101"),
+        ({"tinyworld.steps": 10**9}, "tinyworld.steps", "of at most 1,000,000, seen"),
+        ({"tinyworld.docs_per_step": 10**9}, "tinyworld.docs_per_step", "of at most 10,000, seen"),
         ({"judge_candidates.k": 0}, "judge_candidates.k", "expected a number of at least 1"),
         ({"train_sft.dropout": 1.0}, "train_sft.dropout", "expected a number of at most 0.9, seen 1.0"),
         ({"train_sft.lr": 3}, "train_sft.lr", "expected a number of at most 0.1, seen 3"),
@@ -113,7 +119,11 @@ def hub(repo):
         ),
         ({"engine.max_context": 1}, "engine.max_context", "expected a number of at least 16"),
         ({"write_prompts.ift_shots": 0, "write_prompts.new_shots": 0}, "write_prompts.ift_shots", "no demonstrations"),
-        ({"write_prompts.ift_shots": 1000}, "write_prompts.ift_shots", "1000 demonstrations of only 600 rows"),
+        (
+            {"write_prompts.ift_shots": 60, "split_seed.ift": 50},
+            "write_prompts.ift_shots",
+            "60 demonstrations of only 50",
+        ),
         ({"write_prompts.max_rounds": 1}, "aift.M1.prompts", "200 are more than 1 rounds of 100 can give"),
         # paths
         ({"judge.template": ""}, "judge.template", "expected a text file, seen ''"),
