@@ -6,6 +6,8 @@ order of arrival
     python -m benchmarks.engines pipeline ENGINE             sample_candidates and judge_candidates, ours against bare;
 ENGINE transformers or vllm
     python -m benchmarks.engines prefix ENGINE               K judgements of a prompt in one request, against K requests
+    python -m benchmarks.engines decoding MODEL              our cache of keys and values against transformers' own, and
+its bare `generate`, with a model's folder
 
 FILE holds ranked answers in Open Assistant's schema; without it the prompts are the embedded world's. The model is a
 Llama with random weights and a tokenizer of the prompts' own words: what it writes is noise, what it costs is not. Each
@@ -22,22 +24,24 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import torch
 import typer
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stages.config.engines import EngineParams
 from stages.config.load import load_params
 from stages.console.terminal import Console
+from stages.engines.backends import attention
 from stages.engines.backends.transformers import _Prompt
 from stages.engines.base import BaseEngine
 from stages.engines.cached import CachedEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
-from stages.engines.tokenization import ModelTokenizer as PromptsOf
+from stages.engines.tokenization import ModelTokenizer
 from stages.method.seeds import ranked_answers
 from stages.method.template import render
 from stages.store.messages import read_file
@@ -51,7 +55,7 @@ SHAPES = {
     "3M": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
     "24M": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8},
 }
-ModelTokenizer = Annotated[Path | None, typer.Option(help="ranked answers in Open Assistant's schema")]
+Prompts = Annotated[Path | None, typer.Option(help="ranked answers in Open Assistant's schema")]
 Requests = Annotated[int, typer.Option(help="how many prompts")]
 Parameters = Annotated[str, typer.Option(help=f"size of the model: {', '.join(SHAPES)}")]
 
@@ -77,7 +81,7 @@ class Stage:
 
 @app.command()
 def batching(
-    prompts: ModelTokenizer = None,
+    prompts: Prompts = None,
     requests: Requests = 192,
     fixed: Annotated[int, typer.Option(help="prompts in a fixed batch")] = 32,
     parameters: Parameters = "3M",
@@ -86,7 +90,7 @@ def batching(
     batch."""
     with world(prompts, requests, parameters) as (folder, texts, _):
         asked, sampling = chat(texts), Sampling(1, 0.7, 0.9, 64)
-        encoded = PromptsOf(folder).encode(asked)
+        encoded = ModelTokenizer(folder).encode(asked)
         lengths = sorted(map(len, encoded))
         chunk = fixed * (lengths[-1] + sampling.max_tokens)
         print(
@@ -110,9 +114,7 @@ def batching(
 
 
 @app.command()
-def pipeline(
-    name: str, prompts: ModelTokenizer = None, requests: Requests = 96, parameters: Parameters = "24M"
-) -> None:
+def pipeline(name: str, prompts: Prompts = None, requests: Requests = 96, parameters: Parameters = "24M") -> None:
     """Tokens a second of both generating stages: N = 4 answers of each prompt, K = 3 judgements of each answer. Bare
     gets the same batches and seeds."""
     with (
@@ -141,7 +143,7 @@ def pipeline(
 @app.command()
 def prefix(
     name: str,
-    prompts: ModelTokenizer = None,
+    prompts: Prompts = None,
     requests: Requests = 64,
     k: Annotated[int, typer.Option()] = 3,
     parameters: Parameters = "24M",
@@ -168,16 +170,46 @@ def prefix(
         print(
             f"prompt tokens computed: {many} {read[many]:,}, {one} {read[one]:,} ({read[many] / read[one]:.1f} times)"
         )
-        print(
-            f"prompt tokens asked for: {sum(map(len, PromptsOf(folder).encode(asked))):,} as one request, {k} times as "
-            f"many apart"
-        )
+        one_request = sum(map(len, ModelTokenizer(folder).encode(asked)))
+        print(f"prompt tokens asked for: {one_request:,} as one request, {k} times as many apart")
+
+
+@app.command()
+def decoding(
+    model: Path,
+    prompts: Prompts = None,
+    requests: Requests = 24,
+    n: Annotated[int, typer.Option(help="texts of each prompt")] = 4,
+    tokens: Annotated[int, typer.Option(help="longest text")] = 96,
+    threads: Annotated[int, typer.Option()] = 2,
+) -> None:
+    """The same batches and seeds."""
+    hardware = load_params(ROOT).hardware.model_copy(update={"device": "cpu", "threads": threads})
+    with world(prompts, requests, "3M") as (_, texts, _):
+        asked, sampling = chat(texts), Sampling(n, 0.7, 0.9, tokens)
+        with open_engine(parameters_of("transformers", 2**20), hardware, model, model="M1", seed=1) as engine:
+
+            def theirs() -> int:
+                engine.model.set_attn_implementation("sdpa")
+                with patch.object(attention, "new_cache", lambda model: DynamicCache(config=model.config)):
+                    return tokens_of(engine, asked, sampling)
+
+            def ours() -> int:
+                engine.model.set_attn_implementation(attention.NAME)
+                return tokens_of(engine, asked, sampling)
+
+            def plain() -> int:
+                engine.model.set_attn_implementation("sdpa")
+                return bare("transformers", engine, model, asked, sampling)()
+
+            sides = {"bare generate": plain, "ours, transformers' cache": theirs, "ours, growing by blocks": ours}
+            side_by_side(sides, rounds=2)
 
 
 def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: Sampling) -> Callable[[], int]:
     """The same token ids, sampling and seeds, straight to vLLM's `LLM.generate`; or, without seeds, the same batches to
     transformers' `generate`."""
-    encoded = PromptsOf(folder).encode(asked)
+    encoded = ModelTokenizer(folder).encode(asked)
     if name == "transformers":
         ids = dict(zip((r.id for r in asked), encoded, strict=True))
         cut = engine._cut([_Prompt(i, tokens, sampling.max_tokens) for i, tokens in ids.items()], sampling)
@@ -215,12 +247,12 @@ def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling
         top_p=sampling.top_p,
         top_k=0,
         num_return_sequences=sampling.n,
-        pad_token_id=engine.pad_id,
+        pad_token_id=engine.prompts.pad_id,
         eos_token_id=sorted(ends),
     )
     for batch in batches:
         width = max(map(len, batch))
-        ids = torch.tensor([[engine.pad_id] * (width - len(row)) + row for row in batch])
+        ids = torch.tensor([[engine.prompts.pad_id] * (width - len(row)) + row for row in batch])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
         with torch.inference_mode():
             written = engine.model.generate(input_ids=ids, attention_mask=mask, generation_config=how)[
