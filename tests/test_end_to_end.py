@@ -245,8 +245,10 @@ def test_a_lock_cut_off_in_mid_write_is_cleared(space):
     assert space.run("stages.commands.cli", "repro").returncode == 0
 
 
-def test_a_living_dvc_is_not_disturbed(space):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc"], cwd=space.path) as other:
+def test_a_living_dvc_is_not_disturbed(space, tmp_path):
+    script = tmp_path / "dvc"
+    script.write_text("import time; time.sleep(60)")
+    with subprocess.Popen([sys.executable, str(script)], cwd=space.path) as other:
         done = space.run("stages.commands.cli", "repro")
         other.kill()
     assert done.returncode == 1
