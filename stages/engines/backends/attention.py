@@ -44,7 +44,8 @@ def _append(states: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
     if length + count > room:
         room = -(-(length + count + BLOCK) // BLOCK) * BLOCK
         buffer = new.new_empty((rows, heads, room, width))
-        buffer[:, :, :length] = states if length else 0
+        if length:
+            buffer[:, :, :length] = states
     else:
         buffer = states.as_strided((rows, heads, room, width), (heads * room * width, room * width, width, 1), 0)
     buffer[:, :, length : length + count] = new
@@ -81,7 +82,8 @@ def grouped_attention(
     many tokens, so that nothing is repeated."""
     rows, heads, count, width = query.shape
     kv_heads = key.shape[1]
-    if count > 1 or heads == kv_heads or kwargs.get("position_bias") is not None:
+    of_each_head = attention_mask is not None and attention_mask.shape[1] > 1
+    if count > 1 or heads == kv_heads or of_each_head or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     grouped = query.reshape(rows, kv_heads, heads // kv_heads, width)
     out = torch.nn.functional.scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
