@@ -2,9 +2,9 @@
 
     python -m stages.evaluate M1
 
-As a writer it answers greedily and sampled; where the world has an oracle (the tiny world's checker) each answer gets
-its points. As a judge it scores the held-out ranked answers as it scores candidates. Rows stay in data/EVAL, means with
-95 % bootstrap intervals go to data/metrics.
+As a writer it answers greedily and sampled; where there is an oracle (the tiny world's checker, or the checker of
+constraints in the prompts) each answer gets its points. As a judge it scores the held-out ranked answers as it scores
+candidates. Rows stay in data/EVAL, means with 95 % bootstrap intervals go to data/metrics.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.method.answers import Check, answers
 from stages.method.evaluation.judge import judge_metrics
-from stages.method.evaluation.writer import Shares, writer_metrics
+from stages.method.evaluation.writer import Oracle, writer_metrics
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
 
@@ -31,26 +31,31 @@ def main(model: str, root: Path = Path()) -> None:
     """Write data/EVAL/MODEL and data/metrics/EVAL/MODEL.json."""
     params = load_params(root)
     entry(dict.fromkeys(params.evaluated), "evaluated", model)
-    check, shares = checker(params.evaluate.oracle)
+    oracle = open_oracle(params.evaluate.oracle)
     with Run("evaluate", root, model) as run:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
         with stage_engine(params, "evaluate", model, run) as engine:
-            written = answer(engine, prompts, model, check, params)
+            written = answer(engine, prompts, model, oracle.check, params)
             judged = judge(engine, ranked, template, model, params)
         run.write(ANSWERS, written, model, engine)
         run.write(JUDGED, judged, model, engine)
         n, seed = params.evaluate.bootstrap, params.seed
-        as_writer = writer_metrics(written, shares, n=n, seed=seed)
+        as_writer = writer_metrics(written, prompts, oracle, n=n, seed=seed)
         run.write_metrics("EVAL", {"writer": as_writer, "judge": judge_metrics(judged, n=n, seed=seed)}, model)
 
 
-def checker(oracle: str) -> tuple[Check | None, Shares]:
-    """The checker of the world that `evaluate.oracle` names, and the shares that it declares; nothing for `none`."""
-    if oracle == "none":
-        return None, {}
-    from stages.tinyworld.oracle import SHARES, check
+def open_oracle(name: str) -> Oracle:
+    """The oracle that `evaluate.oracle` names. Raises SrlmError where its checkers are not installed."""
+    if name == "tinyworld":
+        from stages.tinyworld.oracle import SHARES, check
 
-    return check, SHARES
+        return Oracle(check, SHARES)
+    if name == "constraints":
+        from stages.constraints import oracle
+
+        oracle.checkers()  # before anything is written
+        return Oracle(oracle.check, oracle.SHARES, oracle.POOLED, oracle.possible)
+    return Oracle()
 
 
 def answer(engine: BaseEngine, prompts: pl.DataFrame, model: str, check: Check | None, params: Params) -> pl.DataFrame:

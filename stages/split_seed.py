@@ -16,6 +16,7 @@ from stages.config.load import load_params
 from stages.config.sections import SplitSeed
 from stages.console.command import command
 from stages.console.terminal import warn
+from stages.constraints.prompts import constrain
 from stages.method import seeds
 from stages.store.messages import Message, read_file, read_hub
 from stages.store.run import Run
@@ -40,6 +41,9 @@ def main(root: Path = Path()) -> None:
             ranked, counts = seeds.ranked_answers(messages(p, root, run), lang=p.lang, source=name)
             tables = seeds.split(ranked, sizes, seed=params.seed)
         parts = seeds.parts(tables, sizes)
+        if params.evaluate.oracle == "constraints":
+            tests = constrain(tables["test_prompts"], seed=params.seed)
+            tables["test_prompts"] = tests.sort("prompt_id")
         for table in (IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS):
             run.write(table, tables[table.name])
         run.write_metrics("seed", {**(counts._asdict() if counts else {}), "parts": parts})

@@ -4,7 +4,8 @@
     python -m stages.write_prompts M1
 
 The writer is a parameter (`aift.M1.writer`): the paper's main runs use a fixed one. Prompts of the held-out sets are
-dropped as well, and those like the accepted prompts of earlier iterations.
+dropped as well, and those like the accepted prompts of earlier iterations. To a share of the accepted ones constraints
+are added (`write_prompts.constraints`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import polars as pl
 from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
+from stages.constraints.prompts import constrain
+from stages.constraints.sentences import without
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
 from stages.method import prompting
@@ -33,7 +36,8 @@ def main(model: str, root: Path = Path()) -> None:
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
         for earlier in params.ancestors(model):
             seeds |= {*run.read(PROMPTS, earlier, ("prompt", "dropped")).filter(pl.col("dropped").is_null())["prompt"]}
-        held_out = {*run.read(TEST_PROMPTS)["prompt"], *run.read(RANKED_VALID)["prompt"]}
+        seeds = {without(prompt) for prompt in seeds}
+        held_out = {*map(without, run.read(TEST_PROMPTS)["prompt"]), *run.read(RANKED_VALID)["prompt"]}
         sampling = Sampling(1, p.temperature, p.top_p, p.max_tokens, tuple(p.stop))
         with stage_engine(params, "write_prompts", aift.writer, run) as engine:
 
@@ -61,7 +65,7 @@ def main(model: str, root: Path = Path()) -> None:
                 f"of {p.round}. {prompting.why_dropped(written)} "
                 f"Lower aift.{model}.prompts, raise write_prompts.max_rounds, or use a better writer"
             )
-        run.write(PROMPTS, rows, model, engine)
+        run.write(PROMPTS, constrain(rows, seed=params.seed, share=p.constraints), model, engine)
         print(f"AIFT({model}): {accepted} new prompts by {aift.writer}, {len(rows) - accepted} dropped")
 
 

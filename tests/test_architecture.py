@@ -49,10 +49,11 @@ LIBRARIES = {
     "hub": {"huggingface_hub", "jinja2", "markupsafe", "polars", "pyarrow", "ruamel", "tenacity", "yaml"},
     "console": {"dvc", "psutil", "rich", "typer"},
     "text": set(),
+    "constraints": {"langdetect", "lm_eval", "polars"},
     "tinyworld": {"torch", "transformers", "tokenizers", "polars", "jinja2"},
 }
-HEAVY = {"torch", "transformers", "trl", "datasets", "vllm", "ray"}
-ORACLE = {"stages.tinyworld"}
+HEAVY = {"torch", "transformers", "trl", "datasets", "vllm", "ray", "lm_eval"}
+ORACLE = {"stages.tinyworld", "stages.constraints.oracle"}
 IN_THE_LOOP = ("write_prompts", "sample_candidates", "judge_candidates", "build_pairs", "train_dpo")
 
 

@@ -23,6 +23,7 @@ DECIDES = (
     "stages/method/",
     "stages/trainers/",
     "stages/tinyworld/",
+    "stages/constraints/",
 )
 """Code that decides a text or a weight. Plumbing (store, config, console) does not: a change there must not retrain a
 model. Of the engines it is `versions.py`, whose numbers are raised when their texts change."""

@@ -158,8 +158,11 @@ def world(p: Params) -> Findings:
             for section, name in (("judge", "judge.jinja"), ("write_prompts", "write_prompt.jinja"))
             if normpath(getattr(p, section).template).startswith("stages/tinyworld/")
         ),
-        *([("evaluate.oracle", "Set none")] * (p.evaluate.oracle == "tinyworld")),
-        *([("evaluate.compare_by", "Set model")] * (p.evaluate.compare_by == "oracle")),
+        *([("evaluate.oracle", "Set none, or constraints")] * (p.evaluate.oracle == "tinyworld")),
+        *(
+            [("evaluate.compare_by", "Set model")]
+            * (p.evaluate.compare_by == "oracle" and p.evaluate.oracle != "constraints")
+        ),
         *([("judge_seed.source", "Set model")] * (p.judge_seed.source == "written")),
         *((f"{key}.source", "Set local") for key in its_own),
     ]

@@ -113,6 +113,9 @@ class WritePrompts(Decoding):
     """Prompts asked for at a time; those accepted in a round are shots in the next."""
     max_rounds: Annotated[int, Field(ge=1, le=10**5)]
     """Rounds after which the stage gives up."""
+    constraints: Annotated[float, Field(ge=0, le=1)]
+    """Share of the new prompts that ask for something beside that can be seen in an answer, as with
+    `evaluate.oracle: constraints`; 0 adds none."""
 
 
 class SampleCandidates(Decoding):
@@ -148,9 +151,10 @@ class TrainDpo(Training):
 
 
 class Evaluate(Decoding):
-    oracle: Literal["tinyworld", "none"]
-    """`tinyworld`: its checker scores the answers, which it can for its own prompts alone. `none`: nobody knows the
-    right answers."""
+    oracle: Literal["tinyworld", "constraints", "none"]
+    """`tinyworld`: its checker scores the answers, which it can for its own prompts alone. `constraints`: the held-out
+    prompts ask for something beside that can be checked (to be short, to use a word), and IFEval's checkers count what
+    was kept; needs the extra eval. `none`: nobody knows the right answers."""
     judge_k: Tries
     """Judgements of each held-out ranked answer."""
     judge_temperature: Temperature

@@ -24,7 +24,7 @@ from stages.method.evaluation.match import (
     oracle_verdicts,
     read_comparison,
 )
-from stages.method.evaluation.writer import writer_metrics
+from stages.method.evaluation.writer import Oracle, writer_metrics
 from stages.method.statistics import intervals, ratio_figures
 from stages.store.tables import ANSWERS, CANDIDATES, JUDGED, VERDICTS
 from stages.text.ids import content_id
@@ -187,6 +187,7 @@ def answers(model: str, *rows: tuple[str, str, str, float | None, list[str] | No
     return pl.DataFrame(full, schema=ANSWERS.schema, orient="row")
 
 
+PROMPTS = pl.DataFrame({"prompt_id": ["p", "q", "r"], "prompt": ["P?", "Q?", "R?"]})
 ALL = ["relevant", "useful", "right", "tidy", "polite"]
 
 
@@ -202,7 +203,7 @@ def test_writer_metrics_are_means_per_decoding() -> None:
             answers("M1", ("p", "sampled", "ab", 0.0, []), cut=True),
         ]
     )
-    result = writer_metrics(rows, {"fully_right": ("right",), "all_five": tuple(ALL)}, n=20)
+    result = writer_metrics(rows, PROMPTS, Oracle(shares={"fully_right": ("right",), "all_five": tuple(ALL)}), n=20)
     assert list(result) == ["greedy", "sampled"]
     points = {name: figure["value"] for name, figure in result["greedy"].pop("points").items()}
     assert points == pytest.approx(
@@ -222,8 +223,28 @@ def test_writer_metrics_are_means_per_decoding() -> None:
     assert result["sampled"]["points"] == {}
 
 
+def test_a_rate_is_of_those_that_could_have_it() -> None:
+    """p asks for a and b, q for b alone; r is not of this world."""
+    rows = answers(
+        "M1", ("p", "greedy", "x", 2.5, ["a"]), ("q", "greedy", "x", 5.0, ["b"]), ("r", "greedy", "x", None, None)
+    )
+    of = {"p": ["a", "b", "c"], "q": ["b"], "r": []}
+    oracle = Oracle(pooled={"all": ("a", "b")}, possible=lambda prompt: of[prompt])
+    result = writer_metrics(rows, pl.DataFrame({"prompt_id": ["p", "q", "r"], "prompt": ["p", "q", "r"]}), oracle, n=20)
+    greedy = result["greedy"]
+    assert (greedy["all"]["value"], greedy["all"]["n"]) == (pytest.approx(2 / 3, abs=1e-6), 3)
+    assert {name: (f["value"], f["n"]) for name, f in greedy["points"].items()} == {
+        "a": (1, 1),
+        "b": (0.5, 2),
+        "c": (0, 1),
+    }
+
+
 def test_without_an_oracle_its_figures_are_null() -> None:
-    result = writer_metrics(answers("M1", ("p", "greedy", "ab", None, None)), {"full": ("x",)}, n=10)["greedy"]
+    result = writer_metrics(
+        answers("M1", ("p", "greedy", "ab", None, None)), PROMPTS, Oracle(shares={"full": ("x",)}), n=10
+    )
+    result = result["greedy"]
     assert [result[name]["value"] for name in ("oracle_score", "full", "chars")] == [None, None, 2.0]
     assert result["points"] == {}
 
