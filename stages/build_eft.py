@@ -12,7 +12,8 @@ import polars as pl
 from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import TableError
-from stages.method import eft, judging
+from stages.console.terminal import warn
+from stages.method import eft, eft_yield, judging
 from stages.store.run import Run
 from stages.store.tables import EFT, RANKED, SEED_JUDGEMENTS
 
@@ -20,34 +21,37 @@ from stages.store.tables import EFT, RANKED, SEED_JUDGEMENTS
 def main(root: Path = Path()) -> None:
     """Write data/EFT/train.parquet and its metrics."""
     params = load_params(root)
-    p = params.build_eft
+    p, seed = params.build_eft, params.seed
     with Run("build_eft", root) as run:
-        ranked, judgements = run.read(RANKED), run.read(SEED_JUDGEMENTS)
+        judgements = run.read(SEED_JUDGEMENTS)
+        ranked = run.read(RANKED).join(judgements, on="candidate_id", how="semi", maintain_order="left")
         template = run.template(params.judge.template)
-        agreeing = eft.agreeing(ranked, judgements, p.agreement, p.tries, params.seed)
-        if agreeing.is_empty():
-            raise TableError(empty(judgements, params.judge.template))
-        thinned = eft.thin(agreeing, p.max_share_of_commonest_score, params.seed)
+        now = eft_yield.Setting(p.tau if p.agreement == "tau" else p.agreement, p.tries)
+        agreeing = eft.agreeing(ranked, judgements, now.agreement, p.tries, seed)
+        by_chance = eft.chance(ranked, judgements, now.agreement, p.tries, seed)
+        thinned = eft.thin(agreeing, p.max_share_of_commonest_score, seed)
         rows = eft.eft_rows(ranked, thinned, judging.judge_prompts(template, ranked))
-        by_chance = eft.chance(ranked, judgements, p.agreement, p.tries, params.seed)
-        counts = eft.counts(ranked, judgements, agreeing, by_chance, rows)
+        lost = eft_yield.lost(ranked, judgements, agreeing, p.tries, seed)
+        counts = eft_yield.counts(ranked, judgements, agreeing, by_chance, lost, rows, now)
+        warnings = eft_yield.warnings(counts, params.warn.eft_yield)
+        if warnings:
+            warnings += eft_yield.advice(ranked, judgements, now, p.tau, counts, seed)
+        if agreeing.is_empty():
+            raise TableError(empty(judgements, warnings, params.judge.template))
         run.write(EFT, rows)
-        run.write_metrics("EFT", counts)
+        run.write_metrics("EFT", {**counts, "warnings": len(warnings), "warned": warnings})
         print(
-            f"EFT: {len(rows)} judgements of {counts['agreeing_prompts']} prompts that agree with people, from "
-            f"{len(judgements)} of {counts['ranked_prompts']} prompts; by chance {by_chance:.0f} prompts would agree"
+            f"EFT: {len(rows)} judgements by {counts['judge']}, of {counts['agreeing_prompts']} of "
+            f"{counts['ranked_prompts']} prompts that agree with people ({by_chance:.0f} would by chance)"
         )
+        for warning in warnings:
+            warn(f"EFT: {warning}")
 
 
-def empty(judgements: pl.DataFrame, template: str) -> str:
+def empty(judgements: pl.DataFrame, warnings: list[str], template: str) -> str:
     """Why EFT would be empty, and what to change."""
-    readable, n = judgements["score"].count(), len(judgements)
-    if not readable:
-        return f"EFT would be empty: {judging.unreadable(judgements, template)}"
-    return (
-        f"EFT would be empty: {readable} of {n} judgements could be read, and no prompt's agree with people. Set "
-        "build_eft.agreement: weak, or use a base model that can judge (try: srlm preview judge_seed)"
-    )
+    unread = [] if judgements["score"].count() else [judging.unreadable(judgements, template)]
+    return "\n- ".join(["EFT would be empty", *warnings, *unread])
 
 
 if __name__ == "__main__":

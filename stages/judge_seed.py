@@ -2,8 +2,9 @@
 
     python -m stages.judge_seed
 
-`source: model` is the paper's way: the SFT baseline judges every answer K times. `source: written` takes judgements
-that people wrote; only the tiny world has such people.
+`source: model` is the paper's way: the SFT baseline judges every answer K times; with `judge` another model does. Where
+none can, `ranks` turns people's ranks into judgements. `written` takes judgements that people wrote; only the tiny
+world has such people.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from stages.console.command import command
 from stages.console.errors import ParamsError
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
-from stages.method import judging
+from stages.method import judging, seed_judging
+from stages.method.score_line import score_line
 from stages.store.run import Run
 from stages.store.tables import RANKED, SEED_JUDGEMENTS
-
-JUDGE = "SFT"
 
 
 def main(root: Path = Path()) -> None:
@@ -30,19 +30,28 @@ def main(root: Path = Path()) -> None:
     p = params.judge_seed
     with Run("judge_seed", root) as run:
         ranked = run.read(RANKED)
-        if p.source == "written":
-            judge, engine = "people", None
-            completions = judging.as_completions(ranked, written(ranked, params.split_seed.source))
-        else:
-            judge, prompts = JUDGE, judging.judge_prompts(run.template(params.judge.template), ranked)
+        answers = seed_judging.draw(ranked, p.answers_per_prompt, params.seed)
+        template, engine = run.template(params.judge.template), None
+        if judge := p.model:
+            prompts = judging.judge_prompts(template, answers)
             with stage_engine(params, "judge_seed", judge, run) as engine:
                 completions = engine.complete(
                     prompts.select(id="candidate_id", prompt="text"),
                     Sampling(p.k, p.temperature, p.top_p, p.max_tokens),
                 )
-        judgements = judging.judgements(ranked, completions, judge=judge)
+        elif p.source == "ranks":
+            judge, line = "ranks", score_line(template)[0] or "Score: 4"
+            texts = seed_judging.by_rank(ranked, run.template(p.path), line, params.seed)
+            everyone = judging.as_completions(ranked, texts)
+            completions = everyone.filter(pl.col("id").is_in(answers["candidate_id"].implode()))
+        else:
+            judge, completions = "people", judging.as_completions(answers, written(answers, params.split_seed.source))
+        judgements = judging.judgements(answers, completions, judge=judge)
         run.write(SEED_JUDGEMENTS, judgements, engine=engine)
-        print(f"seed judgements: {len(judgements)}, of which {judgements['score'].null_count()} could not be read")
+        print(
+            f"seed judgements by {judge}: {len(judgements)} of {len(answers)} answers, of which "
+            f"{judgements['score'].null_count()} could not be read"
+        )
 
 
 def written(ranked: pl.DataFrame, source: str) -> list[str]:

@@ -19,6 +19,7 @@ from stages.config.params import Params
 from stages.console.errors import ParamsError
 from stages.console.terminal import stderr
 from stages.method import template_check
+from stages.method.score_line import score_line
 from stages.store.weights import file_faults
 
 
@@ -62,7 +63,7 @@ def show(root: Path, *, as_json: bool = False) -> None:
         return
     params = gate(root)
     template = params.judge.template
-    line, _ = template_check.score_line((root / template).read_text(encoding="utf-8"))
+    line, _ = score_line((root / template).read_text(encoding="utf-8"))
     asked = f"as {template} asks for it: {line}" if line else f"which {template} leaves to the judge's training"
     stderr.print(
         f"{PARAMS}: no fault in its keys, {len(params.input_models) + len(params.trained_models)} models, the files "

@@ -36,6 +36,7 @@ BYTES_OF_TOKEN = 4
 BYTES_OF_WEIGHT = 4
 """Trained models are saved in float32, whatever `dtype` they are trained in."""
 RANKED = 4
+REASONS = 64
 """Answers to a prompt of the seed data that people ranked, about."""
 
 
@@ -57,7 +58,9 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
     """Bytes of one copy of each kind of file, at most. SFT and M1 are trained beside those of `models` and
     `positive_only`, all as large as M0."""
     trained = 2 + len(params.models) + len(params.positive_only)
-    tokens = params.split_seed.eft_prompts * RANKED * params.judge_seed.k * params.judge_seed.max_tokens
+    seed = params.judge_seed
+    answers = seed.answers_per_prompt or RANKED
+    tokens = params.split_seed.eft_prompts * answers * (seed.k * seed.max_tokens if seed.model else REASONS)
     pairs = 0
     for aift in params.aift.values():
         answers = aift.prompts * params.sample_candidates.n

@@ -3,7 +3,7 @@
     srlm preview judge_seed          can this model judge? Up to 20 held-out answers, about a minute
 
 The stage itself runs, in a temporary project with a few rows of its inputs. Only the project's completion cache keeps
-what came of it. The SFT baseline judges, where it has been trained; before that, M0.
+what came of it. The judge of params.yaml judges; for the SFT baseline, where it has not been trained yet, M0.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def sandbox(root: Path) -> Iterator[Path]:
                 (space / each.name).symlink_to(each)
         yaml = YAML()
         data: Any = yaml.load((root / PARAMS).read_text(encoding="utf-8"))
-        data["judge_seed"]["k"] = 1
+        data["judge_seed"] |= {"k": 1, "answers_per_prompt": None}
         for section in (*data["base"].values(), data["split_seed"]):
             if not (space / section["path"]).exists():  # outside of the project, or in its data folder
                 section["path"] = str((root / section["path"]).absolute())
@@ -90,13 +90,21 @@ def run_stage(stage: str, space: Path, *arguments: str) -> None:
 
 
 def _judge(params: Params, root: Path, space: Path) -> str:
-    """Put the model that judges where the stage looks for the SFT baseline: itself, or M0, which it is trained from."""
-    name = next((name for name in ("SFT", "M0") if (catalog.model_dir(root, name) / "config.json").is_file()), None)
-    if name is None:
-        run_stage("get_model" if "M0" in params.base else "get_external", space, "M0")
-    folder = catalog.model_dir(root if name else space, name or "M0")
-    catalog.model_dir(space, "SFT").symlink_to(folder.resolve())
-    return "SFT" if name == "SFT" else "M0, which the SFT baseline will be trained from,"
+    """Put the model that judges where the stage looks for it: itself, or for the SFT baseline M0, which it is trained
+    from. Raises SrlmError where none judges."""
+    judge = params.judge_seed.model
+    if judge is None:
+        raise SrlmError(f"no model judges where judge_seed.source is {params.judge_seed.source}. Next: srlm repro")
+    candidates = [judge, "M0"] if judge == "SFT" else [judge]
+    files = ("config.json", "server.json")
+    there = [name for name in candidates if any((catalog.model_dir(root, name) / file).is_file() for file in files)]
+    name = there[0] if there else candidates[-1]
+    if not there:
+        run_stage("get_model" if name in params.base else "get_external", space, name)
+    link = catalog.model_dir(space, judge)
+    if not link.exists():
+        link.symlink_to(catalog.model_dir(root if there else space, name).resolve())
+    return judge if name == judge else "M0, which the SFT baseline will be trained from,"
 
 
 def few_answers(root: Path, space: Path, n: int) -> pl.DataFrame:
@@ -148,7 +156,8 @@ def advice(judged: pl.DataFrame, pairs: Any, params: Params) -> list[str]:
     if unread > len(judged) / 4:
         lines.append(
             f"{unread} of {len(judged)} judgements have no score line: this model does not do what "
-            f"{params.judge.template} asks. Take a larger instruction-tuned model, or a shorter judge.template"
+            f"{params.judge.template} asks. Take a larger instruction-tuned model, a shorter judge.template, or for "
+            "EFT another judge or people's ranks (judge_seed.source: judge, ranks)"
         )
     if cut:
         lines.append(

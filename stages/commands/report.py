@@ -94,8 +94,8 @@ def ask(store: database.Store, name: str, **values: Any) -> Rows:
 def warnings(folder: Path) -> list[str]:
     """What the stages warned of, and where params.yaml is not what they ran with."""
     warned = [
-        f"AIFT({name}): {warning}"
-        for (_, name), content in metrics.read_all(folder).items()
+        f"{f'AIFT({name})' if name else kind}: {warning}"
+        for (kind, name), content in metrics.read_all(folder).items()
         for warning in content.get("warned", [])
     ]
     return [*filter(None, [other_params(folder)]), *warned]

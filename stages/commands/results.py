@@ -93,8 +93,8 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         if (shares := metrics.get(("head_to_head", name), {}).get(decoding))
     ]
     warned = [
-        {"dataset": f"AIFT({name})", "warning": warning}
-        for (_, name), content in metrics.items()
+        {"dataset": f"AIFT({name})" if name else kind, "warning": warning}
+        for (kind, name), content in metrics.items()
         for warning in content.get("warned", [])
     ]
     in_brackets = "± 95 %, in brackets how many pairs, fives, prompts or answers"

@@ -32,6 +32,7 @@ from stages.config.shared import Count, Name, Section, Source
 from stages.console.errors import ParamsError
 
 ROLE_ENGINES = {
+    "judge_seed": ("judge_seed", "engine"),
     "write_prompts": ("write_prompts", "engine"),
     "judge_candidates": ("judge_candidates", "engine"),
     "head_to_head": ("evaluate", "judge_engine"),

@@ -14,7 +14,7 @@ from os.path import normpath
 from stages.config.finding import Finding, nearest
 from stages.config.params import ROLE_ENGINES, Params
 
-TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people")
+TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people", "ranks")
 """Names that stand for datasets, folders and judges that are no models."""
 TRAINED = "training"
 Findings = Iterator[Finding]
@@ -54,6 +54,8 @@ def uses(p: Params) -> Iterator[tuple[str, str, str]]:
         yield f"aift.{name}", name, "sample_candidates"
         yield f"aift.{name}.writer", aift.writer, "write_prompts"
         yield f"aift.{name}.judge", aift.judge, "judge_candidates"
+    if p.judge_seed.source == "judge" and p.judge_seed.judge:
+        yield "judge_seed.judge", p.judge_seed.judge, "judge_seed"
     for name, step in p.models.items():
         yield f"models.{name}.prev", step.prev, TRAINED
     for i, name in enumerate(p.evaluated):  # with the judge's engine, where only a server has the model
@@ -125,7 +127,9 @@ def circles(p: Params) -> Findings:
         keys |= dict.fromkeys([(name, step.prev), (name, f"AIFT({step.prev})")], f"models.{name}.prev")
     for name, positive in p.positive_only.items():
         keys[name, f"AIFT({positive.aift})"] = f"positive_only.{name}.aift"
-    needs = {"SFT": ["M0"], "EFT": ["SFT"], "M1": ["M0", "EFT"], **{f"AIFT({name})": [name] for name in p.aift}}
+    if judge := p.judge_seed.model:
+        keys["EFT", judge] = "judge_seed.judge"
+    needs = {"SFT": ["M0"], "M1": ["M0", "EFT"], **{f"AIFT({name})": [name] for name in p.aift}}
     for after, before in keys:
         needs.setdefault(after, []).append(before)
     try:
@@ -138,6 +142,23 @@ def circles(p: Params) -> Findings:
 
 
 # --- Sources, scores, engines ---
+
+
+def seed_judge(p: Params) -> Findings:
+    """Who judges the seed's answers, and what DVC watches of it."""
+    seed, path = p.judge_seed, normpath(p.judge_seed.path)
+    if seed.source == "judge" and not seed.judge:
+        seen = "null, and judge_seed.source is judge: no model is named"
+        yield Finding("judge_seed.judge", seen, f"Name one of base or external: {', '.join(p.input_models)}")
+    elif seed.source != "judge" and seed.judge:
+        seen = f"{seed.judge} would judge nothing: judge_seed.source is {seed.source}"
+        yield Finding("judge_seed.judge", seen, "Set judge_seed.source to judge, or this to null")
+    elif seed.model and path != f"data/models/{seed.model}":
+        yield Finding("judge_seed.path", f"{path}, and {seed.model} judges", f"Set data/models/{seed.model}")
+    elif not seed.model and path.startswith("data/"):
+        wanted = {"ranks": "stages/templates/judge_by_rank.jinja", "written": "stages/tinyworld/reviews.py"}
+        seen = f"{path}, and judge_seed.source {seed.source} asks no model"
+        yield Finding("judge_seed.path", seen, f"Set {wanted[seed.source]}")
 
 
 def world(p: Params) -> Findings:
@@ -252,6 +273,8 @@ def room(stage: str, *texts: str) -> Rule:
     def rule(p: Params) -> Findings:
         if stage == "head_to_head" and p.evaluate.compare_by == "oracle":
             return
+        if stage == "judge_seed" and not p.judge_seed.model:
+            return
         where, engine = p.engine_of(stage)
         tokens = sum(attrgetter(text)(p) for text in texts)
         if tokens >= engine.max_context:
@@ -290,6 +313,7 @@ RULES: tuple[Rule, ...] = (
     trained_on,
     compared,
     circles,
+    seed_judge,
     world,
     perfect,
     engines,

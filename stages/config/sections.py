@@ -72,16 +72,36 @@ class Judge(Section):
 
 
 class JudgeSeed(Decoding):
-    source: Literal["model", "written"]
-    """`model`: the SFT baseline judges (the paper). `written`: judgements that people wrote (the tiny world's
+    source: Literal["model", "judge", "ranks", "written"]
+    """`model`: the SFT baseline judges (the paper). `judge`: the model that `judge` names. `ranks`: people's ranks are
+    turned into judgements, without a model. `written`: judgements that people wrote (the tiny world's
     demonstrators)."""
+    judge: Name | None
+    """Model of `base` or `external` that judges where source is judge; else null."""
+    path: str
+    """What DVC watches: data/models/SFT, or the folder of `judge`; with ranks the template of the reasons,
+    stages/templates/judge_by_rank.jinja or one of yours; with written the code that writes."""
+    engine: EngineParams | None
+    """The judge's, where it differs from the section `engine`: any of its keys."""
     k: Tries
-    """Judgements of each ranked answer."""
+    """Judgements of each ranked answer by a model."""
+    answers_per_prompt: Annotated[int, Field(ge=2, le=1000)] | None
+    """Ranked answers of each prompt that are judged, drawn by seed, two of them ranked apart; null judges all. The
+    order of many answers is hardly ever right as a whole."""
+
+    @property
+    def model(self) -> str | None:
+        """Name of the model that judges; None where none does."""
+        return {"model": "SFT", "judge": self.judge}.get(self.source)
 
 
 class BuildEft(Section):
-    agreement: Literal["strict", "weak"]
-    """`strict`: no pair that people ranked apart may be tied in score. `weak`: ties allowed, inversions not."""
+    agreement: Literal["strict", "weak", "tau"]
+    """`strict`: no pair that people ranked apart may be tied in score. `weak`: ties allowed, inversions not. `tau`:
+    some pairs may be inverted, as many as `tau` allows."""
+    tau: Annotated[float, Field(ge=-1, le=1)]
+    """Least Kendall's tau-b of a prompt's scores with people's order, where agreement is tau: 1 is the same order, 0
+    none, -1 the reverse."""
     tries: Literal["first", "mean"]
     """Of the K judgements of each answer. `first`: the first of K tries that agrees is taken, so a random judge has K
     chances. `mean`: the mean scores must agree, and the judgement nearest to the mean is taken. The metrics hold the
@@ -182,6 +202,8 @@ class Warnings(Section):
     """Share of the judgements that one score may have."""
     unreadable: Share
     """Share of the judgements that may be without a readable score."""
+    eft_yield: Share
+    """Warned below this share of ranked prompts whose judgements agree with people."""
     pair_yield: Share
     """Warned below this share of prompts that give a pair."""
     distinct: Share

@@ -27,17 +27,39 @@ ARXIV = "arxiv:2401.10020"
 def of_the_run(params: Params) -> dict[str, Any]:
     """Who wrote, answered and judged, and what the engine `scripted` wrote in the place of a model."""
     stages = {"the prompts": "write_prompts", "the answers": "sample_candidates", "the judgements": "judge_candidates"}
-    if params.judge_seed.source == "model":
+    if params.judge_seed.model:
         stages["the judgements in EFT"] = "judge_seed"
     engines = {what: params.engine_for(stage) for what, stage in stages.items()}
     scripted = [what for what, engine in engines.items() if engine.worker == "scripted"]
     return {
         "params": params,
+        **{key: Markup(text) for key, text in eft_judge(params).items()},
         "engines": {what: " of ".join(dict.fromkeys([engine.worker, engine.name])) for what, engine in engines.items()},
         "scripted": join_words(scripted),
         "toy": "tinyworld" in {params.split_seed.source, *(base.source for base in params.base.values())},
         "own": all(how.judge == model for model, how in params.aift.items()),
         "method": bool(params.aift) and not scripted and params.build_pairs.signal == "judge",
+    }
+
+
+def eft_judge(params: Params) -> dict[str, str]:
+    """Where the judgements in EFT come from: as a sentence's beginning, and within one. Markdown."""
+    seed = params.judge_seed
+    if seed.source == "ranks":
+        return {
+            "eft_judge": "No model judged the ranked answers: people's ranks were turned into judgements, the score by "
+            "rank and the reasons by template (`judge_seed.source: ranks`)",
+            "eft_source": "people's ranks, turned into judgements whose reasons say nothing of what an answer holds",
+        }
+    if seed.source == "written":
+        return {
+            "eft_judge": "Judgements of the ranked answers came with the seed data",
+            "eft_source": "judgements that came with the seed data",
+        }
+    who = "the SFT baseline" if seed.model == "SFT" else f"{seed.model} (`judge_seed.source: judge`)"
+    return {
+        "eft_judge": f"{who[0].upper()}{who[1:]} judged each ranked answer {seed.k} times",
+        "eft_source": f"judgements that {who} wrote, as far as they agree with people's ranks",
     }
 
 
@@ -69,9 +91,11 @@ def versions(graph: Mapping[str, Any]) -> str:
     return ", ".join(f"{package} {join_words(versions)}" for package, versions in sorted(numbers.items()))
 
 
-def warnings(params: Params, aift: Container[str], metrics: Metrics) -> list[dict[str, str]]:
-    """What was warned of these AIFT, and of their drift. Other files are of models that are no longer made."""
-    files = [f"{kind}-{m}" for kind, of in (("AIFT", params.aift), ("drift", params.drift)) for m in of if m in aift]
+def warnings(params: Params, of: Container[str], metrics: Metrics) -> list[dict[str, str]]:
+    """What was warned of EFT, of AIFT by their names, and of their drift, as far as they are in `of`. Other files are
+    of models that are no longer made."""
+    files = ["EFT"] * ("EFT" in of)
+    files += [f"{kind}-{m}" for kind, all in (("AIFT", params.aift), ("drift", params.drift)) for m in all if m in of]
     return [{"of": name, "text": text} for name in files for text in metrics.get(name, {}).get("warned", ())]
 
 
@@ -115,7 +139,7 @@ def outcomes(params: Params, metrics: Metrics) -> dict[str, Any]:
         "counts": figures(aift.values()),
         "fate_meaning": Markup(next(column.meaning for column in SCORES.columns if column.name == "fate")),
         "eft": figures([metrics.get("EFT", {})]),
-        "warnings": warnings(params, params.aift, metrics),
+        "warnings": warnings(params, {"EFT", *params.aift}, metrics),
         "judged": {model: quality(metrics[model]) for model in params.evaluated if model in metrics},
     }
 
@@ -186,12 +210,13 @@ def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Lineages
     line = [lineages[above] for above in line_of(name, lineages, params) if above in lineages]
     read = [[m for m in paths if paths[m] & {*lineage["data"]}] for lineage in line]
     data, method, aift = line[0]["data"], line[0]["method"], next(iter(read[0]), None)
+    eft = ["EFT"] * any(EFT.path in lineage["data"] for lineage in line)
     learnt = "EFT" if EFT.path in data else "IFT" if IFT_TRAIN.path in data else ""
     return {
         "learnt": ("pairs" if method == "dpo" else "perfect") if aift else learnt,
         "by": method,
         "learnt_aift": aift and {"model": aift, "judge": params.aift[aift].judge},
-        "warnings": warnings(params, {m for models in read for m in models}, metrics),
+        "warnings": warnings(params, {m for models in (*read, eft) for m in models}, metrics),
         "quality": quality(metrics[name]) if name in metrics else {},
         "matches": [
             {"other": match.other, **metrics[pair]["greedy"]}

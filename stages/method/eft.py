@@ -5,29 +5,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby, pairwise, permutations
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Literal, get_args
 
+import numpy as np
 import polars as pl
 
 from stages.method.judging import mean_scores, require_answers
 from stages.store.tables import EFT
 from stages.text.ids import content_id
 
-Agreement = Literal["strict", "weak"]
+Agreement = Literal["strict", "weak"] | float
+"""What counts as people's order; a number is the least Kendall's tau-b."""
 Tries = Literal["first", "mean"]
+TRIES: tuple[Tries, ...] = get_args(Tries)
+ENUMERATED = 7
+"""Answers whose 5,040 orders are all looked at; of more answers `DRAWN` orders are drawn."""
+DRAWN = 10_000
+ROUNDING = 1e-9
 
 
 def agreeing(
     ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Agreement, tries: Tries = "first", seed: int = 0
 ) -> pl.DataFrame:
-    """The judgements (JUDGEMENTS rows), one per answer, of the prompts whose judge orders the answers as people do.
-
-    `strict`: an answer that people ranked above another has the higher score; answers of equal rank are free. `weak`:
-    ties of score are allowed, inversions are not, nor one score for all. A prompt whose answers people ranked all alike
-    shows no agreement. Raises TableError when a judgement's answer is not in `ranked`.
+    """The judgements (JUDGEMENTS rows), one per answer, of the prompts whose judge orders the answers as people do (see
+    `agrees`). Raises TableError when a judgement's answer is not in `ranked`.
 
     `tries` `first`: taken is the first try k that agrees, of those in which all answers were read; a random judge has
     K chances (see `chance`). `mean`: the mean scores of the K tries must agree, and so must what is taken, which is of
@@ -35,31 +40,44 @@ def agreeing(
     `(seed, candidate_id, k)`: one chance.
     """
     require_answers(judgements, ranked, "ranked answer")
-    agrees = pl.all_horizontal(_in_order("score", agreement), _in_order("mean", agreement))
-    attempts = _attempts(ranked, judgements, tries, seed)
-    agreed = (
-        attempts.group_by("prompt_id", "attempt", "human_rank")
-        .agg(*(getattr(pl.col(c), end)().alias(f"{end}_{c}") for c in ("score", "mean") for end in ("min", "max")))
-        .sort("prompt_id", "attempt", "human_rank")
-        .group_by("prompt_id", "attempt", maintain_order=True)
-        .agg(agrees.alias("agrees"), ranks=pl.len())
-        .filter(pl.col("agrees") & (pl.col("ranks") > 1))
-        .group_by("prompt_id")
-        .agg(pl.col("attempt").min())
-    )
+    attempts, first = attempts_of(ranked, judgements, tries, seed), dict[str, int]()
+    for prompt, attempt, ranks, *scores in scores_of(attempts):
+        if prompt not in first and all(agrees(ranks, numbers, agreement) for numbers in scores):
+            first[prompt] = attempt
+    agreed = pl.DataFrame([*first.items()], attempts.select("prompt_id", "attempt").schema, orient="row")
     taken = attempts.join(agreed, on=["prompt_id", "attempt"], how="semi")
     return judgements.join(taken, on=["candidate_id", "k"], how="semi").sort("prompt_id", "candidate_id")
 
 
-def _in_order(score: str, agreement: Agreement) -> pl.Expr:
-    """Whether the ranks of an attempt, best first, have falling scores, not all one. If each rank agrees with the next,
-    all do; the last has no next: null."""
-    lowest, highest = pl.col(f"min_{score}"), pl.col(f"max_{score}")
-    each = lowest > highest.shift(-1) if agreement == "strict" else lowest >= highest.shift(-1)
-    return each.all() & (highest.max() > lowest.min())
+def agrees(ranks: Sequence[int], scores: Sequence[float], agreement: Agreement) -> bool:
+    """Whether `scores` put answers in the order of people's `ranks`, 0 best.
+
+    `strict`: an answer that people ranked above another has the higher score; answers of equal rank are free. `weak`:
+    ties of score are allowed, inversions are not. A number: Kendall's tau-b is at least that. One rank or one score for
+    all shows no agreement.
+    """
+    if len(set(ranks)) < 2 or len(set(scores)) < 2:
+        return False
+    if not isinstance(agreement, str):
+        return bool(taus(ranks, [scores])[0] > agreement - ROUNDING)
+    rows = sorted(zip(ranks, scores, strict=True))
+    by_rank = [[score for _, score in block] for _, block in groupby(rows, key=itemgetter(0))]
+    pairs = [(min(better), max(worse)) for better, worse in pairwise(by_rank)]
+    return all(low > high if agreement == "strict" else low >= high for low, high in pairs)
 
 
-def _attempts(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries, seed: int) -> pl.DataFrame:
+def taus(ranks: Sequence[int], scores: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Kendall's tau-b of each row of `scores` with people's order, as `scipy.stats.kendalltau`, for thousands of rows
+    at once; NaN for one rank or one score."""
+    rows, (one, other) = np.asarray(scores, float), np.triu_indices(len(ranks), 1)
+    order = np.sign(np.take(ranks, other) - np.take(ranks, one))
+    judged = np.sign(rows[:, one] - rows[:, other])
+    with np.errstate(invalid="ignore"):
+        tau: np.ndarray = judged @ order / np.sqrt(np.count_nonzero(order) * np.count_nonzero(judged, axis=1))
+    return tau
+
+
+def attempts_of(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries, seed: int) -> pl.DataFrame:
     """prompt_id, attempt, human_rank, candidate_id, k, score, mean: the judgements that may be taken together, where
     all answers of a prompt were read. Each try is an attempt, whose mean is its score; with `mean` there is one."""
     read = judgements.drop_nulls("score").with_columns(attempt="k", mean="score")
@@ -82,31 +100,43 @@ def _attempts(ranked: pl.DataFrame, judgements: pl.DataFrame, tries: Tries, seed
     )
 
 
+def scores_of(attempts: pl.DataFrame) -> Iterator[tuple[str, int, list[int], list[float], list[float]]]:
+    """prompt_id, attempt, ranks, mean scores, scores of each attempt, in this order."""
+    each = attempts.group_by("prompt_id", "attempt").agg(pl.col("human_rank", "mean", "score").sort_by("candidate_id"))
+    yield from each.sort("prompt_id", "attempt").iter_rows()
+
+
 def chance(
     ranked: pl.DataFrame, judgements: pl.DataFrame, agreement: Agreement, tries: Tries = "first", seed: int = 0
 ) -> float:
     """How many prompts a judge would agree on that gives these very scores to answers at random: the probability under
-    all permutations of each attempt's scores, exact, summed over prompts."""
+    all permutations of each attempt's scores, summed over prompts; exact but for tau with more than `ENUMERATED`
+    answers."""
     misses: dict[str, float] = {}
-    attempts = _attempts(ranked, judgements, tries, seed).group_by("prompt_id", "attempt")
-    for prompt, _, ranks, *scores in (
-        attempts.agg("human_rank", "mean", "score").sort("prompt_id", "attempt").iter_rows()
-    ):
-        misses[prompt] = misses.get(prompt, 1.0) * (1 - permuted(ranks, list(zip(*scores, strict=True)), agreement))
+    for prompt, _, ranks, *scores in scores_of(attempts_of(ranked, judgements, tries, seed)):
+        dealt = permuted(tuple(ranks), tuple(sorted(zip(*scores, strict=True))), agreement, seed)
+        misses[prompt] = misses.get(prompt, 1.0) * (1 - dealt)
     return sum(1 - miss for miss in misses.values())
 
 
-def permuted(ranks: Sequence[int], scores: Sequence[tuple[float, ...]], agreement: Agreement) -> float:
+@lru_cache(maxsize=4096)
+def permuted(
+    ranks: tuple[int, ...], scores: tuple[tuple[float, ...], ...], agreement: Agreement, seed: int = 0
+) -> float:
     """The share of the permutations of `scores` over the answers of `ranks` that agree, in each of the numbers that an
     answer has.
 
-    In one that agrees, the sorted scores fill the ranks block by block. A block's answers may be permuted, and answers
-    of one score be dealt to the blocks that it reaches into: never under `strict`, where no score may reach over a
-    border.
+    For tau they are looked at one by one, or `DRAWN` of them, by a hash of the arguments. Else, in one that agrees, the
+    sorted scores fill the ranks block by block. A block's answers may be permuted, and answers of one score be dealt to
+    the blocks that it reaches into: never under `strict`, where no score may reach over a border.
     """
     blocks = list(zip(sorted(ranks), sorted(scores, reverse=True), strict=True))
     if len(set(ranks)) < 2 or any(len(set(numbers)) < 2 for numbers in zip(*scores, strict=True)):
         return 0.0
+    if not isinstance(agreement, str):
+        dealt = np.asarray(scores)[_orders(len(ranks), content_id(seed, *ranks, repr(scores)))]
+        agree = [taus(ranks, dealt[..., number]) > agreement - ROUNDING for number in range(dealt.shape[-1])]
+        return float(np.all(agree, axis=0).mean())
     by_rank = [[score for _, score in block] for _, block in groupby(blocks, key=itemgetter(0))]
     for better, worse in pairwise(by_rank):
         for low, high in zip(map(min, zip(*better, strict=True)), map(max, zip(*worse, strict=True)), strict=True):
@@ -117,6 +147,14 @@ def permuted(ranks: Sequence[int], scores: Sequence[tuple[float, ...]], agreemen
         return math.prod(map(math.factorial, Counter(items).values()))
 
     return arrangements(ranks) * arrangements(scores) / arrangements(blocks) / math.factorial(len(ranks))
+
+
+def _orders(n: int, key: str) -> np.ndarray:
+    """Indices of all orders of n answers, a row each; of many answers, of orders drawn by `key`."""
+    if n <= ENUMERATED:
+        return np.array(list(permutations(range(n))))
+    rng = np.random.default_rng(int(key, 16))
+    return rng.permuted(np.tile(np.arange(n), (DRAWN, 1)), axis=1)
 
 
 def thin(judgements: pl.DataFrame, to: float, seed: int) -> pl.DataFrame:
@@ -144,24 +182,3 @@ def eft_rows(ranked: pl.DataFrame, judgements: pl.DataFrame, prompts: pl.DataFra
     )
     ids = [content_id(*row) for row in rows.select("instruction", "response").iter_rows()]
     return rows.with_columns(pl.Series("eft_id", ids, pl.String)).select(*EFT.schema).sort("eft_id")
-
-
-def counts(
-    ranked: pl.DataFrame, judgements: pl.DataFrame, agreeing: pl.DataFrame, by_chance: float, rows: pl.DataFrame
-) -> dict[str, Any]:
-    """Figures of EFT for its metrics file: `agreeing_share` of the ranked prompts agree, `chance_share` would by
-    chance; unparsed: judgements without a score; thinned: dropped from the agreeing ones."""
-    prompts, agreeing_prompts = ranked["prompt_id"].n_unique(), agreeing["prompt_id"].n_unique()
-    return {
-        "ranked_prompts": prompts,
-        "ranked_answers": len(ranked),
-        "judgements": len(judgements),
-        "unparsed": judgements["score"].null_count(),
-        "agreeing_prompts": agreeing_prompts,
-        "agreeing_share": round(agreeing_prompts / prompts, 6) if prompts else None,
-        "chance_share": round(by_chance / prompts, 6) if prompts else None,
-        "agreeing": len(agreeing),
-        "thinned": len(agreeing) - len(rows),
-        "eft": len(rows),
-        "score_histogram": {f"{s:g}": n for s, n in rows["score"].value_counts().sort("score").iter_rows()},
-    }

@@ -13,29 +13,16 @@ from stages.config.finding import Finding
 from stages.config.params import Params
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import SrlmError
-from stages.method.judging import SCORE, read_score
+from stages.method.score_line import TO, score_line
+from stages.method.seed_judging import reasons
 from stages.method.template import render
 
 COMPARE = "stages/templates/compare.jinja"
 MARKS = tuple(f"«{i} <b> & 'mark' of a text» " + "x" * 4000 + f" «end {i}»" for i in range(8))
 """Texts as long as an answer, with what a filter could change; what is shown whole shows them letter by letter."""
 WANTED = "Score: <n>"
-_TO = r"[ \t]*(?:[-–—…]|\.\.+|to|and|through)[ \t]*"
-_RANGE = rf"(?<![\w.])[01](?:{_TO}|[1-4 ,/|or]+)5\b"
-# What a template writes in the place of a number: `<n>`, `[[score]]`, `0-5`, `...`; not `A, B or C`, `good/bad`, `A-F`
-_WORD = r"[a-z_#?](?![-–][a-z]\b)[\w-]*+(?:\s+(?:of\s+)?(?:score|points|number))?+"
-_CHOICE = r"(?:[ \t]*[/|][ \t]*|,?[ \t]+or[ \t]+)[a-z]|,[ \t]*[a-z]\w*(?:,|[ \t]+or\b)"
-_PLACE = rf"(?:{_RANGE}|…|\.{{2,}}|{_WORD}(?!{_CHOICE}))"
-_OPEN = r"[\s*_`\"'\[<({$\\~]*(?:boxed\{)?"
-PLACE = re.compile(rf"(\bscore[*_`\"' ]*[:：=]+{_OPEN}){_PLACE}", re.IGNORECASE)
-RANGE = re.compile(rf"[ \t,;(]*(?:(?:from|between|of)[ \t]+)?{_RANGE}", re.IGNORECASE)
-OTHER = re.compile(
-    rf"\b(?:rating|grade|marks?|points|total|verdict|result|score)\b[*_`\"' ]*[:：=]+{_OPEN}(?:[\w#?…]|\.\.)|\[\[",
-    re.IGNORECASE,
-)
-"""Verdicts that templates of others ask for."""
 SCALE = re.compile(
-    rf"(?:(?<![\w.])(?:[01](?:\.0)?|zero|one){_TO}|\bout[ \t]+of[ \t]+|[\w>\])}}$][ \t]*/[ \t]*"
+    rf"(?:(?<![\w.])(?:[01](?:\.0)?|zero|one){TO}|\bout[ \t]+of[ \t]+|[\w>\])}}$][ \t]*/[ \t]*"
     r"|\b(?:scale[ \t]+(?:of|to)|up[ \t]+to|maximum(?:[ \t]+of)?)[ \t]+)(?P<top>[0-9]{1,3}|five|ten)\b"
     r"(?![ \t]+(?:\w+[ \t]+)?(?:word|token|character|sentence|line|paragraph|reason|example|step|bullet)s?\b)"
     r"|(?<![\w.])(?P<best>[0-9]+)(?:[- ]points?[ \t]+(?:\w+[ \t]+)?scale\b"
@@ -51,6 +38,8 @@ def faults(params: Params, root: Path) -> list[Finding]:
     checks: list[tuple[str, Callable[[str, str], list[Finding]]]] = []
     if hasattr(params, "judge"):
         checks.append((params.judge.template, judge_faults))
+    if hasattr(params, "judge_seed") and params.judge_seed.source == "ranks":
+        checks.append((params.judge_seed.path, rank_faults))
     if hasattr(params, "write_prompts"):
         checks.append((params.write_prompts.template, writer_faults))
     if hasattr(params, "evaluate") and params.evaluate.compare_by == "model":
@@ -82,6 +71,18 @@ def judge_faults(name: str, text: str) -> list[Finding]:
     return [Finding("judge.template", seen, fix)]
 
 
+def rank_faults(name: str, text: str) -> list[Finding]:
+    """Of the template that turns ranks into judgements: whatever the counts and the wording, it ends in the score."""
+    try:
+        for better, equal, worse in ((0, 0, 1), (1, 0, 0), (1, 1, 1), (0, 1, 0), (3, 0, 3), (0, 2, 4), (4, 2, 0)):
+            for pick in range(12):
+                reasons(text, "Score: 4", 3.5, pick, better=better, equal=equal, worse=worse)
+    except SrlmError as e:
+        fix = "It may use better, equal, worse, pick and score_line, with which it ends"
+        return [Finding("judge_seed.path", f"{name} makes no judgement: {e}", fix)]
+    return []
+
+
 def writer_faults(name: str, text: str) -> list[Finding]:
     """Of the writer's template: every demonstration is shown, whatever their number."""
     many = _shown("write_prompts.template", name, text, shots=list(MARKS))
@@ -96,21 +97,6 @@ def compare_faults(name: str, text: str) -> list[Finding]:
     if not found and len(set(CHOICE.findall(text))) < 3:
         found.append(Finding(name, "does not ask for the verdicts [[A]], [[B]] and [[C]]", "Ask for all three"))
     return found
-
-
-def score_line(text: str) -> tuple[str | None, str | None]:
-    """The last line in which a judge's template shows how the score is to be written, if it can be read; and a line
-    behind it that asks for another verdict."""
-    filled = RANGE.sub("", PLACE.sub(r"\g<1>4", render(text, prompt="", response="")))
-    line, after = "", filled
-    if matches := list(SCORE.finditer(filled)):
-        start = len(filled[: matches[-1].start()].rstrip("*_`\"'{"))
-        rest, _, after = filled[matches[-1].end() :].partition("\n")
-        line = (filled[start : matches[-1].end()] + rest).strip().strip("`")
-    other = next((line.strip() for line in after.splitlines() if OTHER.search(line)), None)
-    if read_score(line) is None:
-        return None, other or line or None
-    return line, other
 
 
 def other_scale(text: str) -> str | None:

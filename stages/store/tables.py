@@ -29,7 +29,7 @@ _DECODED = _c("decoding", String, "`greedy` or `sampled`")
 _HELD_OUT = _c("prompt_id", String, "the held-out prompt")
 _PROMPT_ID = _c("prompt_id", String, "hash of the prompt")
 _AUTHOR = _c("model", String, "who answered")
-_JUDGE = _c("judge", String, "model that judged")
+_JUDGE = _c("judge", String, "model that judged; of the seed also `ranks` or `people`")
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
 _UNUSABLE = (
     "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, "
@@ -111,7 +111,7 @@ RANKED_VALID = Table(
 SEED_JUDGEMENTS = Table(
     "seed_judgements",
     "data/EFT/judgements.parquet",
-    "Judgements of the human-ranked answers: by the SFT baseline, or written by people",
+    "Judgements of the human-ranked answers: by a model (the SFT baseline or another), by people's ranks, or by people",
     "judge_seed",
     ("candidate_id", "k"),
     _JUDGEMENTS,

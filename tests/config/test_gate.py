@@ -62,6 +62,7 @@ def hub(repo):
         ({"aift.M1.judge": "M3"}, "aift.M1.judge", "AIFT(M1) needs M3, M3 needs"),
         ({"aift.M1.writer": "M2"}, "aift.M1.writer", "AIFT(M1) needs M2, M2 needs AIFT(M1)"),
         ({"models.M2.prev": "M2"}, "models.M2.prev", "AIFT(M2) needs M2, M2 needs AIFT(M2)"),
+        ({"judge_seed.source": "judge", "judge_seed.judge": "M2"}, "judge_seed.judge", "EFT needs M2, M2 needs"),
         ({"positive_only": {"P": {"aift": "M1"}}, "aift.M1.writer": "P"}, "aift.M1.writer", "P needs AIFT(M1)"),
         # numbers, alone
         ({"sample_candidates.n": 1}, "sample_candidates.n", "expected a number of at least 2, seen 1"),
@@ -79,6 +80,9 @@ def hub(repo):
         ({"write_prompts.rouge_l": 0.01}, "write_prompts.rouge_l", "expected a number of at least 0.1"),
         ({"evaluate.bootstrap": 1}, "evaluate.bootstrap", "expected a number of at least 10"),
         ({"build_eft.max_share_of_commonest_score": 0.01}, "build_eft.max_share_of_commonest_score", "at least 0.1"),
+        ({"build_eft.tau": 1.5}, "build_eft.tau", "expected a number of at most 1.0, seen 1.5"),
+        ({"build_eft.tau": -2}, "build_eft.tau", "expected a number of at least -1.0, seen -2"),
+        ({"judge_seed.answers_per_prompt": 1}, "judge_seed.answers_per_prompt", "of at least 2, seen 1"),
         ({"warn.distinct": 1.5}, "warn.distinct", "of at most 1.0, seen 1.5"),
         ({"judge_candidates.temperature": 50}, "judge_candidates.temperature", "of at most 2.0, seen 50"),
         ({"sample_candidates.temperature": 1e-300}, "sample_candidates.temperature", "expected 0 (greedy) or at least"),
@@ -169,6 +173,24 @@ def hub(repo):
         ),
         ({"external.L": hub("https://huggingface.co/a/b")}, "external.L", "a name on the Hub, ORG/NAME, seen https://"),
         ({"external.L": hub("a/b c")}, "external.L", "a name on the Hub, ORG/NAME, seen a/b c"),
+        # who judges the seed's answers
+        ({"judge_seed.source": "judge"}, "judge_seed.judge", "no model is named. Name one of base or external: M0"),
+        ({"judge_seed.source": "judge", "judge_seed.judge": "M9"}, "judge_seed.judge", "a model that nothing makes"),
+        ({"judge_seed.source": "judge", "judge_seed.judge": "M0"}, "judge_seed.path", "Set data/models/M0"),
+        ({"judge_seed.judge": "M0"}, "judge_seed.judge", "M0 would judge nothing: judge_seed.source is model"),
+        ({"judge_seed.source": "ranks"}, "judge_seed.path", "Set stages/templates/judge_by_rank.jinja"),
+        ({"judge_seed.source": "written"}, "judge_seed.path", "Set stages/tinyworld/reviews.py"),
+        ({"judge_seed.path": "data/models/M0"}, "judge_seed.path", "data/models/M0, and SFT judges"),
+        ({"judge_seed.source": "ranks", "judge_seed.path": "no.jinja"}, "judge_seed.path", "is not there"),
+        ({"base.ranks": local()}, "base.ranks", "ranks is no name for a model"),
+        (
+            {
+                "external.big": {"source": "server", "repo": "big", "revision": None},
+                "judge_seed": TINY["judge_seed"] | {"source": "judge", "judge": "big", "path": "data/models/big"},
+            },
+            "judge_seed.judge",
+            "transformers cannot ask a server. Set judge_seed.engine: {name: openai}",
+        ),
         # one's own data with the tiny world's templates
         ({"split_seed.source": "file"}, "judge.template", "is the tiny world's. Set stages/templates/judge.jinja"),
         (

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from stages.console.errors import TableError
-from stages.method.eft import agreeing, chance, counts, eft_rows, permuted, thin
+from stages.method.eft import agreeing, agrees, chance, eft_rows, permuted, taus, thin
 from stages.store.tables import EFT
 from stages.text.ids import content_id
 
@@ -88,10 +89,10 @@ def test_what_is_taken_agrees_as_its_means_do(tries: dict[str, list[float | None
 
 def test_a_mean_and_what_is_taken_agree_by_chance_together() -> None:
     tries: dict[str, list[float | None]] = {"a": [3, 3], "b": [2, 2], "c": [1, 1]}
-    assert permuted([0, 1, 2], [(3.0, 3.0), (2.0, 2.0), (1.0, 1.0)], "strict") == pytest.approx(1 / 6)
-    assert permuted([0, 1, 1], [(3.0, 3.0), (2.0, 1.0), (1.5, 2.0)], "strict") == pytest.approx(1 / 3)
-    assert permuted([0, 1, 2], [(3.0, 3.0), (2.0, 1.0), (1.5, 2.0)], "weak") == 0
-    assert permuted([0, 1, 2], [(2.0, 3.0), (2.0, 2.0), (1.0, 1.0)], "weak") == pytest.approx(1 / 6)
+    assert permuted((0, 1, 2), ((3.0, 3.0), (2.0, 2.0), (1.0, 1.0)), "strict") == pytest.approx(1 / 6)
+    assert permuted((0, 1, 1), ((3.0, 3.0), (2.0, 1.0), (1.5, 2.0)), "strict") == pytest.approx(1 / 3)
+    assert permuted((0, 1, 2), ((3.0, 3.0), (2.0, 1.0), (1.5, 2.0)), "weak") == 0
+    assert permuted((0, 1, 2), ((2.0, 3.0), (2.0, 2.0), (1.0, 1.0)), "weak") == pytest.approx(1 / 6)
     assert chance(THREE, judged(tries), "strict", "mean") == pytest.approx(1 / 6)
 
 
@@ -126,7 +127,7 @@ def test_chance_is_the_share_of_permutations_that_agree(rows: list[tuple[int, fl
         for i in range(len(dealt))
     )
     agree = agreeing(everyone, each, mode)["prompt_id"].n_unique()
-    assert permuted(ranks, [(score,) for score in scores], mode) == pytest.approx(agree / len(dealt))
+    assert permuted(tuple(ranks), tuple((score,) for score in scores), mode) == pytest.approx(agree / len(dealt))
 
 
 def test_more_tries_give_chance_more_chances_and_a_mean_gives_one() -> None:
@@ -140,13 +141,56 @@ def test_more_tries_give_chance_more_chances_and_a_mean_gives_one() -> None:
     assert chance(THREE, judged(ties), "weak") == pytest.approx(1 / 3)
 
 
-def test_counts_show_the_yield_beside_chance() -> None:
-    judgements = judged({"a": [3, None], "b": [2, 1], "c": [1, 1]})
-    agree = agreeing(THREE, judgements, "strict")
-    figures = counts(THREE, judgements, agree, chance(THREE, judgements, "strict"), agree.head(2))
-    expected = {"ranked_prompts": 1, "agreeing_prompts": 1, "agreeing_share": 1.0, "chance_share": 0.166667}
-    expected |= {"ranked_answers": 3, "judgements": 6, "unparsed": 1, "agreeing": 3, "thinned": 1, "eft": 2}
-    assert figures == expected | {"score_histogram": {"2": 1, "3": 1}}
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 10)), min_size=2, max_size=9))
+def test_tau_is_scipys(rows: list[tuple[int, int]]) -> None:
+    ranks, scores = [rank for rank, _ in rows], [score / 2 for _, score in rows]
+    tau = kendalltau([-rank for rank in ranks], scores).statistic
+    assert taus(ranks, [scores, scores[::-1]])[0] == pytest.approx(tau, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("scores", "tau"),
+    [([5, 4, 2, 1], 1), ([4, 5, 2, 1], 2 / 3), ([5, 2, 4, 1], 2 / 3), ([5, 1, 2, 4], 0), ([1, 2, 4, 5], -1)],
+)
+def test_a_prompt_agrees_from_its_own_tau_on(scores: list[float], tau: float) -> None:
+    assert agrees([0, 1, 2, 3], scores, tau)
+    assert agrees([0, 1, 2, 3], scores, round(tau, 3) - 0.001)
+    assert not agrees([0, 1, 2, 3], scores, tau + 0.001)
+    assert not agrees([0, 1, 2, 3], [3, 3, 3, 3], -1), "one score for all has no order"
+    people = ranked(("p", "a", 0), ("p", "b", 1), ("p", "c", 2), ("p", "d", 3))
+    assert len(agreeing(people, judged({c: [s] for c, s in zip("abcd", scores, strict=True)}), tau)) == 4
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=2, max_size=6), st.floats(-1, 1), st.floats(0, 1)
+)
+def test_strict_is_weak_and_more_agree_with_a_lower_tau(rows: list[tuple[int, int]], tau: float, more: float) -> None:
+    ranks, scores = [rank for rank, _ in rows], [float(score) for _, score in rows]
+    strict, weak = agrees(ranks, scores, "strict"), agrees(ranks, scores, "weak")
+    assert weak or not strict
+    assert not weak or agrees(ranks, scores, 0.0), "no pair is inverted"
+    assert agrees(ranks, scores, tau) or not agrees(ranks, scores, min(1.0, tau + more))
+
+
+def test_chance_of_a_tau_is_the_share_of_orders_that_reach_it() -> None:
+    three, apart = (0, 1, 2), ((1.0,), (2.0,), (3.0,))  # taus of the six orders: 1, 1/3, 1/3, -1/3, -1/3, -1
+    assert [permuted(three, apart, tau) for tau in (1.0, 1 / 3, 0.0, -1.0)] == pytest.approx([1 / 6, 1 / 2, 1 / 2, 1])
+    assert permuted(three, ((1.0,), (1.0,), (3.0,)), 0.8) == pytest.approx(1 / 3)
+    assert permuted(three, ((1.0,), (1.0,), (1.0,)), -1.0) == 0
+    together = permuted(three, ((1.0, 1.0), (2.0, 3.0), (3.0, 2.0)), 1 / 3)  # both the mean and what is taken
+    orders = list(itertools.permutations([(1.0, 1.0), (2.0, 3.0), (3.0, 2.0)]))
+    both = sum(all(agrees(three, numbers, 1 / 3) for numbers in zip(*order, strict=True)) for order in orders)
+    assert together == pytest.approx(both / 6)
+    judgements = judged({"a": [3] * 2, "b": [2] * 2, "c": [1] * 2})
+    assert chance(THREE, judgements, 0.0) == pytest.approx(3 / 4), "two tries: 1 - (1 - 1/2)^2"
+    assert chance(THREE, judgements, 0.0, "mean") == pytest.approx(1 / 2)
+
+
+def test_of_many_answers_orders_are_drawn_by_seed() -> None:
+    ranks, scores = tuple(range(9)), tuple((float(i),) for i in range(9))
+    drawn = [permuted(ranks, scores, 0.0, seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn == pytest.approx([0.54] * 3, abs=0.02)  # half, and half of those at exactly 0
 
 
 def test_answers_of_equal_rank_put_no_constraint() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from stages.config.load import load_params
 from stages.method import template_check
+from stages.method.score_line import score_line
 
 ROOT = Path(__file__).parents[2]
 BOTH = "Judge {{ prompt }} and {{ response }}.\n"
@@ -18,7 +19,7 @@ def test_the_projects_templates_pass(profile):
 
 
 def test_the_line_that_is_read_is_shown():
-    line, _ = template_check.score_line((ROOT / "stages/templates/judge.jinja").read_text())
+    line, _ = score_line((ROOT / "stages/templates/judge.jinja").read_text())
     assert line == "Score: <4>"
 
 
