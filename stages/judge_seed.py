@@ -59,7 +59,7 @@ def written(ranked: pl.DataFrame, source: str) -> list[str]:
     if source != "tinyworld":
         raise ParamsError(
             f"judge_seed.source: written needs people who wrote judgements, and split_seed.source {source} has none. "
-            "Use judge_seed.source: model"
+            "Use judge_seed.source: model, judge or ranks"
         )
     from stages.tinyworld.reviews import review
 

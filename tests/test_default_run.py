@@ -22,6 +22,7 @@ SMALL = {
     "split_seed.test_prompts": 60,
     "split_seed.test_ranked": 24,
     "judge_seed.source": "written",  # so young an M0 does not judge yet; written judgements teach it
+    "judge_seed.path": "stages/tinyworld/reviews.py",
     "aift.M1.prompts": 24,
     "aift.M2.prompts": 32,
     "sample_candidates.n": 4,

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from stages.config.params import Params
 from stages.console.errors import ModelError
 from stages.store.tables import EFT, IFT_TRAIN, PAIRS, SCORES, Table
+from stages.text.escape import for_markdown
 
 Metrics = Mapping[str, Any]
 """Name of a metrics file (M1, AIFT-M1, M3-M1 ...) to its content."""
@@ -56,7 +57,7 @@ def eft_judge(params: Params) -> dict[str, str]:
             "eft_judge": "Judgements of the ranked answers came with the seed data",
             "eft_source": "judgements that came with the seed data",
         }
-    who = "the SFT baseline" if seed.model == "SFT" else f"{seed.model} (`judge_seed.source: judge`)"
+    who = "the SFT baseline" if seed.model == "SFT" else f"{for_markdown(str(seed.model))} (`judge_seed.source: judge`)"
     return {
         "eft_judge": f"{who[0].upper()}{who[1:]} judged each ranked answer {seed.k} times",
         "eft_source": f"judgements that {who} wrote, as far as they agree with people's ranks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ LOST = ("other_order", "one_score", *UNREAD)
 """Why a prompt gives no EFT. What was read of it is in another order than people's, or one score for all answers; or no
 try was read whole, mostly for one of `UNREAD`."""
 SOURCES = {"SFT": "model", "ranks": "ranks", "people": "written"}
-ELSEWHERE = "Let another model judge (judge_seed.source: judge), or people's ranks (judge_seed.source: ranks)"
+ELSEWHERE = "Set judge_seed.source to judge (another model) or ranks (people's)"
 
 
 class Setting(NamedTuple):
@@ -124,7 +125,8 @@ def advice(
     ranked: pl.DataFrame, judgements: pl.DataFrame, now: Setting, tau: float, figures: Mapping[str, Any], seed: int
 ) -> list[str]:
     """A sentence for each way in which prompts were lost, with what would help, the largest gain first. `figures` are
-    those of `counts`; other settings, with `tau` as threshold, are tried on the judgements at hand."""
+    those of `counts`. Other settings, with `tau` as threshold, are tried on the judgements at hand, and named where
+    they give more than now, and more than chance by two standard deviations (of a Poisson count)."""
     lost, why, total = figures["lost_prompts"], figures["unread"], figures["judgements"]
     remedies = {
         "cut_off": f"{why['cut_off']} of {total} judgements were cut off. Raise judge_seed.max_tokens, unless they "
@@ -139,18 +141,17 @@ def advice(
     gains = {reason: lost[reason] for reason in remedies}
     if lost["other_order"] or lost["one_score"]:
         now_agree, prompts = figures["agreeing_prompts"], figures["ranked_prompts"]
-        better = [each for each in others(ranked, judgements, now, tau, seed) if each[0] > max(now_agree, each[1])]
-        would = ", ".join(
-            f"{n} with {setting} ({by_chance:.1f} by chance)" for n, by_chance, setting in sorted(better)[::-1]
-        )
+        tried = sorted(others(ranked, judgements, now, tau, seed), reverse=True)
+        better = [each for each in tried if each[0] > max(now_agree, each[1] + 2 * math.sqrt(each[1]))]
+        would = ", ".join(f"{n} with {setting} ({by_chance:.1f} by chance)" for n, by_chance, setting in better)
         reason = "other_order" if lost["other_order"] else "one_score"
-        gains["other_order"] = max((n - now_agree for n, *_ in better), default=0)
-        if would:
+        if better:
+            gains[reason] = better[0][0] - now_agree
             remedies[reason] += f". Of all {prompts}, these would agree: {would}"
         elif reason == "other_order":
-            remedies[reason] += f", and no other rule finds more prompts than chance would. {ELSEWHERE}"
+            remedies[reason] += f", and no other rule finds clearly more prompts than chance would. {ELSEWHERE}"
     order = sorted(remedies, key=lambda reason: -gains[reason])
-    return [f"{lost[reason]} prompts: {remedies[reason]}" for reason in order if lost[reason]]
+    return [f"{n} prompt{'s' * (n > 1)}: {remedies[reason]}" for reason in order if (n := lost[reason])]
 
 
 def others(

@@ -25,6 +25,22 @@ def test_a_preview_judges_held_out_answers_and_leaves_only_cached_texts(tmp_path
     assert not (space.path / "dvc.lock").exists()
 
 
+@pytest.mark.slow
+def test_the_judge_that_params_name_is_previewed(tmp_path, capfd):
+    judge = {"judge_seed.source": "judge", "judge_seed.judge": "J", "judge_seed.path": "data/models/J"}
+    random = {"base.J": {"source": "random", "path": "stages/trainers/checkpoint.py"}}
+    Workspace(tmp_path, profile="scripted", **random, **judge, **{"judge_seed.answers_per_prompt": 2})
+    preview("judge_seed", 8, root=tmp_path)
+    assert "J judges 8 held-out answers" in capfd.readouterr().err
+
+
+def test_where_no_model_judges_there_is_nothing_to_preview(tmp_path):
+    ranks = {"judge_seed.source": "ranks", "judge_seed.path": "stages/templates/judge_by_rank.jinja"}
+    Workspace(tmp_path, **ranks)
+    with pytest.raises(SrlmError, match=r"no model judges where judge_seed\.source is ranks"):
+        preview("judge_seed", 8, root=tmp_path)
+
+
 def test_a_stage_without_a_preview_is_named(tmp_path):
     Workspace(tmp_path)
     with pytest.raises(SrlmError, match=r"srlm preview judge_seed"):

@@ -492,3 +492,33 @@ def test_the_example_is_the_widest_of_the_short_pairs():
     frame = pl.DataFrame(rows, schema=PAIRS.schema)
     assert facts.example([("M1", frame), ("M2", frame.clear())])["prompt_id"] == "b"
     assert facts.example([]) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "of_data", "of_m1"),
+    [
+        ("model", "The SFT baseline judged each ranked answer 4 times", "judgements that the SFT baseline wrote"),
+        (
+            "judge",
+            "Big (judge_seed.source: judge) judged each ranked answer 4 times",
+            "judgements that Big (judge_seed.source: judge) wrote",
+        ),
+        ("ranks", "No model judged the ranked answers", "people's ranks, turned into judgements"),
+        ("written", "came with the seed data", "judgements that came with the seed data"),
+    ],
+)
+def test_the_cards_say_where_the_judgements_in_eft_come_from(source, of_data, of_m1):
+    seed = PARAMS.judge_seed.model_copy(update={"source": source, "judge": "Big", "answers_per_prompt": 3})
+    params = PARAMS.model_copy(update={"judge_seed": seed})
+    data = words(dataset(params=params, metrics=METRICS | {"EFT": {"eft": 9, "warned": ["only 1 of 9"]}}))
+    assert of_data in data
+    assert "of 3 answers to a prompt at most" in data
+    assert "EFT: only 1 of 9" in data
+    assert of_m1 in words(of_model("M1", params=params))
+    assert ("the judgements in EFT" in facts.of_the_run(params)["engines"]) == (source in ("model", "judge"))
+
+
+def test_a_model_that_saw_no_eft_is_not_doubted_for_it():
+    metrics = METRICS | {"EFT": {"warned": ["only 1 of 9"]}}
+    assert "only 1 of 9" in words(of_model("M2", metrics=metrics))
+    assert "only 1 of 9" not in words(of_model("SFT", metrics=metrics))

@@ -103,12 +103,12 @@ def test_lost_and_agreeing_prompts_add_up(prompts: Any, agreement: Any, tries: A
 
 
 def test_another_rule_is_advised_with_what_it_would_give() -> None:
-    ties, inverted = [[[4], [4], [1]]] * 6, [[[4], [5], [3], [1]]] * 3
+    ties, inverted = [[[4], [4], [1]]] * 60, [[[4], [5], [3], [1]]] * 30
     (line,) = told(ties + inverted)
-    assert line.startswith("9 prompts: the order of the scores is not people's. Of all 9, these would agree: ")
+    assert line.startswith("90 prompts: the order of the scores is not people's. Of all 90, these would agree: ")
     # tau .82 and .67; weak takes the ties alone; of three drawn some are in order
-    assert " 9 with build_eft.agreement: tau, tau: 0.3 (" in line
-    assert " 6 with build_eft.agreement: weak (2.1 by chance)" in line
+    assert " 90 with build_eft.agreement: tau, tau: 0.3 (" in line
+    assert " 60 with build_eft.agreement: weak (21." in line
     assert line.index("tau: 0.3") < line.index("weak")
     assert "tries" not in line, "there is one try"
     assert "judge_seed.answers_per_prompt: 2" in line
@@ -116,26 +116,29 @@ def test_another_rule_is_advised_with_what_it_would_give() -> None:
 
 def test_a_rule_that_gives_no_more_than_chance_is_not_advised() -> None:
     (line,) = told([[[1], [2], [4]]] * 4)
-    assert "no other rule finds more prompts than chance would. Let another model judge" in line
+    assert "no other rule finds clearly more prompts than chance would. Set judge_seed.source to judge" in line
 
 
 def test_means_are_advised_where_they_agree() -> None:
-    (line,) = told([[[4, 4, 3], [4, 3, 3], [2, 3, 1]]] * 3)  # each try has a tie, the means have none
-    assert " 3 with build_eft.tries: mean (" in line
+    (line,) = told([[[4, 4, 3], [4, 3, 3], [2, 3, 1]]] * 9)  # each try has a tie, the means have none
+    assert " 9 with build_eft.tries: mean (1.5 by chance)" in line
 
 
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ([[NO_LINE], [NO_LINE]], ["have no score line", "judge_seed.source: ranks", "judge.template"]),
+        ([[NO_LINE], [NO_LINE]], ["have no score line", "or ranks (people's)", "judge.template"]),
         ([[CUT], [3]], ["1 of 2 judgements were cut off. Raise judge_seed.max_tokens"]),
         ([[OTHER], [3]], ["give no single number from 0 to 5", "judge.template"]),
-        ([[4], [4]], ["all answers have one score (2 of 2 scores are 4)", "judge_seed.source: judge"]),
+        (
+            [[4], [4]],
+            ["all answers have one score (2 of 2 scores are 4)", "Set judge_seed.source to judge (another model)"],
+        ),
     ],
 )
 def test_what_helps_follows_from_the_counts(answers: list[list[Any]], words: list[str]) -> None:
     (line,) = told([answers])
-    assert line.startswith("1 prompts: ")
+    assert line.startswith("1 prompt: ")
     assert all(word in line for word in words)
     others = {"max_tokens", "score line", "single number", "one score"} - {w for w in words for w in w.split(".")}
     assert not [other for other in others if other in line and not any(other in word for word in words)]
