@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer
 from stages.console.errors import EngineError, ModelError
 from stages.engines.logprobs import read_score_logprobs
 from stages.engines.request import Completion, Request, ScoreLogprobs, before_stop
-from stages.text.special_tokens import break_special_tokens
+from stages.text.chat import Chat, ChatError
 
 ADAPTER = "adapter"
 """Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json,
@@ -45,6 +45,7 @@ class ModelTokenizer:
             raise ModelError(f"{folder} cannot be loaded: {e}") from None
         bos = self.tokenizer.bos_token_id
         self.adds_bos = bos is not None and self.tokenizer("").input_ids[:1] == [bos]
+        self.chat = Chat(self.tokenizer)
         self.end_ids = _end_ids(folder, self.tokenizer)
         ends = (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0)
         self.pad_id: int = next(i for i in ends if i is not None)
@@ -132,20 +133,16 @@ class ModelTokenizer:
         return read_score_logprobs(probe, completion.text, completion.tokens or 0, start_of, by_text)
 
     def _rendered(self, request: Request) -> str:
-        special = self.tokenizer.all_special_tokens
-        if isinstance(request.prompt, str):
-            return break_special_tokens(request.prompt, special)
-        if not self.tokenizer.chat_template:
+        if not isinstance(request.prompt, str) and not self.tokenizer.chat_template:
             raise EngineError(
                 f"the tokenizer in {self.folder} has no chat template, and messages were asked of it. Put a "
                 f"chat_template.jinja into the folder, or set the stage's `chat` to false"
             )
-        messages = [{**m, "content": break_special_tokens(m["content"], special)} for m in request.prompt]
         try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as e:
+            prompt = request.prompt
+            return self.chat.unmarked(prompt) if isinstance(prompt, str) else self.chat.prompt(prompt)
+        except (ChatError, TemplateError) as e:
             raise EngineError(f"the chat template in {self.folder} refuses request {request.id!r}: {e}") from None
-        return text
 
 
 def _end_ids(folder: Path, tokenizer: Any) -> set[int]:

@@ -16,7 +16,7 @@ from stages.config.sections import TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
-from stages.text.special_tokens import break_special_tokens
+from stages.text.chat import Chat
 
 DROPOUTS = (
     *("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "dropout"),
@@ -25,23 +25,27 @@ DROPOUTS = (
 
 
 class Trained(NamedTuple):
-    """What training did: the log (one row per optimizer step), how many rows it used, and how many were left out as
-    longer than `max_length` tokens: the parameter, or the model's context where that is less."""
+    """What training did: the log (one row per optimizer step), and how many rows it used."""
 
     log: pl.DataFrame
     rows: int
     too_long: int
+    """Left out as longer than `max_length` tokens: the parameter, or the model's context where that is less."""
+    same_tokens: int
+    """Pairs left out since both answers are the same tokens: nothing can be preferred."""
     max_length: int
     threads: int
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
 
 
 class Prepared(NamedTuple):
-    """A model, its tokenizer, and the rows that fit into `max_length` tokens as TRL's conversational dataset."""
+    """A model, its tokenizer, and the rows that fit in tokens: prompt_ids, and X_ids for each column X of answers."""
 
     model: Any
     tokenizer: Any
-    dataset: Any
+    rows: dict[str, list[list[int]]]
+    too_long: int
+    same_tokens: int
     max_length: int
 
 
@@ -59,10 +63,13 @@ def new_model(
         label = f"{method} {model}"
         trained = train(start, folder, rows, p, seed=params.seed, hardware=params.hardware, label=label)
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
+        if trained.same_tokens:
+            notes["same_tokens"] = trained.same_tokens
     run.write_plot(f"train_{model}", trained.log)
     print(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
         f"{trained.max_length} tokens"
+        + (f", {trained.same_tokens} as the same tokens twice" if trained.same_tokens else "")
     )
     if (share := trained.too_long / len(rows)) > params.warn.left_out:
         warn(f"{model}: {share:.0%} of the {unit} are left out. Raise {section}.max_length, up to the model's context")
@@ -70,21 +77,30 @@ def new_model(
 
 def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str) -> Prepared:
     """`rows`: the prompt, then one or two answers to it. What is longer than `max_length` with any of them is left out:
-    TRL would cut it without a word. Raises ModelError, TrainingError when no row fits."""
-    from datasets import Dataset
-
+    TRL would cut it without a word. So are pairs whose answers are the same tokens. Raises ModelError, TrainingError
+    when no row is left."""
     model, tokenizer = load(folder, params.dropout)
     prompt, *answers = rows.columns
-    chats = {a: [turns(tokenizer, *row) for row in rows.select(prompt, a).iter_rows()] for a in answers}
+    chat, texts = Chat(tokenizer), rows[prompt].to_list()
+    try:
+        encoded = {answer: chat.encode(texts, rows[answer].to_list()) for answer in answers}
+    except Exception as e:  # a template is a program: any error
+        raise ModelError(f"the chat template in {folder} fails on the training data: {type(e).__name__}: {e}") from None
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     limit = min(params.max_length, context) if context else params.max_length
-    fits = (pl.DataFrame({a: lengths(tokenizer, chats[a]) for a in answers}).max_horizontal() <= limit).arg_true()
-    if fits.is_empty():
+    ids: dict[str, list[list[int]]] = {"prompt_ids": [head for head, _ in encoded[answers[0]]]}
+    ids |= {f"{answer}_ids": [tail for _, tail in encoded[answer]] for answer in answers}
+    tails = [*zip(*(ids[f"{answer}_ids"] for answer in answers), strict=True)]
+    same = {i for i, tail in enumerate(tails) if len(tail) > 1 and tail[0] == tail[1]}
+    lengths = [len(head) + max(map(len, tail)) for head, tail in zip(ids["prompt_ids"], tails, strict=True)]
+    fits = [i for i, length in enumerate(lengths) if i not in same and length <= limit]
+    if not fits:
         raise TrainingError(
             f"none of {len(rows)} rows fits into max_length {limit} tokens. Raise {key}.max_length, or look at the rows"
+            + (f"; {len(same)} are the same tokens as chosen and rejected" if same else "")
         )
-    data = {prompt: [chats[answers[0]][i][:1] for i in fits]} | {a: [chats[a][i][1:] for i in fits] for a in answers}
-    return Prepared(model, tokenizer, Dataset.from_dict(data), limit)
+    used = {column: [values[i] for i in fits] for column, values in ids.items()}
+    return Prepared(model, tokenizer, used, len(rows) - len(fits) - len(same), len(same), limit)
 
 
 def load(folder: Path, dropout: float) -> tuple[Any, Any]:
@@ -133,26 +149,6 @@ def _no_bars() -> None:
     disable_progress_bars()
     logging.disable_progress_bar()
     os.environ["TQDM_DISABLE"] = "1"  # TRL's bar over the reference's log-probabilities has no other switch
-
-
-def turns(tokenizer: Any, prompt: str, response: str) -> list[dict[str, str]]:
-    """One exchange as messages; what spells a special token in them is broken up, as when generating."""
-    special = tokenizer.all_special_tokens
-    return [
-        {"role": "user", "content": break_special_tokens(prompt, special)},
-        {"role": "assistant", "content": break_special_tokens(response, special)},
-    ]
-
-
-def lengths(tokenizer: Any, exchanges: list[list[dict[str, str]]]) -> pl.Series:
-    """Tokens of each exchange, chat template included. Raises ModelError when the template fails on one."""
-    try:
-        ids = tokenizer.apply_chat_template(exchanges, tokenize=True, return_dict=False) if exchanges else []
-    except Exception as e:  # a template is a program: any error
-        raise ModelError(
-            f"the chat template in {tokenizer.name_or_path} fails on the training data: {type(e).__name__}: {e}"
-        ) from None
-    return pl.Series(map(len, ids), dtype=pl.Int32)
 
 
 def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
@@ -241,18 +237,21 @@ def _fingerprint(model: Any) -> list[float]:
     return [float(weight.detach().double().sum()) for weight in model.parameters()]
 
 
-def finish(trainer: Any, ready: Prepared, out: Path, rows: int, log: Mapping[str, str], label: str) -> Trained:
+def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], label: str) -> Trained:
     """Train, and save weights (float32 safetensors), config, generation config and tokenizer into `out`. `log`: column
-    of the table (all Float64, after `step`, counted from 1) -> what TRL calls it; `rows`: with those left out."""
+    of the table (all Float64, after `step`, counted from 1) -> what TRL calls it."""
     import torch
 
     steps = train(trainer, label)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
     model.generation_config.use_cache = True
+    text_config = model.config.get_text_config()
+    if hasattr(text_config, "output_router_logits"):
+        text_config.output_router_logits = False  # TRL's, for the loss that balances experts; no padded batch is read so
     model.save_pretrained(out)
     ready.tokenizer.save_pretrained(out)
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
-    used = len(ready.dataset)
-    return Trained(table, used, rows - used, ready.max_length, torch.get_num_threads())
+    left_out = ready.too_long, ready.same_tokens
+    return Trained(table, len(ready.rows["prompt_ids"]), *left_out, ready.max_length, torch.get_num_threads())

@@ -38,25 +38,30 @@ def train_dpo(
     or training fails.
     """
     trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
-    return finish(trainer, ready, out, len(pairs), LOG, label)
+    return finish(trainer, ready, out, LOG, label)
 
 
 def dpo_trainer(
     model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware
 ) -> tuple[Any, Prepared]:
     """TRL's trainer ready to run. Its first act is to check the reference."""
+    from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
+
+    class Trainer(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
+            return dataset  # in tokens already: TRL would ask the chat template again, and cut where it differs
 
     class CheckReference(TrainerCallback):
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             check_reference(kwargs["metrics"], params)
 
     ready = prepare(model_dir, pairs.select("prompt", "chosen", "rejected"), params, "train_dpo")
-    used = len(ready.dataset)
+    dataset = Dataset.from_dict(ready.rows)
     losses = {"sigmoid": 1.0} | ({"sft": params.nll_weight} if params.nll_weight > 0 else {})
     args = DPOConfig(
-        **arguments(params, used, out, seed, hardware),
+        **arguments(params, len(dataset), out, seed, hardware),
         beta=params.beta,
         loss_type=list(losses),
         loss_weights=list(losses.values()),
@@ -67,11 +72,11 @@ def dpo_trainer(
         eval_on_start=True,
         per_device_eval_batch_size=params.micro_batch,
     )
-    trainer = DPOTrainer(
+    trainer = Trainer(
         model=ready.model,
         args=args,
-        train_dataset=ready.dataset,
-        eval_dataset=ready.dataset.select(range(min(used, params.micro_batch))),
+        train_dataset=dataset,
+        eval_dataset=dataset.select(range(min(len(dataset), params.micro_batch))),
         processing_class=ready.tokenizer,
         callbacks=[CheckReference()],
     )

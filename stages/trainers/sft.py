@@ -25,18 +25,24 @@ def train_sft(
     far). Raises ModelError for an unusable folder, TrainingError when no row fits or training fails.
     """
     trainer, ready = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
-    return finish(trainer, ready, out, len(rows), LOG, label)
+    return finish(trainer, ready, out, LOG, label)
 
 
 def sft_trainer(
     model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware
 ) -> tuple[Any, Prepared]:
     """TRL's trainer ready to run."""
+    from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    texts = rows.select(prompt="instruction", completion="response")
-    ready = prepare(model_dir, texts, params, "train_sft")
-    shared = arguments(params, len(ready.dataset), out, seed, hardware)
-    args = SFTConfig(**shared, completion_only_loss=True, packing=False)
-    trainer = SFTTrainer(model=ready.model, args=args, train_dataset=ready.dataset, processing_class=ready.tokenizer)
+    ready = prepare(model_dir, rows.select("instruction", "response"), params, "train_sft")
+    exchanges = [*zip(ready.rows["prompt_ids"], ready.rows["response_ids"], strict=True)]
+    dataset = Dataset.from_dict(
+        {
+            "input_ids": [prompt + response for prompt, response in exchanges],
+            "labels": [[-100] * len(prompt) + response for prompt, response in exchanges],
+        }
+    )
+    args = SFTConfig(**arguments(params, len(dataset), out, seed, hardware), packing=False)
+    trainer = SFTTrainer(model=ready.model, args=args, train_dataset=dataset, processing_class=ready.tokenizer)
     return trainer, ready

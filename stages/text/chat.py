@@ -1,0 +1,143 @@
+"""One exchange as a model's chat template writes it: the same text, token for token, whether the model answers it or is
+trained on it.
+
+The prompt is what the template writes with its generation prompt. A training row is that prompt, the answer, and what
+ends a turn: the template is not asked again, so it can neither strip a thought from the answer nor begin it otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from stages.text.special_tokens import break_special_tokens
+
+QUESTION, ANSWER = "QUESTION", "ANSWER"
+THOUGHTS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+"""How reasoning models open and close a thought."""
+WORD = re.compile(r"\w*[^\W\dA-Z_]\w*:?")
+"""An ordinary word, colon or none: `Answer:` is no marker that a text could not need, `ASSISTANT:` is."""
+
+
+class ChatError(Exception):
+    """A chat template cannot be used; the message says why."""
+
+
+class Turn(NamedTuple):
+    """What a chat template writes around QUESTION and ANSWER."""
+
+    prompt: str
+    """With its generation prompt."""
+    missing: str
+    """What the generation prompt lacks, so that an answer can follow: the beginning that the template writes before an
+    answer that is there, an end to the thought that it opens. `''` when it lacks nothing, as after intake."""
+    lead: str
+    """White space between the prompt and the answer."""
+    end: str
+    """What ends the answer: white space, if any, and the token `stop`."""
+    stop: str
+
+    @property
+    def exchange(self) -> str:
+        return f"{self.prompt}{self.missing}{self.lead}{ANSWER}{self.end}"
+
+
+def texts(tokenizer: Any) -> tuple[str, str]:
+    """What the template makes of QUESTION alone, and of QUESTION and ANSWER. It is a program by others, and can raise
+    anything, or never end."""
+    asked = [{"role": "user", "content": QUESTION}]
+    answered = [*asked, {"role": "assistant", "content": ANSWER}]
+    return (
+        tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True),
+        tokenizer.apply_chat_template(answered, tokenize=False),
+    )
+
+
+def read_turn(prompt: str, answered: str, tokens: Sequence[str]) -> Turn:
+    """Of the `texts` of a template; `tokens`: the tokenizer's added tokens. Raises ChatError when the question or the
+    answer is left out, or no token ends the answer."""
+    if QUESTION not in prompt or QUESTION not in answered:
+        raise ChatError("it leaves out the question (role user)")
+    before, answer, after = answered.rpartition(ANSWER)
+    if not answer:
+        raise ChatError("it leaves out the answer (role assistant)")
+    begun = before[len(prompt) :] if before.startswith(prompt) else ""
+    lead, missing = (begun, "") if not begun.strip() else ("", begun)
+    _, _, beginning = (prompt + missing).rpartition(QUESTION)
+    for opens, closes in THOUGHTS:
+        if opens in beginning and closes not in beginning.rpartition(opens)[2]:
+            missing += f"\n{closes}\n\n"
+    rest = after.lstrip()
+    stop = max((token for token in tokens if token and rest.startswith(token)), key=len, default=None)
+    if stop is None:
+        raise ChatError(
+            f"behind an answer it writes {after[:40]!r}, which begins with no token of the tokenizer, so that a model "
+            f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
+        )
+    return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop)
+
+
+def markers(turn: Turn, tokens: Sequence[str]) -> list[str]:
+    """What the template writes around a message: its tokens, and lines without one that are no ordinary word."""
+    before, _, between = (turn.prompt + turn.missing).rpartition(QUESTION)
+    around = [*before.strip().splitlines()[-1:], *between.splitlines(), *turn.end.splitlines()]
+    written = [token for token in tokens if any(token in line for line in around)]
+    plain = [line.strip() for line in around if not any(token in line for token in tokens)]
+    return written + [line for line in plain if len(line) > 2 and not WORD.fullmatch(line)]
+
+
+class Chat:
+    """A tokenizer with its chat template. Where it has none, only `control` can be asked."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+
+    @cached_property
+    def turn(self) -> Turn:
+        """Raises ChatError, or what else the template raises."""
+        return read_turn(*texts(self.tokenizer), [*self.added, self.tokenizer.eos_token or ""])
+
+    @cached_property
+    def control(self) -> tuple[str, ...]:
+        """What no text may spell: each token that is flagged special, and what the template writes around a message."""
+        flagged = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        around = markers(self.turn, self.added) if self.tokenizer.chat_template else []
+        return tuple(dict.fromkeys([*self.tokenizer.all_special_tokens, *flagged, *around]))
+
+    def unmarked(self, text: str) -> str:
+        """`text` in which nothing spells a control token."""
+        return break_special_tokens(text, self.control)
+
+    def prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The text that a model continues with its answer to `messages` (role, content)."""
+        unmarked = [{**m, "content": self.unmarked(m["content"])} for m in messages]
+        text: str = self.tokenizer.apply_chat_template(unmarked, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of each prompt (what a user wrote) as it is generated from, and of the answer with its end."""
+        asked = [self.prompt([{"role": "user", "content": text}]) for text in prompts]
+        ends = [f"{self.turn.lead}{self.unmarked(text)}{self.turn.end}" for text in answers]
+        heads = self._ids(asked)
+        wholes = self._ids([head + end for head, end in zip(asked, ends, strict=True)])
+        encoded = []
+        for head, whole, end in zip(heads, wholes, ends, strict=True):
+            fits = whole[: len(head)] == head
+            # else a token would reach over the border; what a model continues ends there
+            encoded.append((head, whole[len(head) :] if fits else self._ids([end])[0]))
+        return encoded
+
+    def _ids(self, batch: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(batch, add_special_tokens=False).input_ids if batch else []
+        return ids

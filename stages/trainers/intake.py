@@ -1,0 +1,256 @@
+"""What a model must bring, looked at before it costs anything, and put right where that can be done.
+
+After it a folder has one form: a tokenizer with a chat template and a pad token; a template whose generation prompt is
+followed by the answer itself, no thought before it, and the same on every day; an end token that ends a turn; a
+generation config that can be saved again. What cannot be put right is refused, in a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stages.console.bounded import BoundedError, bounded
+from stages.console.errors import ModelError
+from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
+
+CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
+THINKING = ("enable_thinking", "thinking")
+"""What templates of models that can reason first ask whether they are to."""
+ALONE = "Fix it, or delete it to get a plain one"
+
+
+class Intake(NamedTuple):
+    """What was found in a model folder that can be used."""
+
+    architecture: str
+    context: int | None
+    template: str
+    """Whose chat template it is."""
+    turn: Turn
+    stops: dict[str, int]
+    """Tokens that end a text, with their ids."""
+    control: tuple[str, ...]
+    """What is broken up in texts."""
+    mended: list[str]
+    """What was put right, a sentence each."""
+
+
+def complete(folder: Path, day: date) -> Intake:
+    """Bring a model folder into the form; `day` is what a template with a clock reads. Raises ModelError naming the
+    folder and the file that cannot be used."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    name = folder.name.removesuffix(".partial")
+    config = _read(AutoConfig, folder, f"{name}: config.json")
+    tokenizer = _read(AutoTokenizer, folder, f"{name}: the tokenizer")
+    text_config, mended = config.get_text_config(), list[str]()
+    if tokenizer.eos_token is None:
+        raise ModelError(f"{name}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # safe: labels and attention are masked by position
+        mended.append(f"it has no pad token: {tokenizer.pad_token} pads")
+    whose = _find_template(folder, tokenizer, name)
+    turn = _mend_template(tokenizer, name, day, mended)
+    _check_ids(tokenizer, turn, text_config.vocab_size, name)
+    generation = _generation(folder, text_config, name, mended)
+    if turn.stop != tokenizer.eos_token:
+        # base models often end a text otherwise than their chat template ends a turn; both must stop an answer
+        mended.append(f"a turn ends with {turn.stop}, a text with {tokenizer.eos_token}: both end an answer")
+        ends, listed = [tokenizer.convert_tokens_to_ids(turn.stop), tokenizer.eos_token_id], generation.eos_token_id
+        generation.eos_token_id = [*dict.fromkeys([*ends, *([listed] if isinstance(listed, int) else listed or [])])]
+        tokenizer.eos_token = turn.stop
+    if getattr(text_config, "output_router_logits", False):
+        _switch_off(folder, "output_router_logits")
+        mended.append("config.json asks for output_router_logits, which fails where texts are padded: switched off")
+    generation.save_pretrained(folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    ends = generation.eos_token_id
+    ids = {tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends or [])}
+    names = config.architectures or [type(config).__name__]
+    return Intake(
+        architecture=names[0],
+        context=getattr(text_config, "max_position_embeddings", None),
+        template=whose,
+        turn=turn,
+        stops={tokenizer.convert_ids_to_tokens(i): i for i in sorted(ids)},
+        control=Chat(tokenizer).control,
+        mended=mended,
+    )
+
+
+def _read(auto: Any, folder: Path, where: str) -> Any:
+    try:
+        return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as e:  # OSError, ValueError, TypeError, a Rust exception, ...
+        raise ModelError(f"{where} cannot be used: {_why(folder, e)}") from None
+
+
+def _why(folder: Path, error: Exception) -> str:
+    """What keeps transformers from reading a folder, in words that help: its own advise to run the repository's code,
+    or to install what does not read these files."""
+    import transformers
+
+    config = _object(folder / "config.json")
+    kind = config.get("model_type")
+    own = config.get("auto_map") or _object(folder / "tokenizer_config.json").get("auto_map")
+    if own and ("trust_remote_code" in str(error) or "model type" in str(error)):
+        code = ", ".join(sorted({str(file).partition(".")[0] + ".py" for file in own.values() if isinstance(file, str)}))
+        return (
+            f"{kind or 'it'} needs code of its own repository ({code or 'auto_map'}), which is never run, and "
+            f"transformers {transformers.__version__} has none. Use a model that transformers knows, or a server"
+        )
+    if any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file():
+        return (
+            f"tokenizer.model is read by the package sentencepiece ({type(error).__name__}). Type: "
+            f"pip install -c constraints.txt -e '.[sentencepiece]'"
+        )
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Copy the whole checkpoint again"
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _find_template(folder: Path, tokenizer: Any, name: str) -> str:
+    """Give the tokenizer its one template; returns whose it is."""
+    file = folder / "chat_template.json"  # where processors kept it
+    if tokenizer.chat_template is None and file.is_file():
+        tokenizer.chat_template = _object(file).get("chat_template")
+        if not tokenizer.chat_template:
+            raise ModelError(f"{name}: chat_template.json holds no chat_template. Copy it again, or delete it")
+    template = tokenizer.chat_template
+    if isinstance(template, list):  # as old tokenizer_config.json and processors spell named ones
+        template = {one["name"]: one["template"] for one in template}
+    if isinstance(template, dict):
+        chosen = next((one for one in ("default", "chat", *template) if one in template), None)
+        if chosen is None or (chosen not in ("default", "chat") and len(template) > 1):
+            raise ModelError(
+                f"{name}: the tokenizer has chat templates named {', '.join(map(repr, template)) or 'nothing'}, and "
+                f"none of them 'default'. Save the one that is meant as chat_template.jinja"
+            )
+        tokenizer.chat_template = template[chosen]
+        return f"the model's, named {chosen!r}"
+    if template is None:
+        tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
+        return "ours: the model has none"
+    return f"the model's, in {file.name}" if file.is_file() else "the model's"
+
+
+def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> Turn:
+    """Write the tokenizer a template that gives one text on every day, whose generation prompt is where an answer
+    begins. Raises ModelError when it cannot be used."""
+
+    def rendered() -> tuple[str, str]:
+        prompt, answered = bounded(lambda: texts(tokenizer))
+        return prompt, answered
+
+    def turn() -> Turn:
+        return read_turn(*rendered(), [t.content for t in tokenizer.added_tokens_decoder.values()])
+
+    template: str = tokenizer.chat_template.removesuffix("\n")  # what Jinja leaves out at the end of a template
+    head = ""
+    try:
+        if "strftime_now" in template:
+            head += _clock(day)
+            mended.append(f"its chat template reads the clock: every day is {day.isoformat()} (template_date)")
+        for token in ("bos_token", "eos_token"):
+            if re.search(rf"\b{token}\b", template) and getattr(tokenizer, token) is None:
+                head += f"{{% set {token} = '' %}}"
+                mended.append(f"its chat template writes {token}, which the tokenizer has not: nothing is written")
+        tokenizer.chat_template = head + template if head else tokenizer.chat_template
+        head += _no_thinking(tokenizer, template, head, rendered, mended)
+        found = turn()
+        if found.missing:
+            mended.append(
+                f"its generation prompt ends before an answer begins; added: {found.missing!r}"
+                + (", which closes the thought" if "think" in found.missing.lower() else "")
+            )
+            end = json.dumps(found.missing, ensure_ascii=False)
+            tokenizer.chat_template = f'{head}{template}{{{{ {end} if add_generation_prompt else "" }}}}'
+            found = turn()._replace(missing="")
+    except (BoundedError, ChatError) as e:
+        raise ModelError(f"{name}: the chat template cannot be used ({e}). {ALONE}") from None
+    return found
+
+
+def _clock(day: date) -> str:
+    """A macro in the place of the function that transformers gives templates."""
+    directives = ["%-d", *(f"%{letter}" for letter in "dmYybBaAjeHMSIp")]
+    writes = "".join(f" | replace({d!r}, {(day.strftime(d)).strip()!r})" for d in directives)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{writes} }}}}{{% endmacro %}}"
+
+
+def _no_thinking(
+    tokenizer: Any, template: str, head: str, rendered: Callable[[], tuple[str, str]], mended: list[str]
+) -> str:
+    """What switches a model's thoughts off, where its template can and would not; `''` where there is nothing to
+    switch."""
+    before = rendered()
+    for flag in THINKING:
+        if re.search(rf"\b{flag}\b", template):
+            switch = f"{{% set {flag} = false %}}"
+            tokenizer.chat_template = head + switch + template
+            if rendered() != before:
+                mended.append(f"it reasons before it answers: {flag} is off")
+                return switch
+    tokenizer.chat_template = head + template if head else tokenizer.chat_template
+    return ""
+
+
+def _check_ids(tokenizer: Any, turn: Turn, rows: int, name: str) -> None:
+    """Each token that a text can have, and those that we write, has a row in the embeddings."""
+    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    ids |= {*tokenizer(turn.exchange, add_special_tokens=False).input_ids}
+    highest = max(ids | {i for i in tokenizer.get_vocab().values() if i not in special})
+    if highest >= rows:
+        raise ModelError(
+            f"{name}: the tokenizer's {tokenizer.convert_ids_to_tokens(highest)!r} has id {highest}, and the model "
+            f"{rows} embeddings (config.json, vocab_size). Use the tokenizer of this model, or resize it: "
+            f"resize_token_embeddings"
+        )
+
+
+def _generation(folder: Path, config: Any, name: str, mended: list[str]) -> Any:
+    """A generation config that can be saved again, else a trained model would be lost for a flag."""
+    from transformers import GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        generation = _read(GenerationConfig, folder, f"{name}: generation_config.json")
+    else:
+        generation = GenerationConfig.from_model_config(config)
+    try:
+        generation.validate(strict=True)
+    except ValueError as e:  # Vicuna's
+        listed = {key: getattr(generation, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        generation = GenerationConfig(**{k: v for k, v in listed.items() if not isinstance(v, int) or v >= 0})
+        why = " ".join(str(e).split())[:120]
+        mended.append(f"generation_config.json could not be saved again ({why}): its token ids alone are kept")
+    return generation
+
+
+def _switch_off(folder: Path, key: str) -> None:
+    file = folder / "config.json"
+    config = _object(file)
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and key in part:
+            part[key] = False
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def describe(found: Intake) -> str:
+    """The exchange of QUESTION and ANSWER with its control tokens marked."""
+    tokens = sorted({*found.control, *found.stops}, key=len, reverse=True)
+    text = found.turn.exchange
+    marked = re.sub("|".join(map(re.escape, tokens)), lambda m: f"⟦{m[0]}⟧", text) if tokens else text
+    return marked.replace(QUESTION, "{question}").replace(ANSWER, "{answer}")
