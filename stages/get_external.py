@@ -9,6 +9,7 @@ never run); `server` writes down the name of a model that an OpenAI-compatible s
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,15 @@ def main(model: str, root: Path = Path()) -> None:
                 (folder / "server.json").write_text(json.dumps(served, indent=2) + "\n", encoding="utf-8")
             else:
                 from stages.store.weights import check_weights
-                from stages.trainers import checkpoint
+                from stages.trainers import checkpoint, intake
 
                 checkpoint.download(str(external.repo), str(external.revision), folder)
                 check_weights(folder, f"{model} from {external.repo}")
-                checkpoint.complete(folder)
+                found = intake.complete(folder, date.fromisoformat(params.template_date))
+                for sentence in found.mended:
+                    print(f"{model}: {sentence}")
+                if found.mended:
+                    notes["mended"] = found.mended
             notes["versions"] = versions("transformers", "tokenizers")
 
 

@@ -2,13 +2,14 @@
 
     python -m stages.get_model M0
 
-Three sources (params `base.<name>`): `tinyworld` pretrains the embedded model; `local` copies a folder; `random` makes
-a small untrained Llama, to try a pipeline. All end in one form: safetensors, a tokenizer with a chat template and a pad
-token. Models that others keep come through `get_external`.
+Sources (params `base.<name>`): `tinyworld` pretrains the embedded model; `local` copies a folder; `gguf` dequantizes a
+file; `random` makes a small untrained Llama, to try a pipeline. All end in one form (`trainers/intake.py`). Models that
+others keep come through `get_external`.
 """
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +33,46 @@ def main(model: str, root: Path = Path()) -> None:
         import torch
 
         used = base.model_dump() | ({"tinyworld": params.world.model_dump()} if base.source == "tinyworld" else {})
-        if base.source == "local" and (root / base.path).is_dir():  # else copying says what is wrong
+        if base.source in ("local", "gguf") and (root / base.path).exists():  # else copying says what is wrong
             run.watch(root / base.path)
         notes: dict[str, Any] = {"seed": params.seed}
         with run.new_model(model, parent=None, method=base.source, params=used, notes=notes) as folder, run.computing():
-            log = fetch(model, base, folder, params, root)
+            log, mended = fetch(model, base, folder, params, root)
             if base.source == "tinyworld":
                 notes["threads"] = torch.get_num_threads()
-            elif base.source == "local":
+            elif base.source in ("local", "gguf"):
                 notes["versions"] = versions("transformers", "tokenizers")
+            if mended:
+                notes["mended"] = mended
         run.write_plot(f"train_{model}", log)
 
 
-def fetch(model: str, base: Base, folder: Path, params: Params, root: Path) -> pl.DataFrame:
-    """Fill `folder`; returns the training log (step, loss, lr), empty where nothing was trained."""
+def fetch(model: str, base: Base, folder: Path, params: Params, root: Path) -> tuple[pl.DataFrame, list[str]]:
+    """Fill `folder`; returns the training log (step, loss, lr), empty where nothing was trained, and what was put
+    right."""
     from stages.store.weights import check_weights
-    from stages.trainers import checkpoint
+    from stages.trainers import checkpoint, intake
 
     rows: list[dict[str, float]] = []
+    mended: list[str] = []
     if base.source == "tinyworld":
         from stages.tinyworld.pretrain import pretrain
 
         rows = pretrain(folder, seed=params.seed, world=params.world, threads=params.hardware.threads)
     elif base.source == "random":
         checkpoint.random_llama(folder, seed=params.seed, max_context=params.engine.max_context)
+    elif base.source == "gguf":
+        checkpoint.from_gguf(root / base.path, folder)
     else:
         checkpoint.copy_local(root / base.path, folder)
+        if merged := checkpoint.merge_adapter(folder):
+            mended.append(merged)
     check_weights(folder, f"{model} from {base.path}" if base.source == "local" else model)
-    checkpoint.complete(folder)
-    return pl.DataFrame(rows, schema=LOG_SCHEMA)
+    found = intake.complete(folder, date.fromisoformat(params.template_date))
+    mended += found.mended
+    for sentence in mended:
+        print(f"{model}: {sentence}")
+    return pl.DataFrame(rows, schema=LOG_SCHEMA), mended
 
 
 if __name__ == "__main__":

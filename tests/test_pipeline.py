@@ -19,6 +19,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
 DECIDES = (
     "stages/store/messages.py",
     "stages/text/ids.py",
+    "stages/text/chat.py",
     "stages/text/special_tokens.py",
     "stages/method/",
     "stages/trainers/",

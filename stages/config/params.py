@@ -28,7 +28,7 @@ from stages.config.sections import (
     Warnings,
     WritePrompts,
 )
-from stages.config.shared import Count, Name, Section, Source
+from stages.config.shared import Count, Day, Name, Section, Source
 from stages.console.errors import ParamsError
 
 ROLE_ENGINES = {
@@ -44,10 +44,11 @@ class Base(Section):
     """A model that is made or copied here before the method begins. Nobody else keeps it, so a DVC remote gets it with
     all else."""
 
-    source: Literal["tinyworld", "local", "random"]
-    """`random`: a small randomly initialised Llama, to try a pipeline out."""
+    source: Literal["tinyworld", "local", "gguf", "random"]
+    """`local`: a folder as save_pretrained writes it; a LoRA adapter in it is merged. `gguf`: one .gguf file, which is
+    dequantized. `random`: a small randomly initialised Llama, to try a pipeline out."""
     path: str
-    """What DVC watches: the folder of a local model; for other sources the code that makes it."""
+    """What DVC watches: the folder of a local model, the .gguf file; for other sources the code that makes it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -116,6 +117,9 @@ class Match(Section):
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     """Of all draws: with the same params on the same machine a run gives the same bytes."""
+    template_date: Day
+    """The day that chat templates with a clock write (Llama 3 does), YYYY-MM-DD: one in a store, else a prompt would be
+    another text tomorrow."""
     base: dict[Name, Base]
     """Models that are made or copied here before the method begins; M0 stands here or under `external`."""
     external: dict[Name, External]

@@ -21,6 +21,7 @@ EXPECTED = {
     "template": "a text file",
     "file": "a file of ranked answers",
     "model": "a model's folder",
+    "gguf": "a GGUF file",
     "code": "code of the project",
 }
 
@@ -46,7 +47,7 @@ def _named(p: Params) -> Iterator[tuple[str, str, str]]:
     if hasattr(p, "split_seed"):
         yield "split_seed.path", p.split_seed.path, "file" if p.split_seed.source == "file" else "code"
     for name, model in p.base.items() if hasattr(p, "base") else ():
-        yield f"base.{name}.path", model.path, "model" if model.source == "local" else "code"
+        yield f"base.{name}.path", model.path, {"local": "model", "gguf": "gguf"}.get(model.source, "code")
 
 
 def _fault(root: Path, path: str, want: str) -> tuple[str, str] | None:
@@ -68,7 +69,7 @@ def _fault(root: Path, path: str, want: str) -> tuple[str, str] | None:
                 return f"{path} is, holds, or lies in {place}, which the run writes", "Keep it elsewhere"
         if not (full.is_file() or full.is_dir()):
             return f"{path} is a pipe or a device, which would never end; {wanted}", "Name a regular file"
-        if want in ("template", "file"):
+        if want in ("template", "file", "gguf"):
             if full.is_dir():
                 return f"{path} is a folder; {wanted}", "Name a file in it"
             with full.open("rb") as file:
@@ -79,8 +80,10 @@ def _fault(root: Path, path: str, want: str) -> tuple[str, str] | None:
             start.decode("utf-8")
         if want == "file" and not start:
             return f"{path} is empty; {wanted}", "Name another"
+        if want == "gguf" and start[:4] != b"GGUF":
+            return f"{path} does not begin as a GGUF file does; {wanted}", "For a folder set source to local"
         if want == "model":
-            if not (full / "config.json").is_file():
+            if not any((full / file).is_file() for file in ("config.json", "adapter_config.json")):
                 return f"{path} is no model: it has no config.json", "Name a folder as save_pretrained writes it"
             for each in full.rglob("*"):
                 if not each.is_dir() and not (each.is_file() and os.access(each, os.R_OK)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -46,6 +47,15 @@ def _not_nearly_greedy(temperature: float) -> float:
     return temperature
 
 
+def _is_a_day(day: str) -> str:
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        raise ValueError(f"expected a day as '2026-01-31', seen {day!r}") from None
+    return day
+
+
+Day = Annotated[str, AfterValidator(_is_a_day)]
 Temperature = Annotated[float, Field(ge=0, le=2), AfterValidator(_not_nearly_greedy)]
 Name = Annotated[
     str,

@@ -45,6 +45,8 @@ def weight_faults(folder: Path) -> list[str]:
 def file_faults(folder: Path) -> list[str]:
     """What is wrong by config.json, the files' names and their headers alone: needs no torch, and no time."""
     config, fault = _json(folder / "config.json")
+    if fault and (folder / "adapter_config.json").is_file():  # an adapter alone, merged on intake
+        return [fault for file in folder.glob("*.safetensors") if (fault := _damage(file))]
     if fault:
         return [fault]
     names = config.get("architectures")

@@ -46,26 +46,30 @@ class Turn(NamedTuple):
     end: str
     """What ends the answer: white space, if any, and the token `stop`."""
     stop: str
+    differs: bool
+    """Whether the template writes another beginning before an answer that is there. A model is trained on answers
+    behind the prompt all the same."""
 
     @property
     def exchange(self) -> str:
         return f"{self.prompt}{self.missing}{self.lead}{ANSWER}{self.end}"
 
 
-def texts(tokenizer: Any) -> tuple[str, str]:
-    """What the template makes of QUESTION alone, and of QUESTION and ANSWER. It is a program by others, and can raise
-    anything, or never end."""
+def texts(tokenizer: Any) -> tuple[str, str, str]:
+    """What the template makes of QUESTION alone, of QUESTION and ANSWER, and of these with another question behind. It
+    is a program by others, and can raise anything, or never end."""
     asked = [{"role": "user", "content": QUESTION}]
     answered = [*asked, {"role": "assistant", "content": ANSWER}]
     return (
         tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True),
         tokenizer.apply_chat_template(answered, tokenize=False),
+        tokenizer.apply_chat_template([*answered, *asked], tokenize=False),
     )
 
 
-def read_turn(prompt: str, answered: str, tokens: Sequence[str]) -> Turn:
-    """Of the `texts` of a template; `tokens`: the tokenizer's added tokens. Raises ChatError when the question or the
-    answer is left out, or no token ends the answer."""
+def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) -> Turn:
+    """Of the `texts` of a template; `tokens`: the tokenizer's added tokens. Where nothing ends an answer, what begins
+    the next turn does (GLM). Raises ChatError when the question or the answer is left out, or no token ends it."""
     if QUESTION not in prompt or QUESTION not in answered:
         raise ChatError("it leaves out the question (role user)")
     before, answer, after = answered.rpartition(ANSWER)
@@ -77,6 +81,8 @@ def read_turn(prompt: str, answered: str, tokens: Sequence[str]) -> Turn:
     for opens, closes in THOUGHTS:
         if opens in beginning and closes not in beginning.rpartition(opens)[2]:
             missing += f"\n{closes}\n\n"
+    if not after.strip():
+        after = followed.rpartition(ANSWER)[2]
     rest = after.lstrip()
     stop = max((token for token in tokens if token and rest.startswith(token)), key=len, default=None)
     if stop is None:
@@ -84,7 +90,8 @@ def read_turn(prompt: str, answered: str, tokens: Sequence[str]) -> Turn:
             f"behind an answer it writes {after[:40]!r}, which begins with no token of the tokenizer, so that a model "
             f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
         )
-    return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop)
+    differs = not before.startswith(prompt) and not prompt.startswith(before.rstrip())
+    return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop, differs)
 
 
 def markers(turn: Turn, tokens: Sequence[str]) -> list[str]:
@@ -112,14 +119,17 @@ class Chat:
     def control(self) -> tuple[str, ...]:
         """What no text may spell: each token that is flagged special, and what the template writes around a message."""
         flagged = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        around = markers(self.turn, self.added) if self.tokenizer.chat_template else []
+        try:
+            around = markers(self.turn, self.added) if self.tokenizer.chat_template else []
+        except Exception:  # a template is a program; whoever asks it for a prompt hears of it
+            around = []
         return tuple(dict.fromkeys([*self.tokenizer.all_special_tokens, *flagged, *around]))
 
     def unmarked(self, text: str) -> str:
         """`text` in which nothing spells a control token."""
         return break_special_tokens(text, self.control)
 
-    def prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text that a model continues with its answer to `messages` (role, content)."""
         unmarked = [{**m, "content": self.unmarked(m["content"])} for m in messages]
         text: str = self.tokenizer.apply_chat_template(unmarked, tokenize=False, add_generation_prompt=True)

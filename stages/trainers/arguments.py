@@ -248,7 +248,7 @@ def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], lab
     model.generation_config.use_cache = True
     text_config = model.config.get_text_config()
     if hasattr(text_config, "output_router_logits"):
-        text_config.output_router_logits = False  # TRL's, for the loss that balances experts; no padded batch is read so
+        text_config.output_router_logits = False  # TRL's, to balance experts; padded batches fail with it
     model.save_pretrained(out)
     ready.tokenizer.save_pretrained(out)
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}

@@ -83,7 +83,7 @@ def merge_adapter(folder: Path) -> str | None:
     except Exception as e:  # a missing base, other shapes, no network: dozens of types
         raise ModelError(
             f"{folder.name}: the LoRA adapter cannot be merged ({type(e).__name__}: {' '.join(str(e).split())[:300]}). "
-            f"It needs the very model that it was trained on, which adapter_config.json names as base_model_name_or_path"
+            f"It needs the model that it was trained on: base_model_name_or_path in adapter_config.json"
         ) from None
     own = {file.name for file in folder.glob("tokenizer*")}
     for file in folder.glob("*.safetensors*"):
@@ -104,9 +104,7 @@ def from_gguf(file: Path, folder: Path) -> None:
     try:
         import gguf  # noqa: F401
     except ModuleNotFoundError:
-        raise ModelError(
-            f"{file} needs the package gguf. Type: pip install -c constraints.txt -e '.[gguf]'"
-        ) from None
+        raise ModelError(f"{file} needs the package gguf. Type: pip install -c constraints.txt -e '.[gguf]'") from None
     auto_model: Any = AutoModelForCausalLM
     try:
         read = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}

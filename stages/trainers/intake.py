@@ -100,7 +100,9 @@ def _why(folder: Path, error: Exception) -> str:
     kind = config.get("model_type")
     own = config.get("auto_map") or _object(folder / "tokenizer_config.json").get("auto_map")
     if own and ("trust_remote_code" in str(error) or "model type" in str(error)):
-        code = ", ".join(sorted({str(file).partition(".")[0] + ".py" for file in own.values() if isinstance(file, str)}))
+        code = ", ".join(
+            sorted({str(file).partition(".")[0] + ".py" for file in own.values() if isinstance(file, str)})
+        )
         return (
             f"{kind or 'it'} needs code of its own repository ({code or 'auto_map'}), which is never run, and "
             f"transformers {transformers.__version__} has none. Use a model that transformers knows, or a server"
@@ -150,9 +152,8 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
     """Write the tokenizer a template that gives one text on every day, whose generation prompt is where an answer
     begins. Raises ModelError when it cannot be used."""
 
-    def rendered() -> tuple[str, str]:
-        prompt, answered = bounded(lambda: texts(tokenizer))
-        return prompt, answered
+    def rendered() -> tuple[str, str, str]:
+        return bounded(lambda: texts(tokenizer))
 
     def turn() -> Turn:
         return read_turn(*rendered(), [t.content for t in tokenizer.added_tokens_decoder.values()])
@@ -170,6 +171,11 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
         tokenizer.chat_template = head + template if head else tokenizer.chat_template
         head += _no_thinking(tokenizer, template, head, rendered, mended)
         found = turn()
+        if found.differs:
+            mended.append(
+                f"its generation prompt ({found.prompt[-40:]!r}) is another beginning than its template writes before "
+                f"an answer that is there: answers are trained behind the generation prompt"
+            )
         if found.missing:
             mended.append(
                 f"its generation prompt ends before an answer begins; added: {found.missing!r}"
@@ -191,7 +197,7 @@ def _clock(day: date) -> str:
 
 
 def _no_thinking(
-    tokenizer: Any, template: str, head: str, rendered: Callable[[], tuple[str, str]], mended: list[str]
+    tokenizer: Any, template: str, head: str, rendered: Callable[[], tuple[str, ...]], mended: list[str]
 ) -> str:
     """What switches a model's thoughts off, where its template can and would not; `''` where there is nothing to
     switch."""

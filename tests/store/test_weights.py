@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from datetime import date
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from transformers import LlamaForCausalLM
 
 from stages.console.errors import ModelError
 from stages.store.weights import INDEX, check_weights, file_faults, weight_faults
-from stages.trainers import checkpoint
+from stages.trainers import checkpoint, intake
 from stages.trainers.arguments import load
 
 
@@ -141,7 +142,7 @@ def test_nothing_trains_random_weights(shards, tmp_path):
     """Were a folder damaged after it was brought here."""
     folder = shutil.copytree(shards, tmp_path / "model")
     configure(folder, num_hidden_layers=3)
-    checkpoint.complete(folder)
+    intake.complete(folder, date(2026, 1, 31))
     with pytest.raises(ModelError, match=r"lacks 9 weights .* model\.layers\.2"):
         load(folder, 0.0)
 

@@ -10,7 +10,8 @@ from transformers import AutoConfig
 from stages.config.load import load_params
 from stages.config.sections import TrainSft
 from stages.console.errors import ModelError, TrainingError
-from stages.trainers.arguments import lengths, load, turns
+from stages.text.chat import Chat
+from stages.trainers.arguments import load
 from stages.trainers.sft import sft_trainer, train_sft
 
 CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
@@ -117,7 +118,7 @@ def test_accumulated_batches_are_the_same_steps(base_model, tmp_path):
 def test_rows_too_long_are_left_out_and_counted_never_cut(base_model, tmp_path):
     _, tokenizer = load(base_model, 0.0)
     short, long = "cat.", "cat " * 90
-    edge = lengths(tokenizer, [turns(tokenizer, "Say", short)])[0]
+    edge = sum(map(len, Chat(tokenizer).encode(["Say"], [short])[0]))
     rows = pl.DataFrame({"instruction": ["Say"] * 5, "response": [short] * 4 + [long]})
     trained = run(base_model, tmp_path, rows, max_length=edge, epochs=1)
     assert (trained.rows, trained.too_long) == (4, 1)
