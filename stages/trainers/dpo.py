@@ -70,6 +70,7 @@ def dpo_trainer(
         precompute_ref_log_probs=True,
         disable_dropout=params.dropout == 0,
         eval_on_start=True,
+        router_aux_loss_coef=0.0,  # the loss is the paper's; experts were balanced before
         per_device_eval_batch_size=params.micro_batch,
     )
     trainer = Trainer(

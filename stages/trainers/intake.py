@@ -161,7 +161,7 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
     template: str = tokenizer.chat_template.removesuffix("\n")  # what Jinja leaves out at the end of a template
     head = ""
     try:
-        if "strftime_now" in template:
+        if "strftime_now" in template and "macro strftime_now" not in template:
             head += _clock(day)
             mended.append(f"its chat template reads the clock: every day is {day.isoformat()} (template_date)")
         for token in ("bos_token", "eos_token"):
