@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -78,9 +80,9 @@ class Family(NamedTuple):
     """A template, or the name of one that TRL ships as the family publishes it."""
     tokens: dict[str, str | None]
     """bos_token, eos_token, pad_token, as tokenizer_config.json has them."""
-    sizes: dict[str, Any] = {}
-    generation: dict[str, Any] | None = {}
-    """generation_config.json beside the ids of `tokens`; None: there is none."""
+    sizes: Mapping[str, Any] = MappingProxyType({})
+    generation: Mapping[str, Any] = MappingProxyType({})
+    """generation_config.json beside the ids of `tokens`."""
     spm: bool = False
     """Words begin with ▁, as in tokenizers that were SentencePiece's."""
     mended: tuple[str, ...] = ()
@@ -148,26 +150,34 @@ def build(family: Family, folder: Path, rows: list[tuple[str, str]]) -> Path:
     config = getattr(transformers, family.config)(
         **{**SIZE, "vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
         | tokens
-        | family.sizes
+        | dict(family.sizes)
     )
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder)
     file = folder / "generation_config.json"
     content = json.loads(file.read_text()) if file.is_file() else {}
-    file.write_text(json.dumps(content | tokens | (family.generation or {})))
+    file.write_text(json.dumps(content | tokens | dict(family.generation)))
     return folder
 
 
 def _tokenizer(family: Family, template: str | None, rows: list[tuple[str, str]]) -> PreTrainedTokenizerFast:
-    text = [*(f"{q} {a}" for q, a in rows), *re.split(r"[{}]", TOKEN.sub(" ", template or "")), "### User: ### Assistant:"]
+    text = [
+        *(f"{q} {a}" for q, a in rows),
+        *re.split(r"[{}]", TOKEN.sub(" ", template or "")),
+        "### User: ### Assistant:",
+    ]
     raw = Tokenizer(models.BPE(byte_fallback=family.spm, unk_token=None))
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if family.spm:
         raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-        fallback = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        fallback = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
         raw.decoder = fallback
         special = [f"<0x{byte:02X}>" for byte in range(256)]
-        raw.train_from_iterator(text, trainers.BpeTrainer(vocab_size=700, special_tokens=special, initial_alphabet=["▁"]))
+        raw.train_from_iterator(
+            text, trainers.BpeTrainer(vocab_size=700, special_tokens=special, initial_alphabet=["▁"])
+        )
         vocab = json.loads(raw.to_str())
         vocab["added_tokens"] = []  # bytes are ordinary tokens there
         raw = Tokenizer.from_str(json.dumps(vocab))
@@ -176,8 +186,8 @@ def _tokenizer(family: Family, template: str | None, rows: list[tuple[str, str]]
         raw.train_from_iterator(text, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet))
     named = [token for token in family.tokens.values() if token]
     plain = {"<think>", "</think>", "<tool_call>", "</tool_call>"}  # added, and not flagged special
-    written = [] if template is TULU and family.name == "OLMo 2" else TOKEN.findall(template or "")
-    added = dict.fromkeys([*named, *written, *TOKEN.findall(template or "")[:0]])
+    roles_are_text = family.name == "OLMo 2"
+    added = dict.fromkeys([*named, *([] if roles_are_text else TOKEN.findall(template or ""))])
     raw.add_tokens([AddedToken(t, special=False, normalized=False) for t in added if t in plain])
     raw.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in added if t not in plain])
     return PreTrainedTokenizerFast(tokenizer_object=raw, **family.tokens)

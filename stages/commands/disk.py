@@ -122,6 +122,9 @@ def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:
         if json.loads((folder / "lineage.json").read_bytes())["params"].items() >= model.model_dump().items():
             return on_disk(folder)
     if isinstance(model, Base):
+        if model.source == "gguf":  # 4 to 16 bits a weight become 32
+            size = (root / model.path).stat().st_size if (root / model.path).is_file() else 0
+            return Model(2 * size, 8 * size)
         return on_disk(root / model.path) if model.source == "local" else EMBEDDED
     if model.source == "server":
         return Model(0, 0)
