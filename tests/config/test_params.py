@@ -14,7 +14,7 @@ from stages.console.errors import ParamsError
 
 ROOT = Path(__file__).parents[2]
 PROFILES = ROOT / "stages/config/profiles"
-NAMES = ("tiny", "gpu", "paper", "scripted")
+NAMES = ("tiny", "smol", "gpu", "paper", "scripted")
 MAPPINGS = {"base", "external", "aift", "models", "head_to_head"}
 """Loops: their keys are names that a profile may choose."""
 
