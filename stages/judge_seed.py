@@ -41,7 +41,8 @@ def main(root: Path = Path()) -> None:
                 )
         elif p.source == "ranks":
             judge, line = "ranks", score_line(template)[0] or "Score: 4"
-            texts = seed_judging.by_rank(ranked, run.template(p.path), line, params.seed)
+            halves = params.judge_candidates.score == "sampled"  # an expected score is of whole ones
+            texts = seed_judging.by_rank(ranked, run.template(p.path), line, params.seed, halves=halves)
             everyone = judging.as_completions(ranked, texts)
             completions = everyone.filter(pl.col("id").is_in(answers["candidate_id"].implode()))
         else:

@@ -35,19 +35,19 @@ def draw(ranked: pl.DataFrame, n: int | None, seed: int) -> pl.DataFrame:
     return ranked.join(kept, on="candidate_id", how="semi", maintain_order="left")
 
 
-def score_of(level: int, levels: int) -> float:
+def score_of(level: int, levels: int, halves: bool = True) -> float:
     """The score of an answer whose rank is the `level`-th best (0 ..) of the prompt's `levels` distinct ranks.
 
-    The best gets 5, the worst 1, from six ranks on 0, and those between are spread evenly, to whole points; to halves
+    The best gets 5, the worst 1, from six ranks on 0, and those between are spread evenly, to whole points; to `halves`
     where seven ranks or more need them. Answers that are all ranked alike get 3: nothing can be said of them.
     """
     if levels < 2:
         return 3.0
-    lowest, unit = (1, 1) if levels < WHOLE_LEVELS else (0, 1 if levels == WHOLE_LEVELS else 2)
+    lowest, unit = (1, 1) if levels < WHOLE_LEVELS else (0, 2 if halves and levels > WHOLE_LEVELS else 1)
     return math.floor((BEST - level * (BEST - lowest) / (levels - 1)) * unit + 0.5 + 1e-9) / unit
 
 
-def by_rank(ranked: pl.DataFrame, template: str, score_line: str, seed: int) -> list[str]:
+def by_rank(ranked: pl.DataFrame, template: str, score_line: str, seed: int, *, halves: bool = True) -> list[str]:
     """People's ranks as judgements, one for each of `ranked` (RANKED rows, all answers of their prompts): the reasons
     by `template`, the score by `score_of` in the number's place of `score_line` (`Score: 4`).
 
@@ -68,7 +68,7 @@ def by_rank(ranked: pl.DataFrame, template: str, score_line: str, seed: int) -> 
     for candidate, level, levels, better, worse, other in counted.iter_rows():
         counts = {"better": better, "equal": other - better - worse, "worse": worse}
         pick = int(content_id(seed, "by_rank", candidate), 16)
-        texts.append(reasons(template, score_line, score_of(level, levels), pick, **counts))
+        texts.append(reasons(template, score_line, score_of(level, levels, halves), pick, **counts))
     return texts
 
 

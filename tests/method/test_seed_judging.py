@@ -62,6 +62,9 @@ def test_the_seed_draws_and_null_draws_nothing() -> None:
 )
 def test_ranks_are_spread_over_the_scale(levels: int, scores: list[float]) -> None:
     assert [score_of(level, levels) for level in range(levels)] == scores
+    whole = [score_of(level, levels, halves=False) for level in range(levels)]
+    assert all(score.is_integer() and abs(score - half) <= 0.5 for score, half in zip(whole, scores, strict=True))
+    assert whole == sorted(whole, reverse=True)
 
 
 @given(prompts_of_ranks, st.integers(0, 3))
