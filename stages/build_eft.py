@@ -23,8 +23,8 @@ def main(root: Path = Path()) -> None:
     params = load_params(root)
     p, seed = params.build_eft, params.seed
     with Run("build_eft", root) as run:
-        judgements = run.read(SEED_JUDGEMENTS)
-        ranked = run.read(RANKED).join(judgements, on="candidate_id", how="semi", maintain_order="left")
+        everyone, judgements = run.read(RANKED), run.read(SEED_JUDGEMENTS)
+        ranked = everyone.join(judgements, on="candidate_id", how="semi", maintain_order="left")
         template = run.template(params.judge.template)
         now = eft_yield.Setting(p.tau if p.agreement == "tau" else p.agreement, p.tries)
         agreeing = eft.agreeing(ranked, judgements, now.agreement, p.tries, seed)
@@ -32,7 +32,7 @@ def main(root: Path = Path()) -> None:
         thinned = eft.thin(agreeing, p.max_share_of_commonest_score, seed)
         rows = eft.eft_rows(ranked, thinned, judging.judge_prompts(template, ranked))
         lost = eft_yield.lost(ranked, judgements, agreeing, p.tries, seed)
-        counts = eft_yield.counts(ranked, judgements, agreeing, by_chance, lost, rows, now)
+        counts = eft_yield.counts(everyone, judgements, agreeing, by_chance, lost, rows, now)
         warnings = eft_yield.warnings(counts, params.warn.eft_yield)
         if warnings:
             warnings += eft_yield.advice(ranked, judgements, now, p.tau, counts, seed)

@@ -48,9 +48,9 @@ def unread(judgements: pl.DataFrame) -> pl.Series:
     def why(text: str, finish_reason: str, score: float | None) -> str | None:
         if score is not None:
             return None
-        return (
-            "cut_off" if finish_reason == "length" else "other_score" if SCORE.search(fold(text)) else "no_score_line"
-        )
+        if finish_reason == "length":
+            return "cut_off"
+        return "other_score" if SCORE.search(fold(text)) else "no_score_line"
 
     rows = judgements.select("text", "finish_reason", "score").iter_rows()
     return pl.Series("unread", [why(*row) for row in rows], pl.String)
@@ -82,19 +82,19 @@ def counts(
     rows: pl.DataFrame,
     now: Setting,
 ) -> dict[str, Any]:
-    """Figures of EFT for its metrics file: who judged; `agreeing_share` of the ranked prompts agree, `chance_share`
-    would by chance (`chance_is` exact, or drawn: `eft.DRAWN` orders of many scores); why the `lost_prompts` do not, and
-    why judgements are `unread`; thinned: dropped from the agreeing judgements."""
+    """Figures of EFT for its metrics file: who judged; `agreeing_share` of the prompts agree, `chance_share` would by
+    chance (`chance_is` exact, or drawn: `eft.DRAWN` orders of many scores); why the `lost_prompts` do not, and why
+    judgements are `unread`; thinned: dropped from the agreeing judgements."""
     prompts, agreeing_prompts = ranked["prompt_id"].n_unique(), agreeing["prompt_id"].n_unique()
     judge, why = judgements["judge"][0], Counter(unread(judgements).drop_nulls())
-    many = ranked.group_by("prompt_id").len().filter(pl.col("len") > eft.ENUMERATED)
-    drawn = not isinstance(now.agreement, str) and len(many) > 0
+    answers = judgements.group_by("prompt_id").agg(pl.col("candidate_id").n_unique())["candidate_id"]
+    drawn = not isinstance(now.agreement, str) and (answers > eft.ENUMERATED).any()
     return {
         "source": SOURCES.get(judge, "judge"),
         "judge": judge,
         "ranked_prompts": prompts,
         "ranked_answers": len(ranked),
-        "answers_judged": judgements["candidate_id"].n_unique(),
+        "answers_judged": answers.sum(),
         "judgements": len(judgements),
         "unparsed": judgements["score"].null_count(),
         "unread": {reason: why[reason] for reason in UNREAD},

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.method import eft
@@ -94,6 +94,7 @@ answers = st.lists(st.lists(seen, min_size=2, max_size=2), min_size=2, max_size=
 
 
 @given(st.lists(answers, min_size=1, max_size=4), st.sampled_from(["strict", "weak", 0.3]), st.sampled_from(eft.TRIES))
+@settings(max_examples=40, deadline=None)
 def test_lost_and_agreeing_prompts_add_up(prompts: Any, agreement: Any, tries: Any) -> None:
     shown = figures(prompts, Setting(agreement, tries))
     assert sum(shown["lost_prompts"].values()) + shown["agreeing_prompts"] == shown["ranked_prompts"] == len(prompts)

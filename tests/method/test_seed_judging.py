@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.console.errors import ParamsError
@@ -27,6 +27,7 @@ def ranked(prompts: list[list[int]]) -> pl.DataFrame:
 
 
 @given(prompts_of_ranks, st.integers(2, 6), st.integers(0, 5))
+@settings(deadline=None)
 def test_drawn_answers_are_few_comparable_and_the_same_whatever_the_order(
     prompts: list[list[int]], n: int, seed: int
 ) -> None:
@@ -68,6 +69,7 @@ def test_ranks_are_spread_over_the_scale(levels: int, scores: list[float]) -> No
 
 
 @given(prompts_of_ranks, st.integers(0, 3))
+@settings(deadline=None)
 def test_a_judgement_by_rank_is_read_as_its_score_and_agrees_with_people(prompts: list[list[int]], seed: int) -> None:
     answers = ranked(prompts)
     texts = by_rank(answers, TEMPLATE, "Score: <4>", seed)

@@ -118,3 +118,12 @@ def test_a_comparison_asks_for_three_verdicts():
     assert template_check.compare_faults("my.jinja", fields + "[[A]] [[B]] [[C]]") == []
     assert template_check.compare_faults("my.jinja", fields + "[[A]] [[B]]")
     assert template_check.compare_faults("my.jinja", "{{ prompt }} {{ answer_a }} [[A]] [[B]] [[C]]")
+
+
+def test_the_template_of_ranks_is_looked_at_where_ranks_judge(tmp_path):
+    (tmp_path / "mine.jinja").write_text("It is better than {{ worse }} others.")
+    params = load_params(ROOT)
+    for source, faults in (("ranks", 1), ("model", 0)):
+        seed = params.judge_seed.model_copy(update={"source": source, "path": "mine.jinja"})
+        found = template_check.faults(params.model_copy(update={"judge_seed": seed}), tmp_path)
+        assert len([f for f in found if f.key == "judge_seed.path" and "End the template with" in str(f)]) == faults
