@@ -42,9 +42,10 @@ from stages.engines.cached import CachedEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
 from stages.engines.tokenization import ModelTokenizer
-from stages.method.seeds import ranked_answers
+from stages.method.formats import recognize
+from stages.method.seeds import answered_prompts
 from stages.method.template import render
-from stages.store.messages import read_file
+from stages.store.rows import read_file
 from stages.tinyworld.demonstrators import seed_tables
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -293,7 +294,8 @@ def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> i
 def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[Path, list[str], list[str]]]:
     """A model's folder, prompts, and the judge's prompts about an answer to each."""
     if file:
-        ranked, _ = ranked_answers(read_file(file), lang="en", source=file.name)
+        rows = read_file(file)
+        ranked, _ = answered_prompts(recognize(rows, file.name).messages(rows), lang="en", source=file.name)
         pairs = (
             ranked.unique("prompt_id", keep="first", maintain_order=True).select("prompt", "response").rows()[:requests]
         )

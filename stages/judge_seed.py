@@ -15,7 +15,7 @@ import polars as pl
 
 from stages.config.load import load_params
 from stages.console.command import command
-from stages.console.errors import ParamsError
+from stages.console.errors import ParamsError, TableError
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
 from stages.method import judging, seed_judging
@@ -30,6 +30,11 @@ def main(root: Path = Path()) -> None:
     p = params.judge_seed
     with Run("judge_seed", root) as run:
         ranked = run.read(RANKED)
+        if ranked.is_empty():
+            raise TableError(
+                "no answers to judge: the seed data have no ranks, so that they make IFT and no EFT. Bring ranked "
+                "answers (docs/data.md), or stop at the SFT baseline: dvc repro train_sft_baseline"
+            )
         answers = seed_judging.draw(ranked, p.answers_per_prompt, params.seed)
         template, engine = run.template(params.judge.template), None
         if judge := p.model:

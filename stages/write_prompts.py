@@ -3,9 +3,9 @@
 
     python -m stages.write_prompts M1
 
-The writer is a parameter (`aift.M1.writer`): the paper's main runs use a fixed one. Prompts of the held-out sets are
-dropped as well, and those like the accepted prompts of earlier iterations. To a share of the accepted ones constraints
-are added (`write_prompts.constraints`).
+The writer is a parameter (`aift.M1.writer`): the paper's main runs use a fixed one. Those of the held-out sets and
+what is like them are dropped as well, and those like the accepted prompts of earlier iterations. To a share of the
+accepted ones constraints are added (`write_prompts.constraints`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stages.store.tables import IFT_TRAIN, PROMPTS, RANKED, RANKED_VALID, TEST_P
 def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/prompts.parquet."""
     params = load_params(root)
-    p, aift = params.write_prompts, entry(params.aift, "aift", model)
+    p, of_seed, aift = params.write_prompts, params.split_seed, entry(params.aift, "aift", model)
     with Run("write_prompts", root, model) as run:
         ift, template = run.read(IFT_TRAIN), run.template(p.template)
         seeds = {*ift["instruction"], *run.read(RANKED)["prompt"]}
@@ -47,7 +47,7 @@ def main(model: str, root: Path = Path()) -> None:
 
             written = prompting.write_in_rounds(
                 complete,
-                prompting.PromptFilter(sorted(seeds), held_out, p.rouge_l),
+                prompting.PromptFilter(sorted(seeds), held_out, p.rouge_l, of_seed.near_duplicates, of_seed.lang),
                 ift,
                 name=model,
                 wanted=aift.prompts,

@@ -16,7 +16,7 @@ WING = "commands"
 NOUNS = {f.name for f in STAGES.iterdir() if f.is_dir() and (f / "__init__.py").exists()} - {WING}
 FOR_ALL = {"stages.console", "stages.config", "stages.text", "stages.store.tables"}
 LIBRARIES = {
-    "method": {"pydantic", "polars", "numpy", "jinja2", "rapidfuzz", "scipy"},
+    "method": {"pydantic", "polars", "numpy", "jinja2", "rapidfuzz", "regex", "scipy"},
     "engines": {
         "torch",
         "transformers",

@@ -74,7 +74,7 @@ def messages(n, ranks=(0, 1)):
         ([json.dumps(m) for m in messages(1)], "prompt"),
         (
             [json.dumps(m | {"deleted": "false"}) for m in messages(9)],
-            "line 1: deleted: Input should be a valid boolean, seen 'false'",
+            "line 1: deleted: expected true, false or null, seen 'false'",
         ),
     ],
 )

@@ -17,7 +17,8 @@ DVC = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"
 ENGINES = "stages/engines/versions.py"
 STAGES = {name: stage.get("do", stage) for name, stage in DVC.items()}
 DECIDES = (
-    "stages/store/messages.py",
+    "stages/store/rows.py",
+    "stages/text/cell.py",
     "stages/text/ids.py",
     "stages/text/chat.py",
     "stages/text/special_tokens.py",

@@ -16,11 +16,15 @@ from stages.config import paths
 from stages.config.finding import Finding, listing
 from stages.config.load import PARAMS, START, examine
 from stages.config.params import Params
-from stages.console.errors import ParamsError
+from stages.console.errors import ParamsError, SeedDataError
 from stages.console.terminal import stderr
 from stages.method import template_check
+from stages.method.formats import recognize
 from stages.method.score_line import score_line
+from stages.store.rows import read_file
 from stages.store.weights import file_faults
+
+FIRST_ROWS = 1000
 
 
 def findings(root: Path) -> tuple[Params, list[Finding]]:
@@ -28,7 +32,8 @@ def findings(root: Path) -> tuple[Params, list[Finding]]:
     there is no params.yaml that could be looked at."""
     params, found = examine(root)
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
-    found += _model_faults(params, root, {finding.key for finding in found})
+    faulty = {finding.key for finding in found}
+    found += [*_model_faults(params, root, faulty), *_data_faults(params, root, faulty)]
     if not found:  # else what a run takes is not known
         found = [Finding("disk", line) for line in disk.look(root, params)]
     return params, found
@@ -42,6 +47,25 @@ def _model_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding]
         for key, path in local.items()
         if key not in faulty
         for fault in file_faults(root / path)
+    ]
+
+
+def _data_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding]:
+    """Of a seed file, by its first rows; split_seed looks at every row."""
+    p = getattr(params, "split_seed", None)
+    if p is None or p.source != "file" or "split_seed.path" in faulty:
+        return []
+    try:
+        reading = recognize(read_file(root / p.path, FIRST_ROWS), p.path, p.format, p.columns)
+    except SeedDataError as e:
+        return [Finding("split_seed", str(e))]
+    if reading.ranked:
+        return []
+    seen = f"{p.path} is {reading}. It has no ranks: it makes IFT, and no EFT, of which M1 and all after it are made"
+    return [
+        Finding(
+            "split_seed.format", seen, "Bring ranked answers, or make IFT and SFT alone: dvc repro train_sft_baseline"
+        )
     ]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections import Counter
 from collections.abc import Callable
 from functools import reduce
 from importlib.util import find_spec
@@ -30,8 +29,9 @@ from stages.config.own import GB, LEAST_CONTEXT, DataFacts, Machine, ModelFacts,
 from stages.console.errors import ModelError, ParamsError, SeedDataError, SrlmError
 from stages.console.terminal import stderr
 from stages.method import seeds
+from stages.method.formats import recognize
 from stages.store.files import atomic_write
-from stages.store.messages import FORMS, read_file, read_hub
+from stages.store.rows import FORMS, read_file, read_hub
 from stages.store.weights import file_faults
 
 if TYPE_CHECKING:
@@ -196,22 +196,20 @@ def data_facts(data: str, tokenizer: Path | None, root: Path) -> tuple[DataFacts
     """What the seed data hold in their commonest language; what params.yaml says of them; a line for people."""
     place, _, revision = data.partition("@")
     if (root / data).is_file():
-        messages = read_file(root / data)
+        place, rows = data, read_file(root / data)
         source = {"source": "file", "path": data, "repo": None, "revision": None}
     elif REPO.fullmatch(data) and not (root / data).exists():
         revision = revision or str(_ask_hub("--data", place, lambda api: api.dataset_info(place).sha))
-        messages = read_hub(place, revision)
+        rows = read_hub(place, revision)
         source = {"source": "hub", "path": "stages/method/seeds.py", "repo": place, "revision": revision}
     else:
         kind = " is a folder" if (root / data).is_dir() else ""
-        raise SeedDataError(f"--data {data}{kind}: expected a file of messages, {FORMS}, or a dataset as ORG/NAME")
-    roots = [m.get("prompt") if isinstance(m.get("prompt"), dict) else m for _, m in messages]
-    firsts = [m.get("lang") for m in roots if m and m.get("role") == "prompter" and not m.get("parent_id")]
-    langs = Counter(lang for lang in firsts if isinstance(lang, str) and lang)
-    if firsts and not langs:
-        raise SeedDataError(f'--data {data}: no first turn has a lang. Give every message its language: "lang": "en"')
-    lang = langs.most_common(1)[0][0] if langs else "en"
-    ranked, _ = seeds.ranked_answers(messages, lang=lang, source=place)
+        raise SeedDataError(f"--data {data}{kind}: expected a file of seed data, {FORMS}, or a dataset as ORG/NAME")
+    reading = recognize(rows, place)
+    messages = list(reading.messages(rows))
+    langs = seeds.languages(messages)
+    lang = langs.most_common(1)[0][0] if langs else None
+    ranked, counts = seeds.answered_prompts(messages, lang=lang, source=place, ranked=reading.ranked)
     prompts = ranked.group_by("prompt_id", maintain_order=True).agg(
         pl.first("prompt"), apart=pl.col("human_rank").n_unique() > 1
     )
@@ -223,11 +221,14 @@ def data_facts(data: str, tokenizer: Path | None, root: Path) -> tuple[DataFacts
         response_tokens=_tokens(ranked["response"], tokenizer),
     )
     line = (
-        f"data: {data}: {facts.prompts} prompts in {lang!r} with {facts.answers} ranked answers, {facts.comparable} "
-        f"with answers ranked apart; 95 % of prompts have at most {facts.prompt_tokens} tokens, of answers "
-        f"{facts.response_tokens}"
+        f"data: {data} {reading}: {facts.prompts} prompts in "
+        f"{lang or 'a language that they do not name (set split_seed.lang, as en)'} with {facts.answers} "
+        f"{'ranked answers' if reading.ranked else 'answers without ranks, which make IFT and no EFT'}, "
+        f"{facts.comparable} with answers ranked apart; {seeds.left_out_text(counts)}; 95 % of prompts have at most "
+        f"{facts.prompt_tokens} tokens, of answers {facts.response_tokens}"
     )
-    return facts, {f"split_seed.{key}": value for key, value in (source | {"lang": lang}).items()}, line
+    found = {"format": reading.format, "columns": reading.columns, "lang": lang}
+    return facts, {f"split_seed.{key}": value for key, value in (source | found).items()}, line
 
 
 def _tokens(texts: pl.Series, tokenizer: Path | None) -> int:

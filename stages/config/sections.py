@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.config.engines import EngineParams
 from stages.config.shared import (
@@ -42,12 +42,25 @@ class Tinyworld(Section):
 
 class SplitSeed(Source):
     source: Literal["tinyworld", "file", "hub"]
-    """`tinyworld`: written by the embedded world's demonstrators. `file`: one's own ranked answers. `hub`: a dataset on
+    """`tinyworld`: written by the embedded world's demonstrators. `file`: one's own answers. `hub`: a dataset on
     the Hugging Face Hub."""
     path: str
     """What DVC watches: the file; for other sources the code that makes or fetches the rows."""
-    lang: Annotated[str, Field(min_length=1)]
-    """Only messages of this language are read, as the data names it: en."""
+    config: str | None
+    """Of a dataset on the Hub: which of its configurations; null for its one or default."""
+    split: str | None
+    """Of a dataset on the Hub: which of its splits; null for all."""
+    format: Literal["auto", "open_assistant", "ranked_lists", "scored_answers", "pairs", "instructions", "chat"]
+    """What the rows are (docs/data.md); `auto` guesses where it is plain, and tells."""
+    columns: dict[str, str] | None
+    """Our name for a field -> what the data call it, where that is not guessed: {prompt: question}; null: all are."""
+    lang: Annotated[str, Field(min_length=1)] | None
+    """Only prompts of this language are read, as the data name it: en. It also decides how new prompts are filtered and
+    compared: Self-Instruct's rules for English, those of Unicode for others. Null, or data that name no language: all
+    are read."""
+    near_duplicates: Annotated[float, Field(ge=0.1, le=1)]
+    """Prompts with a ROUGE-L F-measure above this are in one part of the split only, and a new prompt is not that like
+    a held-out one; 1 looks for the same text alone."""
     ift: Count
     """Rows of IFT: prompts with the answer that people ranked best."""
     ift_valid: Number
@@ -58,6 +71,14 @@ class SplitSeed(Source):
     """Prompts held out to evaluate the writer; in no training data."""
     test_ranked: Count
     """Prompts with ranked answers held out to evaluate the judge."""
+
+    @model_validator(mode="after")
+    def _belongs_to_the_source(self) -> SplitSeed:
+        if self.source != "hub" and (self.config or self.split):
+            raise ValueError(f"source {self.source} has no config and no split: set both to null")
+        if self.source == "tinyworld" and (self.format != "auto" or self.columns):
+            raise ValueError("source tinyworld reads no rows: set format to auto and columns to null")
+        return self
 
 
 class TrainSft(Training):

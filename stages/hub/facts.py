@@ -110,7 +110,7 @@ def dataset_metadata(params: Params, run: Mapping[str, Any]) -> dict[str, Any]:
     """Of the dataset's card, without what depends on its files."""
     return {
         "license": params.publish.data_license,
-        "language": [params.split_seed.lang],
+        "language": [params.split_seed.lang or "mul"],
         "task_categories": ["text-generation"],
         "tags": tags(run, "preference", "dpo", "rlaif", "llm-as-a-judge"),
     }
@@ -195,7 +195,7 @@ def model_metadata(
     judge = ["llm-as-a-judge"] if about["learnt"] in ("EFT", "perfect", "pairs") else []
     return {
         "license": params.publish.model_license,
-        "language": [params.split_seed.lang],
+        "language": [params.split_seed.lang or "mul"],
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "datasets": [dataset],

@@ -6,20 +6,21 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
+from unicodedata import category
 
 import polars as pl
-from rapidfuzz import process
-from rapidfuzz.distance import LCSseq
 
+from stages.method.likeness import CHARACTER, RougeL, is_english, tokens
 from stages.store.tables import PROMPTS
 from stages.text.ids import content_id, text_key
 
 SURPLUS = "surplus"
 """Why a prompt was dropped that came after enough had been accepted."""
-MIN_WORDS, MAX_WORDS = 4, 150
+WORDS, CHARACTERS = (4, 150), (6, 300)
+"""Shortest and longest prompt."""
 NOT_FOR_TEXT = re.compile(r"\b(?:images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b", re.IGNORECASE)
 
 
@@ -46,82 +47,37 @@ def draw_shots(
     return shots
 
 
-class RougeL:
-    """Texts to compare with by ROUGE-L F-measure; decides exactly as `rouge_score` without stemming does, some thousand
-    times faster.
-
-    Tokens are interned as characters, so that rapidfuzz finds the longest common subsequence of two strings. The
-    F-measure depends on its length and both texts' lengths only: texts are grouped by length, and each length has a
-    least subsequence that would be above the threshold.
-    """
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-        self._characters: dict[str, str] = {}
-        self._by_length: defaultdict[int, list[str]] = defaultdict(list)
-
-    def add(self, text: str) -> None:
-        tokens = self._tokens(text)
-        self._by_length[len(tokens)].append(
-            "".join(self._characters.setdefault(t, chr(len(self._characters) + 1)) for t in tokens)
-        )
-
-    def above(self, text: str) -> bool:
-        """Whether the F-measure of `text` against any added text is above the threshold."""
-        tokens = self._tokens(text)
-        query = "".join(self._characters.get(t, "\0") for t in tokens)  # "\0": a word that no added text has
-        for length, texts in self._by_length.items():
-            least = self._least(len(tokens), length)
-            if least <= min(len(tokens), length) and process.extractOne(
-                query, texts, scorer=LCSseq.similarity, score_cutoff=least
-            ):
-                return True
-        return False
-
-    def _least(self, a: int, b: int) -> int:
-        """The shortest common subsequence of texts of `a` and `b` tokens that is above the threshold; more than both
-        when none is."""
-
-        def above(common: int) -> bool:  # in rouge_score's own steps: at the threshold the last bit decides
-            precision, recall = common / a, common / b
-            return 2 * precision * recall / (precision + recall) > self.threshold
-
-        least = max(1, int(self.threshold * (a + b) / 2) - 1)
-        while least <= min(a, b) and not above(least):
-            least += 1
-        return least
-
-    @staticmethod
-    def _tokens(text: str) -> list[str]:
-        return re.findall(r"[a-z0-9]+", text.lower())
-
-
 class PromptFilter:
     """Self-Instruct's filters, asked in order of arrival; an accepted prompt joins those that later ones are compared
     with.
 
     `seeds`: the demonstrations, other human prompts, and those accepted in earlier iterations; `held_out`: prompts of
-    test sets, refused by text (see `text_key`), not by likeness; `rouge_l`: the F-measure above which a prompt is too
-    similar (Self-Instruct: 0.7).
+    test sets; `rouge_l`: the F-measure above which a prompt is too similar (Self-Instruct: 0.7), `near_duplicates` that
+    to held-out ones; `lang`: of the prompts, null for any.
     """
 
-    def __init__(self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float) -> None:
-        self._similar = RougeL(rouge_l)
+    def __init__(
+        self, seeds: Iterable[str], held_out: Collection[str], rouge_l: float, near_duplicates: float, lang: str | None
+    ) -> None:
+        self._lang = lang
+        self._similar, self._like_held_out = RougeL(rouge_l, lang), RougeL(near_duplicates, lang)
         self._texts: set[str] = set()
         self._held_out = {text_key(text) for text in held_out}
+        for text in sorted(held_out):
+            self._like_held_out.add(text)
         for text in seeds:
             self._accept(text)
 
     def reason(self, text: str, finish_reason: str) -> str | None:
         """Why `text` is dropped, as one short word for SQL; None when it is accepted."""
-        why = "cut_off" if finish_reason == "length" else _unfit(" ".join(text.split())) or self._seen(text)
+        why = "cut_off" if finish_reason == "length" else _unfit(" ".join(text.split()), self._lang) or self._seen(text)
         if why is None:
             self._accept(text)
         return why
 
     def _seen(self, text: str) -> str | None:
         key = text_key(text)
-        if key in self._held_out:
+        if key in self._held_out or self._like_held_out.above(text):
             return "held_out"
         if key in self._texts:
             return "repeat"
@@ -133,18 +89,27 @@ class PromptFilter:
             self._similar.add(text)
 
 
-def _unfit(text: str) -> str | None:
-    """The filters that look at one prompt alone; white space is single, as Self-Instruct makes it first."""
-    words = len(text.split(" "))
+def _unfit(text: str, lang: str | None) -> str | None:
+    """The filters that look at one prompt alone; white space is single, as Self-Instruct makes it first.
+
+    English: Self-Instruct's. Else its rules for words are rules for characters where most of a text has no spaces, and
+    English words say nothing.
+    """
+    english, start = is_english(lang), text[:1]
+    length, (least, most) = len(text.split(" ")), WORDS
+    if not english and 2 * len(parts := CHARACTER.findall(text)) > len(tokens(text, lang)):
+        length, (least, most) = len(parts), CHARACTERS
     reasons = {
         "empty": not text,
-        "too_short": words < MIN_WORDS,
-        "too_long": words > MAX_WORDS,
-        "blacklisted_word": NOT_FOR_TEXT.search(text),
+        "too_short": length < least,
+        "too_long": length > most,
+        "blacklisted_word": english and NOT_FOR_TEXT.search(text),
         # Self-Instruct capitalises first, so its test ignores case as well
-        "starts_with_program": text.lower().startswith("write a program"),
-        "starts_with_punctuation": text[:1] in string.punctuation,
-        "non_english_start": not text[:1].isascii(),
+        "starts_with_program": english and text.lower().startswith("write a program"),
+        "starts_with_punctuation": start in string.punctuation
+        if english
+        else category(start or " ")[0] in "PS" and start not in "¿¡",
+        "non_english_start": english and not start.isascii(),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -169,11 +169,13 @@ def test_a_context_without_room_for_a_judge_prompt_is_refused(tmp_path, context)
 
 def test_data_that_cannot_be_read_are_refused_in_words_of_the_option(tmp_path):
     (tmp_path / "my" / "data").mkdir(parents=True)
-    with pytest.raises(SeedDataError, match=r"--data my/data is a folder: expected a file of messages, \.jsonl"):
+    with pytest.raises(SeedDataError, match=r"--data my/data is a folder: expected a file of seed data, \.jsonl"):
         profile.data_facts("my/data", None, tmp_path)
     row = {"message_id": "p", "parent_id": None, "role": "prompter", "lang": None, "text": "Why?"}
-    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
-    with pytest.raises(SeedDataError, match=r"--data rows\.jsonl: no first turn has a lang"):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}')
+    with pytest.raises(
+        SeedDataError, match=r"rows\.jsonl fits no format. Its columns: a. Formats, and what each needs"
+    ):
         profile.data_facts("rows.jsonl", None, tmp_path)
     rows = [row | {"message_id": f"p{n}"} for n in range(3)] + [row | {"message_id": "q", "lang": "de"}]
     answers = [
@@ -202,3 +204,30 @@ def test_a_shipped_profile_with_another_model_other_data_and_more_prompts(tmp_pa
     assert got.train_dpo == shipped.train_dpo
     with pytest.raises(ParamsError, match="srlm profile smol --force"):
         profile.copy("smol", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "columns", "words"),
+    [
+        (
+            {"question": "Why?", "chosen": "a", "rejected": "b"},
+            "pairs",
+            {"prompt": "question", "chosen": "chosen", "rejected": "rejected"},
+            "2 ranked answers, 1 with answers ranked apart",
+        ),
+        (
+            {"instruction": "Why?", "output": "a"},
+            "instructions",
+            {"prompt": "instruction", "response": "output"},
+            "1 answers without ranks, which make IFT and no EFT, 0 with",
+        ),
+    ],
+)
+def test_any_format_is_written_down_with_its_columns(tmp_path, row, format, columns, words):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    facts, params, line = profile.data_facts("rows.jsonl", None, tmp_path)
+    assert (params["split_seed.format"], params["split_seed.columns"]) == (format, columns)
+    assert params["split_seed.lang"] is None
+    assert facts.prompts == 1
+    assert words in line
+    assert "a language that they do not name (set split_seed.lang, as en)" in line

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from stages.console.errors import SrlmError
+from stages.method.likeness import RougeL
 from stages.method.prompting import (
     PromptFilter,
-    RougeL,
     Written,
     draw_shots,
     prompt_id,
@@ -131,17 +131,17 @@ def words(n: int) -> str:
     ],
 )
 def test_self_instructs_filters_of_one_prompt(text: str, why: str | None) -> None:
-    assert PromptFilter([], [], 0.7).reason(text, "stop") == why
+    assert PromptFilter([], [], 0.7, 1, "en").reason(text, "stop") == why
 
 
 def test_a_prompt_cut_off_by_the_length_limit_is_dropped_before_all_else() -> None:
-    keep = PromptFilter([], [], 0.7)
+    keep = PromptFilter([], [], 0.7, 1, "en")
     assert keep.reason("Name three red fruits and", "length") == "cut_off"
     assert keep.reason("", "length") == "cut_off"
 
 
 def test_demonstrations_and_accepted_prompts_do_not_come_back() -> None:
-    keep = PromptFilter(["Name three red fruits."], ["What is the capital of France?"], 1.0)
+    keep = PromptFilter(["Name three red fruits."], ["What is the capital of France?"], 1.0, 1, "en")
     assert keep.reason("name  three red fruits.", "stop") == "repeat"
     assert keep.reason("Tell a long joke.", "stop") is None
     assert keep.reason("Tell a long joke.", "stop") == "repeat"
@@ -149,18 +149,20 @@ def test_demonstrations_and_accepted_prompts_do_not_come_back() -> None:
 
 
 def test_only_accepted_prompts_are_compared_with() -> None:
-    keep = PromptFilter(["a b c d e f g h i j"], [], 0.7)
+    keep = PromptFilter(["a b c d e f g h i j"], [], 0.7, 1, "en")
     assert keep.reason("a b c d e f g h x y", "stop") == "too_similar"  # 8 of 10 in common: .8
     assert keep.reason("k l c d e f g h x y", "stop") is None  # .6 to the seed, .8 to the prompt that was dropped
 
 
 def test_a_likeness_of_exactly_the_threshold_is_not_above_it() -> None:
-    assert PromptFilter(["a b c d e f g h i j"], [], 0.7).reason("a b c d e f g x y z", "stop") is None
-    assert PromptFilter(["a b c d e f g h i j"], [], 0.69).reason("a b c d e f g x y z", "stop") == "too_similar"
+    assert PromptFilter(["a b c d e f g h i j"], [], 0.7, 1, "en").reason("a b c d e f g x y z", "stop") is None
+    assert (
+        PromptFilter(["a b c d e f g h i j"], [], 0.69, 1, "en").reason("a b c d e f g x y z", "stop") == "too_similar"
+    )
 
 
 def test_held_out_prompts_are_refused_by_text_not_by_likeness() -> None:
-    assert PromptFilter([], ["a b c d e f g h i j"], 0.7).reason("a b c d e f g h i k", "stop") is None
+    assert PromptFilter([], ["a b c d e f g h i j"], 0.7, 1, "en").reason("a b c d e f g h i k", "stop") is None
 
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "A", "d1", "é", "-", "x_y", "\n"]), max_size=12).map(" ".join)
@@ -170,7 +172,7 @@ texts = st.lists(st.sampled_from(["a", "b", "c", "A", "d1", "é", "-", "x_y", "\
 @given(st.lists(texts, min_size=1, max_size=5), texts, st.sampled_from([0.3, 0.5, 0.6, 2 / 3, 0.7, 0.8, 0.9, 1.0]))
 @example(["a b c d e f g h i j"], "a b c d e f g x y z", 0.7)
 def test_the_rouge_decision_is_the_references(known: list[str], text: str, threshold: float) -> None:
-    index = RougeL(threshold)
+    index = RougeL(threshold, "en")
     for one in known:
         index.add(one)
     assert index.above(text) == any(REFERENCE.score(text, one)["rougeL"].fmeasure > threshold for one in known)
@@ -182,7 +184,9 @@ def test_the_least_common_length_follows_the_references_last_bit() -> None:
             for b in range(1, 41):
                 f = [2 * (n / a) * (n / b) / (n / a + n / b) for n in range(1, min(a, b) + 1)]
                 above = [n for n, value in enumerate(f, 1) if value > threshold]
-                assert min(RougeL(threshold)._least(a, b), min(a, b) + 1) == (above[0] if above else min(a, b) + 1)
+                assert min(RougeL(threshold, "en")._least(a, b), min(a, b) + 1) == (
+                    above[0] if above else min(a, b) + 1
+                )
 
 
 def test_filtering_is_fast() -> None:
@@ -191,7 +195,7 @@ def test_filtering_is_fast() -> None:
         f"w{i % 59} w{i % 53} w{i % 47} w{i % 43} w{i % 41} w{i % 37} w{i % 31} w{i % 29}" for i in range(1200, 1900)
     ]
     start = time.process_time()
-    keep = PromptFilter(seeds, [], 0.7)
+    keep = PromptFilter(seeds, [], 0.7, 1, "en")
     reasons = [keep.reason(text, "stop") for text in new]
     assert time.process_time() - start < 2  # .2 s on a quiet machine; rouge_score needs minutes
     assert None in reasons
@@ -210,7 +214,7 @@ def rounds(answers: list[list[str]], wanted: int, **how: Any) -> tuple[list[Writ
         return pl.DataFrame({"id": [*shots], "text": texts, "finish_reason": ["stop"] * len(texts)})
 
     settings: dict[str, Any] = {"name": "M1", "ift_shots": 2, "new_shots": 2, "max_rounds": len(answers), "seed": 0}
-    accepts = PromptFilter(["tell me about old things"], [], 0.7)
+    accepts = PromptFilter(["tell me about old things"], [], 0.7, 1, "en")
     written = write_in_rounds(complete, accepts, IFT, wanted=wanted, round_size=len(answers[0]), **settings | how)
     return written, shown
 

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.console.errors import SeedDataError
+from stages.method.formats import recognize
 from stages.method.seeds import (
     Counts,
+    answered_prompts,
     left_out_text,
     parts,
-    ranked_answers,
+    small_parts,
     split,
     warnings,
 )
@@ -37,10 +39,10 @@ def answer(message_id: str, parent: str, rank: int | None, text: str | None = No
     return prompt(message_id, text or f"text of {message_id}", parent_id=parent, role="assistant", rank=rank) | more
 
 
-def read(messages: Iterable[dict[str, Any]], lang: str = "en", source: str = "s") -> tuple[pl.DataFrame, Counts]:
+def read(messages: Iterable[dict[str, Any]], lang: str = "en", source: str = "f.jsonl") -> tuple[pl.DataFrame, Counts]:
     """Every message is counted once."""
-    placed = [(f"f.jsonl, line {n}", m) for n, m in enumerate(messages, 1)]
-    frame, counts = ranked_answers(placed, lang=lang, source=source)
+    placed = [(f"line {n}", m) for n, m in enumerate(messages, 1)]
+    frame, counts = answered_prompts(recognize(placed, source).messages(placed), lang=lang, source=source)
     assert counts.prompts + counts.answers + sum(counts.left_out.values()) == counts.messages
     assert (counts.prompts, counts.answers) == (frame["prompt_id"].n_unique(), len(frame))
     return frame, counts
@@ -56,7 +58,7 @@ TREE = (prompt("p", "Hello there?"), answer("a", "p", 1), answer("b", "p", 0))
 
 def test_ranked_answers_follow_the_contract() -> None:
     frame, counts = read(TREE, source="oasst")
-    assert counts == Counts(3, 1, 2, {})
+    assert counts == Counts(3, 1, 2, {}, "en")
     assert dict(frame.schema) == RANKED.schema
     ids = (content_id("Hello there?", "text of b"), content_id("Hello there?"))
     assert frame.row(0) == (*ids, "Hello there?", "text of b", 0, "oasst", "b")
@@ -151,23 +153,22 @@ def test_nothing_left_says_what_was_seen() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("text", None, "valid string, seen"),
-        ("text", "half \ud800", "surrogates not allowed"),
-        ("message_id", 7, "valid string, seen"),
-        ("role", None, "valid string, seen"),
-        ("parent_id", 7, "valid string, seen"),
-        ("lang", ["en"], "valid string, seen"),
-        ("rank", "first", "(valid integer|greater than or equal to 0), seen"),
-        ("rank", 0.5, "(valid integer|greater than or equal to 0), seen"),
-        ("rank", -1, "(valid integer|greater than or equal to 0), seen"),
-        ("rank", 10**400, "(less than|valid integer)"),
-        ("rank", True, "(valid integer|greater than or equal to 0), seen"),
-        ("rank", float("nan"), "(valid integer|greater than or equal to 0), seen"),
-        ("rank", float("inf"), "(valid integer|greater than or equal to 0), seen"),
-        ("deleted", "false", "valid boolean, seen"),
-        ("deleted", 0, "valid boolean, seen"),
-        ("review_result", "false", "valid boolean, seen"),
-        ("message_id", "p", "'p' is also of another message: f.jsonl, line 1"),
+        ("text", "half \ud800", "text without halves of surrogate pairs"),
+        ("message_id", 7, "text, seen"),
+        ("role", None, "text, seen"),
+        ("parent_id", 7, "text, seen"),
+        ("lang", ["en"], "text, seen"),
+        ("rank", "first", "a whole number of at least 0, or null, seen"),
+        ("rank", 0.5, "a whole number of at least 0, or null, seen"),
+        ("rank", -1, "a whole number of at least 0, or null, seen"),
+        ("rank", 10**400, "a whole number"),
+        ("rank", True, "a whole number of at least 0, or null, seen"),
+        ("rank", float("nan"), "a whole number of at least 0, or null, seen"),
+        ("rank", float("inf"), "a whole number of at least 0, or null, seen"),
+        ("deleted", "false", "true, false or null, seen"),
+        ("deleted", 0, "true, false or null, seen"),
+        ("review_result", "false", "true, false or null, seen"),
+        ("message_id", "p", "'p' is also of the message of line 1"),
     ],
 )
 def test_a_field_of_another_type_is_named_with_its_line(field: str, value: Any, expected: str) -> None:
@@ -226,13 +227,11 @@ def test_the_summary_names_languages_and_roles() -> None:
 
 
 def test_a_share_left_out_and_a_part_too_small_are_warned_of() -> None:
-    counts = Counts(100, 10, 20, {"deleted": 20, "later turn": 40, "other language 'de'": 10})
+    counts = Counts(100, 10, 20, {"deleted": 20, "later turn": 40, "other language 'de'": 10}, "en")
     sizes = {"ift": {"requested": 600, "prompts": 106}, "ranked": {"requested": 10, "prompts": 8}}
-    assert warnings(counts, sizes, 0.2) == [
-        "40% of 50 messages of first turns are left out",
-        "ift has 106 prompts, requested were 600",
-    ]
-    assert warnings(counts, {}, 0.4) == warnings(None, {}, 0.0) == []
+    assert warnings(counts, 0.2) == ["40% of 50 messages of first turns are left out"]
+    assert small_parts(sizes, 0.2) == ["ift has 106 prompts, requested were 600"]
+    assert warnings(counts, 0.4) == []
 
 
 # --- split ---
@@ -369,7 +368,7 @@ def test_real_messages_split_into_all_parts() -> None:
     with gzip.open(REAL, "rt", encoding="utf-8") as f:
         messages = [json.loads(line) for line in f]
     ranked, counts = read(messages, source=REAL.name)
-    assert counts == Counts(2000, 250, 1720, {"duplicate answer": 30})
+    assert counts == Counts(2000, 250, 1720, {"duplicate answer": 30}, "en")
     assert ranked["prompt_id"].n_unique() == 250
     assert ranked["candidate_id"].is_unique().all()
     assert (

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from stages.console.errors import SeedDataError
-from stages.method.seeds import ranked_answers
-from stages.store.messages import read_file, read_hub
+from stages.method.formats import recognize
+from stages.method.seeds import answered_prompts
+from stages.store.rows import read_file, read_hub
 
 MESSAGES = [
     {"message_id": "1", "parent_id": None, "text": "Grüße 👋", "role": "prompter", "lang": "en", "rank": None},
@@ -28,8 +29,9 @@ def test_every_form_reads_the_same(tmp_path):
     for file in sorted(tmp_path.iterdir()):
         where, messages = zip(*read_file(file), strict=True)
         assert list(messages) == MESSAGES, file.name
-        assert where[1].startswith(f"{file}, ")
-    assert read_file(tmp_path / "a.jsonl")[1][0].endswith("a.jsonl, line 2")
+        assert where[1] in ("line 2", "object 2", "row 2")
+    assert read_file(tmp_path / "a.jsonl")[1][0] == "line 2"
+    assert read_file(tmp_path / "a.jsonl", first=1) == [("line 1", MESSAGES[0])]
 
 
 def test_a_line_that_is_not_json_is_named(tmp_path):
@@ -57,9 +59,9 @@ ONE = json.dumps(MESSAGES[0]).encode()
     [
         ("a.jsonl", b"", "is empty"),
         ("a.jsonl", b"\n \n", "is empty"),
-        ("a.jsonl", b"[1, 2]\n", "line 1: expected a message object, seen list"),
-        ("a.jsonl", ONE.decode().encode("utf-16"), "line 1, byte 1: not UTF-8"),
-        ("a.jsonl", ONE.decode().encode("utf-16-le"), "line 1: not JSON"),
+        ("a.jsonl", b"[1, 2]\n", "line 1: expected an object, seen list"),
+        ("a.jsonl", ONE.decode().encode("utf-16"), "is UTF-16 or UTF-32. Save the file as UTF-8"),
+        ("a.jsonl", ONE.decode().encode("utf-16-le"), "is UTF-16"),
         ("a.jsonl", ONE + b"\n" + '{"text": "Gr\u00fc\u00dfe"}'.encode("latin-1"), "line 2, byte 13: not UTF-8"),
         ("a.jsonl", ONE + b"\n\n" + ONE[:-9], "line 3: not JSON"),
         ("a.jsonl", ONE.replace(b"null", b"NaN"), "line 1: NaN is no number in JSON"),
@@ -71,9 +73,9 @@ ONE = json.dumps(MESSAGES[0]).encode()
         ("a.jsonl.gz", gzip.compress(ONE * 99, mtime=0)[:30] + b"garbage", "cannot be read"),
         ("a.json", b'[{"a": 1},\n oops]', "line 2: not JSON"),
         ("a.json", b'[{"a": 1},\n', "line 2: not JSON"),
-        ("a.json", b'[{"a": 1},\n 2]', "message 2: expected a message object, seen int"),
+        ("a.json", b'[{"a": 1},\n 2]', "object 2: expected an object, seen int"),
         ("a.parquet", b"PAR1", "cannot be read"),
-        ("a.csv", b"message_id,text", r"expected \.jsonl, \.json"),
+        ("a.txt", b"message_id,text", r"expected \.jsonl, \.json"),
     ],
 )
 def test_a_bad_file_is_a_sentence(tmp_path, name, content, words):
@@ -124,7 +126,9 @@ def test_any_mutation_is_read_right_or_refused_by_name(tmp_path):
         file = tmp_path / rng.choice(["a.jsonl", "a.json"])
         file.write_bytes(body)
         try:
-            frame, counts = ranked_answers(read_file(file), lang="en", source=file.name)
+            rows = read_file(file)
+            reading = recognize(rows, file.name)
+            frame, counts = answered_prompts(reading.messages(rows), lang="en", source=file.name)
         except SeedDataError as e:
             refused.append(f"{number}: {e}")
             continue
@@ -147,7 +151,7 @@ def test_a_folder_in_the_hubs_layout_is_read(tmp_path):
         )
     where, messages = zip(*read_hub(str(tmp_path / "repo"), "main"), strict=True)
     assert list(messages) == [*MESSAGES, MESSAGES[0] | {"message_id": "3"}]
-    assert where[2].endswith("repo, split validation, row 1")
+    assert where[2] == "split validation, row 1"
 
 
 def test_a_dataset_that_cannot_be_loaded_names_repository_and_revision(monkeypatch):
