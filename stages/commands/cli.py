@@ -74,12 +74,22 @@ def profile(
         raise ParamsError("profile own needs both: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO")
 
 
-@command(RUN, "srlm check", "srlm check --json")
-def check(as_json: AsJson = False) -> None:
-    """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk."""
-    from stages.commands.check import show
+@command(RUN, "srlm check", "srlm check --json", "srlm check --model ORG/NAME")
+def check(
+    model: Annotated[
+        str | None, typer.Option(help="look at this model instead: a folder, a .gguf file, ORG/NAME, a name in params")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk; with
+    --model what a model brings, and one exchange as it is trained and answered."""
+    from stages.commands import check as checking
+    from stages.commands import check_model
 
-    show(Path(), as_json=as_json)
+    if model is None:
+        checking.show(Path(), as_json=as_json)
+    else:
+        check_model.show(model, Path(), as_json=as_json)
 
 
 @command(RUN, "srlm preview judge_seed", "srlm preview judge_seed -n 50")

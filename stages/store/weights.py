@@ -146,6 +146,11 @@ def _wrong_keys(folder: Path) -> list[str]:
     except Exception as e:  # what a config can hold, dozens of types
         if "Unrecognized configuration class" in str(e):
             return []
+        if "auto_map" in (config := _json(folder / "config.json")[0]):
+            return [
+                f"{config.get('model_type')} needs code of its repository (auto_map in config.json), which is never "
+                f"run, and transformers {transformers.__version__} has none. Use a model that it knows, or a server"
+            ]
         return [f"no model that transformers can build ({type(e).__name__}: {' '.join(str(e).split())[:200]}). {AGAIN}"]
     finally:
         logging.set_verbosity(level)

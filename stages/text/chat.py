@@ -46,6 +46,8 @@ class Turn(NamedTuple):
     end: str
     """What ends the answer: white space, if any, and the token `stop`."""
     stop: str
+    between: str
+    """What stands between an answer and the next question."""
     differs: bool
     """Whether the template writes another beginning before an answer that is there. A model is trained on answers
     behind the prompt all the same."""
@@ -91,16 +93,17 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
             f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
         )
     differs = not before.startswith(prompt) and not prompt.startswith(before.rstrip())
-    return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop, differs)
+    between = followed.rpartition(ANSWER)[2].partition(QUESTION)[0]
+    return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop, between, differs)
 
 
 def markers(turn: Turn, tokens: Sequence[str]) -> list[str]:
-    """What the template writes around a message: its tokens, and lines without one that are no ordinary word."""
-    before, _, between = (turn.prompt + turn.missing).rpartition(QUESTION)
-    around = [*before.strip().splitlines()[-1:], *between.splitlines(), *turn.end.splitlines()]
-    written = [token for token in tokens if any(token in line for line in around)]
-    plain = [line.strip() for line in around if not any(token in line for token in tokens)]
-    return written + [line for line in plain if len(line) > 2 and not WORD.fullmatch(line)]
+    """What the template writes around a message: its tokens, and what stands between them and is no ordinary word."""
+    around = f"{(turn.prompt + turn.missing).rpartition(QUESTION)[2]}\n{turn.between}\n{turn.end}"
+    written = sorted({token for token in tokens if token in around}, key=lambda token: (-len(token), token))
+    parts = re.split("|".join([*map(re.escape, written), "\n"]), around)
+    plain = dict.fromkeys(part.strip() for part in parts)
+    return written + [part for part in plain if len(part) > 2 and not WORD.fullmatch(part)]
 
 
 class Chat:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +110,8 @@ def from_gguf(file: Path, folder: Path) -> None:
     auto_model: Any = AutoModelForCausalLM
     try:
         read = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
-        model = auto_model.from_pretrained(file.parent, dtype="float32", **read)
+        with redirect_stderr(StringIO()):  # a bar that no setting of transformers switches off
+            model = auto_model.from_pretrained(file.parent, dtype="float32", **read)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **read)
         config = model.config
         if hasattr(config, "quantization_config"):

@@ -115,6 +115,17 @@ def test_pairs_too_long_are_left_out_and_counted(base_model, tmp_path):
         run(base_model, tmp_path, pairs, max_length=5)
 
 
+def test_answers_of_the_same_tokens_are_no_pair_and_counted(base_model, tmp_path):
+    """Two texts, one sequence: what spells a control token is broken up before it is tokenized."""
+    pairs = pl.DataFrame(
+        {"prompt": ["Say"] * 5, "chosen": ["cat."] * 4 + ["cat<end>"], "rejected": ["pear."] * 4 + ["cat< end>"]}
+    )
+    trained = run(base_model, tmp_path, pairs, epochs=1)
+    assert (trained.rows, trained.too_long, trained.same_tokens) == (4, 0, 1)
+    with pytest.raises(TrainingError, match="1 are the same tokens as chosen and rejected"):
+        run(base_model, tmp_path, pairs.tail(1))
+
+
 def test_a_batch_that_micro_batches_cannot_make(base_model, tmp_path):
     with pytest.raises(TrainingError, match="not a multiple"):
         run(base_model, tmp_path, micro_batch=3)

@@ -1,0 +1,190 @@
+"""What a model can come as: a GGUF file, a LoRA adapter beside or apart from its weights, a tokenizer of SentencePiece,
+a repository that wants its own code run."""
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from stages.console.errors import ModelError
+from stages.store.weights import check_weights, weight_faults
+from stages.text.chat import Chat
+from stages.trainers import checkpoint, intake
+
+DAY = date(2026, 1, 31)
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.fixture
+def llama(tmp_path):
+    checkpoint.random_llama(tmp_path / "llama", seed=1, max_context=64)
+    return tmp_path / "llama"
+
+
+def logits(folder: Path) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model(torch.arange(3, 9)[None]).logits.detach()
+
+
+def add_adapter(llama: Path, out: Path) -> torch.Tensor:
+    """A LoRA adapter that does something; returns what the model says with it."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = get_peft_model(LlamaForCausalLM.from_pretrained(llama, dtype=torch.float32), config)
+    model.save_pretrained(out)
+    return model(torch.arange(3, 9)[None]).logits.detach()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_adapter_is_merged(llama, tmp_path, alone):
+    said = add_adapter(llama, tmp_path / "lora" if alone else llama / "adapter")
+    assert not torch.allclose(said, logits(llama), atol=1e-3)
+    out = tmp_path / "M0"
+    out.mkdir()
+    checkpoint.copy_local(tmp_path / "lora" if alone else llama, out)
+    assert "merged" in checkpoint.merge_adapter(out)
+    check_weights(out, "M0")
+    intake.complete(out, DAY)
+    torch.testing.assert_close(logits(out), said, atol=1e-5, rtol=1e-4)
+    assert not [*out.glob("adapter*")]
+    assert checkpoint.merge_adapter(out) is None, "one model now"
+
+
+@pytest.mark.slow
+def test_an_adapter_without_its_model_is_named(llama, tmp_path):
+    add_adapter(llama, tmp_path / "M0")
+    shutil.rmtree(llama)
+    with pytest.raises(ModelError, match=r"M0: the LoRA adapter cannot be merged .*base_model_name_or_path"):
+        checkpoint.merge_adapter(tmp_path / "M0")
+
+
+def gguf_of(llama: Path, file: Path) -> None:
+    """The same weights in GGUF, as llama.cpp's converter writes them."""
+    import gguf
+
+    model = LlamaForCausalLM.from_pretrained(llama, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    tokens = [*tokenizer.convert_ids_to_tokens(range(len(tokenizer))), "ab"]
+    model.resize_token_embeddings(len(tokens), mean_resizing=False)
+    c, writer = model.config, gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(c.hidden_size)
+    writer.add_block_count(c.num_hidden_layers)
+    writer.add_feed_forward_length(c.intermediate_size)
+    writer.add_head_count(c.num_attention_heads)
+    writer.add_head_count_kv(c.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
+    writer.add_rope_dimension_count(c.head_dim)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if i in tokenizer.added_tokens_decoder else 1 for i in range(len(tokens))])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(tokenizer.convert_tokens_to_ids("<|im_start|>"))
+    writer.add_eos_token_id(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+    writer.add_chat_template(CHATML)
+    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}  # fmt: skip
+    for key, weight in model.state_dict().items():
+        name = (
+            key.replace("model.layers", "blk")
+            .replace("model.embed_tokens", "token_embd")
+            .replace("model.norm", "output_norm")
+        )
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        if key.startswith("lm_head"):
+            continue  # tied
+        if "attn_q" in name or "attn_k" in name:  # llama.cpp turns rotary halves into pairs
+            heads = c.num_attention_heads if "attn_q" in name else c.num_key_value_heads
+            weight = weight.reshape(heads, 2, -1, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
+        writer.add_tensor(name, weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.slow
+def test_a_gguf_file_becomes_a_model(llama, tmp_path):
+    gguf_of(llama, tmp_path / "model.gguf")
+    out = tmp_path / "M0"
+    out.mkdir()
+    checkpoint.from_gguf(tmp_path / "model.gguf", out)
+    check_weights(out, "M0")
+    found = intake.complete(out, DAY)
+    assert found.turn.stop == "<|im_end|>"
+    torch.testing.assert_close(logits(out)[..., :259], logits(llama), atol=1e-5, rtol=1e-4)
+    assert "quantization_config" not in json.loads((out / "config.json").read_text())
+
+
+def test_a_damaged_gguf_file_is_named(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\x03\x00")
+    with pytest.raises(ModelError, match=r"model\.gguf is no GGUF that transformers can read"):
+        checkpoint.from_gguf(tmp_path / "model.gguf", tmp_path)
+
+
+def test_code_of_a_repository_is_refused_for_what_it_is(llama):
+    config = json.loads((llama / "config.json").read_text())
+    config |= {"model_type": "brandnew", "auto_map": {"AutoModelForCausalLM": "modeling_brandnew.BrandNewForCausalLM"}}
+    (llama / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match=r"^llama: config\.json .*brandnew needs code .*modeling_brandnew\.py.* is never run"
+    ):
+        intake.complete(llama, DAY)
+    assert any("never run" in fault for fault in weight_faults(llama))
+
+
+def test_sentencepiece_alone(llama, tmp_path):
+    """A tokenizer.model without tokenizer.json, as old Llamas came; what is broken is told without tiktoken."""
+    for file in llama.glob("tokenizer*.json"):
+        file.unlink()
+    (llama / "tokenizer.model").write_bytes(b"\x0a\x0b no model")
+    (llama / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    with pytest.raises(ModelError, match=r"tokenizer\.model") as refused:
+        intake.complete(llama, DAY)
+    assert "tiktoken" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("names", "words"), [(["rag", "tool_use"], "named 'rag', 'tool_use'"), ([], "named nothing")])
+def test_named_templates_without_a_default_are_told(llama, names, words):
+    file = llama / "tokenizer_config.json"
+    named = [{"name": name, "template": CHATML} for name in names]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": named}))
+    with pytest.raises(ModelError, match=words):
+        intake.complete(llama, DAY)
+
+
+def test_tokens_beyond_the_embeddings_are_named(llama):
+    """An ordinary token that any text may have: an index out of range in the middle of training."""
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens(["antidisestablishmentarianism"])
+    tokenizer.save_pretrained(llama)
+    with pytest.raises(ModelError, match=r"'antidisestablishmentarianism' has id 259, and the model 259 embeddings"):
+        intake.complete(llama, DAY)
+
+
+def test_control_tokens_that_begin_with_a_space_or_are_spaces(llama):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens([" <sep>", "   "], special_tokens=True)
+    chat = Chat(tokenizer)
+    assert chat.unmarked("a <sep>    b") == "a < sep>    b"
+
+
+def test_a_template_that_writes_an_undefined_bos(llama):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.bos_token = None
+    tokenizer.chat_template = (
+        "{{ bos_token + 'x' }}" + "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(llama)
+    found = intake.complete(llama, DAY)
+    assert found.turn.prompt == "xQUESTION</s>"
+    assert "writes bos_token" in found.mended[0]
