@@ -4,6 +4,7 @@
 python -m benchmarks.readme_tables              rewrites the pages between their markers
 python -m benchmarks.readme_tables --check      fails when a page does not show what data/results holds
 python -m benchmarks.readme_tables --run DIR    first records times and some answers of the default run in DIR
+python -m benchmarks.readme_tables --smol DIR   first records the run of the profile smol in DIR
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks import smol as real
 from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import SrlmError
@@ -51,8 +53,14 @@ SELECT prompt, chosen, rejected, chosen_score, rejected_score FROM pairs
 ORDER BY chosen_score - rejected_score DESC, length(prompt), prompt_id LIMIT 1"""
 
 
-def main(check: bool = False, run: Path | None = None, root: Path = Path()) -> None:
+def main(check: bool = False, run: Path | None = None, smol: Path | None = None, root: Path = Path()) -> None:
     """Put the tables into the pages."""
+    smol_file = root / "data" / "results" / "smol.json"
+    smol_runs = json.loads(smol_file.read_text(encoding="utf-8")) if smol_file.is_file() else {}
+    if smol:
+        recorded = real.record(smol)
+        smol_runs[f"{real.prompts(recorded)} prompts"] = recorded
+        write_json(smol_file, smol_runs)
     if run:
         write_json(root / "data" / "results" / "default.json", default_run(run))
     seeds, controls, default = load(root, "seeds"), load(root, "controls"), load(root, "default")
@@ -62,6 +70,8 @@ def main(check: bool = False, run: Path | None = None, root: Path = Path()) -> N
         "record": result(seeds, controls),
         "seeds": by_seed(seeds),
         "time": times(default["stages"]),
+        "smol": real.table(smol_runs, real.SHORT),
+        "smol, all": real.table(smol_runs, real.ALL),
     } | {f"query {name}": markdown(answer["columns"], answer["rows"]) for name, answer in default["answers"].items()}
     for page in PAGES:
         text = fresh = (root / page).read_text(encoding="utf-8")
@@ -95,7 +105,8 @@ def quick(default: dict[str, Any]) -> str:
     """What the run ends with, and one of its pairs."""
     sheets = default["shown"].strip("\n").split("\n\n")
     first = next(sheet for sheet in sheets if sheet.startswith("Head to head"))
-    pair = json.dumps(default["pair"], indent=1, ensure_ascii=False)
+    first = "\n".join(line for line in first.splitlines() if "  sampled  " not in line)
+    pair = json.dumps(default["pair"], ensure_ascii=False)
     return (
         f'Among its last lines (`srlm query "FROM pairs"` has rows like the one '
         f"below):\n\n```text\n{first}\n```\n\n```json\n{pair}\n```\n"
