@@ -114,7 +114,8 @@ def chance(
     answers."""
     misses: dict[str, float] = {}
     for prompt, _, ranks, *scores in scores_of(attempts_of(ranked, judgements, tries, seed)):
-        dealt = permuted(tuple(ranks), tuple(sorted(zip(*scores, strict=True))), agreement, seed)
+        order = (tuple(sorted({*numbers}).index(n) for n in numbers) for numbers in scores)  # few patterns, one cache
+        dealt = permuted(tuple(sorted(ranks)), tuple(sorted(zip(*order, strict=True))), agreement, seed)
         misses[prompt] = misses.get(prompt, 1.0) * (1 - dealt)
     return sum(1 - miss for miss in misses.values())
 
@@ -134,7 +135,8 @@ def permuted(
     if len(set(ranks)) < 2 or any(len(set(numbers)) < 2 for numbers in zip(*scores, strict=True)):
         return 0.0
     if not isinstance(agreement, str):
-        dealt = np.asarray(scores)[_orders(len(ranks), content_id(seed, *ranks, repr(scores)))]
+        key = content_id(seed, *ranks, repr(scores)) if len(ranks) > ENUMERATED else ""
+        dealt = np.asarray(scores)[_orders(len(ranks), key)]
         agree = [taus(ranks, dealt[..., number]) > agreement - ROUNDING for number in range(dealt.shape[-1])]
         return float(np.all(agree, axis=0).mean())
     by_rank = [[score for _, score in block] for _, block in groupby(blocks, key=itemgetter(0))]
@@ -149,9 +151,10 @@ def permuted(
     return arrangements(ranks) * arrangements(scores) / arrangements(blocks) / math.factorial(len(ranks))
 
 
+@lru_cache(maxsize=16)
 def _orders(n: int, key: str) -> np.ndarray:
-    """Indices of all orders of n answers, a row each; of many answers, of orders drawn by `key`."""
-    if n <= ENUMERATED:
+    """Indices of all orders of n answers, a row each; with a `key`, of orders drawn by it."""
+    if not key:
         return np.array(list(permutations(range(n))))
     rng = np.random.default_rng(int(key, 16))
     return rng.permuted(np.tile(np.arange(n), (DRAWN, 1)), axis=1)
