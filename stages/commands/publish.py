@@ -170,7 +170,8 @@ def read_source(root: Path, params: Params) -> Source:
     if url := code_url(root):
         code["url"] = url
     packages = {out: made_by for out in outs if (made_by := catalog.packages(root / out))}
-    return Source(root, params, stages, beside, metrics, lineages, code, ignored_by_dvc(root), packages)
+    left_out = {out: fields for out in outs if (fields := catalog.left_out(root / out))}
+    return Source(root, params, stages, beside, metrics, lineages, code, ignored_by_dvc(root), packages, left_out)
 
 
 def read_as_locked(source: Source, split: Split) -> pl.DataFrame:

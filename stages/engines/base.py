@@ -57,13 +57,17 @@ class BaseEngine(ABC):
     name: str
     packages: Mapping[str, str] = MappingProxyType({})
     """Versions of the packages that decide the texts."""
-    served_by: Mapping[str, str | None] | None = None
-    """`url`, `model` and `revision` there, where a server writes the texts."""
+    served_by: Mapping[str, Any] | None = None
+    """`url`, `model` and `revision` there, where a server writes the texts, and what was `left_out` of requests."""
+    left_out: Sequence[str] = ()
+    """Fields of requests that the server does not take."""
     requested: int = 0
     cached: int = 0
     prompt_tokens: int = 0
     """Read: computed, not found in a cache of prefixes."""
     generated_tokens: int = 0
+    uncounted: int = 0
+    """Texts whose tokens a server did not count: the sums lack them."""
     seconds: float = 0.0
     prompts_too_long: int = 0
 
@@ -141,7 +145,11 @@ class BaseEngine(ABC):
 
     def note(self, seconds: float) -> str:
         """What stands beside the count: speed, share of what was cached, cost. `seconds`: since the first request."""
-        speed = f"{self.generated_tokens / seconds:,.0f} tokens/s" if seconds and self.generated_tokens else ""
+        speed = (
+            f"{self.generated_tokens / seconds:,.0f} tokens/s"
+            if seconds and self.generated_tokens and not self.uncounted
+            else ""
+        )
         cached = f"{self.cached:,} cached ({self.cached / self.requested:.0%})" if self.cached else ""
         return ", ".join(part for part in (speed, cached, self.cost()) if part)
 
@@ -152,11 +160,15 @@ class BaseEngine(ABC):
         """What was paid, in words."""
         return ""
 
+    def details(self) -> str:
+        """What else there is to say when all is written."""
+        return ""
+
     def summary(self) -> str:
         """All calls together, in one line."""
         read = f", {self.prompt_tokens:,} prompt tokens read" if self.prompt_tokens else ""
-        notes = f"; {note}" if (note := self.note(self.seconds)) else ""
-        return (
-            f"{self.name}: {self.requested:,} texts in {self.seconds:.0f} s; {self.generated_tokens:,} tokens "
-            f"written{read}{notes}"
-        )
+        counted = f"{self.generated_tokens:,} tokens written" if self.generated_tokens or not self.uncounted else ""
+        uncounted = f"tokens of {self.uncounted:,} texts unknown" if self.uncounted else ""
+        written = ", ".join(part for part in (counted, uncounted) if part)
+        notes = "".join(f"; {note}" for note in (self.note(self.seconds), self.details()) if note)
+        return f"{self.name}: {self.requested:,} texts in {self.seconds:.0f} s; {written}{read}{notes}"

@@ -21,6 +21,11 @@ from stages.console.errors import EngineError
 from stages.engines.request import Completion
 
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS left_out (
+    how BLOB NOT NULL,            -- hash of the model, the engine and the sampling
+    field TEXT NOT NULL,          -- that a server does not take, so that texts were written without it
+    PRIMARY KEY (how, field)
+);
 CREATE TABLE IF NOT EXISTS texts (
     key BLOB NOT NULL,            -- hash of all that decides a request's texts
     n INTEGER NOT NULL,           -- number of the completion
@@ -75,7 +80,7 @@ class CompletionCache:
             self.connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
             for setting in SETTINGS:
                 self.connection.execute(f"PRAGMA {setting}")
-            self.connection.execute(SCHEMA)
+            self.connection.executescript(SCHEMA)
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +112,14 @@ class CompletionCache:
             rows.append((key, completion.n, text, _digest(key, completion.n, text), model, stage, now))
         with self._transaction():
             self.connection.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def left_out(self, how: bytes, fields: Iterable[str]) -> set[str]:
+        """Adds `fields` to those that texts of a kind were written without; returns all of them."""
+        if rows := [(how, field) for field in fields]:
+            with self._transaction():
+                self.connection.executemany("INSERT OR IGNORE INTO left_out VALUES (?, ?)", rows)
+        with self._explained():
+            return {field for (field,) in self.connection.execute("SELECT field FROM left_out WHERE how = ?", (how,))}
 
     def sizes(self) -> list[Size]:
         """What is cached, by model and stage."""

@@ -97,6 +97,8 @@ class CachedEngine(BaseEngine):
         """First what is cached, in one batch, then what is left."""
         requests = self.rendered(requests)
         keys = self.keys(requests, sampling)
+        how = self._how(sampling).digest()
+        self._note_left_out(how)
         cached = self.cache.get(keys, sampling.numbers)
         self.cached += len(cached)
         if cached:
@@ -116,20 +118,31 @@ class CachedEngine(BaseEngine):
                     self.new += len(cacheable)
                     self.prompt_tokens = self.opened().prompt_tokens
                     self.generated_tokens += sum(c.tokens or 0 for c in batch)
+                    self.uncounted = self.opened().uncounted
+                    if self.opened().left_out:
+                        self._note_left_out(how, self.opened().left_out)
                     yield batch
 
     def keys(self, requests: Sequence[Request], sampling: Sampling) -> dict[str, bytes]:
         """Of each request, by id: a hash of what decides its texts, all but their number. Equal prompts stay apart,
         else a resumed call would be cut into different batches."""
-        how = repr((sampling._replace(n=0, first=0), self.seed)).encode()
-        same = hashlib.sha256(self.fingerprint + how)
-        keys = {}
+        same, keys = self._how(sampling), {}
         for request in requests:
             key = same.copy()  # repr of strings and lists of them: exact, escapes surrogates, and cheaper than JSON
             text = request.prompt if request.rendered is None else request.rendered
             key.update(repr((request.id, isinstance(request.prompt, str), text)).encode())
             keys[request.id] = key.digest()
         return keys
+
+    def _how(self, sampling: Sampling) -> Any:
+        """Hash of what decides the texts besides the request and their number."""
+        return hashlib.sha256(self.fingerprint + repr((sampling._replace(n=0, first=0), self.seed)).encode())
+
+    def _note_left_out(self, how: bytes, fields: Sequence[str] = ()) -> None:
+        """Texts that a server wrote without some fields are such texts in each later run, too."""
+        if self.at_a_server and not (fields and set(fields) <= set(self.left_out)):
+            self.left_out = sorted({*self.left_out, *self.cache.left_out(how, fields)})
+            self.served_by = {**(self.served_by or {}), **({"left_out": self.left_out} if self.left_out else {})}
 
     def rendered(self, requests: Sequence[Request]) -> Sequence[Request]:
         if not self.tokenized or not requests:
@@ -148,6 +161,9 @@ class CachedEngine(BaseEngine):
 
     def cost(self) -> str:
         return self.inner.cost() if self.inner else ""
+
+    def details(self) -> str:
+        return self.inner.details() if self.inner else ""
 
     def why_no_text(self) -> str:
         return self.inner.why_no_text() if self.inner else super().why_no_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,16 +40,20 @@ class Source(NamedTuple):
     """Whether DVC leaves a file out of what it hashes."""
     packages: Mapping[str, Mapping[str, str]]
     """Versions of the packages that wrote the texts of a table, by its path."""
+    left_out: Mapping[str, Sequence[str]]
+    """Fields that the server that wrote them would not take, likewise."""
 
     def graph(self, wanted: list[str], files: Mapping[str, Any]) -> dict[str, Any]:
         """The lineage of what is published: the paths `wanted` of the store, as `files`."""
         stages = lineage.ancestors(self.stages, wanted)
         outs = {path for stage in stages.values() for path in stage["outs"]}
+        left_out = {path: list(fields) for path, fields in self.left_out.items() if path in outs}
         return {
             **{"format": lineage.FORMAT, "paper": "arXiv:2401.10020", "code": dict(self.code)},
             **{"stages": stages, "files": dict(files)},
             "models": {name: model for name, model in self.lineages.items() if f"data/models/{name}" in outs},
             "packages": {path: dict(versions) for path, versions in self.packages.items() if path in outs},
+            **({"left_out": left_out} if left_out else {}),
         }
 
     def md5(self, path: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -15,7 +16,7 @@ from stages.console.errors import ParamsError, TableError
 from stages.store.files import atomic_write
 from stages.store.tables import Rule, Table
 
-PACKAGES = "self-rewarding-lm packages"
+PACKAGES, LEFT_OUT = "self-rewarding-lm packages", "self-rewarding-lm left out"
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises at a damaged file; a panic is no Exception."""
 SHOWN = 3
@@ -83,26 +84,43 @@ def _unreadable(path: Path, error: BaseException) -> TableError:
 
 
 def write(
-    table: Table, frame: pl.DataFrame, root: Path, model: str | None = None, packages: Mapping[str, str] | None = None
+    table: Table,
+    frame: pl.DataFrame,
+    root: Path,
+    model: str | None = None,
+    packages: Mapping[str, str] | None = None,
+    left_out: Sequence[str] = (),
 ) -> None:
-    """Check, then write in one rename, with the versions of the `packages` that made its texts in the file's metadata.
-    Raises TableError on a broken contract or an empty frame."""
+    """Check, then write in one rename, with the versions of the `packages` that made its texts, and the fields that a
+    server would not take, in the file's metadata. Raises TableError on a broken contract or an empty frame."""
     path = table_path(table, root, model)
     frame = check(table, frame, str(path))
     if frame.is_empty():
         raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
     with atomic_write(path) as partial:
-        metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else None
-        frame.write_parquet(partial, compression="zstd", statistics=True, metadata=metadata)
+        metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else {}
+        if left_out:
+            metadata[LEFT_OUT] = json.dumps(left_out)
+        frame.write_parquet(partial, compression="zstd", statistics=True, metadata=metadata or None)
 
 
 def packages(path: Path) -> dict[str, str]:
     """Versions of the packages that made the texts of a table; empty where an engine made none, or it is no table."""
-    try:
-        content = json.loads(pl.read_parquet_metadata(path).get(PACKAGES, "{}"))
-    except (*UNREADABLE, ValueError):
-        return {}
+    content = _noted(path, PACKAGES)
     return {str(name): str(version) for name, version in content.items()} if isinstance(content, dict) else {}
+
+
+def left_out(path: Path) -> list[str]:
+    """Fields of the requests for the texts of a table that a server would not take."""
+    content = _noted(path, LEFT_OUT)
+    return [str(field) for field in content] if isinstance(content, list) else []
+
+
+def _noted(path: Path, key: str) -> Any:
+    try:
+        return json.loads(pl.read_parquet_metadata(path).get(key, "null"))
+    except (*UNREADABLE, ValueError):
+        return None
 
 
 def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:

@@ -38,7 +38,7 @@ class TextSource(Protocol):
 
     name: str
     packages: Mapping[str, str]
-    served_by: Mapping[str, str | None] | None
+    served_by: Mapping[str, Any] | None
 
 
 class Run:
@@ -51,7 +51,7 @@ class Run:
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.completion_cache = root / COMPLETION_CACHE
-        self.servers: dict[str, Mapping[str, str | None]] = {}
+        self.servers: dict[str, Mapping[str, Any]] = {}
         self.compute_s = 0.0
 
     def __enter__(self) -> Run:
@@ -126,12 +126,13 @@ class Run:
     def write(
         self, table: Table, frame: pl.DataFrame, model: str | None = None, engine: TextSource | None = None
     ) -> None:
-        """Check and write a table; `engine` is what wrote its texts: its packages go into the file, its server into the
-        log."""
+        """Check and write a table; `engine` is what wrote its texts: its packages, and what a server left out of the
+        requests, go into the file, the server into the log."""
         self.check_inputs()
         if engine and engine.served_by:
             self.servers[engine.name] = engine.served_by
-        catalog.write(table, frame, self.root, model, engine.packages if engine else None)
+        left_out = (engine.served_by or {}).get("left_out", ()) if engine else ()
+        catalog.write(table, frame, self.root, model, engine.packages if engine else None, left_out)
 
     def write_metrics(self, kind: str, data: dict[str, Any], name: str | None = None) -> None:
         """data/metrics/KIND.json, or KIND/NAME.json."""

@@ -39,8 +39,10 @@ class Fault(NamedTuple):
     """Seconds before the answer."""
     drip: float = 0.0
     """Seconds between one byte of the text and the next."""
-    refuses: str = ""
-    """A field of the body that gets 400."""
+    refuses: tuple[str, ...] = ()
+    """Fields of the body that get 400, or `status` and `text`, in which {field} and {value} become the first of them."""
+    most: int = 10**9
+    """Requests there at the same time; one more gets `status`, `headers` and `text` at once."""
     strict: bool = False
     """Instead of a shorter text: 400."""
     skip: int = 0
@@ -113,8 +115,8 @@ class Model:
         chat = "messages" in body
         prompt = body["messages"] if chat else body["prompt"]
         limit = self.engine.max_context
-        most = body.get("max_tokens", limit)
-        sampling = Sampling(1, body["temperature"], body.get("top_p", 1.0), most, tuple(body.get("stop", ())))
+        most = body.get("max_tokens", body.get("max_completion_tokens", limit))
+        sampling = Sampling(1, body.get("temperature", 1.0), body.get("top_p", 1.0), most, tuple(body.get("stop", ())))
         with self.lock:
             ids = self.engine.prompts.encode([Request("", prompt)])[0]
             if len(ids) >= limit or (strict and most != limit and len(ids) + most > limit):
@@ -195,8 +197,12 @@ class Handler(BaseHTTPRequestHandler):
             )
             world.here += 1
             world.peak = max(world.peak, world.here)
+            busy = fault.most < world.here
         try:
-            self.respond(body, fault if fault.skip <= nth < fault.skip + fault.times else Fault())
+            if busy:
+                self.send(fault.status, fault.text.encode(), dict(fault.headers))
+            else:
+                self.respond(body, fault if fault.skip <= nth < fault.skip + fault.times else Fault())
         except ConnectionError:  # the client did not wait
             self.close_connection = True
         finally:
@@ -207,9 +213,11 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(fault.delay)
         if fault.drop:
             self.close_connection = True
-        elif fault.refuses and fault.refuses in body:
-            self.send(400, json.dumps({"error": {"message": f"{fault.refuses!r} is not supported"}}).encode())
-        elif fault.status:
+        elif field := next((field for field in fault.refuses if field in body), ""):
+            text = fault.text or json.dumps({"error": {"message": "'{field}' is not supported"}})
+            text = text.replace("{field}", field).replace("{value}", str(body[field]))
+            self.send(fault.status or 400, text.encode(), dict(fault.headers))
+        elif fault.status and not fault.refuses and fault.most > 10**8:
             text = fault.text.replace("{authorization}", self.headers["Authorization"]).replace("{path}", self.path)
             self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half, drip=fault.drip)
         else:

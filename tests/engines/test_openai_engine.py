@@ -133,21 +133,159 @@ def test_a_number_has_its_text_however_many_are_asked_for(client, server):
 @pytest.mark.parametrize("field", ["seed", "top_p", "stop"])
 def test_a_field_that_a_server_does_not_take_is_left_out_from_then_on(client, server, capsys, field):
     """Stop strings are cut here."""
-    engine = client(Fault(refuses=field), at_once=1)
+    engine = client(Fault(refuses=(field,)), at_once=1)
     done = engine.generate(MANY[:5], SAMPLED._replace(n=2, stop=("e",), max_tokens=8))
     asked = server.asked(engine.name)
     assert [field in a for a in asked] == [True] + [False] * 10
     assert all("max_tokens" in a for a in asked)
     assert capsys.readouterr().err.count(f"refuses {field}, which is left out from now on") == 1
+    assert engine.left_out == [field]
+    assert f"left out, as the server refuses it: {field}" in engine.summary()
     if field != "seed":
         assert not any("e" in c.text for c in done)
+
+
+FORBIDDEN = {"type": "extra_forbidden", "loc": ["body", "{field}"], "msg": "Extra inputs are not permitted", "input": 5}
+MESSAGES = {
+    "OpenAI": "Unsupported parameter: '{field}' is not supported with this model.",
+    "OpenAI, older": "Unrecognized request argument supplied: {field}",
+    "OpenAI, a value": "Unsupported value: '{field}' does not support {value} with this model.",
+    "Gemini": 'Invalid JSON payload received. Unknown name \\"{field}\\": Cannot find field.',
+    "Groq": "property '{field}' is unsupported, did you mean 'stream'?",
+    "Anthropic": "{field}: Extra inputs are not permitted",
+    "transformers serve": "Unexpected fields in the request: {'{field}'}",
+    "pydantic in a string": "1 validation error: {'type': 'extra_forbidden', 'loc': ('body', '{field}'), 'msg': 'Extra "
+    "inputs are not permitted', 'input': 5}",
+    "Go": 'json: unknown field \\"{field}\\"',
+    "Ajv": "Additional properties are not allowed ('{field}' was unexpected)",
+}
+REFUSALS_OF_FIELDS = {
+    **{name: '{"error": {"message": "%s"}}' % said for name, said in MESSAGES.items()},
+    "a string": '{"error": "unsupported parameter: \'{field}\'"}',
+    "OpenAI's param": '{"error": {"message": "Not like this.", "param": "{field}", "code": "unsupported_parameter"}}',
+    "vLLM's param": '{"error": {"message": "1 validation error", "param": "body.{field}", "code": 400}}',
+    "FastAPI": json.dumps({"detail": [FORBIDDEN]}),
+    "Mistral": json.dumps({"object": "error", "message": {"detail": [FORBIDDEN]}, "type": "invalid_request_error"}),
+    "no JSON": "422: unsupported parameter '{field}'",
+}
+
+
+@pytest.mark.parametrize("text", REFUSALS_OF_FIELDS.values(), ids=REFUSALS_OF_FIELDS)
+@pytest.mark.parametrize("status", [400, 422])
+def test_however_a_server_says_that_it_takes_no_such_field(client, server, text, status):
+    """Three of them, one after the other; the texts are what it gives without them."""
+    engine = client(Fault(refuses=("stop", "seed", "top_p"), status=status, text=text), at_once=1)
+    (done,) = engine.generate(ONE, SAMPLED._replace(n=1, stop=("e",), max_tokens=8))
+    assert done.text
+    assert len(server.asked(engine.name)) == 4
+    assert engine.left_out == ["seed", "stop", "top_p"]
+
+
+def test_a_limit_of_another_name(client, server, capsys):
+    """As OpenAI's models that reason first want it; a server that takes neither sets its own."""
+    text = REFUSALS_OF_FIELDS["OpenAI"].replace("model.", "model. Use 'max_completion_tokens' instead.")
+    engine = client(Fault(refuses=("max_tokens",), status=400, text=text), at_once=1)
+    done = engine.generate(MANY[:3], GREEDY._replace(n=1, max_tokens=3))
+    assert {c.tokens for c in done} == {3}
+    asked = [(a.get("max_tokens"), a.get("max_completion_tokens")) for a in server.asked(engine.name)]
+    assert asked == [(3, None), *[(None, 3)] * 3]
+    assert engine.left_out == ["max_tokens (sent as max_completion_tokens)"]
+    assert "max_completion_tokens is sent instead" in capsys.readouterr().err
+    engine = client(Fault(refuses=("max_tokens", "max_completion_tokens")), at_once=1)
+    assert {c.tokens for c in engine.generate(MANY[:3], GREEDY._replace(n=1, max_tokens=3))} != {3}
+    assert len(server.asked(engine.name)) == 2 + 3
+    assert engine.left_out == ["max_completion_tokens", "max_tokens"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "'max_tokens' or 'max_completion_tokens' is too large: 60. This model's maximum context length is 96 tokens and "
+        "your request has 50 input tokens. (parameter=max_tokens, value=60)",
+        "max_tokens must be at most 46 for this prompt: it exceeds the context",
+    ],
+)
+def test_too_little_room_is_no_refusal_of_max_tokens(client, server, message):
+    """It is left out for that prompt alone."""
+    fault = Fault(refuses=("max_tokens",), status=400, text=json.dumps({"error": {"message": message}}))
+    engine = client(fault._replace(times=1), at_once=1)
+    assert all(c.text for c in engine.generate(MANY[:3], GREEDY._replace(n=1)))
+    assert ["max_tokens" in a for a in server.asked(engine.name)] == [True, False, True, True]
+    assert not engine.left_out
+
+
+def test_another_temperature_is_another_experiment(client, server):
+    text = json.dumps(
+        {"error": {"message": "Unsupported value: 'temperature' does not support {value}. Only 1 is supported."}}
+    )
+    engine = client(Fault(refuses=("temperature",), status=400, text=text), at_once=1)
+    with pytest.raises(EngineError, match=r"refuses temperature 0\.7: 400: .*Set the stage's temperature"):
+        engine.generate(MANY, SAMPLED._replace(temperature=0.7))
+    assert len(server.asked(engine.name)) == 1
+    done = engine.generate(ONE, SAMPLED._replace(temperature=1.0, n=2))
+    assert all(c.text for c in done)
+    assert engine.left_out == ["temperature"]
+
+
+def test_fewer_probabilities_where_a_server_tells_no_more(client, server):
+    """And none without the likeliest: an expected score of what was written alone is the sampled score."""
+    sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
+    message = "top_logprobs must be at most 5"
+    answer = said("4", logprobs={"content": [{"token": "4", "logprob": -1.0, "top_logprobs": []}]})
+    fault = Fault(refuses=("top_logprobs",), status=400, text=json.dumps({"error": {"message": message}}), times=1)
+    engine = client(fault, at_once=1)
+    engine.generate(SAY[:2], sampling)
+    assert [a["top_logprobs"] for a in server.asked(engine.name)] == [20, 5, 5]
+    assert engine.left_out == ["top_logprobs over 5"]
+    with pytest.raises(EngineError, match=r"refuses top_logprobs.*judge_candidates\.score: sampled"):
+        client(fault._replace(times=10**9), at_once=1).generate(SAY, sampling)
+    assert answer
+
+
+@pytest.mark.parametrize(
+    "message", ["please stop sending this seed", "the prompt is not allowed: it says 'seed'", "seed"]
+)
+def test_words_that_name_no_field_leave_none_out(client, server, message):
+    """Nor is one left out whose absence changes nothing."""
+    engine = client(refused(400, message)._replace(times=3), at_once=1)
+    done = engine.generate(MANY[:4], SAMPLED._replace(n=1, stop=("zz",)))
+    assert not engine.left_out
+    assert all({"seed", "stop"} <= a.keys() for a in server.asked(engine.name)[3:])
+    assert sum(bool(c.text) for c in done) >= 2
+
+
+def test_what_was_left_out_stays_with_the_texts(server, tmp_path):
+    """Beside the server in the log, for cached texts, too; other texts have their own."""
+    name, run = next(names), Stage(tmp_path / "f.sqlite")
+    server.behave(name, Fault(refuses=("seed",)))
+
+    def served(*samplings: Sampling) -> Any:
+        with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
+            for sampling in samplings:
+                engine.generate(MANY[:3], sampling)
+        return engine.served_by.get("left_out")
+
+    short = SAMPLED._replace(n=1, max_tokens=4)
+    assert served(short) == ["seed"]
+    server.behave(name, Fault(times=0))
+    assert served(short) == ["seed"], "nothing was asked"
+    assert served(GREEDY._replace(n=1, max_tokens=4)) is None
+
+
+def test_a_server_that_does_not_sample_is_told(client, capsys):
+    """As transformers serve for a model whose generation_config.json lacks do_sample."""
+    client(said("yes")).generate(MANY, SAMPLED)
+    assert "gave each of 12 prompts the same text 3 times" in capsys.readouterr().err
+    client(said("yes")).generate(MANY, GREEDY)
+    client().generate(MANY, SAMPLED._replace(n=2, max_tokens=8))
+    assert "does it sample" not in capsys.readouterr().err
 
 
 def test_probabilities_that_a_server_does_not_tell_are_an_error(client, server):
     sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
     with pytest.raises(EngineError, match=r"tells no probabilities of .*judge_candidates\.score: sampled"):
         client(said("4")).generate(ONE, sampling)
-    engine = client(Fault(refuses="logprobs"), at_once=1)
+    engine = client(Fault(refuses=("logprobs",)), at_once=1)
     with pytest.raises(EngineError, match=r"judge_candidates\.score: sampled"):
         engine.generate(MANY, sampling)
     assert len(server.asked(engine.name)) < 5
@@ -155,15 +293,33 @@ def test_probabilities_that_a_server_does_not_tell_are_an_error(client, server):
         client().generate([Request("a", "text")], sampling)
 
 
-def test_an_answer_that_does_not_count_its_tokens_is_an_answer(client, server, tmp_path):
-    """How many they are is unknown, not nothing; nobody pays for it twice."""
-    answer = {"choices": [{"index": 0, "message": {"content": "Yes."}, "finish_reason": "stop"}]}
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        {"usage": None},
+        {"usage": {}},
+        {"usage": []},
+        *({"usage": {"completion_tokens": x}} for x in ("7", -1, True)),
+    ],
+    ids=str,
+)
+def test_an_answer_that_does_not_count_its_tokens_is_an_answer(client, server, tmp_path, usage):
+    """How many they are, and what they cost, is unknown, not nothing; nobody pays for it twice."""
+    answer = {"choices": [{"index": 0, "message": {"content": "Yes."}, "finish_reason": "stop"}], **usage}
     name, run = next(names), Stage(tmp_path / "f.sqlite")
     server.behave(name, Fault(status=200, text=json.dumps(answer)))
+    priced = hardware(usd_per_million_prompt_tokens=1.0, usd_per_million_completion_tokens=1.0)
+    said = []
     for _ in range(2):
-        with open_engine(engine_params("openai"), hardware(), tmp_path, model=name, seed=7, run=run) as engine:
+        with open_engine(engine_params("openai"), priced, tmp_path, model=name, seed=7, run=run) as engine:
             assert engine.generate(ONE, SAMPLED._replace(n=1)) == [Completion("one", 0, "Yes.", "stop", None)]
+            said.append(engine.summary())
     assert len(server.asked(name)) == 1
+    assert "tokens of 1 texts unknown" in said[0]
+    assert "cost unknown" in said[0]
+    assert "0 tokens" not in said[0]
+    assert "$" not in said[0]
 
 
 def test_tokens_and_cost_are_what_the_server_counted(client):
@@ -345,8 +501,6 @@ PASSING = {
         text='{"choices": [{"index": 0, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}',
     ),
     "a number": said(4),
-    "tokens are no number": said("a", tokens="7"),
-    "tokens below zero": said("a", tokens=-1),
     "not a probability": said("4", logprobs={"content": [{"token": "4", "logprob": float("nan")}]}),
     **{str(status): refused(status) for status in (408, 409, 429, 500, 502, 503, 529)},
 }
@@ -456,6 +610,21 @@ def test_as_many_as_may_be_are_on_their_way_and_no_more(client, server):
     engine = client(said("yes", delay=0.1), at_once=4)
     assert len(engine.generate(MANY, GREEDY)) == 2 * len(MANY)
     assert server.peak(engine.name) == 4
+
+
+def test_a_server_with_room_for_three_is_asked_by_three(client, server):
+    """After a few that it refuses; each of those comes again, and all get their text."""
+    requests = [Request(str(i), user(f"Say {i}")) for i in range(60)]
+    fault = said("yes", delay=0.03, most=3)._replace(status=429, headers=(("Retry-After", "0.05"),))
+    engine = client(fault, at_once=32)
+    started = time.monotonic()
+    assert len(engine.generate(requests, GREEDY)) == 2 * 60
+    assert time.monotonic() - started < 5
+    refusals = len(server.asked(engine.name)) - 60
+    assert 5 <= refusals < 20
+    assert engine.concurrency.refusals == refusals
+    assert 2 <= engine.concurrency.limit <= 4
+    assert f"{refusals} times busy or silent" in engine.summary()
 
 
 def test_what_is_on_its_way_is_waited_for_when_one_fails_and_cancelled_when_the_caller_leaves(client, server):

@@ -4,7 +4,8 @@
 Its address is in the environment, in OPENAI_BASE_URL, its key, if it wants one, in OPENAI_API_KEY (`engine.env_prefix`
 in place of OPENAI, so that roles may have servers of their own). Neither a key nor a password or a query in the address
 is ever shown or stored, not even where an answer repeats it. A busy, broken or silent server is asked again
-(`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips).
+(`Server.attempts`; `Server.timeout_s` is for a whole try, however slowly the answer drips), by fewer at a time
+(`concurrency.py`). Fields that it refuses are left out (`refusal.py`).
 
 Each completion is a call of its own, with the seed of `(seed, request id)` plus n, as vLLM numbers the seeds of one
 call: every server can do that, and each tells how many tokens it wrote; a server with a cache of prefixes reads the
@@ -17,15 +18,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import deque
-from collections.abc import Sequence
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
-from anyio import fail_after
+from anyio import CapacityLimiter, fail_after, sleep
 from anyio.from_thread import start_blocking_portal
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -34,6 +36,8 @@ from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError
 from stages.console.terminal import stderr
+from stages.engines.backends.concurrency import Concurrency
+from stages.engines.backends.refusal import MEANS, READ, changed, refused_fields, told, words
 from stages.engines.backends.server import (
     BadAnswer,
     Secrets,
@@ -52,12 +56,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
 """Pauses between tries double from the first to the longest, and are longer where the server says so."""
 LIKELY = 20
 """Tokens in one place whose probabilities a server tells, at most."""
-OPTIONAL = ("seed", "top_p", "stop", "top_logprobs", "logprobs")
-"""Fields that a server may refuse. What is written behind a stop string is cut here; probabilities that are not told
-are an error."""
 REFUSALS = (400, 413, 422)
-READ, SHOWN = 100_000, 300
-"""Letters of a server's words that are looked through for secrets, and that are shown."""
+LIMITS = ("max_tokens", "max_completion_tokens")
+MANY_PROMPTS = 8
+"""If each of so many prompts gets equal texts, the server is not sampling."""
+SHOWN = 300
+"""Letters of a server's words that are shown."""
 
 
 class OpenAIEngine(BaseEngine):
@@ -77,8 +81,11 @@ class OpenAIEngine(BaseEngine):
                 f"Copy it again and export it"
             )
         self.secrets = Secrets(self.key, self.address)
-        self.refused: set[str] = set()  # fields that the server does not take; written in the portal's thread
+        self.concurrency = Concurrency(self.server.at_once)
+        self.refused: list[str] = []  # fields that the server does not take; written in the portal's thread
         self.refusal = ""
+        self.not_before = 0.0  # the server said when to come again
+        self.failed = False
 
     def __enter__(self) -> Self:
         for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):  # their records hold addresses and headers
@@ -88,6 +95,7 @@ class OpenAIEngine(BaseEngine):
             # in a thread of its own: what Ctrl-C raises inside a callback of an event loop would be lost
             self.portal = stack.enter_context(start_blocking_portal())
             stack.callback(self.portal.call, self.portal.stop, True)
+            self.slots = self.portal.call(CapacityLimiter, self.concurrency.limit)
             self.client = AsyncOpenAI(
                 base_url=self.url,
                 default_query=dict(parse_qsl(self.address.query)),
@@ -109,21 +117,33 @@ class OpenAIEngine(BaseEngine):
         if sampling.score_logprobs and any(isinstance(r.prompt, str) for r in requests):
             raise EngineError("a server's probabilities are read of messages alone. Set the stage's `chat` to true")
         left = deque((request, n) for request in requests for n in sampling.numbers)
-        under_way: set[Future[Completion]] = set()
+        under_way: set[Future[Completion | None]] = set()
+        texts: defaultdict[str, set[str]] = defaultdict(set)
         failed: BaseException | None = None
+        self.failed = False
         try:
             while under_way or (left and not failed):
                 while left and not failed and len(under_way) < self.server.at_once:
                     under_way.add(self.portal.start_task_soon(self._ask, *left.popleft(), sampling))
                 done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 failed = failed or next((error for future in done if (error := future.exception())), None)
-                if finished := [future.result() for future in done if not future.exception()]:
+                self.failed = bool(failed)
+                if finished := [c for future in done if not future.exception() and (c := future.result())]:
+                    for completion in finished:
+                        texts[completion.id].add(completion.text)
                     yield finished
         finally:
             for future in under_way:
                 future.cancel()
         if failed:
             raise failed
+        sampled = sampling.n > 1 and sampling.temperature > 0
+        if sampled and len(texts) >= MANY_PROMPTS and all(len(t) == 1 for t in texts.values()):
+            stderr.print(
+                f"{self.url} gave each of {len(texts)} prompts the same text {sampling.n} times, whatever the seed: "
+                f"does it sample? (transformers serve does so only where the model's generation_config.json says "
+                f"do_sample: true)"
+            )
 
     def why_no_text(self) -> str:
         return (
@@ -132,40 +152,88 @@ class OpenAIEngine(BaseEngine):
         )
 
     def cost(self) -> str:
-        """US dollars; nothing where a price is not known."""
+        """US dollars; nothing where a price is not known, and unknown where the server does not count tokens."""
         of_prompts, of_texts = self.server.usd_per_million_prompt_tokens, self.server.usd_per_million_completion_tokens
         if of_prompts is None or of_texts is None:
             return ""
+        if self.uncounted:
+            return f"cost unknown: {self.url} did not count the tokens of {self.uncounted:,} answers"
         return f"${(self.prompt_tokens * of_prompts + self.generated_tokens * of_texts) / 1e6:,.2f}"
 
-    async def _ask(self, request: Request, n: int, sampling: Sampling) -> Completion:
-        """One completion. Where a refusal names a field that can be left out, it is left out from now on; else the
-        request is asked again without `max_tokens`, for what room there is; a prompt that is refused then, too, as
-        when it does not fit or a filter will not have it, gets no text."""
-        body, limit = self._body(request, n, sampling), {"max_tokens": sampling.max_tokens}
+    def details(self) -> str:
+        at_once = self.concurrency
+        refusals = f", {at_once.refusals:,} times busy or silent" if at_once.refusals else ""
+        left_out = f"; left out, as the server refuses it: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"up to {at_once.peak} requests at a time, {at_once.limit} at the end{refusals}{left_out}"
+
+    async def _ask(self, request: Request, n: int, sampling: Sampling) -> Completion | None:
+        """One completion; None where another request failed for good before this one was sent.
+
+        A field that a refusal names is left out, here, and of all requests once it is seen that this helps; else the
+        request is asked again without its limit of tokens, for what room there is; a prompt that is refused then, too,
+        as when it does not fit or a filter will not have it, gets no text."""
+        body, limited, mine, last = self._body(request, n, sampling), True, list(self.refused), ""
+        tried: set[tuple[str, str]] = set()
+        reasons: dict[str, str] = {}
+        reason = ""
         while True:
-            sent = {name: value for name, value in (body | limit).items() if name not in self.refused}
+            sent = changed(body, mine)
+            if not limited:
+                sent = {name: value for name, value in sent.items() if name not in LIMITS}
             try:
-                return await self._tried(sent, request.id, n, sampling)
+                completion = await self._tried(sent, request.id, n, sampling)
             except (APIError, BadAnswer, TimeoutError) as e:
-                if getattr(e, "status_code", 0) not in REFUSALS:
+                if not (isinstance(e, APIStatusError) and e.status_code in REFUSALS):
                     raise self._explained(e, request.id) from None
-                reason, names = self._readable(_words(e)), f"{getattr(e, 'param', '')} {_words(e)[:SHOWN]}"
-            if field := next((f for f in OPTIONAL if f in sent and re.search(rf"\b{f}\b", names)), None):
-                if field not in self.refused:
-                    stderr.print(f"{self.url} refuses {field}, which is left out from now on: {reason}")
-                self.refused.add(field)
-            elif limit:
-                limit = {}
+                before, reason = reason, self._readable(words(e))
+                if last and last not in sent and reason == before:
+                    mine.pop()  # it was another thing
+                    sent = changed(body, mine)
+                named = [field for field in refused_fields(e, sent) if (field, str(sent[field])) not in tried]
+            else:
+                if completion:
+                    self._leave_out(mine, reasons)
+                return completion
+            last = named[0] if named else ""
+            if last:
+                self._check_refusal(last, sent, reason)
+                tried.add((last, str(sent[last])))
+                mine.append(last)
+                reasons[last] = reason
+            elif limited:
+                limited = False
             else:
                 self.refusal = reason
                 return Completion(request.id, n, "", "length", 0)
+
+    def _check_refusal(self, field: str, sent: Mapping[str, Any], reason: str) -> None:
+        """Raises EngineError for a field without which the texts would be those of another experiment."""
+        if field == "temperature" and sent[field] != 1:
+            raise EngineError(
+                f"{self.url} refuses temperature {sent[field]:g}: {reason}. Texts at another temperature are another "
+                f"experiment. Set the stage's temperature to what the server takes, or ask another model"
+            )
+        if field.endswith("logprobs") and field not in changed(sent, [field]):
+            raise EngineError(
+                f"{self.url} refuses {field}: {reason}. Without them there is no expected score. Use "
+                f"judge_candidates.score: sampled, or another server"
+            )
+
+    def _leave_out(self, fields: Sequence[str], reasons: Mapping[str, str]) -> None:
+        """From now on, as a request without them was answered."""
+        for field in fields:
+            if fields.count(field) > self.refused.count(field):
+                self.refused.append(field)
+                what = f"refuses {field}, which is left out from now on"
+                stderr.print(f"{self.url} {what} ({MEANS[field]}): {reasons[field]}")
+        self.left_out = told(self.refused)
 
     def _body(self, request: Request, n: int, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.served,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
             "seed": request_seed(self.seed, request.id) + n,
         }
         if sampling.stop:
@@ -177,24 +245,42 @@ class OpenAIEngine(BaseEngine):
         contents = [break_chat_markers(message["content"], self.special) for message in request.prompt]
         return body | {"messages": [{**m, "content": c} for m, c in zip(request.prompt, contents, strict=True)]}
 
-    async def _tried(self, body: dict[str, Any], request_id: str, n: int, sampling: Sampling) -> Completion:
-        endpoint: Any = self.client.chat.completions if "messages" in body else self.client.completions
-
-        async def call() -> Completion:
-            with fail_after(self.server.timeout_s):  # the client's own limit is for each read
-                raw = await endpoint.with_raw_response.create(**body)
-            prompt_tokens, completion = read_answer(raw.content, request_id, n, sampling, self.secrets)
-            self.prompt_tokens += prompt_tokens or 0
-            self.generated_tokens += completion.tokens or 0
-            return completion
-
+    async def _tried(self, body: dict[str, Any], request_id: str, n: int, sampling: Sampling) -> Completion | None:
         attempts = stop_after_attempt(self.server.attempts)
         return await AsyncRetrying(stop=attempts, wait=_pause, retry=retry_if_exception(_is_retryable), reraise=True)(
-            call
+            self._try, body, request_id, n, sampling
         )
 
+    async def _try(self, body: dict[str, Any], request_id: str, n: int, sampling: Sampling) -> Completion | None:
+        endpoint: Any = self.client.chat.completions if "messages" in body else self.client.completions
+        async with self.slots:
+            while (pause := self.not_before - time.monotonic()) > 0:
+                await sleep(pause)
+            if self.failed:
+                return None
+            sent = self.concurrency.sent(time.monotonic())
+            try:
+                with fail_after(self.server.timeout_s):  # the client's own limit is for each read
+                    raw = await endpoint.with_raw_response.create(**body)
+                prompt_tokens, completion = read_answer(raw.content, request_id, n, sampling, self.secrets)
+            except BaseException as e:
+                if _is_retryable(e):
+                    self.concurrency.refused()
+                    self.not_before = max(self.not_before, time.monotonic() + _asked_pause(e))
+                else:
+                    self.concurrency.left()
+                raise
+            else:
+                self.concurrency.answered(sent, time.monotonic(), completion.tokens or len(completion.text))
+            finally:
+                self.slots.total_tokens = self.concurrency.limit
+        self.prompt_tokens += prompt_tokens or 0
+        self.generated_tokens += completion.tokens or 0
+        self.uncounted += prompt_tokens is None or completion.tokens is None
+        return completion
+
     def _explained(self, e: Exception, request_id: str) -> EngineError:
-        where, seen = f"{self.url}, asked for {request_id!r},", self._readable(_words(e))
+        where, seen = f"{self.url}, asked for {request_id!r},", self._readable(words(e))
         status = getattr(e, "status_code", 0)
         if status and not _is_retryable(e):
             key = f". Type: export {self.key_variable}=, with a key that may ask for this model"
@@ -220,15 +306,6 @@ class OpenAIEngine(BaseEngine):
         return for_terminal(self.secrets.hide(text[:READ])[:SHOWN]).rstrip(".")
 
 
-def _words(e: Exception) -> str:
-    """What the server says, wherever it says it, or why there is no answer."""
-    if not isinstance(e, APIStatusError):
-        return str(e.__cause__ or e)
-    body: Any = e.body
-    message = body.get("message") or body.get("detail") or body if isinstance(body, dict) else body
-    return f"{e.status_code}: {message or 'nothing'}"
-
-
 def _is_retryable(e: BaseException) -> bool:
     """Whether another try may go better. 409: something else was at work on it."""
     if isinstance(e, APIStatusError):
@@ -236,9 +313,13 @@ def _is_retryable(e: BaseException) -> bool:
     return isinstance(e, (APIConnectionError, BadAnswer, TimeoutError))
 
 
+def _asked_pause(e: BaseException) -> float:
+    """Seconds until the server wants to be asked again."""
+    asked = e.response.headers.get("retry-after", "") if isinstance(e, APIStatusError) else ""
+    seconds = float(asked) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", asked, re.ASCII) else 0.0
+    return min(seconds, LONGEST_RETRY_AFTER_S)
+
+
 def _pause(state: RetryCallState) -> float:
-    """Seconds before the next try; the server may ask for more."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.response.headers.get("retry-after", "") if isinstance(error, APIStatusError) else ""
-    ours = wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S)(state)
-    return max(ours, min(float(asked), LONGEST_RETRY_AFTER_S) if re.fullmatch(r"\d{1,9}", asked, re.ASCII) else 0.0)
+    """Seconds before the next try of a request."""
+    return wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S, jitter=FIRST_PAUSE_S)(state)

@@ -131,10 +131,10 @@ def read_answer(raw: bytes, request_id: str, n: int, sampling: Sampling, secrets
     `length`. Raises BadAnswer, and EngineError where probabilities were asked for and none are told."""
     try:
         answer = json.loads(raw)
-        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        choice, usage = answer["choices"][0], answer.get("usage")
         text = (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
         text = re.sub("[\ud800-\udfff]", "\ufffd", text)  # JSON can spell what no table can hold
-        tokens, prompt_tokens = _count(usage.get("completion_tokens")), _count(usage.get("prompt_tokens"))
+        tokens, prompt_tokens = _count(usage, "completion_tokens"), _count(usage, "prompt_tokens")
         probs = None
         if sampling.score_logprobs and text:
             entries = (choice.get("logprobs") or {}).get("content")
@@ -183,10 +183,10 @@ def _probability(logprob: float) -> float:
     return min(1.0, math.exp(logprob))
 
 
-def _count(tokens: Any) -> int | None:
-    if not (tokens is None or (isinstance(tokens, int) and 0 <= tokens < 2**31)):
-        raise ValueError(f"{tokens!r} is no number of tokens")
-    return tokens
+def _count(usage: Any, name: str) -> int | None:
+    """Null where it is not told, or not as a number: the answer is as good as any."""
+    tokens = usage.get(name) if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens < 2**31 else None
 
 
 def _base64(text: str) -> str:
