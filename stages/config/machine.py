@@ -14,7 +14,8 @@ class Server(Section):
     """How an OpenAI-compatible server is asked. Its address and key are in the environment (`engine.env_prefix`)."""
 
     at_once: Annotated[int, Field(ge=1, le=10_000)]
-    """Requests on their way at a time."""
+    """Most requests on their way at a time. How many there are follows what the server bears: up to 8 at first, more
+    while that makes it faster, fewer when it refuses, breaks or keeps silent."""
     timeout_s: Positive
     """Longest wait for a whole answer, in seconds."""
     attempts: Annotated[int, Field(ge=1, le=100)]

@@ -160,7 +160,7 @@ MESSAGES = {
     "Ajv": "Additional properties are not allowed ('{field}' was unexpected)",
 }
 REFUSALS_OF_FIELDS = {
-    **{name: '{"error": {"message": "%s"}}' % said for name, said in MESSAGES.items()},
+    **{name: f'{{"error": {{"message": "{message}"}}}}' for name, message in MESSAGES.items()},
     "a string": '{"error": "unsupported parameter: \'{field}\'"}',
     "OpenAI's param": '{"error": {"message": "Not like this.", "param": "{field}", "code": "unsupported_parameter"}}',
     "vLLM's param": '{"error": {"message": "1 validation error", "param": "body.{field}", "code": 400}}',
@@ -231,7 +231,6 @@ def test_fewer_probabilities_where_a_server_tells_no_more(client, server):
     """And none without the likeliest: an expected score of what was written alone is the sampled score."""
     sampling = SAMPLED._replace(n=1, score_logprobs=ScoreLogprobs("4", 0, ("4",)))
     message = "top_logprobs must be at most 5"
-    answer = said("4", logprobs={"content": [{"token": "4", "logprob": -1.0, "top_logprobs": []}]})
     fault = Fault(refuses=("top_logprobs",), status=400, text=json.dumps({"error": {"message": message}}), times=1)
     engine = client(fault, at_once=1)
     engine.generate(SAY[:2], sampling)
@@ -239,7 +238,6 @@ def test_fewer_probabilities_where_a_server_tells_no_more(client, server):
     assert engine.left_out == ["top_logprobs over 5"]
     with pytest.raises(EngineError, match=r"refuses top_logprobs.*judge_candidates\.score: sampled"):
         client(fault._replace(times=10**9), at_once=1).generate(SAY, sampling)
-    assert answer
 
 
 @pytest.mark.parametrize(
@@ -632,8 +630,8 @@ def test_what_is_on_its_way_is_waited_for_when_one_fails_and_cancelled_when_the_
     with pytest.raises(EngineError, match="401"):
         for batch in engine.batches(MANY, GREEDY):
             given += batch
-    assert len(given) == 3
-    assert len(server.asked(engine.name)) == 4, "nothing more was sent"
+    assert 1 <= len(given) <= 3
+    assert len(server.asked(engine.name)) == len(given) + 1, "nothing more was sent"
     engine = client(said("slow", delay=1.0, skip=3), at_once=3)
     batches = engine.batches(MANY, GREEDY)
     assert next(batches)

@@ -172,10 +172,11 @@ class OpenAIEngine(BaseEngine):
         A field that a refusal names is left out, here, and of all requests once it is seen that this helps; else the
         request is asked again without its limit of tokens, for what room there is; a prompt that is refused then, too,
         as when it does not fit or a filter will not have it, gets no text."""
-        body, limited, mine, last = self._body(request, n, sampling), True, list(self.refused), ""
+        body, limited, mine = self._body(request, n, sampling), True, list(self.refused)
+        helped = len(mine)  # so many of them are known to be refused
+        refusal: APIStatusError | None = None
         tried: set[tuple[str, str]] = set()
         reasons: dict[str, str] = {}
-        reason = ""
         while True:
             sent = changed(body, mine)
             if not limited:
@@ -185,23 +186,20 @@ class OpenAIEngine(BaseEngine):
             except (APIError, BadAnswer, TimeoutError) as e:
                 if not (isinstance(e, APIStatusError) and e.status_code in REFUSALS):
                     raise self._explained(e, request.id) from None
-                before, reason = reason, self._readable(words(e))
-                if last and last not in sent and reason == before:
-                    mine.pop()  # it was another thing
-                    sent = changed(body, mine)
-                named = [field for field in refused_fields(e, sent) if (field, str(sent[field])) not in tried]
+                helped = len(mine) if refusal and e.body != refusal.body else helped
+                refusal, reason = e, self._readable(words(e))
             else:
                 if completion:
                     self._leave_out(mine, reasons)
                 return completion
-            last = named[0] if named else ""
-            if last:
-                self._check_refusal(last, sent, reason)
-                tried.add((last, str(sent[last])))
-                mine.append(last)
-                reasons[last] = reason
+            named = [field for field in refused_fields(refusal, sent) if (field, str(sent[field])) not in tried]
+            if named:
+                self._check_refusal(named[0], sent, reason)
+                tried.add((named[0], str(sent[named[0]])))
+                mine.append(named[0])
+                reasons[named[0]] = reason
             elif limited:
-                limited = False
+                limited, mine = False, mine[:helped]
             else:
                 self.refusal = reason
                 return Completion(request.id, n, "", "length", 0)
@@ -258,20 +256,20 @@ class OpenAIEngine(BaseEngine):
                 await sleep(pause)
             if self.failed:
                 return None
-            sent = self.concurrency.sent(time.monotonic())
+            self.concurrency.sent(time.monotonic())
             try:
                 with fail_after(self.server.timeout_s):  # the client's own limit is for each read
                     raw = await endpoint.with_raw_response.create(**body)
                 prompt_tokens, completion = read_answer(raw.content, request_id, n, sampling, self.secrets)
             except BaseException as e:
                 if _is_retryable(e):
-                    self.concurrency.refused()
+                    self.concurrency.refused(time.monotonic())
                     self.not_before = max(self.not_before, time.monotonic() + _asked_pause(e))
                 else:
                     self.concurrency.left()
                 raise
             else:
-                self.concurrency.answered(sent, time.monotonic(), completion.tokens or len(completion.text))
+                self.concurrency.answered(time.monotonic(), completion.tokens or len(completion.text))
             finally:
                 self.slots.total_tokens = self.concurrency.limit
         self.prompt_tokens += prompt_tokens or 0
