@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from stages.config.sections import TrainDpo, TrainSft
 from stages.engines.open import open_engine
-from stages.engines.request import Request, Sampling
+from stages.engines.request import Request, Sampling, ScoreLogprobs
+from stages.method.judging import SCORE_LOGPROBS
 from stages.store.weights import check_weights
 from stages.text.chat import Chat
 from stages.trainers import intake
@@ -23,7 +24,9 @@ from stages.trainers.sft import train_sft
 from tests.families import FAMILIES, build, table
 
 FRUIT = ["apple", "pear", "plum", "fig", "lime", "kiwi", "peach", "grape", "melon", "mango", "date", "lemon"]
-ROWS = [(f"Say number {i} please, {name}.", f"{name} is {i}.") for i, name in enumerate(FRUIT)]
+JUDGED = {"fig": 4, "lime": 1}
+ROWS = [(f"Say number {i} please, {name}.", f"{name} is {i}.") for i, name in enumerate(FRUIT[:10])]
+ROWS += [(f"Judge the answer {name}.", f"Sweet.\nScore: {score}") for name, score in JUDGED.items()]
 SFT = TrainSft(epochs=110, lr=5e-3, lr_end=1e-3, batch=12, micro_batch=12, max_length=512, warmup_steps=2, dropout=0.0, dtype="float32", gradient_checkpointing=False, repeat_ift=1)  # fmt: skip
 DPO = TrainDpo(epochs=2, lr=1e-4, lr_end=1e-4, batch=4, micro_batch=4, max_length=512, warmup_steps=0, dropout=0.0, dtype="float32", gradient_checkpointing=False, beta=0.1, nll_weight=0.0)  # fmt: skip
 GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=24)
@@ -64,17 +67,21 @@ def test_what_intake_puts_right(trained):
 
 
 @pytest.mark.slow
-def test_the_end_of_a_turn_is_learnt_and_a_text_is_one_alone_in_a_batch_and_by_generate(trained):
+def test_the_end_of_a_turn_is_learnt_a_score_is_read_and_a_text_is_one_alone_in_a_batch_and_by_generate(trained):
     family, _, _, folder, log = trained
     assert log["loss"][-1] < 0.05
     requests = [ask(i, question) for i, (question, _) in enumerate(ROWS)]
     with opened(folder, family.name) as engine:
         batch = engine.generate(requests, GREEDY)
         alone = engine.generate(requests[3:4], GREEDY)
+        judged = engine.generate(requests[-2:], GREEDY._replace(score_logprobs=ScoreLogprobs(*SCORE_LOGPROBS)))
         sampled = engine.generate(requests[:3], GREEDY._replace(n=2, temperature=0.7))
         prompts = engine.prompts.encode(requests)
     assert [(c.text.strip(), c.finish_reason) for c in batch] == [(answer, "stop") for _, answer in ROWS]
     assert alone[0].text == batch[3].text
+    for (_, score), one in zip(JUDGED.items(), judged, strict=True):  # one text a token, whatever begins a word
+        assert one.probs is not None
+        assert one.probs[score] == max(one.probs) > 0.5
     assert len(sampled) == 6
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
