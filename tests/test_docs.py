@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks import readme_tables
 from docs.configuration import page
+from docs.formats import table
 from stages.commands import cli
 from stages.config.params import Params
 
@@ -38,6 +39,10 @@ def test_tables_are_what_data_results_holds():
 
 def test_the_configuration_is_fresh():
     assert PAGES["docs/configuration.md"] == page(), "python -m docs.configuration > docs/configuration.md"
+
+
+def test_the_formats_of_data_are_those_that_are_read():
+    assert table() in PAGES["docs/data.md"], "python -m docs.formats, into docs/data.md"
 
 
 @each_page

@@ -61,12 +61,9 @@ def _data_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding]:
         return [Finding("split_seed", str(e))]
     if reading.ranked:
         return []
-    seen = f"{p.path} is {reading}. It has no ranks: it makes IFT, and no EFT, of which M1 and all after it are made"
-    return [
-        Finding(
-            "split_seed.format", seen, "Bring ranked answers, or make IFT and SFT alone: dvc repro train_sft_baseline"
-        )
-    ]
+    seen = f"{p.path}, {reading}, has no ranks: it makes IFT, and no EFT, of which M1 and all after it are made"
+    fix = "Bring ranked answers (docs/data.md), or make IFT and SFT alone: dvc repro train_sft_baseline"
+    return [Finding("split_seed.format", seen, fix)]
 
 
 def gate(root: Path) -> Params:

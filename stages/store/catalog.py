@@ -92,10 +92,11 @@ def write(
     left_out: Sequence[str] = (),
 ) -> None:
     """Check, then write in one rename, with the versions of the `packages` that made its texts, and the fields that a
-    server would not take, in the file's metadata. Raises TableError on a broken contract or an empty frame."""
+    server would not take, in the file's metadata. Raises TableError on a broken contract or an empty frame that
+    may not be so."""
     path = table_path(table, root, model)
     frame = check(table, frame, str(path))
-    if frame.is_empty():
+    if frame.is_empty() and not table.may_be_empty:
         raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
     with atomic_write(path) as partial:
         metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else {}

@@ -34,6 +34,7 @@ class Table:
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    may_be_empty: bool = False
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

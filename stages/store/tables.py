@@ -98,6 +98,7 @@ RANKED = Table(
     ("candidate_id",),
     _RANKED,
     (_range("human_rank", 0),),
+    may_be_empty=True,  # data without ranks
 )
 RANKED_VALID = Table(
     "ranked_valid",
@@ -107,6 +108,7 @@ RANKED_VALID = Table(
     ("candidate_id",),
     _RANKED,
     (_range("human_rank", 0),),
+    may_be_empty=True,  # data without ranks
 )
 SEED_JUDGEMENTS = Table(
     "seed_judgements",

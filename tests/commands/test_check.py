@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
 from stages.commands import check, disk
@@ -67,6 +68,60 @@ def test_a_model_that_get_model_would_refuse_is_told_before(space):
     space.set(**{"base.M0": {"source": "local", "path": "mine"}})
     with pytest.raises(ParamsError, match=r"base\.M0\.path: mine: no \*\.safetensors in the model's folder"):
         check.gate(space.path)
+
+
+OWN = {
+    "split_seed.source": "file",
+    "split_seed.path": "rows.jsonl",
+    "judge.template": "stages/templates/judge.jinja",
+    "write_prompts.template": "stages/templates/write_prompt.jinja",
+    "evaluate.oracle": "none",
+    "evaluate.compare_by": "model",
+    "base.M0": {"source": "random", "path": "stages/get_model.py"},
+}
+
+
+def rows(path, count, **row):
+    lines = [json.dumps({key: value.replace("N", str(n)) for key, value in row.items()}) for n in range(count)]
+    path.write_text("\n".join(lines))
+
+
+def test_data_without_ranks_or_in_no_format_are_told_before(space):
+    space.set(**OWN)
+    rows(space.path / "rows.jsonl", 9, instruction="Name N.", output="N.")
+    words = r"split_seed\.format: rows.jsonl, read as instructions .*, has no ranks: .*dvc repro train_sft_baseline"
+    with pytest.raises(ParamsError, match=words):
+        check.gate(space.path)
+    rows(space.path / "rows.jsonl", 9, a="Name N.", b="N.")
+    with pytest.raises(ParamsError, match=r"split_seed: rows.jsonl fits no format. Its columns: a, b"):
+        check.gate(space.path)
+    rows(space.path / "rows.jsonl", 9, prompt="Name N.", chosen="N.", rejected="Five.")
+    check.gate(space.path)
+
+
+def test_data_without_ranks_make_ift_and_say_so(space):
+    """Alpaca's rows, told to have one answer each, make IFT and test prompts; judging says what is missing."""
+    space.set(**OWN, **{"split_seed.columns": {"prompt": "q"}, "split_seed.format": "instructions"})
+    rows(space.path / "rows.jsonl", 60, q="Tell me what N is in words of yours.", output="N.")
+    done = space.run("stages.split_seed")
+    assert done.returncode == 0, done.stderr
+    assert "rows.jsonl: 60 rows read as instructions with one answer each: prompt=q, response=output" in done.stdout
+    assert "instructions has no ranks: it makes IFT and no EFT" in " ".join(done.stderr.split())
+    seed = json.loads((space.path / "data/metrics/seed.json").read_text())
+    assert {key: seed[key] for key in ("format", "columns", "rows", "messages", "prompts", "lang")} == {
+        "format": "instructions",
+        "columns": {"prompt": "q", "response": "output"},
+        "rows": 60,
+        "messages": 120,
+        "prompts": 60,
+        "lang": None,
+    }
+    assert seed["near_duplicates"] == {"prompts": 0, "groups": 0, "left_out": 0}
+    assert pl.read_parquet(space.path / "data/EFT/ranked.parquet").is_empty()
+    assert len(pl.read_parquet(space.path / "data/IFT/train.parquet")) == 32
+    done = space.run("stages.judge_seed")
+    assert done.returncode == 1
+    assert "no answers to judge: the seed data have no ranks" in " ".join(done.stderr.split())
 
 
 def test_repro_and_the_first_stages_refuse_before_anything_is_made(space):

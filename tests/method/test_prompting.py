@@ -161,8 +161,46 @@ def test_a_likeness_of_exactly_the_threshold_is_not_above_it() -> None:
     )
 
 
-def test_held_out_prompts_are_refused_by_text_not_by_likeness() -> None:
-    assert PromptFilter([], ["a b c d e f g h i j"], 0.7, 1, "en").reason("a b c d e f g h i k", "stop") is None
+def test_what_is_like_a_held_out_prompt_is_held_out_where_near_duplicates_are_looked_for() -> None:
+    held_out, like = "a b c d e f g h i j", "a b c d e f g h i k"
+    assert PromptFilter([], [held_out], 0.7, 1, "en").reason(like, "stop") is None
+    assert PromptFilter([], [held_out], 0.7, 0.7, "en").reason(like, "stop") == "held_out"
+    assert PromptFilter([like], [held_out], 0.7, 0.9, "en").reason(like, "stop") == "repeat"
+    assert PromptFilter([], [held_out], 0.7, 1, "en").reason(held_out.upper(), "stop") == "held_out"
+
+
+@pytest.mark.parametrize(
+    ("lang", "text", "why"),
+    [
+        ("ru", "Назови три красных фрукта", None),
+        ("ru", "Назови три", "too_short"),
+        ("ar", "ما هي عاصمة فرنسا؟", None),
+        ("es", "¿Cuál es la capital de Francia?", None),
+        ("es", "¡Escribe un poema sobre el mar!", None),
+        ("es", "«Hola» es una palabra", "starts_with_punctuation"),
+        ("ja", "日本の首都はどこですか？", None),
+        ("ja", "AIとは何ですか？", None),
+        ("ja", "こんにちは", "too_short"),
+        ("ja", "、日本の首都はどこですか", "starts_with_punctuation"),
+        ("zh", "写一首关于春天的诗", None),
+        ("zh", "你好", "too_short"),
+        ("zh", "春" * 301, "too_long"),
+        ("zh", "春" * 300, None),
+        ("th", "เมืองหลวงของประเทศไทยคืออะไร", None),
+        ("ko", "한국의 수도는 어디입니까?", None),
+        ("hi", "भारत की राजधानी क्या है?", None),
+        ("de", "Über die Liebe schreiben, bitte", None),
+        ("de", "Beschreibe die Map im Spiel", None),
+        ("de", "- eine Liste von Dingen", "starts_with_punctuation"),
+        ("de", "", "empty"),
+        (None, "日本の首都はどこですか？", None),
+        (None, "Name three red fruits", None),
+        ("en", "日本の首都はどこですか 東京 大阪 京都", "non_english_start"),
+        ("en-GB", "Über die Liebe schreiben", "non_english_start"),
+    ],
+)
+def test_filters_are_those_of_the_language(lang: str | None, text: str, why: str | None) -> None:
+    assert PromptFilter([], [], 0.7, 0.7, lang).reason(text, "stop") == why
 
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "A", "d1", "é", "-", "x_y", "\n"]), max_size=12).map(" ".join)

@@ -18,7 +18,9 @@ from stages.method.formats import recognize
 from stages.method.seeds import (
     Counts,
     answered_prompts,
+    groups,
     left_out_text,
+    near_counts,
     parts,
     small_parts,
     split,
@@ -361,6 +363,60 @@ def test_sizes_always_fit_what_there_is(paired: int, single: int, sizes: dict[st
     parts = keys(split(ranked, sizes, seed=0))
     assert sum(map(len, parts.values())) == len(set().union(*parts.values())) <= paired + single
     assert all(1 <= len(parts[name]) <= size for name, size in sizes.items())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=12, max_size=60), st.integers(0, 3))
+def test_near_duplicates_are_in_one_part_only(kinds: list[int], seed: int) -> None:
+    """Prompts of a kind differ in one word of ten."""
+    texts = [" ".join(f"{word}{kind}" for word in "abcdefghi") + f" x{n}" for n, kind in enumerate(kinds)]
+    rows = [(f"{n}-{r}", f"{n}", text, f"{r}", r, "s", "") for n, text in enumerate(texts) for r in range(2)]
+    ranked = pl.DataFrame(rows, schema=RANKED.schema, orient="row")
+    group_of = groups(ranked, 0.7, "en")
+    assert len({*group_of.values()}) == len({*kinds})
+    if len({*kinds}) < 5:
+        with pytest.raises(SeedDataError, match=f"found {len({*kinds})} prompts"):
+            split(ranked, SIZES, seed=seed, group_of=group_of)
+        return
+    tables = split(ranked, SIZES, seed=seed, group_of=group_of)
+    parts = keys(tables)
+    where = {group_of[key]: set[str]() for key in group_of}
+    for name, part in parts.items():
+        assert 1 <= len(part) <= SIZES[name]
+        for key in part:
+            where[group_of[key]].add(name)
+    assert max(map(len, where.values())) == 1
+    used = set().union(*parts.values())
+    near = near_counts(tables, group_of)
+    assert near["left_out"] == sum(bool(where[group]) and key not in used for key, group in group_of.items())
+    assert near["groups"] == sum(n > 1 for n in Counter(kinds).values())
+
+
+def test_a_part_that_is_short_gets_the_others_of_its_groups() -> None:
+    ranked = people(40, tag="write me a poem about all the many colours of a red house with number")
+    group_of = groups(ranked, 0.7, "en")
+    assert len({*group_of.values()}) == 1
+    several = dict(zip(sorted(group_of), [f"{n % 5}" for n in range(40)], strict=True))
+    assert {name: len(part) for name, part in keys(split(ranked, SIZES, seed=1, group_of=several)).items()} == {
+        "ranked": 6,
+        "ranked_valid": 3,
+        "ift": 8,
+        "ift_valid": 2,
+        "test_prompts": 4,
+    }
+
+
+def test_without_near_duplicates_the_split_is_the_same() -> None:
+    plain = split(people(30), SIZES, seed=1)
+    grouped = split(people(30), SIZES, seed=1, group_of=groups(people(30), 1, "en"))
+    assert all(plain[name].equals(grouped[name]) for name in plain)
+
+
+def test_data_without_ranks_make_ift_and_test_prompts_alone() -> None:
+    unranked = people(30, 1).with_columns(human_rank=pl.lit(None, pl.Int32))
+    got = split(unranked, SIZES, seed=1)
+    assert {name: len(part) for name, part in keys(got).items()} == SIZES | {"ranked": 0, "ranked_valid": 0}
+    assert dict(got["ranked"].schema) == RANKED.schema
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the file of real ranked messages is not here")
