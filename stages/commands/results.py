@@ -129,12 +129,13 @@ def cells(figures: Mapping[str, Any], shows_n: bool = True) -> Row:
 
 
 def writers(evaluated: Mapping[str, Any]) -> list[Row]:
-    """A row per model and decoding: what the stage measured, and the points that a checker gives."""
+    """A row per model and decoding: what the stage measured, and the points that a checker gives to any answer."""
     rows = []
     for decoding, model in product(DECODINGS, evaluated):
         if figures := dict(evaluated[model]["writer"].get(decoding, {})):
-            points = {f"point {name}": figure for name, figure in figures.pop("points", {}).items()}
-            n = max(figure["n"] for figure in figures.values())
+            points = figures.pop("points", {})
+            n = (figures.get("chars") or figures["oracle_score"])["n"]
+            points = {f"point {name}": figure for name, figure in points.items() if figure["n"] == n}
             rows.append({"model": model, "decoding": decoding, "n": n, **cells(figures | points, shows_n=False)})
     return rows
 

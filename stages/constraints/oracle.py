@@ -22,9 +22,9 @@ POOLED = {"instruction_strict": tuple(KINDS), "instruction_loose": tuple(f"{name
 
 
 def possible(prompt: str) -> list[str]:
-    """The points that an answer to `prompt` can get; none where it has no constraints."""
+    """The points for single constraints that an answer to `prompt` can get; none where it has no constraints."""
     names = [constraint.name for constraint in read(prompt)]
-    return [*names, *(f"{name}_loose" for name in names), STRICT, LOOSE] if names else []
+    return [*names, *(f"{name}_loose" for name in names)]
 
 
 def check(prompt: str, response: str) -> tuple[float, list[str]] | None:

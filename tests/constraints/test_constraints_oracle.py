@@ -72,7 +72,7 @@ def test_any_text_has_a_score(seed, response):
     prompt = add("Say something.", draw(seed, "p"))
     score, points = check(prompt, response)
     assert 0 <= score <= 5
-    assert {*points} <= {*possible(prompt)}
+    assert {*points} <= {*possible(prompt), "strict", "loose"}
     assert ("strict" in points) == (score == 5)
     assert {f"{name}_loose" for name in points if name in KINDS} <= {*points}, "what holds strictly holds loosely"
     assert check(prompt, response) == (score, points)
