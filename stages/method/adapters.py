@@ -62,9 +62,11 @@ def ranked_lists(records: Iterable[Record]) -> Iterator[Message]:
             scores = [record.item("scores", n, value).score("scores") for n, value in enumerate(record.items("scores"))]
         if "ranks" in record.columns:
             ranks = [record.item("ranks", n, value).rank("ranks") for n, value in enumerate(record.items("ranks"))]
-        for field, values in (("scores", scores), ("ranks", ranks)):
-            if values and len(values) != len(answers):
-                record.refuse(field if field in record.columns else "responses", "one for each response")
+        for field, item_field, values in (("scores", "score", scores), ("ranks", "rank", ranks)):
+            if field in record.columns and len(values) != len(answers):
+                record.refuse(field, "one for each response")
+            if item_field in inner and len(values) != len(answers):
+                record.refuse("responses", f"objects with {inner[item_field]} each")
         if "rank" not in inner and "ranks" not in record.columns:
             ranks = ranks_of(scores) if scores else list(range(len(answers)))
         yield from _exchange(record, _prompt(record), list(zip(answers, ranks, strict=True)))

@@ -143,7 +143,7 @@ def recognize(
     fits = [known for known in fits if FORMATS[known].ranked] or fits
     if len(fits) == 1 and not tried[fits[0]].unclear:
         return Reading(name, fits[0], tried[fits[0]].columns)
-    listed = ", ".join(ascii(column)[1:-1] for column in [*seen][:30]) + ", ..." * (len(seen) > 30)
+    listed = ", ".join(ascii(column)[1:-1][:40] for column in [*seen][:30]) + ", ..." * (len(seen) > 30)
     if len(tried) == 1 or len(fits) == 1:
         known = (fits or [format])[0]
         fault = tried[known].missing or tried[known].unclear

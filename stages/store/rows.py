@@ -39,13 +39,20 @@ def read_file(path: Path, first: int | None = None) -> list[Row]:
     if ending not in READERS:
         raise SeedDataError(f"seed file {path}: expected {FORMS}. Convert it, or name it by what it is")
     try:
-        data = path.read_bytes()
+        return rows_of(path.read_bytes(), str(path), ending, first)
+    except OSError as e:
+        raise SeedDataError(f"seed file {path} cannot be read: {e}") from e
+
+
+def rows_of(data: bytes, name: str, ending: str, first: int | None = None) -> list[Row]:
+    """Of the content of a file `name`."""
+    try:
         data = gzip.decompress(data) if data.startswith(GZIP) else data
-        rows = list(islice(READERS[ending](data, str(path)), first))
+        rows = list(islice(READERS[ending](data, name), first))
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
-        raise SeedDataError(f"seed file {path} cannot be read as {FORMS}: {e}") from e
+        raise SeedDataError(f"seed file {name} cannot be read as {ending} or {ending}.gz: {e}") from e
     if not rows:
-        raise SeedDataError(f"seed file {path} is empty. Expected rows; docs/data.md says which")
+        raise SeedDataError(f"seed file {name} is empty. Expected rows; docs/data.md says which")
     return rows
 
 

@@ -3,15 +3,11 @@
 import gzip
 import json
 import os
-import random
-import re
 
 import polars as pl
 import pytest
 
 from stages.console.errors import SeedDataError
-from stages.method.formats import recognize
-from stages.method.seeds import answered_prompts
 from stages.store.rows import read_file, read_hub
 
 MESSAGES = [
@@ -93,49 +89,6 @@ def test_what_would_never_end_is_not_opened(tmp_path):
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(SeedDataError, match="is not a regular file"):
             read_file(path)
-
-
-TOKENS = [
-    b"NaN", b"-1", b"true", b'"false"', b"1e999", b"9" * 5000, b"null", b"[]", b"{}", b"[" * 3000, b'"\\ud800"', b"\xff", b"\0",
-    b'"gpt"', b'"', b"\\", b",", b"\n", b"\xef\xbb\xbf", b"10000000000000", b"2.0", b'{"replies": [7]}',
-]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_any_mutation_is_read_right_or_refused_by_name(tmp_path):
-    """1,000 files of a tree and flat messages, each damaged in one to three places."""
-    flat = [m | {"deleted": False, "review_result": True, "tree_state": "ready_for_export"} for m in MESSAGES]
-    flat += [flat[0] | {"message_id": "3", "lang": "de"}, flat[1] | {"message_id": "4", "text": "Ho", "rank": 1}]
-    nested = {
-        "tree_state": "ready_for_export",
-        "prompt": flat[0] | {"message_id": "5", "replies": [flat[1] | {"message_id": "6"}]},
-    }
-    whole = b"\n".join(json.dumps(m).encode() for m in [*flat, nested])
-    rng, refused = random.Random(0), []
-    for number in range(1000):
-        body = bytearray(whole)
-        for _ in range(rng.randint(1, 3)):
-            spot = rng.choice([m.start() for m in re.finditer(rb'(?<=: )|["{,]', bytes(body))])
-            match rng.randrange(3):
-                case 0:
-                    body[spot : spot + rng.randint(0, 9)] = rng.choice(TOKENS)
-                case 1:
-                    del body[spot : spot + rng.randint(1, 200)]
-                case _:
-                    body[spot] = rng.randrange(256)
-        file = tmp_path / rng.choice(["a.jsonl", "a.json"])
-        file.write_bytes(body)
-        try:
-            rows = read_file(file)
-            reading = recognize(rows, file.name)
-            frame, counts = answered_prompts(reading.messages(rows), lang="en", source=file.name)
-        except SeedDataError as e:
-            refused.append(f"{number}: {e}")
-            continue
-        assert counts.prompts + counts.answers + sum(counts.left_out.values()) == counts.messages
-        assert len(frame) == counts.answers > 0
-    assert 300 < len(refused) < 990, "both happen"
-    assert not [message for message in refused if " a.json" not in message and "/a.json" not in message]
 
 
 def test_a_missing_file_names_the_parameter(tmp_path):
