@@ -165,6 +165,9 @@ def hub(repo):
         # what is named and would not be read
         ({"split_seed.path": "empty"}, "split_seed.path", "empty would never be read: with this source, path names"),
         ({"base.M0.path": "broken"}, "base.M0.path", "For data of yours set source to file, for a model to local"),
+        ({"split_seed.split": "train"}, "split_seed", "source tinyworld has no config and no split"),
+        ({"split_seed.format": "pairs"}, "split_seed", "source tinyworld reads no rows: set format to auto"),
+        ({"split_seed.format": "alpaca"}, "split_seed.format", "alpaca"),
         ({"split_seed.repo": "org/data"}, "split_seed", "source tinyworld reads no repo, seen org/data. Set source to"),
         (
             {"split_seed.source": "file", "split_seed.revision": "v1"},

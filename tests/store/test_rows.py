@@ -105,6 +105,11 @@ def test_a_folder_in_the_hubs_layout_is_read(tmp_path):
     where, messages = zip(*read_hub(str(tmp_path / "repo"), "main"), strict=True)
     assert list(messages) == [*MESSAGES, MESSAGES[0] | {"message_id": "3"}]
     assert where[2] == "split validation, row 1"
+    assert [m for _, m in read_hub(str(tmp_path / "repo"), "main", "default", "validation")] == [messages[2]]
+    with pytest.raises(SeedDataError, match=r"has no split 'test'; it has train, validation. Fix split_seed\.split"):
+        read_hub(str(tmp_path / "repo"), "main", split="test")
+    with pytest.raises(SeedDataError, match=r"config none, at revision main cannot be loaded: .*split_seed\.config"):
+        read_hub(str(tmp_path / "repo"), "main", config="none")
 
 
 def test_a_dataset_that_cannot_be_loaded_names_repository_and_revision(monkeypatch):
