@@ -994,33 +994,6 @@ def test_transformers_serve_says_what_the_model_says_here(tiny, local, tmp_path,
     assert [(c.id, c.n) for c in sampled] == [(r.id, n) for r in requests[:3] for n in range(3)]
 
 
-@pytest.mark.slow
-def test_llama_cpp_serves_a_gguf(tmp_path, monkeypatch, capsys):
-    """SRLM_LLAMA_CPP: a Python that has llama-cpp-python[server]; SRLM_GGUF: a small model that follows instructions."""
-    python, gguf = os.environ.get("SRLM_LLAMA_CPP"), os.environ.get("SRLM_GGUF")
-    if not (python and gguf):
-        pytest.skip("SRLM_LLAMA_CPP and SRLM_GGUF name no server and no model")
-    requests = [Request(f"q{i}", user(f"Say {i}, then a colour.")) for i in range(8)]
-    sampling = Sampling(4, 0.7, 0.9, 16, stop=("\n\n",))
-    digits = ScoreLogprobs(r"(\d)", 1, tuple("012345"))
-    program = (python, "-m", "llama_cpp.server", "--model", gguf, "--n_ctx", "512", "--host", "127.0.0.1")
-    with running(*program) as url:
-        monkeypatch.setenv("OPENAI_BASE_URL", url)
-        params = engine_params("openai"), hardware(timeout_s=120.0), tmp_path
-        with OpenAIEngine(*params, model="M1", seed=7) as engine:
-            texts = engine.generate(requests, sampling)
-            assert texts[4:8] == engine.generate(requests[1:2], sampling), "a seed is a seed"
-            judged = engine.generate(
-                [Request("j", user("Repeat: Score: 4"))], Sampling(4, 0.3, 1.0, 12, score_logprobs=digits)
-            )
-            (full,) = engine.generate([Request("full", user("cat " * 600))], GREEDY._replace(n=1))
-    assert len({c.text for c in texts}) > 16
-    assert not any("\n\n" in c.text for c in texts)
-    assert any(c.probs and 0.5 < sum(c.probs) <= 1.01 for c in judged)
-    assert full == Completion("full", 0, "", "length", 0)
-    assert not engine.left_out
-
-
 def never_half_a_letter(folder: Path) -> None:
     """Bytes that are no letter of their own are never the likeliest: what a server tells in their places is another
     test's."""
