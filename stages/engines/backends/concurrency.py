@@ -27,7 +27,7 @@ class Concurrency:
     def __init__(self, most: int) -> None:
         self.most, self.limit, self.ceiling, self.doubles = most, min(FIRST, most), math.inf, True
         self.under_way = self.peak = self.refusals = self.rested = self.tried = 0
-        self.rest = REST
+        self.rest, self.doubted = REST, False
         self.before: tuple[float, float] | None = None  # requests and speed that later ones are compared with
         self._new_round(0.0)
 
@@ -67,9 +67,12 @@ class Concurrency:
             self.before = (requests, speed) if self.limit >= FIRST else None  # the speed of fewer is chance
         elif requests >= GROWN * self.before[0]:
             if speed < FASTER * self.before[1]:
+                if not self.doubted:  # a machine with other work has slow seconds: once more
+                    self.doubted = True
+                    return
                 was = max(1, round(self.before[0]))
                 return self._below(was + 1, was, now)
-            self.before = requests, speed
+            self.before, self.doubted = (requests, speed), False
         if self.limit + 1 < self.ceiling:
             step = self.limit if self.doubles else max(1, self.limit // 4)
             self.limit = int(min(self.limit + step, self.ceiling - 1, self.most))
@@ -82,7 +85,7 @@ class Concurrency:
     def _below(self, ceiling: int, limit: int, now: float) -> None:
         self.ceiling, self.limit = ceiling, min(limit, self.most)
         self.rest = min(2 * self.rest, LONGEST_REST) if ceiling <= self.tried else REST
-        self.doubles, self.rested, self.before = False, 0, None
+        self.doubles, self.doubted, self.rested, self.before = False, False, 0, None
         self._new_round(now)
 
     def _new_round(self, now: float) -> None:
