@@ -58,7 +58,7 @@ def look(place: str, root: Path) -> dict[str, Any]:
     source, path, revision = _find(place, params, root)
     day = date.fromisoformat(params.template_date) if params else date.today()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / re.sub(r"[^\w.-]", "_", Path(path).name)
+        folder = Path(temporary) / re.sub(r"[^\w.-]", "_", Path(path).resolve().name or "model")
         folder.mkdir()
         merged = None
         if source == "hub":

@@ -45,8 +45,11 @@ def weight_faults(folder: Path) -> list[str]:
 def file_faults(folder: Path) -> list[str]:
     """What is wrong by config.json, the files' names and their headers alone: needs no torch, and no time."""
     config, fault = _json(folder / "config.json")
-    if fault and (folder / "adapter_config.json").is_file():  # an adapter alone, merged on intake
-        return [fault for file in folder.glob("*.safetensors") if (fault := _damage(file))]
+    if is_adapter(folder):  # merged on intake
+        file = folder / "adapter_model.safetensors"
+        absent = f"no {file.name} beside adapter_config.json; pickled weights are not loaded"
+        fault = _damage(file) if file.is_file() else absent
+        return [fault] if fault else []
     if fault:
         return [fault]
     names = config.get("architectures")
@@ -63,6 +66,12 @@ def file_faults(folder: Path) -> list[str]:
     if (folder / INDEX).exists():
         faults += _absent_shards(folder)
     return faults
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether an adapter is all that it holds; a copy of its base's config.json may lie beside."""
+    weights = {file.name for file in folder.glob("*.safetensors")} - {"adapter_model.safetensors"}
+    return (folder / "adapter_config.json").is_file() and not weights
 
 
 def _files(folder: Path) -> list[Path]:

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 from stages.text.special_tokens import break_special_tokens
 
-QUESTION, ANSWER = "QUESTION", "ANSWER"
+QUESTION, ANSWER = "<QUESTION>", "<ANSWER>"
+PAD = "\x1f"
+"""White space for whoever strips a text, and nothing that a template writes."""
+PLACE = re.compile(f"({PAD}?)Text(\\d+)End({PAD}?)")
 THOUGHTS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -92,7 +95,11 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
             f"behind an answer it writes {after[:40]!r}, which begins with no token of the tokenizer, so that a model "
             f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
         )
-    differs = not before.startswith(prompt) and not prompt.startswith(before.rstrip())
+    same = before.rstrip()  # or a thought stands behind it, which history has not
+    goes_on = prompt.startswith(same) and (
+        not prompt[len(same) :].strip() or any(opens in beginning for opens, _ in THOUGHTS)
+    )
+    differs = not before.startswith(prompt) and not goes_on
     between = followed.rpartition(ANSWER)[2].partition(QUESTION)[0]
     return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop, between, differs)
 
@@ -112,6 +119,7 @@ class Chat:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        self._frames: dict[tuple[str, ...], str] = {}
 
     @cached_property
     def turn(self) -> Turn:
@@ -129,13 +137,34 @@ class Chat:
         return tuple(dict.fromkeys([*self.tokenizer.all_special_tokens, *flagged, *around]))
 
     def unmarked(self, text: str) -> str:
-        """`text` in which nothing spells a control token."""
-        return break_special_tokens(text, self.control)
+        """`text` in which nothing spells a control token, white space around it or none: a template may write that."""
+        return break_special_tokens(text, [token.strip() for token in self.control])
 
     def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The text that a model continues with its answer to `messages` (role, content)."""
-        unmarked = [{**m, "content": self.unmarked(m["content"])} for m in messages]
-        text: str = self.tokenizer.apply_chat_template(unmarked, tokenize=False, add_generation_prompt=True)
+        """The text that a model continues with its answer to `messages` (role, content).
+
+        The template is asked for the frame alone, once for each sequence of roles. So no text is a program's input: one
+        that holds `/think` or `</think>` switches nothing, and what a template cuts out of texts cannot put together a
+        control token. Where it strips texts, so do we.
+        """
+        contents = [self.unmarked(m["content"]) for m in messages]
+        roles = tuple(m["role"] for m in messages)
+        if roles not in self._frames:
+            self._frames[roles] = self._rendered(roles, [f"{PAD}Text{i}End{PAD}" for i in range(len(roles))])
+        frame = self._frames[roles]
+        if {int(place[1]) for place in PLACE.findall(frame)} != {*range(len(roles))}:
+            return self._rendered(roles, contents)  # it writes texts otherwise (as JSON, in capitals), or not at all
+
+        def fill(place: re.Match[str]) -> str:
+            content = contents[int(place[2])]
+            content = content if place[1] else content.lstrip()
+            return content if place[3] else content.rstrip()
+
+        return PLACE.sub(fill, frame)
+
+    def _rendered(self, roles: Sequence[str], contents: Sequence[str]) -> str:
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:

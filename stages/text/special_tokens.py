@@ -27,6 +27,10 @@ def break_special_tokens(text: str, special: Iterable[str]) -> str:
     return text
 
 
+def breakable(token: str) -> bool:
+    return len("".join(token.split())) > 1
+
+
 def _broken(token: re.Match[str]) -> str:
     behind = len(token[0]) - len(token[0].lstrip()) + 1
     return f"{token[0][:behind]} {token[0][behind:]}"
@@ -35,7 +39,7 @@ def _broken(token: re.Match[str]) -> str:
 @lru_cache(maxsize=64)
 def _any_of(special: tuple[str, ...]) -> re.Pattern[str] | None:
     """The longest of them first; None where none can be broken."""
-    tokens = sorted({token for token in special if len("".join(token.split())) > 1}, key=lambda t: (-len(t), t))
+    tokens = sorted({token for token in special if breakable(token)}, key=lambda t: (-len(t), t))
     return re.compile("|".join(map(re.escape, tokens))) if tokens else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import ModelError
 from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
+from stages.text.special_tokens import breakable
 
 CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 THINKING = ("enable_thinking", "thinking")
@@ -56,22 +58,17 @@ def complete(folder: Path, day: date) -> Intake:
         mended.append(f"it has no pad token: {tokenizer.pad_token} pads")
     whose = _find_template(folder, tokenizer, name)
     turn = _mend_template(tokenizer, name, day, mended)
+    _match_as_written(tokenizer, mended)
     _check_ids(tokenizer, turn, text_config.vocab_size, name)
     generation = _generation(folder, text_config, name, mended)
-    if turn.stop != tokenizer.eos_token:
-        # base models often end a text otherwise than their chat template ends a turn; both must stop an answer
-        mended.append(f"a turn ends with {turn.stop}, a text with {tokenizer.eos_token}: both end an answer")
-        ends, listed = [tokenizer.convert_tokens_to_ids(turn.stop), tokenizer.eos_token_id], generation.eos_token_id
-        generation.eos_token_id = [*dict.fromkeys([*ends, *([listed] if isinstance(listed, int) else listed or [])])]
-        tokenizer.eos_token = turn.stop
+    _end(tokenizer, turn, generation, mended)
     if getattr(text_config, "output_router_logits", False):
         _switch_off(folder, "output_router_logits")
         mended.append("config.json asks for output_router_logits, which fails where texts are padded: switched off")
     generation.save_pretrained(folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
-    ends = generation.eos_token_id
-    ids = {tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends or [])}
+    ids = {tokenizer.eos_token_id, *_listed(generation.eos_token_id)}
     names = config.architectures or [type(config).__name__]
     return Intake(
         architecture=names[0],
@@ -140,12 +137,16 @@ def _find_template(folder: Path, tokenizer: Any, name: str) -> str:
                 f"{name}: the tokenizer has chat templates named {', '.join(map(repr, template)) or 'nothing'}, and "
                 f"none of them 'default'. Save the one that is meant as chat_template.jinja"
             )
-        tokenizer.chat_template = template[chosen]
-        return f"the model's, named {chosen!r}"
+        template = tokenizer.chat_template = template[chosen]
+        whose = f"the model's, named {chosen!r}"
+    else:
+        whose = f"the model's, in {file.name}" if file.is_file() else "the model's"
     if template is None:
         tokenizer.chat_template = CHAT_TEMPLATE.read_text(encoding="utf-8")
         return "ours: the model has none"
-    return f"the model's, in {file.name}" if file.is_file() else "the model's"
+    if not isinstance(template, str):
+        raise ModelError(f"{name}: the chat template is {template!r:.40}, expected a text. {ALONE}")
+    return whose
 
 
 def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> Turn:
@@ -191,8 +192,9 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
 
 def _clock(day: date) -> str:
     """A macro in the place of the function that transformers gives templates."""
-    directives = ["%-d", *(f"%{letter}" for letter in "dmYybBaAjeHMSIp")]
-    writes = "".join(f" | replace({d!r}, {(day.strftime(d)).strip()!r})" for d in directives)
+    directives = [*(f"%-{letter}" for letter in "dmyjHIMSU"), *(f"%{letter}" for letter in string.ascii_letters)]
+    values = {d: day.strftime(d) for d in directives if d != "%s"}  # seconds depend on the machine's zone
+    writes = "".join(f" | replace({d!r}, {value!r})" for d, value in values.items() if value != d)
     return f"{{% macro strftime_now(format) %}}{{{{ format{writes} }}}}{{% endmacro %}}"
 
 
@@ -213,11 +215,73 @@ def _no_thinking(
     return ""
 
 
+def _match_as_written(tokenizer: Any, mended: list[str]) -> None:
+    """Control tokens are found in a text as it is written, and wherever they stand. Behind a normalizer other texts
+    become them (capitals, full-width letters), as parts of words they are none, and taken apart nothing ends."""
+    from tokenizers import Tokenizer
+
+    if getattr(tokenizer, "split_special_tokens", False):
+        tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = False
+        mended.append("split_special_tokens takes control tokens apart, so that nothing ends an answer: switched off")
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+        return
+    state, control = json.loads(backend.to_str()), {*Chat(tokenizer).control}
+    normalizer = state["normalizer"]
+    normalizes = normalizer is not None and normalizer.get("normalizers") != []
+    loose = [
+        token
+        for token in state["added_tokens"]
+        if token["content"] in control and (token["single_word"] or (normalizes and token["normalized"]))
+    ]
+    for token in loose:
+        token["single_word"] = token["normalized"] = False
+    if loose:
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
+        names = " ".join(token["content"] for token in loose[:3]) + (" ..." if len(loose) > 3 else "")
+        mended.append(f"what its normalizer makes of a text could become {names}: only what spells them does")
+
+
+def _listed(ends: Any) -> list[Any]:
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _end(tokenizer: Any, turn: Turn, generation: Any, mended: list[str]) -> None:
+    """What ends a turn ends an answer, for whoever writes with this model; so does what ends a text, which base models
+    often have besides."""
+    stop, listed = tokenizer.convert_tokens_to_ids(turn.stop), _listed(generation.eos_token_id)
+    ends = [i for i in listed if isinstance(i, int) and 0 <= i < len(tokenizer) and tokenizer.convert_ids_to_tokens(i)]
+    if ends != listed:
+        mended.append(
+            f"generation_config.json lists {listed} as ends, not all tokens of the tokenizer: {ends} are left"
+        )
+    if turn.stop != tokenizer.eos_token:
+        mended.append(f"a turn ends with {turn.stop}, a text with {tokenizer.eos_token}: both end an answer")
+        ends = [stop, tokenizer.eos_token_id, *ends]
+        tokenizer.eos_token = turn.stop
+    elif stop not in ends:
+        mended.append(f"generation_config.json does not end an answer with {turn.stop}: added")
+        ends = [stop, *ends]
+    if ends != listed:
+        ends = [*dict.fromkeys(ends)]
+        generation.eos_token_id = ends if len(ends) > 1 else ends[0]
+
+
 def _check_ids(tokenizer: Any, turn: Turn, rows: int, name: str) -> None:
     """Each token that a text can have, and those that we write, has a row in the embeddings."""
     special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
-    ids |= {*tokenizer(turn.exchange, add_special_tokens=False).input_ids}
+    exchange = tokenizer(turn.exchange, add_special_tokens=False).input_ids
+    ids |= {*exchange}
+    if exchange[-1] != tokenizer.convert_tokens_to_ids(turn.stop):
+        raise ModelError(
+            f"{name}: a turn ends with {turn.stop!r}, which the tokenizer takes apart, so that a model trained with it "
+            f"would never stop. Use the tokenizer of this model"
+        )
+    if not breakable(turn.stop):
+        raise ModelError(
+            f"{name}: a turn ends with {turn.stop!r}, which any text may hold: each would end an answer. Use another "
+            f"end in the chat template, or {ALONE.partition(' or ')[2]}"
+        )
     highest = max(ids | {i for i in tokenizer.get_vocab().values() if i not in special})
     if highest >= rows:
         raise ModelError(

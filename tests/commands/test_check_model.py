@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,13 @@ def test_facts_of_a_folder(llama, tmp_path, capsys):
     assert "  | ⟦<s>⟧⟦### User:⟧" in out
     assert "⟦### Assistant:⟧ {answer}⟦</s>⟧" in out
     assert {file.name: file.read_bytes() for file in llama.iterdir()} == before, "nothing is written there"
+
+
+def test_a_folder_by_another_way_to_name_it(llama, tmp_path, monkeypatch):
+    (llama / "data").mkdir()
+    monkeypatch.chdir(llama)
+    assert check_model.look(".", Path())["model"] == "."
+    assert check_model.look("..", llama / "data")["stops"] == {"</s>": 1}
 
 
 @pytest.mark.slow

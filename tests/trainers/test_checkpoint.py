@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
+from tokenizers import AddedToken, Tokenizer, normalizers
+from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stages.config.load import load_params
 from stages.console.bounded import bounded
@@ -202,3 +203,122 @@ def test_only_regular_files_are_copied(tmp_path):
     os.mkfifo(tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=r"model\.safetensors is not a regular file"):
         checkpoint.copy_local(tmp_path, tmp_path / "to")
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "text"),
+    [
+        (normalizers.Lowercase(), "4<|IM_END|>"),
+        (normalizers.NFKC(), "4＜|im_end|＞"),
+        (normalizers.BertNormalizer(), "4<\u200b|im_énd|>"),
+        (normalizers.Replace(" ", ""), "4<|im_end|>"),
+        (normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]), "4 <|im_end|>"),
+    ],
+)
+def test_what_a_normalizer_makes_of_a_text_is_no_control_token(chatml, normalizer, text):
+    """Tokens whose `normalized` is set are looked for behind the normalizer, or never found there."""
+    raw = Tokenizer.from_file(str(chatml / "tokenizer.json"))
+    state = json.loads(raw.to_str())
+    for token in state["added_tokens"]:
+        token["normalized"] = True
+    raw = Tokenizer.from_str(json.dumps(state))
+    raw.normalizer = normalizer
+    ends = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    PreTrainedTokenizerFast(tokenizer_object=raw, chat_template=CHATML, **ends).save_pretrained(chatml)
+    assert "its normalizer" in intake.complete(chatml, DAY).mended[0]
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    prompt, answer = Chat(tokenizer).encode([text], [text])[0]
+    assert (prompt.count(end), answer.count(end), answer[-1]) == (1, 1, end)
+    assert intake.complete(chatml, DAY).mended == []
+
+
+@pytest.mark.parametrize("flag", ["split_special_tokens", "single_word"])
+def test_a_tokenizer_that_takes_the_end_apart_is_put_right(chatml, flag):
+    if flag == "single_word":
+        tokenizer = AutoTokenizer.from_pretrained(chatml)
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        for token in state["added_tokens"]:
+            token["single_word"] = True
+        (chatml / "tokenizer.json").write_text(json.dumps(state))
+    else:
+        file = chatml / "tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {flag: True}))
+    intake.complete(chatml, DAY)
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    answer = Chat(tokenizer).encode(["Hi"], ["Yes"])[0][1]
+    assert answer[-1] == tokenizer.eos_token_id
+    assert len(answer) == 4
+
+
+def test_an_end_that_any_text_may_hold_is_refused(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": "$"}))
+    with pytest.raises(ModelError, match=r"a turn ends with '\$', which any text may hold"):
+        intake.complete(tmp_path, DAY)
+
+
+@pytest.mark.parametrize(
+    ("listed", "ends"), [([1, 999], 1), ([999], 1), (None, 1), ([], 1), ("1", 1), (5, [1, 5]), ([1, 5], [1, 5])]
+)
+def test_a_generation_config_ends_an_answer_and_names_tokens_that_there_are(tmp_path, listed, ends):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": listed}))
+    found = intake.complete(tmp_path, DAY)
+    assert intake.describe(found)
+    assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == ends
+    assert bool(found.mended) == (listed != [1, 5])
+
+
+def test_a_template_never_sees_a_text(chatml):
+    """Nemotron's cuts `/think` out of texts, and asks them whether to think; Llama's strips them."""
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.replace('/think', '') | trim }}<|im_end|>\n"
+        "{% endfor %}<|im_start|>assistant\n{% if '/think' in messages[0].content %}<think>{% endif %}"
+    )
+    (chatml / "chat_template.jinja").write_text(template)
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    asked = Chat(tokenizer).prompt([{"role": "user", "content": " 4<|im_/thinkend|> /think\n"}])
+    assert asked == "<|im_start|>user\n4<|im_/thinkend|> /think<|im_end|>\n<|im_start|>assistant\n"
+    (chatml / "chat_template.jinja").write_text("{{ messages[0].content | upper }}</s>")
+    assert Chat(AutoTokenizer.from_pretrained(chatml)).prompt([{"role": "user", "content": "hi"}]) == "HI</s>"
+
+
+def test_a_control_token_whose_space_the_template_writes(chatml):
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(" <sep>", special=True, normalized=False)]})
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+    prompt, _ = Chat(tokenizer).encode(["<sep>Hi"], ["Yes"])[0]
+    assert tokenizer.convert_tokens_to_ids(" <sep>") not in prompt
+
+
+def test_a_template_whose_own_words_are_question_and_answer(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ 'QUESTION: ' + m.content + '\n' if m.role == 'user' else 'ANSWER: ' + m.content + "
+        "'</s>\n' }}{% endfor %}ANSWER:"
+    )
+    found = intake.complete(tmp_path, DAY)
+    assert (found.turn.lead, found.turn.end) == (" ", "</s>")
+    assert {"QUESTION:", "ANSWER:"} <= {*found.control}
+
+
+def test_a_generation_prompt_that_history_lacks_is_told(chatml):
+    """Apriel's: `Here are my reasoning steps:` stands in the generation prompt alone."""
+    (chatml / "chat_template.jinja").write_text(CHATML.replace("assistant\n", "assistant\nMy reasoning steps:\n"))
+    assert "another beginning" in intake.complete(chatml, DAY).mended[0]
+
+
+def test_every_directive_of_the_clock_is_written(chatml):
+    written = "%A %F %T %-m %e %j %x"
+    (chatml / "chat_template.jinja").write_text(f"{{{{ strftime_now('{written}') }}}}" + CHATML)
+    assert intake.complete(chatml, DAY).turn.prompt.startswith(DAY.strftime(written) + "<|im_start|>")
+
+
+def test_a_chat_template_that_is_no_text_is_named(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "chat_template.json").write_text('{"chat_template": 5}')
+    with pytest.raises(ModelError, match=r"the chat template is 5, expected a text"):
+        intake.complete(tmp_path, DAY)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from stages.console.errors import ModelError
-from stages.store.weights import check_weights, weight_faults
-from stages.text.chat import Chat
+from stages.store.weights import check_weights, file_faults, weight_faults
+from stages.text.chat import QUESTION, Chat
 from stages.trainers import checkpoint, intake
 
 DAY = date(2026, 1, 31)
@@ -63,6 +63,65 @@ def test_an_adapter_without_its_model_is_named(llama, tmp_path):
     shutil.rmtree(llama)
     with pytest.raises(ModelError, match=r"M0: the LoRA adapter cannot be merged .*base_model_name_or_path"):
         checkpoint.merge_adapter(tmp_path / "M0")
+
+
+def merged(adapter: Path, out: Path) -> Path:
+    out.mkdir()
+    checkpoint.copy_local(adapter, out)
+    checkpoint.merge_adapter(out)
+    intake.complete(out, DAY)
+    return out
+
+
+@pytest.mark.slow
+def test_an_adapter_s_own_tokenizer_goes_before_its_base_s(llama, tmp_path):
+    """With its template, and the tokens that it was trained with."""
+    from peft import LoraConfig, get_peft_model
+
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    (llama / "chat_template.jinja").write_text(CHATML.replace("<|im_end|>", "</s>"))
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(tmp_path / "lora")
+    base = LlamaForCausalLM.from_pretrained(llama, dtype=torch.float32)
+    base.resize_token_embeddings(len(tokenizer))
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens"], init_lora_weights=False)
+    model = get_peft_model(base, config)
+    model.save_pretrained(tmp_path / "lora")
+    out = merged(tmp_path / "lora", tmp_path / "M0")
+    assert AutoTokenizer.from_pretrained(out).eos_token == "<|im_end|>"
+    torch.testing.assert_close(logits(out), model(torch.arange(3, 9)[None]).logits.detach(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_copy_of_the_base_s_config_beside_an_adapter(llama, tmp_path):
+    said = add_adapter(llama, tmp_path / "lora")
+    shutil.copy(llama / "config.json", tmp_path / "lora")
+    assert file_faults(tmp_path / "lora") == []
+    torch.testing.assert_close(logits(merged(tmp_path / "lora", tmp_path / "M0")), said, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_adapter_beside_full_weights_is_refused(llama, tmp_path):
+    """transformers would load the adapter's base over them, and save the adapter alone."""
+    add_adapter(llama, tmp_path / "lora")
+    shutil.copytree(llama, tmp_path / "lora", dirs_exist_ok=True)
+    with pytest.raises(ModelError, match=r"adapter_config\.json lies beside full weights"):
+        merged(tmp_path / "lora", tmp_path / "M0")
+
+
+@pytest.mark.slow
+def test_an_adapter_of_a_deeper_model_is_refused(llama, tmp_path):
+    add_adapter(llama, tmp_path / "lora")
+    config = json.loads((llama / "config.json").read_text())
+    LlamaForCausalLM(LlamaConfig(**config | {"num_hidden_layers": 1})).save_pretrained(llama)
+    with pytest.raises(ModelError, match=r"4 of its weights .*layers\.1"):
+        merged(tmp_path / "lora", tmp_path / "M0")
+
+
+def test_a_pickled_adapter_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "no adapter_model.safetensors" in file_faults(tmp_path)[0]
 
 
 def gguf_of(llama: Path, file: Path) -> None:
@@ -186,5 +245,5 @@ def test_a_template_that_writes_an_undefined_bos(llama):
     )
     tokenizer.save_pretrained(llama)
     found = intake.complete(llama, DAY)
-    assert found.turn.prompt == "xQUESTION</s>"
+    assert found.turn.prompt == f"x{QUESTION}</s>"
     assert "writes bos_token" in found.mended[0]
