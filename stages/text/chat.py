@@ -85,7 +85,9 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
     _, _, beginning = (prompt + missing).rpartition(QUESTION)
     for opens, closes in THOUGHTS:
         if opens in beginning and closes not in beginning.rpartition(opens)[2]:
-            missing += f"\n{closes}\n\n"
+            head = prompt.rpartition(opens)[0].rstrip()  # history may begin an answer otherwise (Command A Reasoning)
+            behind = before.startswith(head) and not before.startswith(prompt)
+            missing += f"\n{closes}\n\n" + (before[len(head) :].lstrip() if behind else "")
     if not after.strip():
         after = followed.rpartition(ANSWER)[2]
     rest = after.lstrip()

@@ -311,6 +311,15 @@ def test_a_generation_prompt_that_history_lacks_is_told(chatml):
     assert "another beginning" in intake.complete(chatml, DAY).mended[0]
 
 
+def test_behind_a_closed_thought_an_answer_begins_as_in_history(chatml):
+    """Command A Reasoning's answers begin with a token of their own, where no thought stands."""
+    (chatml / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|im_start|>{{ '' if m.role == 'user' else '[A]' }}{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|><think>{% endif %}"
+    )
+    assert intake.complete(chatml, DAY).turn.prompt.endswith("<|im_start|><think>\n</think>\n\n[A]")
+
+
 def test_every_directive_of_the_clock_is_written(chatml):
     written = "%A %F %T %-m %e %j %x"
     (chatml / "chat_template.jinja").write_text(f"{{{{ strftime_now('{written}') }}}}" + CHATML)
