@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.console.errors import ModelError
-from stages.store.weights import is_adapter
 
 TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
@@ -54,6 +53,12 @@ def copy_local(source: Path, folder: Path, *, weights: bool = True, but: Collect
         target = folder / file.relative_to(source)
         target.parent.mkdir(exist_ok=True)
         shutil.copy2(file, target)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether an adapter is all that it holds (`store/weights.py`); a copy of its base's config.json may lie beside."""
+    weights = {file.name for file in folder.glob("*.safetensors")} - {"adapter_model.safetensors"}
+    return (folder / "adapter_config.json").is_file() and not weights
 
 
 def merge_adapter(folder: Path) -> str | None:
