@@ -276,6 +276,7 @@ JUDGED = Table(
         _c("parsed", Int32, "how many of the K judgements could be read"),
     ),
     (_range("score", 0, 5), _range("human_rank", 0), _range("parsed", 0)),
+    may_be_empty=True,  # data without ranks
 )
 VERDICTS = Table(
     "verdicts",

@@ -14,6 +14,7 @@ from stages.config.machine import Hardware
 from stages.config.params import Params
 from stages.config.sections import TrainDpo, TrainSft
 from stages.console.errors import ModelError, TrainingError
+from stages.console.memory import keep_freed_memory
 from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.text.chat import Chat
@@ -171,6 +172,7 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         )
     if hardware.threads > 0:
         torch.set_num_threads(hardware.threads)
+    keep_freed_memory()
     steps = params.epochs * math.ceil(math.ceil(rows / params.micro_batch) / accumulate)
     return {
         "output_dir": str(out),

@@ -31,6 +31,7 @@ from transformers.utils import logging
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
+from stages.console.memory import keep_freed_memory
 from stages.engines.backends import attention
 from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, completion_seed
@@ -96,6 +97,7 @@ class TransformersEngine(BaseEngine):
             )
         if hardware.threads > 0:
             torch.set_num_threads(hardware.threads)
+        keep_freed_memory()
         self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         self.name, self.seed, self.chunk = model, seed, engine.max_batch_tokens
         self.prompts = ModelTokenizer(model_dir)
