@@ -38,7 +38,8 @@ def main(model: str, root: Path = Path()) -> None:
 
                 checkpoint.download(str(external.repo), str(external.revision), folder)
                 check_weights(folder, f"{model} from {external.repo}")
-                found = intake.complete(folder, date.fromisoformat(params.template_date))
+                day = date.fromisoformat(params.template_date)
+                found = intake.complete(folder, day, trained=model == "M0")
                 for sentence in found.mended:
                     print(f"{model}: {sentence}")
                 if found.mended:

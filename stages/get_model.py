@@ -68,7 +68,7 @@ def fetch(model: str, base: Base, folder: Path, params: Params, root: Path) -> t
         if merged := checkpoint.merge_adapter(folder):
             mended.append(merged)
     check_weights(folder, f"{model} from {base.path}" if base.source == "local" else model)
-    found = intake.complete(folder, date.fromisoformat(params.template_date))
+    found = intake.complete(folder, date.fromisoformat(params.template_date), trained=model == "M0")
     mended += found.mended
     for sentence in mended:
         print(f"{model}: {sentence}")

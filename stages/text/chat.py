@@ -65,11 +65,13 @@ def texts(tokenizer: Any) -> tuple[str, str, str]:
     is a program by others, and can raise anything, or never end."""
     asked = [{"role": "user", "content": QUESTION}]
     answered = [*asked, {"role": "assistant", "content": ANSWER}]
-    return (
-        tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True),
-        tokenizer.apply_chat_template(answered, tokenize=False),
-        tokenizer.apply_chat_template([*answered, *asked], tokenize=False),
-    )
+    prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    answer = tokenizer.apply_chat_template(answered, tokenize=False)
+    try:
+        followed = tokenizer.apply_chat_template([*answered, *asked], tokenize=False)
+    except Exception:  # made for one exchange
+        followed = answer
+    return prompt, answer, followed
 
 
 def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) -> Turn:
@@ -145,17 +147,24 @@ class Chat:
     def prompt(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text that a model continues with its answer to `messages` (role, content).
 
-        The template is asked for the frame alone, once for each sequence of roles. So no text is a program's input: one
-        that holds `/think` or `</think>` switches nothing, and what a template cuts out of texts cannot put together a
-        control token. Where it strips texts, so do we.
+        A template that does not write the texts as they are is asked for the frame alone, once for each sequence of
+        roles, and they are filled in: a text that holds `/think` or `</think>` switches nothing, and what is cut out of
+        it cannot put together a control token. Where it strips texts, so do we.
         """
         contents = [self.unmarked(m["content"]) for m in messages]
         roles = tuple(m["role"] for m in messages)
+        rendered, at = self._rendered(roles, contents), 0
+        for content in map(str.strip, contents):
+            at = rendered.find(content, at) + len(content) if content in rendered[at:] else -1
+            if at < 0:
+                break
+        if at >= 0:
+            return rendered
         if roles not in self._frames:
             self._frames[roles] = self._rendered(roles, [f"{PAD}Text{i}End{PAD}" for i in range(len(roles))])
         frame = self._frames[roles]
         if {int(place[1]) for place in PLACE.findall(frame)} != {*range(len(roles))}:
-            return self._rendered(roles, contents)  # it writes texts otherwise (as JSON, in capitals), or not at all
+            return rendered  # it writes texts otherwise (as JSON, in capitals), or not at all
 
         def fill(place: re.Match[str]) -> str:
             content = contents[int(place[2])]

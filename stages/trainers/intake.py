@@ -42,15 +42,21 @@ class Intake(NamedTuple):
     """What was put right, a sentence each."""
 
 
-def complete(folder: Path, day: date) -> Intake:
-    """Bring a model folder into the form; `day` is what a template with a clock reads. Raises ModelError naming the
-    folder and the file that cannot be used."""
+def complete(folder: Path, day: date, *, trained: bool = False) -> Intake:
+    """Bring a model folder into the form; `day` is what a template with a clock reads, `trained` whether the method is
+    to train it. Raises ModelError naming the folder and the file that cannot be used."""
     from transformers import AutoConfig, AutoTokenizer
 
     name = folder.name.removesuffix(".partial")
     config = _read(AutoConfig, folder, f"{name}: config.json")
     tokenizer = _read(AutoTokenizer, folder, f"{name}: the tokenizer")
     text_config, mended = config.get_text_config(), list[str]()
+    if trained and (quantized := getattr(config, "quantization_config", None)):
+        how = quantized.get("quant_method") if isinstance(quantized, dict) else type(quantized).__name__
+        raise ModelError(
+            f"{name}: its weights are quantized ({how}), and every weight is trained. Use the checkpoint that it was "
+            f"made from; a quantized model can write or judge"
+        )
     if tokenizer.eos_token is None:
         raise ModelError(f"{name}: the tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token is None:

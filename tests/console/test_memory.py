@@ -24,7 +24,9 @@ print(faults())
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_pages_are_cleared_once_and_not_at_every_step():
     def faults(keep: str) -> int:
-        run = subprocess.run([sys.executable, "-c", STEPS.format(keep=keep)], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", STEPS.format(keep=keep)], capture_output=True, text=True, check=True
+        )
         return int(run.stdout)
 
     assert faults("keep_freed_memory()") < faults("") / 3

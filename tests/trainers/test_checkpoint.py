@@ -20,6 +20,7 @@ from stages.trainers import checkpoint, intake
 from stages.trainers.arguments import load
 
 DAY = date(2026, 1, 31)
+TINY = Path(__file__).parents[2] / "stages/tinyworld/chat.jinja"
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 
@@ -272,7 +273,16 @@ def test_a_generation_config_ends_an_answer_and_names_tokens_that_there_are(tmp_
     assert bool(found.mended) == (listed != [1, 5])
 
 
-def test_a_template_never_sees_a_text(chatml):
+def test_a_template_may_ask_a_text_how_it_ends_and_keep_it(chatml):
+    """The tiny world's does: a prompt that ends with a colon says itself what is to follow."""
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    tokenizer.chat_template = TINY.read_text(encoding="utf-8")
+    chat = Chat(tokenizer)
+    asked = [chat.prompt([{"role": "user", "content": text}]) for text in ("Name a fruit.", "Remark:")]
+    assert asked == ["<s> Question: Name a fruit. Answer:", "<s> Remark:"]
+
+
+def test_a_template_that_cuts_a_text_never_sees_it(chatml):
     """Nemotron's cuts `/think` out of texts, and asks them whether to think; Llama's strips them."""
     template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.replace('/think', '') | trim }}<|im_end|>\n"

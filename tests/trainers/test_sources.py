@@ -247,3 +247,12 @@ def test_a_template_that_writes_an_undefined_bos(llama):
     found = intake.complete(llama, DAY)
     assert found.turn.prompt == f"x{QUESTION}</s>"
     assert "writes bos_token" in found.mended[0]
+
+
+def test_a_quantized_model_is_not_trained(llama):
+    config = json.loads((llama / "config.json").read_text())
+    quantized = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
+    (llama / "config.json").write_text(json.dumps(config | {"quantization_config": quantized}))
+    with pytest.raises(ModelError, match=r"llama: its weights are quantized \(gptq\)"):
+        intake.complete(llama, DAY, trained=True)
+    intake.complete(llama, DAY)
