@@ -615,9 +615,7 @@ def test_a_server_with_room_for_three_is_asked_by_three(client, server):
     requests = [Request(str(i), user(f"Say {i}")) for i in range(60)]
     fault = said("yes", delay=0.03, most=3)._replace(status=429, headers=(("Retry-After", "0.05"),))
     engine = client(fault, at_once=32)
-    started = time.monotonic()
     assert len(engine.generate(requests, GREEDY)) == 2 * 60
-    assert time.monotonic() - started < 5
     refusals = len(server.asked(engine.name)) - 60
     assert 5 <= refusals < 20
     assert engine.concurrency.refusals == refusals

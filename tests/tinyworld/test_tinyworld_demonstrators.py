@@ -20,7 +20,8 @@ PERFECT = Writer(right=1, polite=1, tidy=1, lazy=0)
 
 
 def params(**sizes: int) -> SplitSeed:
-    return SplitSeed(source="tinyworld", path="", repo=None, revision=None, lang="en", **{**SIZES, **sizes})
+    shape = {"config": None, "split": None, "format": "auto", "columns": None, "near_duplicates": 1.0}
+    return SplitSeed(source="tinyworld", path="", repo=None, revision=None, lang="en", **{**shape, **SIZES, **sizes})
 
 
 @pytest.fixture(scope="module")
