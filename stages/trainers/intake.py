@@ -21,8 +21,8 @@ from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn,
 from stages.text.special_tokens import breakable
 
 CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
-THINKING = ("enable_thinking", "thinking")
-"""What templates of models that can reason first ask whether they are to."""
+THINKING = {"enable_thinking": "false", "thinking": "false", "reasoning": "false", "thinking_budget": "0"}
+"""What templates of models that can reason first ask whether they are to, and how they are told that they are not."""
 ALONE = "Fix it, or delete it to get a plain one"
 
 
@@ -210,9 +210,9 @@ def _no_thinking(
     """What switches a model's thoughts off, where its template can and would not; `''` where there is nothing to
     switch."""
     before = rendered()
-    for flag in THINKING:
+    for flag, off in THINKING.items():
         if re.search(rf"\b{flag}\b", template):
-            switch = f"{{% set {flag} = false %}}"
+            switch = f"{{% set {flag} = {off} %}}"
             tokenizer.chat_template = head + switch + template
             if rendered() != before:
                 mended.append(f"it reasons before it answers: {flag} is off")

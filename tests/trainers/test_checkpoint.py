@@ -341,3 +341,15 @@ def test_a_chat_template_that_is_no_text_is_named(tmp_path):
     (tmp_path / "chat_template.json").write_text('{"chat_template": 5}')
     with pytest.raises(ModelError, match=r"the chat template is 5, expected a text"):
         intake.complete(tmp_path, DAY)
+
+
+@pytest.mark.parametrize("flag", ["enable_thinking", "thinking", "reasoning", "thinking_budget"])
+def test_thoughts_that_a_flag_switches_off_are_off(chatml, flag):
+    """Seed-OSS has a budget, others say yes or no; what the caller passes does not bring them back."""
+    asked = f"{{% if {flag} is not defined or {flag} %}}Think first.{{% endif %}}"
+    (chatml / "chat_template.jinja").write_text(asked + CHATML)
+    found = intake.complete(chatml, DAY)
+    assert f"{flag} is off" in found.mended[0]
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    message = [{"role": "user", "content": "Hi"}]
+    assert "Think" not in tokenizer.apply_chat_template(message, tokenize=False, **{flag: 9})
