@@ -9,7 +9,6 @@ A repository may be pinned: `ORG/NAME@REVISION`; without, its newest commit is l
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from stages.method.formats import recognize
 from stages.store.files import atomic_write
 from stages.store.rows import FORMS, read_file, read_hub
 from stages.store.weights import file_faults
+from stages.trainers.intake import json_object
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -166,7 +166,7 @@ def model_facts(model: str, root: Path) -> tuple[Path | None, ModelFacts, dict[s
         files, params = Path(read), {"base": {}, "external": {"M0": {"source": "hub", "repo": place, "revision": sha}}}
     else:
         raise ModelError(f"--model {model}: expected a folder here, or a repository as ORG/NAME")
-    config = _json(files / "config.json")
+    config = json_object(files / "config.json")
     if not config:
         raise ModelError(f"--model {model}: no config.json that can be read. Expected a transformers checkpoint")
     text, names = config.get("text_config"), config.get("architectures")
@@ -174,22 +174,13 @@ def model_facts(model: str, root: Path) -> tuple[Path | None, ModelFacts, dict[s
     context = context if type(context) is int and context > 0 else None
     architecture = names[0] if isinstance(names, list) and names else "unknown architecture"
     tokenizer = files / "tokenizer.json"
-    template = "chat_template" in _json(files / "tokenizer_config.json") or any(files.glob("chat_template.*"))
+    template = "chat_template" in json_object(files / "tokenizer_config.json") or any(files.glob("chat_template.*"))
     line = (
         f"model: {model}: {architecture}, "
         f"{f'{weights / 1e6:,.1f} M parameters' if weights else 'of unknown size'}, context {context or 'unknown'}, "
         f"{'a' if template else 'no'} chat template{'' if template else ' (ours is added)'}"
     )
     return tokenizer if tokenizer.is_file() else None, ModelFacts(weights or None, context, template), params, line
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """Its object; empty where there is none to read."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def data_facts(data: str, tokenizer: Path | None, root: Path) -> tuple[DataFacts, dict[str, Any], str]:

@@ -99,9 +99,9 @@ def _why(folder: Path, error: Exception) -> str:
     or to install what does not read these files."""
     import transformers
 
-    config = _object(folder / "config.json")
+    config = json_object(folder / "config.json")
     kind = config.get("model_type")
-    own = config.get("auto_map") or _object(folder / "tokenizer_config.json").get("auto_map")
+    own = config.get("auto_map") or json_object(folder / "tokenizer_config.json").get("auto_map")
     if own and ("trust_remote_code" in str(error) or "model type" in str(error)):
         code = ", ".join(
             sorted({str(file).partition(".")[0] + ".py" for file in own.values() if isinstance(file, str)})
@@ -118,7 +118,8 @@ def _why(folder: Path, error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Copy the whole checkpoint again"
 
 
-def _object(file: Path) -> dict[str, Any]:
+def json_object(file: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; empty where there is none to read."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -130,7 +131,7 @@ def _find_template(folder: Path, tokenizer: Any, name: str) -> str:
     """Give the tokenizer its one template; returns whose it is."""
     file = folder / "chat_template.json"  # where processors kept it
     if tokenizer.chat_template is None and file.is_file():
-        tokenizer.chat_template = _object(file).get("chat_template")
+        tokenizer.chat_template = json_object(file).get("chat_template")
         if not tokenizer.chat_template:
             raise ModelError(f"{name}: chat_template.json holds no chat_template. Copy it again, or delete it")
     template = tokenizer.chat_template
@@ -317,7 +318,7 @@ def _generation(folder: Path, config: Any, name: str, mended: list[str]) -> Any:
 
 def _switch_off(folder: Path, key: str) -> None:
     file = folder / "config.json"
-    config = _object(file)
+    config = json_object(file)
     for part in (config, config.get("text_config")):
         if isinstance(part, dict) and key in part:
             part[key] = False
