@@ -32,7 +32,7 @@ from stages.method.formats import recognize
 from stages.store.files import atomic_write
 from stages.store.rows import FORMS, read_file, read_hub
 from stages.store.weights import file_faults
-from stages.trainers.intake import json_object
+from stages.trainers.model_files import json_object
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

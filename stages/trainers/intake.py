@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import ModelError
 from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
-from stages.text.special_tokens import breakable
+from stages.trainers.endings import check_ids, end_answers, ends_of, generation_config, match_as_written
+from stages.trainers.model_files import json_object, read, switch_off
 
 CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 THINKING = {"enable_thinking": "false", "thinking": "false", "reasoning": "false", "thinking_budget": "0"}
@@ -48,8 +49,8 @@ def complete(folder: Path, day: date, *, trained: bool = False) -> Intake:
     from transformers import AutoConfig, AutoTokenizer
 
     name = folder.name.removesuffix(".partial")
-    config = _read(AutoConfig, folder, f"{name}: config.json")
-    tokenizer = _read(AutoTokenizer, folder, f"{name}: the tokenizer")
+    config = read(AutoConfig, folder, f"{name}: config.json")
+    tokenizer = read(AutoTokenizer, folder, f"{name}: the tokenizer")
     text_config, mended = config.get_text_config(), list[str]()
     if trained and (quantized := getattr(config, "quantization_config", None)):
         how = quantized.get("quant_method") if isinstance(quantized, dict) else type(quantized).__name__
@@ -64,17 +65,17 @@ def complete(folder: Path, day: date, *, trained: bool = False) -> Intake:
         mended.append(f"it has no pad token: {tokenizer.pad_token} pads")
     whose = _find_template(folder, tokenizer, name)
     turn = _mend_template(tokenizer, name, day, mended)
-    _match_as_written(tokenizer, mended)
-    _check_ids(tokenizer, turn, text_config.vocab_size, name)
-    generation = _generation(folder, text_config, name, mended)
-    _end(tokenizer, turn, generation, mended)
+    match_as_written(tokenizer, mended)
+    check_ids(tokenizer, turn, text_config.vocab_size, name)
+    generation = generation_config(folder, text_config, name, mended)
+    end_answers(tokenizer, turn, generation, mended)
     if getattr(text_config, "output_router_logits", False):
-        _switch_off(folder, "output_router_logits")
+        switch_off(folder, "output_router_logits")
         mended.append("config.json asks for output_router_logits, which fails where texts are padded: switched off")
     generation.save_pretrained(folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
-    ids = {tokenizer.eos_token_id, *_listed(generation.eos_token_id)}
+    ids = {tokenizer.eos_token_id, *ends_of(generation)}
     names = config.architectures or [type(config).__name__]
     return Intake(
         architecture=names[0],
@@ -85,46 +86,6 @@ def complete(folder: Path, day: date, *, trained: bool = False) -> Intake:
         control=Chat(tokenizer).control,
         mended=mended,
     )
-
-
-def _read(auto: Any, folder: Path, where: str) -> Any:
-    try:
-        return auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as e:  # OSError, ValueError, TypeError, a Rust exception, ...
-        raise ModelError(f"{where} cannot be used: {_why(folder, e)}") from None
-
-
-def _why(folder: Path, error: Exception) -> str:
-    """What keeps transformers from reading a folder, in words that help: its own advise to run the repository's code,
-    or to install what does not read these files."""
-    import transformers
-
-    config = json_object(folder / "config.json")
-    kind = config.get("model_type")
-    own = config.get("auto_map") or json_object(folder / "tokenizer_config.json").get("auto_map")
-    if own and ("trust_remote_code" in str(error) or "model type" in str(error)):
-        code = ", ".join(
-            sorted({str(file).partition(".")[0] + ".py" for file in own.values() if isinstance(file, str)})
-        )
-        return (
-            f"{kind or 'it'} needs code of its own repository ({code or 'auto_map'}), which is never run, and "
-            f"transformers {transformers.__version__} has none. Use a model that transformers knows, or a server"
-        )
-    if any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file():
-        return (
-            f"tokenizer.model is read by the package sentencepiece ({type(error).__name__}). Type: "
-            f"pip install -c constraints.txt -e '.[sentencepiece]'"
-        )
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. Copy the whole checkpoint again"
-
-
-def json_object(file: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; empty where there is none to read."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _find_template(folder: Path, tokenizer: Any, name: str) -> str:
@@ -220,109 +181,6 @@ def _no_thinking(
                 return switch
     tokenizer.chat_template = head + template if head else tokenizer.chat_template
     return ""
-
-
-def _match_as_written(tokenizer: Any, mended: list[str]) -> None:
-    """Control tokens are found in a text as it is written, and wherever they stand. Behind a normalizer other texts
-    become them (capitals, full-width letters), as parts of words they are none, and taken apart nothing ends."""
-    from tokenizers import Tokenizer
-
-    if getattr(tokenizer, "split_special_tokens", False):
-        tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = False
-        mended.append("split_special_tokens takes control tokens apart, so that nothing ends an answer: switched off")
-    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
-        return
-    state, control = json.loads(backend.to_str()), {*Chat(tokenizer).control}
-    normalizer = state["normalizer"]
-    normalizes = normalizer is not None and normalizer.get("normalizers") != []
-    loose = [
-        token
-        for token in state["added_tokens"]
-        if token["content"] in control and (token["single_word"] or (normalizes and token["normalized"]))
-    ]
-    for token in loose:
-        token["single_word"] = token["normalized"] = False
-    if loose:
-        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
-        names = " ".join(token["content"] for token in loose[:3]) + (" ..." if len(loose) > 3 else "")
-        mended.append(f"what its normalizer makes of a text could become {names}: only what spells them does")
-
-
-def _listed(ends: Any) -> list[Any]:
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
-
-
-def _end(tokenizer: Any, turn: Turn, generation: Any, mended: list[str]) -> None:
-    """What ends a turn ends an answer, for whoever writes with this model; so does what ends a text, which base models
-    often have besides."""
-    stop, listed = tokenizer.convert_tokens_to_ids(turn.stop), _listed(generation.eos_token_id)
-    ends = [i for i in listed if isinstance(i, int) and 0 <= i < len(tokenizer) and tokenizer.convert_ids_to_tokens(i)]
-    if ends != listed:
-        mended.append(
-            f"generation_config.json lists {listed} as ends, not all tokens of the tokenizer: {ends} are left"
-        )
-    if turn.stop != tokenizer.eos_token:
-        mended.append(f"a turn ends with {turn.stop}, a text with {tokenizer.eos_token}: both end an answer")
-        ends = [stop, tokenizer.eos_token_id, *ends]
-        tokenizer.eos_token = turn.stop
-    elif stop not in ends:
-        mended.append(f"generation_config.json does not end an answer with {turn.stop}: added")
-        ends = [stop, *ends]
-    if ends != listed:
-        ends = [*dict.fromkeys(ends)]
-        generation.eos_token_id = ends if len(ends) > 1 else ends[0]
-
-
-def _check_ids(tokenizer: Any, turn: Turn, rows: int, name: str) -> None:
-    """Each token that a text can have, and those that we write, has a row in the embeddings."""
-    special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
-    exchange = tokenizer(turn.exchange, add_special_tokens=False).input_ids
-    ids |= {*exchange}
-    if exchange[-1] != tokenizer.convert_tokens_to_ids(turn.stop):
-        raise ModelError(
-            f"{name}: a turn ends with {turn.stop!r}, which the tokenizer takes apart, so that a model trained with it "
-            f"would never stop. Use the tokenizer of this model"
-        )
-    if not breakable(turn.stop):
-        raise ModelError(
-            f"{name}: a turn ends with {turn.stop!r}, which any text may hold: each would end an answer. Use another "
-            f"end in the chat template, or {ALONE.partition(' or ')[2]}"
-        )
-    highest = max(ids | {i for i in tokenizer.get_vocab().values() if i not in special})
-    if highest >= rows:
-        raise ModelError(
-            f"{name}: the tokenizer's {tokenizer.convert_ids_to_tokens(highest)!r} has id {highest}, and the model "
-            f"{rows} embeddings (config.json, vocab_size). Use the tokenizer of this model, or resize it: "
-            f"resize_token_embeddings"
-        )
-
-
-def _generation(folder: Path, config: Any, name: str, mended: list[str]) -> Any:
-    """A generation config that can be saved again, else a trained model would be lost for a flag."""
-    from transformers import GenerationConfig
-
-    if (folder / "generation_config.json").is_file():
-        generation = _read(GenerationConfig, folder, f"{name}: generation_config.json")
-    else:
-        generation = GenerationConfig.from_model_config(config)
-    try:
-        generation.validate(strict=True)
-    except ValueError as e:  # Vicuna's
-        listed = {key: getattr(generation, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        generation = GenerationConfig(**{k: v for k, v in listed.items() if not isinstance(v, int) or v >= 0})
-        why = " ".join(str(e).split())[:120]
-        mended.append(f"generation_config.json could not be saved again ({why}): its token ids alone are kept")
-    return generation
-
-
-def _switch_off(folder: Path, key: str) -> None:
-    file = folder / "config.json"
-    config = json_object(file)
-    for part in (config, config.get("text_config")):
-        if isinstance(part, dict) and key in part:
-            part[key] = False
-    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def describe(found: Intake) -> str:
