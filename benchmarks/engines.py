@@ -16,7 +16,6 @@ ratio is of one process, the two sides in turn.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -118,26 +117,14 @@ def batching(
 def pipeline(name: str, prompts: Prompts = None, requests: Requests = 96, parameters: Parameters = "24M") -> None:
     """Tokens a second of both generating stages: N = 4 answers of each prompt, K = 3 judgements of each answer. Bare
     gets the same batches and seeds."""
-    with (
-        world(prompts, requests, parameters) as (folder, texts, judged),
-        engine_of(name, folder) as engine,
-        TemporaryDirectory() as databases,
-    ):
-        places = itertools.count()
+    with world(prompts, requests, parameters) as (folder, texts, judged), engine_of(name, folder) as engine:
         answering, judging = Sampling(4, 0.7, 0.9, 64), Sampling(3, 0.7, 0.9, 64)
         for stage, asked, sampling in (
             ("sample_candidates", chat(texts), answering),
             ("judge_candidates", chat(judged), judging),
         ):
-
-            def ours(asked: list[Request] = asked, sampling: Sampling = sampling) -> int:
-                run = Stage(Path(databases) / f"{next(places)}.sqlite")
-                with CachedEngine(
-                    lambda: nullcontext(engine), parameters_of(name), folder, model="M1", seed=1, run=run
-                ) as durable:
-                    return tokens_of(durable, asked, sampling)
-
             print(f"{stage}: {len(asked)} requests of {sampling.n}")
+            ours = durable(engine, parameters_of(name), folder, asked, sampling)
             side_by_side({"bare": bare(name, engine, folder, asked, sampling), "ours, kept": ours})
 
 
@@ -226,15 +213,36 @@ def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: S
         enable_chunked_prefill=False,
         disable_log_stats=True,
     )
+    return straight(llm, engine, asked, sampling)
+
+
+def straight(llm: Any, engine: Any, asked: list[Request], sampling: Sampling) -> Callable[[], int]:
+    """The token ids, sampling and seeds that our engine hands to vLLM, to `LLM.generate`, which writes texts, too."""
+    encoded = engine.prompts.encode(asked)
     how = [engine._params(r.id, len(ids), sampling) for r, ids in zip(asked, encoded, strict=True)]
     for params in how:
         params.detokenize = True
 
-    def straight() -> int:
-        said = llm.generate([{"prompt_token_ids": ids} for ids in encoded], how, use_tqdm=False)
-        return sum(len(o.token_ids) for output in said for o in output.outputs)
+    def run() -> int:
+        written = llm.generate([{"prompt_token_ids": ids} for ids in encoded], how, use_tqdm=False)
+        outputs = [o for output in written for o in output.outputs]
+        return sum(len(o.token_ids) - (o.finish_reason == "stop") for o in outputs)  # the end token is no text
 
-    return straight
+    return run
+
+
+def durable(
+    engine: BaseEngine, parameters: EngineParams, folder: Path, asked: list[Request], sampling: Sampling
+) -> Callable[[], int]:
+    """As a stage asks: through the completion database, a new one at every call."""
+
+    def run() -> int:
+        with TemporaryDirectory() as place:
+            stage = Stage(Path(place) / "completions.sqlite")
+            with CachedEngine(lambda: nullcontext(engine), parameters, folder, model="M1", seed=1, run=stage) as cached:
+                return tokens_of(cached, asked, sampling)
+
+    return run
 
 
 def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling) -> int:
@@ -264,12 +272,14 @@ def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling
     return total
 
 
-def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
+def side_by_side(
+    sides: dict[str, Callable[[], int]], rounds: int = 3, warm_up: bool = True
+) -> dict[str, dict[str, Any]]:
     """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to each
-    other."""
+    other. Returns seconds, tokens and tokens a second of each."""
     seconds: dict[str, list[float]] = {label: [] for label in sides}
     tokens: dict[str, int] = {}
-    for turn in range(rounds + 1):
+    for turn in range(not warm_up, rounds + 1):
         for label, work in sides.items():
             started = time.monotonic()
             tokens[label] = work()
@@ -284,6 +294,7 @@ def side_by_side(sides: dict[str, Callable[[], int]], rounds: int = 3) -> None:
     *others, last = speed
     for other in others:
         console.print(f"{last} : {other} = {speed[last] / speed[other]:.2f}")
+    return {side: {"seconds": seconds[side], "tokens": tokens[side], "tokens/s": speed[side]} for side in sides}
 
 
 def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> int:
