@@ -11,6 +11,7 @@ import json
 import re
 import string
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,14 @@ CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 THINKING = {"enable_thinking": "false", "thinking": "false", "reasoning": "false", "thinking_budget": "0"}
 """What templates of models that can reason first ask whether they are to, and how they are told that they are not."""
 ALONE = "Fix it, or delete it to get a plain one"
+BEHIND = "{# Answers are trained behind the generation prompt #}\n"
+PARTS = (
+    "{% set given = namespace(messages=[]) %}{% for m in messages %}{% set given.messages = given.messages + [dict(m, "
+    "content=[{'type': 'text', 'text': m.content}] if m.content is string and ROLES else m.content)] %}{% endfor %}"
+    "{% set messages = given.messages %}\n"
+)
+"""Gives a template that was written for images the texts as it wants them. A line end behind a block is not written,
+and white space before the next block neither."""
 
 
 class Intake(NamedTuple):
@@ -134,13 +143,17 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
             head += _clock(day)
             mended.append(f"its chat template reads the clock: every day is {day.isoformat()} (template_date)")
         for token in ("bos_token", "eos_token"):
-            if re.search(rf"\b{token}\b", template) and getattr(tokenizer, token) is None:
-                head += f"{{% set {token} = '' %}}"
+            nothing = f"{{% set {token} = '' %}}\n"
+            if re.search(rf"\b{token}\b", template) and getattr(tokenizer, token) is None and nothing not in template:
+                head += nothing
                 mended.append(f"its chat template writes {token}, which the tokenizer has not: nothing is written")
         tokenizer.chat_template = head + template if head else tokenizer.chat_template
+        head += _in_parts(tokenizer, template, head, turn, mended)
         head += _no_thinking(tokenizer, template, head, rendered, mended)
         found = turn()
-        if found.differs:
+        if found.differs and BEHIND not in template:
+            head += BEHIND
+            tokenizer.chat_template = head + template
             mended.append(
                 f"its generation prompt ({found.prompt[-40:]!r}) is another beginning than its template writes before "
                 f"an answer that is there: answers are trained behind the generation prompt"
@@ -158,12 +171,31 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
     return found
 
 
+def _in_parts(tokenizer: Any, template: str, head: str, turn: Callable[[], Turn], mended: list[str]) -> str:
+    """What gives texts as content in parts to a template that knows those alone; `''` where it knows texts."""
+    before = tokenizer.chat_template
+    if not re.search(r"\btext\b", template):
+        return ""
+    with suppress(BoundedError, ChatError):
+        turn()
+        return ""
+    for roles in ("true", "m.role != 'assistant'", "m.role == 'assistant'"):
+        parts = PARTS.replace("ROLES", roles)
+        tokenizer.chat_template = head + parts + template
+        with suppress(BoundedError, ChatError):
+            if "'type': 'text'" not in turn().exchange:
+                mended.append('its chat template wants contents in parts: a text is given as [{"type": "text", ...}]')
+                return parts
+    tokenizer.chat_template = before
+    return ""
+
+
 def _clock(day: date) -> str:
     """A macro in the place of the function that transformers gives templates."""
     directives = [*(f"%-{letter}" for letter in "dmyjHIMSU"), *(f"%{letter}" for letter in string.ascii_letters)]
     values = {d: day.strftime(d) for d in directives if d != "%s"}  # seconds depend on the machine's zone
     writes = "".join(f" | replace({d!r}, {value!r})" for d, value in values.items() if value != d)
-    return f"{{% macro strftime_now(format) %}}{{{{ format{writes} }}}}{{% endmacro %}}"
+    return f"{{% macro strftime_now(format) %}}{{{{ format{writes} }}}}{{% endmacro %}}\n"
 
 
 def _no_thinking(
@@ -171,15 +203,15 @@ def _no_thinking(
 ) -> str:
     """What switches a model's thoughts off, where its template can and would not; `''` where there is nothing to
     switch."""
-    before = rendered()
+    before, text = tokenizer.chat_template, rendered()
     for flag, off in THINKING.items():
         if re.search(rf"\b{flag}\b", template):
-            switch = f"{{% set {flag} = {off} %}}"
+            switch = f"{{% set {flag} = {off} %}}\n"
             tokenizer.chat_template = head + switch + template
-            if rendered() != before:
+            if rendered() != text:
                 mended.append(f"it reasons before it answers: {flag} is off")
                 return switch
-    tokenizer.chat_template = head + template if head else tokenizer.chat_template
+    tokenizer.chat_template = before
     return ""
 
 

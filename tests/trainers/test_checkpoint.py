@@ -4,6 +4,7 @@ import json
 import os
 from datetime import date
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from stages.console.bounded import bounded
 from stages.console.errors import ModelError
 from stages.engines.open import open_engine
 from stages.engines.request import Request
-from stages.text.chat import Chat
+from stages.text.chat import ANSWER, QUESTION, Chat
 from stages.trainers import checkpoint, intake
 from stages.trainers.arguments import load
 
@@ -36,6 +37,15 @@ def chatml(tmp_path):
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(tmp_path)
     return tmp_path
+
+
+def add_token(folder, token):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": [token]}, replace_extra_special_tokens=False)
+    tokenizer.save_pretrained(folder)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
 
 
 def test_what_ends_a_turn_becomes_the_end_token(chatml):
@@ -148,6 +158,48 @@ def test_a_chat_template_of_another_beginning_is_told(chatml):
     tokenizer = AutoTokenizer.from_pretrained(chatml)
     assert tokenizer.decode(prompt).endswith("<|im_start|>model:\n")
     assert tokenizer.decode(answer) == "Yes<|im_end|>"
+    assert intake.complete(chatml, DAY).mended == [], "a model that was taken in is told nothing new"
+
+
+PARTED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'user' %}{{ m['content'][0]['text'] }}{% else %}"
+    "{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "exchange"),
+    [
+        ("smolvlm", f"<|im_start|>User: {QUESTION}<end_of_utterance>\nAssistant: {ANSWER}<end_of_utterance>"),
+        ("llava_next", f"[INST] {QUESTION} [/INST] {ANSWER}</s>"),
+        (PARTED, f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n{ANSWER}<|im_end|>"),
+    ],
+    ids=["smolvlm", "llava", "of users alone"],
+)
+def test_a_template_that_wants_contents_in_parts_is_given_them(chatml, template, exchange):
+    """Those of models that see. The stored template takes both, so that whoever serves the model can give either."""
+    add_token(chatml, "<end_of_utterance>")
+    if "{" not in template:
+        template = files("trl").joinpath(f"chat_templates/{template}.jinja").read_text(encoding="utf-8")
+    (chatml / "chat_template.jinja").write_text(template)
+    found = intake.complete(chatml, DAY)
+    assert "contents in parts" in found.mended[0]
+    assert found.turn.exchange == exchange
+    again = intake.complete(chatml, DAY)
+    assert (again.mended, again.turn) == ([], found.turn)
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    asked = [{"role": "user", "content": "Hi </s>there"}]
+    assert Chat(tokenizer).prompt(asked) == found.turn.prompt.replace(QUESTION, "Hi < /s>there")
+    parts = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
+    assert tokenizer.apply_chat_template(parts, tokenize=False, add_generation_prompt=True) == found.turn.prompt
+
+
+def test_what_is_written_before_a_template_moves_no_white_space(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "chat_template.jinja").write_text(
+        "  {% set day = strftime_now('%Y') %}\n{% for m in messages %}{{ day }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    assert intake.complete(tmp_path, DAY).turn.exchange == f"2026: {QUESTION}</s>2026: {ANSWER}</s>"
 
 
 @pytest.mark.parametrize(
