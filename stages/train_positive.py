@@ -38,8 +38,10 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
                 f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got "
                 f"{scores['score'].max()!r}: nothing to add"
             )
-        seed = [run.read(IFT_TRAIN)] * params.train_sft.repeat_ift + [run.read(EFT)]
-        rows = pl.concat([*(part.select("instruction", "response") for part in seed), perfect])
+        short = pl.lit(params.train_sft.ift_max_length, pl.Int64)
+        seed = [run.read(IFT_TRAIN).with_columns(max_length=short)] * params.train_sft.repeat_ift + [run.read(EFT)]
+        parts = [part.select("instruction", "response", pl.col("^max_length$")) for part in [*seed, perfect]]
+        rows = pl.concat(parts, how="diagonal")
         of = f"IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})"
         new_model(run, train_sft, model, "M0", rows, params, of)
 

@@ -41,8 +41,14 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
         from stages.trainers.sft import train_sft
 
         times = {Data.IFT: params.train_sft.repeat_ift, Data.EFT: 1}
-        parts = [part for data, table in TABLES.items() if data in on for part in [run.read(table)] * times[data]]
-        rows = pl.concat([part.select("instruction", "response") for part in parts])
+        limits = {Data.IFT: params.train_sft.ift_max_length, Data.EFT: None}
+        parts = [
+            part.select("instruction", "response", max_length=pl.lit(limits[data], pl.Int64))
+            for data, table in TABLES.items()
+            if data in on
+            for part in [run.read(table)] * times[data]
+        ]
+        rows = pl.concat(parts)
         new_model(run, train_sft, model, "M0", rows, params, " + ".join(on))
 
 

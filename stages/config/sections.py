@@ -84,6 +84,10 @@ class SplitSeed(Source):
 class TrainSft(Training):
     repeat_ift: Annotated[int, Field(ge=1, le=1000)]
     """How often IFT stands in an epoch beside one pass over EFT."""
+    ift_max_length: Annotated[int, Field(ge=8, le=10**9)] | None
+    """Where IFT's rows are to be shorter than `max_length`: answers longer than `sample_candidates.max_tokens` teach a
+    model to write what is cut off there, and EFT's rows hold an answer, its question and the judge prompt. null:
+    `max_length` holds for both."""
 
 
 class Judge(Section):

@@ -77,11 +77,12 @@ def new_model(
 
 
 def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str) -> Prepared:
-    """`rows`: the prompt, then one or two answers to it. What is longer than `max_length` with any of them is left out:
-    TRL would cut it without a word. So are pairs whose answers are the same tokens. Raises ModelError, TrainingError
-    when no row is left."""
+    """`rows`: the prompt, one or two answers to it, and `max_length` where rows have limits of their own (null: none).
+    What is longer than its limit or the parameter `max_length` with any of its answers is left out: TRL would cut it
+    without a word. So are pairs whose answers are the same tokens. Raises ModelError, TrainingError when no row is
+    left."""
     model, tokenizer = load(folder, params.dropout)
-    prompt, *answers = rows.columns
+    prompt, *answers = (column for column in rows.columns if column != "max_length")
     chat, texts = Chat(tokenizer), rows[prompt].to_list()
     try:
         encoded = {answer: chat.encode(texts, rows[answer].to_list()) for answer in answers}
@@ -94,7 +95,9 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
     tails = [*zip(*(ids[f"{answer}_ids"] for answer in answers), strict=True)]
     same = {i for i, tail in enumerate(tails) if len(tail) > 1 and tail[0] == tail[1]}
     lengths = [len(head) + max(map(len, tail)) for head, tail in zip(ids["prompt_ids"], tails, strict=True)]
-    fits = [i for i, length in enumerate(lengths) if i not in same and length <= limit]
+    own = rows["max_length"].fill_null(limit) if "max_length" in rows.columns else [limit] * len(rows)
+    limits = zip(lengths, own, strict=True)
+    fits = [i for i, (length, own) in enumerate(limits) if i not in same and length <= min(own, limit)]
     if not fits:
         raise TrainingError(
             f"none of {len(rows)} rows fits into max_length {limit} tokens. Raise {key}.max_length, or look at the rows"

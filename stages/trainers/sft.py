@@ -18,7 +18,8 @@ LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy",
 def train_sft(
     model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware, label: str
 ) -> Trained:
-    """Tune the model in `model_dir` on `rows` (columns instruction, response) and save it into `out`.
+    """Tune the model in `model_dir` on `rows` (columns instruction, response, and max_length where rows have limits of
+    their own) and save it into `out`.
 
     Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns
     step, loss (mean negative log-likelihood per response token), lr, accuracy (of response tokens), tokens (seen so
@@ -35,7 +36,7 @@ def sft_trainer(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    ready = prepare(model_dir, rows.select("instruction", "response"), params, "train_sft")
+    ready = prepare(model_dir, rows.select("instruction", "response", pl.col("^max_length$")), params, "train_sft")
     exchanges = [*zip(ready.rows["prompt_ids"], ready.rows["response_ids"], strict=True)]
     dataset = Dataset.from_dict(
         {

@@ -27,6 +27,7 @@ PARAMS = TrainSft(
     dtype="float32",
     gradient_checkpointing=False,
     repeat_ift=1,
+    ift_max_length=None,
 )
 ROWS = pl.DataFrame({"instruction": [f"Say cat {n} times." for n in range(12)], "response": ["cat cat cat."] * 12})
 
@@ -191,3 +192,9 @@ def test_an_adapter_is_not_lost_without_a_word(tmp_path):
     (tmp_path / "adapter").mkdir()
     with pytest.raises(ModelError, match="LoRA adapter, which would be lost in training"):
         load(tmp_path, 0.0)
+
+
+def test_rows_may_have_limits_of_their_own(base_model, tmp_path):
+    lengths = pl.Series([None, 10, 59] * 4, dtype=pl.Int64)  # each row has 13 to 15 tokens or so
+    trained = run(base_model, tmp_path, ROWS.with_columns(max_length=lengths), epochs=1)
+    assert (trained.rows, trained.too_long, trained.max_length) == (8, 4, 60)

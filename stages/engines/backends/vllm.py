@@ -11,6 +11,7 @@ has finished in a while, so a resumed call decodes what is left in a different b
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -73,7 +74,7 @@ class VllmEngine(BaseEngine):
         self.lora = None
         if adapter.is_dir():
             lora = {"enable_lora": True, "max_lora_rank": _rank(adapter)}
-            self.lora = LoRARequest(model, 1, str(adapter))
+            self.lora = LoRARequest(model, 1, str(adapter.resolve()))
         # on the CPU a chunked prefill and a seed of one's own do not go together
         machine: dict[str, Any] = (
             {"enforce_eager": True, "enable_chunked_prefill": False}
@@ -81,7 +82,7 @@ class VllmEngine(BaseEngine):
             else {"gpu_memory_utilization": hardware.gpu_memory}
         )
         arguments = EngineArgs(
-            model=str(model_dir),
+            model=".",
             dtype=engine.dtype,
             quantization=engine.quantization,
             max_model_len=self.max_context,
@@ -97,7 +98,9 @@ class VllmEngine(BaseEngine):
         )
         try:
             # as for vLLM's own LLM class: without it vLLM decodes fewer requests together than it can
-            self.llm = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+            # from within its folder, for vLLM compiles anew for each path that it is given: M1, M2 and M3 are one to it
+            with contextlib.chdir(model_dir):
+                self.llm = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except Exception as e:  # a broken file, no room on the GPU, an unknown quantization: dozens of types
             raise ModelError(
                 f"vLLM cannot load {model_dir}: {type(e).__name__}: {e}. If it is for memory, lower "
