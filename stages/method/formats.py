@@ -216,7 +216,8 @@ def _fit(name: str, seen: Mapping[str, Column], given: Mapping[str, str]) -> Fit
         if inside:
             there = [*seen[columns[inside]].keys] if columns[inside] in seen else []
         if field in given:
-            if given[field] not in there:
+            unseen = name == "open_assistant" and field in known.optional and given[field] == field  # only in replies
+            if given[field] not in there and not unseen:
                 return Fit(
                     {}, f"there is no column {json.dumps(given[field])}, which split_seed.columns names for {field}"
                 )
@@ -232,7 +233,7 @@ def _fit(name: str, seen: Mapping[str, Column], given: Mapping[str, str]) -> Fit
             unclear[field] = f"{field} could be {' or '.join(guesses)}"
         elif field in known.needed:
             return Fit({}, f"no column for {field}")
-        elif name == "open_assistant":  # those of replies are not seen
+        elif name == "open_assistant":  # may be in replies alone, which are not looked at
             columns[field] = field
     if name == "scored_answers" and not {"rank", "score"} & {*columns, *unclear}:
         return Fit({}, "no column for score or rank")

@@ -26,6 +26,8 @@ from stages.config.own import (
 from stages.config.params import Params
 from stages.config.rules import faults
 from stages.console.errors import ModelError, ParamsError, SeedDataError
+from stages.method.formats import recognize
+from stages.store.rows import read_file
 
 PROFILES = Path(__file__).parents[2] / "stages/config/profiles"
 GPU_PROFILE = YAML(typ="safe").load(PROFILES / "gpu.yaml")
@@ -133,6 +135,10 @@ def test_the_readers_of_real_files_agree(tmp_path, monkeypatch):
     params = load_params(tmp_path)
     assert (params.split_seed.lang, params.split_seed.path) == ("de", "data.jsonl")
     assert params.base["M0"].path == "model"
+    written = recognize(
+        read_file(tmp_path / "data.jsonl"), "data.jsonl", params.split_seed.format, params.split_seed.columns
+    )
+    assert len([*written.messages(read_file(tmp_path / "data.jsonl"))]) == 120  # what is written down can be read back
     tokenizer, facts, _, line = profile.model_facts("model", tmp_path)
     assert tokenizer is None
     assert facts == ModelFacts(None, 2048, True)
