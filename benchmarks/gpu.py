@@ -93,9 +93,10 @@ def measure(
     out: Annotated[Path | None, typer.Option(help="figures, a JSON object a line")] = None,
     requests: Annotated[int, typer.Option(help="prompts, and answers to judge, at most")] = 1000,
     seconds: Annotated[float, typer.Option(help="about how long one side answers; it judges half as long")] = 9.0,
+    late: Annotated[float, typer.Option(help="seconds after which judge_candidates is left out")] = 75.0,
     gpu_memory: Annotated[float, typer.Option(help="share for each of two vLLM engines")] = 0.25,
 ) -> None:
-    """Everything; parts that a GPU machine has time for last of all come last."""
+    """Everything, a figure a line."""
     figures = Figures(out)
     cuda = torch.cuda.is_available()
     figures.add(
@@ -116,7 +117,12 @@ def measure(
             for other in [other for other in scores if other != label]:
                 figures.add("expected scores", of=label, beside=other, **compare(scores[label], scores[other]))
         with figures.part(f"greedy, {label}"):
-            greedy[label] = tokens(engine, few)
+            write(engine, label)
+
+    def write(engine: BaseEngine, label: str) -> None:
+        greedy[label] = tokens(engine, few)
+        for other in [other for other in greedy if other != label]:
+            figures.add("greedy", of=label, beside=other, **same(greedy[label], greedy[other]))
 
     def few_of(asked: list[Request], sampling: Sampling, share: float = 1.0) -> list[Request]:
         """As many as take the time that there is, at the speed of the first 64."""
@@ -135,6 +141,8 @@ def measure(
             figures.add("sample_candidates", requests=len(asked), **beside_bare(llm, engine, model, asked, ANSWERING))
         read(engine, name)
         with figures.part("judge_candidates"):
+            if time.monotonic() - STARTED > late:
+                raise TimeoutError("left out, for the parts that follow")
             asked = few_of(chat(answers), JUDGING, 0.5)
             figures.add("judge_candidates", requests=len(asked), **beside_bare(llm, engine, model, asked, JUDGING))
     for dtype in ("float32", "bfloat16"):
@@ -144,14 +152,9 @@ def measure(
     with figures.part("adapter"), TemporaryDirectory() as place:
         adapted = with_adapter(model, Path(place))
         with engine_of("transformers", "float32", adapted) as engine:
-            greedy["transformers float32, adapter"] = tokens(engine, few)
+            write(engine, "transformers float32, adapter")
         with eager(), engine_of("vllm", "bfloat16", adapted, gpu_memory=gpu_memory) as engine:
-            greedy["vllm bfloat16, adapter"] = tokens(engine, few)
-        figures.add("adapter written", texts=len(few))
-    labels = list(greedy)
-    for i, label in enumerate(labels):
-        for other in labels[:i]:
-            figures.add("greedy", of=label, beside=other, **same(greedy[label], greedy[other]))
+            write(engine, "vllm bfloat16, adapter")
 
 
 def world() -> tuple[list[str], list[str]]:
