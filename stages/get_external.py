@@ -34,16 +34,19 @@ def main(model: str, root: Path = Path()) -> None:
                 (folder / "server.json").write_text(json.dumps(served, indent=2) + "\n", encoding="utf-8")
             else:
                 from stages.store.weights import check_weights
-                from stages.trainers import checkpoint, intake
+                from stages.trainers import checkpoint, intake, lora
 
                 checkpoint.download(str(external.repo), str(external.revision), folder)
+                under = lora.base_of(folder, downloaded=True)
+                mended = lora.merge(folder, under, notes) if under else []
                 check_weights(folder, f"{model} from {external.repo}")
                 day = date.fromisoformat(params.template_date)
                 found = intake.complete(folder, day, trained=model == "M0")
-                for sentence in found.mended:
+                mended += found.mended
+                for sentence in mended:
                     print(f"{model}: {sentence}")
-                if found.mended:
-                    notes["mended"] = found.mended
+                if mended:
+                    notes["mended"] = mended
             notes["versions"] = versions("transformers", "tokenizers")
 
 

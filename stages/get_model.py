@@ -20,6 +20,7 @@ from stages.config.load import entry, load_params
 from stages.config.params import Base, Params
 from stages.console.command import command
 from stages.store.run import Run, versions
+from stages.trainers import lora
 
 LOG_SCHEMA = {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64}
 
@@ -33,23 +34,27 @@ def main(model: str, root: Path = Path()) -> None:
         import torch
 
         used = base.model_dump() | ({"tinyworld": params.world.model_dump()} if base.source == "tinyworld" else {})
-        if base.source in ("local", "gguf") and (root / base.path).exists():  # else copying says what is wrong
-            run.watch(root / base.path)
         notes: dict[str, Any] = {"seed": params.seed}
+        under = None
+        if base.source in ("local", "gguf") and (root / base.path).exists():  # else copying says what is wrong
+            path = run.watch(root / base.path)
+            under = lora.base_of(path)
+            if under and under.folder:
+                run.watch(under.folder)
         with run.new_model(model, parent=None, method=base.source, params=used, notes=notes) as folder, run.computing():
-            log, mended = fetch(model, base, folder, params, root)
+            log = fetch(model, base, under, folder, params, root, notes)
             if base.source == "tinyworld":
                 notes["threads"] = torch.get_num_threads()
             elif base.source in ("local", "gguf"):
                 notes["versions"] = versions("transformers", "tokenizers")
-            if mended:
-                notes["mended"] = mended
         run.write_plot(f"train_{model}", log)
 
 
-def fetch(model: str, base: Base, folder: Path, params: Params, root: Path) -> tuple[pl.DataFrame, list[str]]:
-    """Fill `folder`; returns the training log (step, loss, lr), empty where nothing was trained, and what was put
-    right."""
+def fetch(
+    model: str, base: Base, under: lora.Base | None, folder: Path, params: Params, root: Path, notes: dict[str, Any]
+) -> pl.DataFrame:
+    """Fill `folder`, and note what was put right; `under`: what an adapter goes into. Returns the training log (step,
+    loss, lr), empty where nothing was trained."""
     from stages.store.weights import check_weights
     from stages.trainers import checkpoint, intake
 
@@ -65,14 +70,15 @@ def fetch(model: str, base: Base, folder: Path, params: Params, root: Path) -> t
         checkpoint.from_gguf(root / base.path, folder)
     else:
         checkpoint.copy_local(root / base.path, folder)
-        if merged := checkpoint.merge_adapter(folder):
-            mended.append(merged)
+        mended += lora.merge(folder, under, notes)
     check_weights(folder, f"{model} from {base.path}" if base.source == "local" else model)
     found = intake.complete(folder, date.fromisoformat(params.template_date), trained=model == "M0")
     mended += found.mended
     for sentence in mended:
         print(f"{model}: {sentence}")
-    return pl.DataFrame(rows, schema=LOG_SCHEMA), mended
+    if mended:
+        notes["mended"] = mended
+    return pl.DataFrame(rows, schema=LOG_SCHEMA)
 
 
 if __name__ == "__main__":

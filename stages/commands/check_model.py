@@ -49,7 +49,7 @@ def show(place: str, root: Path, *, as_json: bool = False) -> None:
 def look(place: str, root: Path) -> dict[str, Any]:
     """Facts of the model that `place` names: a folder, a .gguf file, a repository on the Hub, or a name in params.yaml
     or data/models. Raises SrlmError where it cannot be used."""
-    from stages.trainers import checkpoint, intake
+    from stages.trainers import checkpoint, intake, lora
 
     try:
         params: Params | None = load_params(root)
@@ -60,15 +60,21 @@ def look(place: str, root: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / re.sub(r"[^\w.-]", "_", Path(path).resolve().name or "model")
         folder.mkdir()
-        merged = None
+        merged: list[str] = []
         if source == "hub":
             weights = _small_files(path, revision, folder)
+            if under := lora.base_of(folder, downloaded=True):
+                base = folder.parent / "base"
+                base.mkdir()
+                weights = _small_files(under.name, under.revision, base)
+                lora.take_files(folder, base)
+                merged = [f"its LoRA adapter goes into the weights of {under}"]
         else:
             if source == "gguf":
                 checkpoint.from_gguf(Path(path), folder)
             else:
                 _link(Path(path), folder)
-                merged = checkpoint.merge_adapter(folder)
+                merged = lora.merge(folder, lora.base_of(Path(path)), {})
             if faults := weight_faults(folder):
                 raise ModelError(f"{place}: " + "; ".join(faults))
             weights = on_disk(folder).weights
@@ -84,7 +90,7 @@ def look(place: str, root: Path) -> dict[str, Any]:
         "turn_ends_with": found.turn.stop,
         "stops": found.stops,
         "control": list(found.control),
-        "put_right": [merged] * bool(merged) + found.mended,
+        "put_right": merged + found.mended,
     }
 
 
@@ -129,7 +135,7 @@ def _small_files(repo: str, revision: str | None, folder: Path) -> int | None:
     """Download all but the weights; returns how many parameters the Hub says there are."""
     from huggingface_hub import HfApi, snapshot_download
 
-    from stages.trainers import checkpoint
+    from stages.trainers import checkpoint, lora
 
     try:
         info = HfApi().model_info(repo, revision=revision)
@@ -141,6 +147,7 @@ def _small_files(repo: str, revision: str | None, folder: Path) -> int | None:
             f"folder here? Else check the name and the network, or log in: hf auth login"
         ) from None
     names = [file.rfilename for file in info.siblings or ()]
+    lora.refuse_beside_weights(repo, names)
     if not any(name.endswith(".safetensors") for name in names):
         raise ModelError(f"{repo} has no *.safetensors. Pickled weights are not loaded; use a revision that has them")
     checkpoint.copy_local(Path(cached), folder, weights=False)

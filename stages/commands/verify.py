@@ -107,7 +107,11 @@ def here(root: Path) -> Iterator[Checked]:
             data = {}
             wrong.append(f"{lineage.NAME} of {model} cannot be read: {type(e).__name__}: {e}")
         trained += len(data)
-        wrong += [f"{model} was made from another {path}" for path, known in data.items() if outs.get(path) != known]
+        wrong += [
+            f"{model} was made from another {path}"
+            for path, known in data.items()
+            if (outs[path] if path in outs else hash_of(root / path)) != known
+        ]
     yield Checked.of("what models were made from, by their lineage.json", max(trained, len(wrong)), wrong)
     for reference in follow(root, list(load_params(root).aift)):
         yield Checked(*reference)

@@ -36,8 +36,6 @@ def download(repo: str, revision: str, folder: Path) -> None:
             f"revision, or log in: hf auth login"
         ) from e
     copy_local(Path(cached), folder)
-    if is_adapter(folder):
-        merge_adapter(folder)
 
 
 def copy_local(source: Path, folder: Path, *, weights: bool = True, but: Collection[str] = ()) -> None:
@@ -53,84 +51,6 @@ def copy_local(source: Path, folder: Path, *, weights: bool = True, but: Collect
         target = folder / file.relative_to(source)
         target.parent.mkdir(exist_ok=True)
         shutil.copy2(file, target)
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether an adapter is all that it holds (`store/weights.py`); a copy of its base's config.json may lie beside."""
-    weights = {file.name for file in folder.glob("*.safetensors")} - {"adapter_model.safetensors"}
-    return (folder / "adapter_config.json").is_file() and not weights
-
-
-def merge_adapter(folder: Path) -> str | None:
-    """Add a LoRA adapter to the weights that it is for, so that what is trained, judged and published is one model:
-    `adapter/` in a model's folder, or a folder that holds an adapter alone and names its base (a folder, or a
-    repository on the Hub). Returns what was done, None where there is no adapter. Raises ModelError."""
-    alone = folder / "adapter_config.json"
-    adapter = folder if is_adapter(folder) else folder / "adapter"
-    if adapter != folder and alone.is_file():  # which transformers would load over another model's weights
-        raise ModelError(
-            f"{folder.name}: adapter_config.json lies beside full weights. Delete it and adapter_model.safetensors if "
-            f"they are merged already, else move both into the folder adapter/"
-        )
-    if not (adapter / "adapter_config.json").is_file():
-        return None
-    try:
-        from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-        from peft.utils import load_peft_weights
-    except ModuleNotFoundError:
-        raise ModelError(
-            f"{folder.name}: a LoRA adapter needs the package peft. Type: pip install -c constraints.txt -e '.[peft]'"
-        ) from None
-    from transformers import AutoModelForCausalLM
-
-    base = folder
-    try:
-        if adapter == folder:
-            config = PeftConfig.from_pretrained(str(folder))
-            if not config.base_model_name_or_path:
-                raise ValueError("it names no base")
-            base = Path(config.base_model_name_or_path)
-            if not base.is_dir():
-                from huggingface_hub import snapshot_download
-
-                base = Path(snapshot_download(str(base), revision=config.revision, allow_patterns=list(ALLOWED)))
-        auto_model: Any = AutoModelForCausalLM
-        kinds = {"dtype": "auto", "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
-        model = auto_model.from_pretrained(base, **kinds)
-        rows = _tokens(folder) if adapter == folder else 0
-        if rows > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(rows, mean_resizing=False)  # it brings those of the tokens that it adds
-        peft_model: Any = PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
-        stored, placed = load_peft_weights(str(adapter), device="cpu"), get_peft_model_state_dict(peft_model)
-        if astray := sorted(key for key in {*stored} ^ {*placed} if "lora_" in key):
-            raise ValueError(f"{len(astray)} of its weights and its base's do not fit together, first {astray[0]}")
-        merged = peft_model.merge_and_unload(safe_merge=True)
-    except Exception as e:  # a missing base, other shapes, no network: dozens of types
-        raise ModelError(
-            f"{folder.name}: the LoRA adapter cannot be merged ({type(e).__name__}: {' '.join(str(e).split())[:300]}). "
-            f"It needs the model that it was trained on: base_model_name_or_path in adapter_config.json"
-        ) from None
-    # its own tokenizer, with the template that it was trained with, is not mixed with the base's
-    whose = (folder, base) if (folder / "tokenizer_config.json").is_file() else ()
-    own = {file.name for place in whose for pattern in TOKENIZER for file in place.glob(pattern)}
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
-    if adapter == folder:
-        copy_local(base, folder, weights=False, but=own)
-        alone.unlink()
-    else:
-        shutil.rmtree(adapter)
-    merged.save_pretrained(folder)
-    return f"its LoRA adapter is merged into the weights of {base.name if adapter == folder else 'its folder'}"
-
-
-def _tokens(folder: Path) -> int:
-    """How many tokens the tokenizer in `folder` has; 0 where there is none."""
-    from transformers import AutoTokenizer
-
-    if not any(folder.glob("tokenizer.*")):
-        return 0
-    return len(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
 
 
 def from_gguf(file: Path, folder: Path) -> None:

@@ -211,6 +211,16 @@ def test_a_model_that_was_made_from_other_data(store, capsys):
     assert shown(capsys).wrong == {TRAINED: (2, 1, f"M2 was made from another {TRAINED_ON['M2']}")}
 
 
+def test_a_model_that_was_made_from_a_folder_that_no_stage_makes(store, capsys):
+    """As M0 of a local checkpoint, or the base of an adapter."""
+    Path("own.txt").write_text("x")
+    tell(Path(lineage_of("M2")), data={"own.txt": md5(Path("own.txt"))})
+    adopt("data/models/M2")
+    assert shown(capsys).wrong == {}
+    Path("own.txt").write_text("y")
+    assert shown(capsys).wrong == {TRAINED: (2, 1, "M2 was made from another own.txt")}
+
+
 def test_a_reference_that_names_no_row(store, capsys):
     adopt(path := rewrite(PAIRS, rejected_id="c9"))
     tell(Path(lineage_of("M2")), data={path: md5(Path(path))})

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from stages.console.errors import ModelError
 from stages.store.weights import check_weights, file_faults, weight_faults
 from stages.text.chat import QUESTION, Chat
-from stages.trainers import checkpoint, intake
+from stages.trainers import checkpoint, intake, lora
 
 DAY = date(2026, 1, 31)
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -48,13 +48,14 @@ def test_an_adapter_is_merged(llama, tmp_path, alone):
     assert not torch.allclose(said, logits(llama), atol=1e-3)
     out = tmp_path / "M0"
     out.mkdir()
-    checkpoint.copy_local(tmp_path / "lora" if alone else llama, out)
-    assert "merged" in checkpoint.merge_adapter(out)
+    source = tmp_path / "lora" if alone else llama
+    checkpoint.copy_local(source, out)
+    assert "merged" in lora.merge(out, lora.base_of(source), {})[0]
     check_weights(out, "M0")
     intake.complete(out, DAY)
     torch.testing.assert_close(logits(out), said, atol=1e-5, rtol=1e-4)
     assert not [*out.glob("adapter*")]
-    assert checkpoint.merge_adapter(out) is None, "one model now"
+    assert lora.merge(out, lora.base_of(out), {}) == [], "one model now"
 
 
 @pytest.mark.slow
@@ -62,13 +63,14 @@ def test_an_adapter_without_its_model_is_named(llama, tmp_path):
     add_adapter(llama, tmp_path / "M0")
     shutil.rmtree(llama)
     with pytest.raises(ModelError, match=r"M0: the LoRA adapter cannot be merged .*base_model_name_or_path"):
-        checkpoint.merge_adapter(tmp_path / "M0")
+        lora.merge(tmp_path / "M0", lora.base_of(tmp_path / "M0"), {})
 
 
-def merged(adapter: Path, out: Path) -> Path:
+def merged(adapter: Path, out: Path, *, downloaded: bool = False) -> Path:
     out.mkdir()
     checkpoint.copy_local(adapter, out)
-    checkpoint.merge_adapter(out)
+    lora.merge(out, lora.base_of(out if downloaded else adapter, downloaded=downloaded), notes := {})
+    (out / "notes.json").write_text(json.dumps(notes))
     intake.complete(out, DAY)
     return out
 
@@ -115,7 +117,89 @@ def test_an_adapter_of_a_deeper_model_is_refused(llama, tmp_path):
     add_adapter(llama, tmp_path / "lora")
     config = json.loads((llama / "config.json").read_text())
     LlamaForCausalLM(LlamaConfig(**config | {"num_hidden_layers": 1})).save_pretrained(llama)
-    with pytest.raises(ModelError, match=r"4 of its weights .*layers\.1"):
+    with pytest.raises(
+        ModelError, match=r"M0: .* 4 of its weights are for modules that LlamaForCausalLM has not.*layers\.1"
+    ):
+        merged(tmp_path / "lora", tmp_path / "M0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "seen"),
+    [
+        ({"hidden_size": 32}, r"size mismatch for .*layers\.0\.self_attn\.q_proj\.lora_A.*\[4, 64\].*\[4, 32\]"),
+        ({"num_key_value_heads": 1}, r"size mismatch for .*layers\.0\.self_attn\.v_proj\.lora_B.*\[64, 4\].*\[32, 4\]"),
+    ],
+)
+def test_an_adapter_of_a_model_of_another_shape_is_refused(llama, tmp_path, changed, seen):
+    add_adapter(llama, tmp_path / "lora")
+    config = json.loads((llama / "config.json").read_text())
+    LlamaForCausalLM(LlamaConfig(**config | changed)).save_pretrained(llama)
+    with pytest.raises(ModelError, match=seen):
+        merged(tmp_path / "lora", tmp_path / "M0")
+
+
+@pytest.mark.slow
+def test_an_adapter_for_modules_that_its_base_has_not_is_refused(llama, tmp_path):
+    """Where all of them are others, where one is, and where a whole module comes along."""
+    from safetensors.torch import load_file, save_file
+
+    add_adapter(llama, tmp_path / "lora")
+    weights, file = tmp_path / "lora/adapter_model.safetensors", tmp_path / "lora/adapter_config.json"
+    for old, new in (("v_proj", "value"), ("q_proj", "query")):
+        save_file({k.replace(old, new): v for k, v in load_file(weights).items()}, weights)
+        file.write_text(file.read_text().replace(old, new))
+        with pytest.raises(ModelError, match=rf"of its weights are for modules that .*{new}\.lora_A"):
+            merged(tmp_path / "lora", tmp_path / new)
+    save_file({"base_model.model.score.weight": torch.ones(2, 2)}, weights)
+    with pytest.raises(ModelError, match=r"1 of its weights .* first base_model\.model\.score\.weight"):
+        merged(tmp_path / "lora", tmp_path / "score")
+
+
+def rename_base(folder: Path, name: object, revision: object = None) -> None:
+    file = folder / "adapter_config.json"
+    named = {"base_model_name_or_path": name, "revision": revision}
+    file.write_text(json.dumps(json.loads(file.read_text()) | named))
+
+
+@pytest.mark.slow
+def test_the_base_of_an_adapter_is_a_path_from_its_folder_or_a_repository_at_a_commit(llama, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    said, commit, asked = add_adapter(llama, tmp_path / "lora"), "a1" * 20, []
+    rename_base(tmp_path / "lora", "../llama")
+    torch.testing.assert_close(logits(merged(tmp_path / "lora", tmp_path / "M0")), said, atol=1e-5, rtol=1e-4)
+
+    def snapshot(repo, *, revision, allow_patterns):
+        asked.append((repo, revision))
+        return str(shutil.copytree(llama, tmp_path / "snapshots" / commit, dirs_exist_ok=True))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    for revision in ("v2", None):
+        rename_base(tmp_path / "lora", "org/llama", revision)
+        out = merged(tmp_path / "lora", tmp_path / f"M0-{revision}", downloaded=True)
+        noted = json.loads((out / "notes.json").read_text())
+        assert noted == {"adapter_base": {"name": "org/llama", "revision": commit}}
+        torch.testing.assert_close(logits(out), said, atol=1e-5, rtol=1e-4)
+    assert asked == [("org/llama", "v2"), ("org/llama", None)]
+    rename_base(tmp_path / "lora", str(llama))
+    merged(tmp_path / "lora", tmp_path / "path", downloaded=True)
+    assert asked[-1] == (str(llama), None), "what comes from the Hub names no folder here"
+
+
+@pytest.mark.parametrize(("name", "revision"), [(None, None), (3, None), ("org/llama", 3), ("", None)])
+def test_an_adapter_that_names_no_base_is_refused(tmp_path, name, revision):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    rename_base(tmp_path, name, revision)
+    with pytest.raises(ModelError, match=r"adapter_config\.json: base_model_name_or_path is "):
+        lora.base_of(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_adapter_for_a_model_with_an_adapter_is_refused(llama, tmp_path):
+    add_adapter(llama, tmp_path / "lora")
+    shutil.copytree(tmp_path / "lora", llama / "adapter")
+    with pytest.raises(ModelError, match=r"has an adapter itself; merge that first"):
         merged(tmp_path / "lora", tmp_path / "M0")
 
 
