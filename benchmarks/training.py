@@ -145,6 +145,7 @@ class Meter:
         self.clear()
         if CUDA:
             torch.cuda.reset_peak_memory_stats()
+            self.held = torch.cuda.memory_allocated()
 
     def clear(self) -> None:
         self.steps = self.rows = self.slots = 0
@@ -188,7 +189,7 @@ class Meter:
             "padding": round(1 - computed / self.slots, 4),
             "step_ms": round(1000 * seconds / self.steps, 1),
             "tokens_per_step": round(tokens / self.steps),
-            "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if CUDA else None,
+            "memory_gib": round((torch.cuda.max_memory_allocated() - self.held) / 2**30, 2) if CUDA else None,
             "loss": round(self.loss, 4),
             "steps": self.steps,
             "warm_up_s": round(self.warm - self.begun, 1),
@@ -429,8 +430,8 @@ def run_plan(plan: Plan, world: World, meter: Meter, backend: str, trace: Path |
     synchronize()
     begun, references = time.monotonic(), list[Any]([None] * len(batches))
     if plan.kind == "dpo":
-        with torch.no_grad(), cast:
-            references = [sums(one.to_device()) for one in batches]
+        with cast:  # without no_grad, for which the layers would be compiled once more
+            references = [sums(one.to_device()).detach() for one in batches]
         synchronize()
     before = time.monotonic() - begun
     losses = []
@@ -458,7 +459,11 @@ def profile(step: Callable[[int], Any], out: Path, steps: int = 3) -> dict[str, 
         wall = time.monotonic() - begun
     name = "self_device_time_total" if CUDA else "self_cpu_time_total"
     rows = sorted(
-        (r for r in traced.key_averages() if not CUDA or "CUDA" in str(r.device_type)),
+        (
+            r
+            for r in traced.key_averages()
+            if not CUDA or ("CUDA" in str(r.device_type) and not r.key.startswith(("##", "Torch-Compiled")))
+        ),
         key=lambda r: -getattr(r, name),
     )
     busy = sum(getattr(r, name) for r in rows) / 1e6
@@ -550,7 +555,7 @@ def ours(kind: str, world: World, meter: Meter) -> dict[str, Any]:
     else:
         pairs = pl.DataFrame(world.data.texts, schema=["prompt", "chosen", "rejected"], orient="row")
         section = params.train_dpo.model_copy(update=fixed | {"beta": BETA})
-        trainer, _ = dpo_trainer(world.folder, out, pairs[:160], section, **told)
+        trainer, _ = dpo_trainer(world.folder, out, pairs[:80], section, **told)
     return run_trainer(trainer, meter)
 
 
@@ -611,9 +616,9 @@ def main(
     model: Path,
     out: Annotated[Path, typer.Option(help="figures, a line of JSON each")] = Path("training.jsonl"),
     rows: Annotated[int, typer.Option()] = 1024,
-    equal: Annotated[int, typer.Option(help="rows, or half as many pairs, before the loss is compared")] = 256,
-    seconds: Annotated[float, typer.Option(help="of each side's timing")] = 2.5,
-    total: Annotated[float, typer.Option(help="seconds after which no side begins")] = 120,
+    equal: Annotated[int, typer.Option(help="rows, or half as many pairs, before the loss is compared")] = 128,
+    seconds: Annotated[float, typer.Option(help="of each side's timing")] = 2.0,
+    total: Annotated[float, typer.Option(help="seconds after which no side begins")] = 110,
     sizes: Annotated[tuple[int, int, int], typer.Option(help="tokens of a step")] = (16_384, 32_768, 65_536),
     large: Annotated[bool, typer.Option(help="0.6 B too")] = True,
     backend: Annotated[str, typer.Option(help="of torch.compile")] = "inductor",
