@@ -261,13 +261,13 @@ def compare(one: Judged, other: Judged) -> dict[str, Any]:
     """Differences of the probabilities and expected scores that both have, and Kendall's tau-b of the scores."""
     both = [(p, q) for i, p in one.items() if p and (q := other[i])]
     if not both:
-        return {"answers": 0, "of": len(one)}
+        return {"answers": 0, "asked": len(one)}
     p, q = torch.tensor(both, dtype=torch.float64).transpose(0, 1)
     x, y = (torch.tensor([expected(probs) for probs in side], dtype=torch.float64) for side in zip(*both, strict=True))
     a, b = (torch.sign(scores[:, None] - scores[None]) for scores in (x, y))
     return {
         "answers": len(both),
-        "of": len(one),
+        "asked": len(one),
         "largest": (x - y).abs().max().item(),
         "median": (x - y).abs().median().item(),
         "largest_probability": (p - q).abs().max().item(),
