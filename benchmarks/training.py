@@ -440,6 +440,7 @@ def run_plan(plan: Plan, world: World, meter: Meter, backend: str, trace: Path |
         if meter.done(model):
             break
     figures = {"first_loss": round(float(losses[0]), 4), "reference_s": round(before, 1)}
+    figures |= meter.figures()
     if trace is not None:
         figures |= profile(step, trace)
     return figures
@@ -597,11 +598,12 @@ def sides(small: World, large: World | None, sizes: tuple[int, int, int]) -> lis
         plan(small, kind="dpo", label="compiled, prompt shared", **best, shared=True),
         plan(small, label="compiled, the largest batch", size=high, layers="compile"),
         plan(small, label="compiled, float32 weights under autocast", **best, weights="autocast"),
-        plan(small, label="Liger's layers, fused loss", size=mid, layers="liger"),
-        plan(small, label="Liger's layers and loss", size=mid, layers="liger", loss="liger"),
         plan(small, label="compiled, the smallest batch", size=low, layers="compile"),
         plan(small, label="compiled, bf16 weights alone", **best, weights="bf16"),
         *([("TRL defaults", large, "sft", trl_sft)] if large is not None else []),
+        # Liger changes the family's functions for all that comes after it
+        plan(small, label="Liger's layers, fused loss", size=mid, layers="liger"),
+        plan(small, label="Liger's layers and loss", size=mid, layers="liger", loss="liger"),
         (
             "TRL padding_free, Liger",
             small,
@@ -665,7 +667,7 @@ def main(
                 more = run_plan(side, world, meter, backend, out.with_suffix(".kernels.txt") if best else None)
             else:
                 more = side(world, meter)
-            write(name | meter.figures() | more)
+            write(name | (more or meter.figures()))
         except Exception as e:
             write(name | {"failed": reason(e)})
         gc.collect()
