@@ -139,6 +139,7 @@ def _wrong_keys(folder: Path) -> list[str]:
 
     logging: Any = transformers.utils.logging
     auto_model: Any = transformers.AutoModelForCausalLM
+    plain: Any = transformers.GenerationConfig
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # its table of keys is for a person who asked for it
     logging.disable_progress_bar()
@@ -151,16 +152,21 @@ def _wrong_keys(folder: Path) -> list[str]:
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            generation_config=plain(),  # the file's is looked at on intake
         )
     except Exception as e:  # what a config can hold, dozens of types
         if "Unrecognized configuration class" in str(e):
             return []
-        if "auto_map" in (config := _json(folder / "config.json")[0]):
+        config = _json(folder / "config.json")[0]
+        if "auto_map" in config:
             return [
                 f"{config.get('model_type')} needs code of its repository (auto_map in config.json), which is never "
                 f"run, and transformers {transformers.__version__} has none. Use a model that it knows, or a server"
             ]
-        return [f"no model that transformers can build ({type(e).__name__}: {' '.join(str(e).split())[:200]}). {AGAIN}"]
+        if isinstance(e, KeyError) and (where := [*_keys_of(config, e.args[0])]):
+            return [f"config.json: {' and '.join(where)} is {e.args[0]!r}, which transformers does not know. {AGAIN}"]
+        why = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+        return [f"config.json describes no model that transformers can build ({why}). {AGAIN}"]
     finally:
         logging.set_verbosity(level)
     keys, one_model = set(model.state_dict()), f"{AGAIN}, weights and config.json of one model"
@@ -186,6 +192,15 @@ def _wrong_keys(folder: Path) -> list[str]:
             f"{spare[0]}. {one_model}"
         )
     return faults
+
+
+def _keys_of(config: dict[str, Any], value: object, at: str = "") -> Iterator[str]:
+    """Where `value` stands."""
+    for key, one in config.items():
+        if isinstance(one, dict):
+            yield from _keys_of(one, value, f"{at}{key}.")
+        elif one == value:
+            yield at + key
 
 
 def _layer(key: str) -> str:

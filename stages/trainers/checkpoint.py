@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.console.errors import ModelError
+from stages.trainers.model_files import settle
 
 TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    *("chat_template.jinja", "chat_template.json"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
 )
 ALLOWED = (
     *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
@@ -51,6 +52,7 @@ def copy_local(source: Path, folder: Path, *, weights: bool = True, but: Collect
         target = folder / file.relative_to(source)
         target.parent.mkdir(exist_ok=True)
         shutil.copy2(file, target)
+    settle(folder, folder.name.removesuffix(".partial"))
 
 
 def from_gguf(file: Path, folder: Path) -> None:

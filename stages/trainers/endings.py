@@ -10,7 +10,7 @@ from typing import Any
 from stages.console.errors import ModelError
 from stages.text.chat import Chat, Turn
 from stages.text.special_tokens import breakable
-from stages.trainers.model_files import read
+from stages.trainers.model_files import change_config, read
 
 
 def match_as_written(tokenizer: Any, mended: list[str]) -> None:
@@ -43,7 +43,7 @@ def end_answers(tokenizer: Any, turn: Turn, generation: Any, mended: list[str]) 
     """What ends a turn ends an answer, for whoever writes with this model; so does what ends a text, which base models
     often have besides."""
     stop, listed = tokenizer.convert_tokens_to_ids(turn.stop), ends_of(generation)
-    ends = [i for i in listed if isinstance(i, int) and 0 <= i < len(tokenizer) and tokenizer.convert_ids_to_tokens(i)]
+    ends = [i for i in listed if _is_id(i, tokenizer)]
     if ends != listed:
         mended.append(
             f"generation_config.json lists {listed} as ends, not all tokens of the tokenizer: {ends} are left"
@@ -58,6 +58,26 @@ def end_answers(tokenizer: Any, turn: Turn, generation: Any, mended: list[str]) 
     if ends != listed:
         ends = [*dict.fromkeys(ends)]
         generation.eos_token_id = ends if len(ends) > 1 else ends[0]
+    for key in ("bos_token_id", "pad_token_id"):
+        if not _is_id(was := getattr(generation, key), tokenizer) and was is not None:
+            setattr(generation, key, getattr(tokenizer, key))
+            mended.append(f"generation_config.json: {key} is {was!r:.40}, no token: now {getattr(tokenizer, key)}")
+
+
+def mend_config_ids(folder: Path, config: Any, tokenizer: Any, mended: list[str]) -> None:
+    """A config may name tokens of the vocabulary that its class has by default (GPT-2's 50256)."""
+    wrong = {}
+    for key in ("bos_token_id", "eos_token_id"):
+        was = getattr(config, key, None)
+        if not all(_is_id(i, tokenizer) for i in (was if isinstance(was, list) else [was])) and was is not None:
+            wrong[key] = getattr(tokenizer, key)
+            mended.append(f"config.json: {key} is {was!r:.40}, no token of the tokenizer: now {wrong[key]}")
+    if wrong:
+        change_config(folder, wrong)
+
+
+def _is_id(i: Any, tokenizer: Any) -> bool:
+    return type(i) is int and 0 <= i < len(tokenizer) and bool(tokenizer.convert_ids_to_tokens(i))
 
 
 def check_ids(tokenizer: Any, turn: Turn, rows: int, name: str) -> None:
@@ -100,6 +120,11 @@ def generation_config(folder: Path, config: Any, name: str, mended: list[str]) -
         generation = GenerationConfig(**{k: v for k, v in listed.items() if not isinstance(v, int) or v >= 0})
         why = " ".join(str(e).split())[:120]
         mended.append(f"generation_config.json could not be saved again ({why}): its token ids alone are kept")
+    if hasattr(generation, "trust_remote_code"):  # ours, which it takes for a setting
+        del generation.trust_remote_code
+    if generation.use_cache is False:
+        generation.use_cache = None
+        mended.append("generation_config.json switches the cache off, as in training: left out")
     return generation
 
 

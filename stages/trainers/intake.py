@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import string
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,8 +20,15 @@ from typing import Any, NamedTuple
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import ModelError
 from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
-from stages.trainers.endings import check_ids, end_answers, ends_of, generation_config, match_as_written
-from stages.trainers.model_files import json_object, read, switch_off
+from stages.trainers.endings import (
+    check_ids,
+    end_answers,
+    ends_of,
+    generation_config,
+    match_as_written,
+    mend_config_ids,
+)
+from stages.trainers.model_files import change_config, json_object, read, settle
 
 CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 THINKING = {"enable_thinking": "false", "thinking": "false", "reasoning": "false", "thinking_budget": "0"}
@@ -58,6 +66,7 @@ def complete(folder: Path, day: date, *, trained: bool = False) -> Intake:
     from transformers import AutoConfig, AutoTokenizer
 
     name = folder.name.removesuffix(".partial")
+    settle(folder, name)
     config = read(AutoConfig, folder, f"{name}: config.json")
     tokenizer = read(AutoTokenizer, folder, f"{name}: the tokenizer")
     text_config, mended = config.get_text_config(), list[str]()
@@ -78,16 +87,18 @@ def complete(folder: Path, day: date, *, trained: bool = False) -> Intake:
     check_ids(tokenizer, turn, text_config.vocab_size, name)
     generation = generation_config(folder, text_config, name, mended)
     end_answers(tokenizer, turn, generation, mended)
+    mend_config_ids(folder, text_config, tokenizer, mended)
     if getattr(text_config, "output_router_logits", False):
-        switch_off(folder, "output_router_logits")
+        change_config(folder, {"output_router_logits": False})
         mended.append("config.json asks for output_router_logits, which fails where texts are padded: switched off")
     generation.save_pretrained(folder)
     (folder / "chat_template.jinja").unlink(missing_ok=True)
+    shutil.rmtree(folder / "additional_chat_templates", ignore_errors=True)
     tokenizer.save_pretrained(folder)
     ids = {tokenizer.eos_token_id, *ends_of(generation)}
-    names = config.architectures or [type(config).__name__]
+    names = config.architectures if isinstance(config.architectures, list) else []
     return Intake(
-        architecture=names[0],
+        architecture=(names or [type(config).__name__])[0],
         context=getattr(text_config, "max_position_embeddings", None),
         template=whose,
         turn=turn,

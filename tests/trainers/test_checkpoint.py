@@ -66,7 +66,7 @@ def test_an_adapter_comes_along(tmp_path):
         "adapter/adapter_model.bin",
     ):
         (tmp_path / "from" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "from" / name).write_text("x")
+        (tmp_path / "from" / name).write_text("{}")
     (tmp_path / "to").mkdir()
     checkpoint.copy_local(tmp_path / "from", tmp_path / "to")
     assert {str(f.relative_to(tmp_path / "to")) for f in (tmp_path / "to").rglob("*.*")} == {
