@@ -47,6 +47,13 @@ def main(root: Path = Path()) -> None:
         if params.evaluate.oracle == "constraints":
             tests = constrain(tables["test_prompts"], seed=params.seed)
             tables["test_prompts"] = tests.sort("prompt_id")
+        if p.eft_constraints:
+            from stages.constraints.answers import checked_answers
+
+            checked = checked_answers(tables["ranked"], p.eft_constraints, seed=params.seed)
+            tables["ranked"] = pl.concat([tables["ranked"], checked]).sort("prompt_id", "human_rank", "candidate_id")
+            metrics["eft_constraints"] = {"prompts": checked["prompt_id"].n_unique(), "answers": len(checked)}
+            print(f"seed data: {len(checked)} answers to {checked['prompt_id'].n_unique()} prompts with constraints")
         for table in (IFT_TRAIN, IFT_VALID, RANKED, RANKED_VALID, TEST_PROMPTS):
             run.write(table, tables[table.name])
         run.write_metrics("seed", {**metrics, "parts": parts})

@@ -1,6 +1,7 @@
 """The checker of answers to prompts with constraints: lm-eval's own code of IFEval, strict and loose.
 
-It knows a prompt by its text, as the tiny world's checker does, and takes no part in the loop: only `evaluate` asks it.
+It knows a prompt by its text, as the tiny world's checker does. It takes no part in the loop: `evaluate` asks it of
+held-out prompts, and `split_seed` of seed data (`eft_constraints`), which teach the first judge.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def checkers() -> ModuleType:
         from lm_eval.tasks.ifeval import instructions, utils
     except ImportError as e:
         how = "pip install -c constraints.txt -e '.[eval]'"
-        raise SrlmError(f"evaluate.oracle constraints needs the package {e.name}. Type: {how}") from None
+        raise SrlmError(f"the checker of constraints needs the package {e.name}. Type: {how}") from None
     finally:
         if rank is None:
             del os.environ["LOCAL_RANK"]
