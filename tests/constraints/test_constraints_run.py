@@ -2,6 +2,7 @@
 
 import json
 
+import polars as pl
 import pytest
 
 from stages.constraints.sentences import read, without
@@ -39,3 +40,18 @@ def test_test_prompts_and_a_share_of_the_new_ones_carry_constraints(tmp_path):
     assert writer["prompt_strict"]["value"] <= writer["prompt_loose"]["value"]
     rows = read_table(ANSWERS, tmp_path, "SFT")
     assert rows["oracle_score"].null_count() == 0
+
+
+@pytest.mark.slow
+def test_efts_part_holds_answers_that_keep_constraints_and_some_that_do_not(tmp_path):
+    space = Workspace(tmp_path, **{"split_seed.eft_constraints": 4})
+    space.repro("split_seed")
+    ranked = read_table(RANKED, tmp_path)
+    new = ranked.filter(source="constraints")
+    assert all(read(prompt) for prompt in new["prompt"])
+    assert {without(prompt) for prompt in new["prompt"]} <= set(
+        ranked.filter(pl.col("source") != "constraints")["prompt"]
+    )
+    seed = json.loads((tmp_path / "data/metrics/seed.json").read_text())
+    assert seed["eft_constraints"] == {"prompts": new["prompt_id"].n_unique(), "answers": len(new)}
+    assert seed["eft_constraints"]["prompts"] > 0
