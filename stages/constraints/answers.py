@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import polars as pl
@@ -19,8 +20,10 @@ DRAWS = 20
 """Tries to find constraints that an answer can be made to keep, and does not keep by itself."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 WORD = re.compile(r"[A-Za-z]{4,}")
-EDITED = ("forbidden", "fewer_words", "bullets", "highlights", "no_comma", "title", "end_phrase", "postscript")
-EDITED += ("lowercase", "capitals", "quotation")
+EDITED = (
+    *("forbidden", "fewer_words", "bullets", "highlights", "no_comma", "title", "end_phrase", "postscript"),
+    *("lowercase", "capitals", "quotation"),
+)
 """In this order, so that a later edit does not undo an earlier one. The others cannot be had by an edit: an answer
 keeps them, or is not taken."""
 
@@ -109,13 +112,9 @@ def _edit(text: str, constraint: Constraint) -> str:
             kept = [s for s in SENTENCE_END.split(text) if not re.search(rf"\b({words})\b", s, re.IGNORECASE)]
             return " ".join(kept)
         case "fewer_words":
-            words, sentences = 0, []
-            for sentence in SENTENCE_END.split(text):
-                words += len(sentence.split())
-                if words >= arguments["num_words"]:
-                    break
-                sentences.append(sentence)
-            return " ".join(sentences)
+            sentences = SENTENCE_END.split(text)
+            lengths = accumulate(len(sentence.split()) for sentence in sentences)
+            return " ".join(sentences[: sum(length < arguments["num_words"] for length in lengths)])
         case "bullets":
             return "\n".join(f"* {' '.join(s.split())}" for s in SENTENCE_END.split(text)[: arguments["num_bullets"]])
         case "highlights":
