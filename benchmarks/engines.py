@@ -6,8 +6,8 @@ order of arrival
     python -m benchmarks.engines pipeline ENGINE             sample_candidates and judge_candidates, ours against bare;
 ENGINE transformers or vllm
     python -m benchmarks.engines prefix ENGINE               K judgements of a prompt in one request, against K requests
-    python -m benchmarks.engines decoding MODEL              our cache of keys and values against transformers' own, and
-its bare `generate`, with a model's folder
+    python -m benchmarks.engines decoding MODEL              a model's folder, against what transformers does by
+itself and its bare `generate`
 
 FILE holds ranked answers in Open Assistant's schema; without it the prompts are the embedded world's. The model is a
 Llama with random weights and a tokenizer of the prompts' own words: what it writes is noise, what it costs is not. Each
@@ -29,12 +29,19 @@ import torch
 import typer
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from stages.config.engines import EngineParams
 from stages.config.load import load_params
 from stages.console.terminal import Console
-from stages.engines.backends import attention
+from stages.engines.backends import attention, transformers
 from stages.engines.backends.transformers import _Prompt
 from stages.engines.base import BaseEngine
 from stages.engines.cached import CachedEngine
@@ -170,27 +177,41 @@ def decoding(
     n: Annotated[int, typer.Option(help="texts of each prompt")] = 4,
     tokens: Annotated[int, typer.Option(help="longest text")] = 96,
     threads: Annotated[int, typer.Option()] = 2,
+    dtype: Annotated[str, typer.Option(help="of ours; theirs is float32")] = "float32",
 ) -> None:
-    """The same batches and seeds."""
+    """The same batches and seeds: as transformers loads the model and keeps its cache, with every row to the end; and
+    with a cache that grows by blocks, heads read as they are, and rows that leave when they end."""
     hardware = load_params(ROOT).hardware.model_copy(update={"device": "cpu", "threads": threads})
     with world(prompts, requests, "3M") as (_, texts, _):
         asked, sampling = chat(texts), Sampling(n, 0.7, 0.9, tokens)
-        with open_engine(parameters_of("transformers", 2**20), hardware, model, model="M1", seed=1) as engine:
+        with open_engine(
+            parameters_of("transformers", 2**20).model_copy(update={"dtype": dtype}),
+            hardware,
+            model,
+            model="M1",
+            seed=1,
+        ) as engine:
+            ours, as_loaded = engine.model, AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+            as_loaded.generation_config = GenerationConfig()
 
-            def theirs() -> int:
-                engine.model.set_attn_implementation("sdpa")
-                with patch.object(attention, "new_cache", lambda model: DynamicCache(config=model.config)):
-                    return tokens_of(engine, asked, sampling)
+            def plain(how: Callable[[], int]) -> Callable[[], int]:
+                def run() -> int:
+                    engine.model = as_loaded
+                    with (
+                        patch.object(attention, "new_cache", lambda model: DynamicCache(config=model.config)),
+                        patch.object(transformers, "SHARE", 1),
+                    ):
+                        count = how()
+                    engine.model = ours
+                    return count
 
-            def ours() -> int:
-                engine.model.set_attn_implementation(attention.NAME)
-                return tokens_of(engine, asked, sampling)
+                return run
 
-            def plain() -> int:
-                engine.model.set_attn_implementation("sdpa")
-                return bare("transformers", engine, model, asked, sampling)()
-
-            sides = {"bare generate": plain, "ours, transformers' cache": theirs, "ours, growing by blocks": ours}
+            sides = {
+                "bare generate": plain(bare("transformers", engine, model, asked, sampling)),
+                "ours, nothing of this": plain(lambda: tokens_of(engine, asked, sampling)),
+                "ours": lambda: tokens_of(engine, asked, sampling),
+            }
             side_by_side(sides, rounds=2)
 
 

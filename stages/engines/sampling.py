@@ -9,6 +9,7 @@ the number falls.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,20 +60,32 @@ def choose(logits: torch.Tensor, u: torch.Tensor, temperature: float, top_p: flo
     return at if tokens is None else tokens.gather(-1, at)
 
 
+@dataclass
+class Live:
+    """Which rows of a batch still write, and how long its padded prompts are."""
+
+    rows: torch.Tensor
+    width: int
+
+    def at(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """Where in a table (rows, steps) the next tokens of `input_ids` stand."""
+        return self.rows, input_ids.shape[1] - self.width
+
+
 class Finite(LogitsProcessor):
     """Records the largest logit of every row and step, which is NaN when one is: one reduction a step, and nothing is
     read before the batch is over."""
 
-    def __init__(self) -> None:
-        self.largest = list[torch.Tensor]()
+    def __init__(self, live: Live, steps: int) -> None:
+        self.live, self.largest = live, torch.zeros((len(live.rows), steps), device=live.rows.device)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.largest.append(scores.amax(-1))
+        self.largest[self.live.at(input_ids)] = scores.amax(-1)
         return scores
 
     def read(self) -> list[list[bool]]:
         """For each row, whether each step chose among numbers."""
-        steps: list[list[bool]] = torch.stack(self.largest, -1).isfinite().tolist()
+        steps: list[list[bool]] = self.largest.isfinite().tolist()
         return steps
 
 
@@ -92,15 +105,12 @@ def explain_nonfinite_logits(model: torch.nn.Module) -> str:
 
 
 class SeededSampling(LogitsProcessor):
-    """Leaves one token per row finite, so that `generate(do_sample=False)` takes it. `width` is the length of the
-    padded prompts."""
+    """Leaves one token per row finite, so that `generate(do_sample=False)` takes it."""
 
-    def __init__(
-        self, seeds: Sequence[int], steps: int, width: int, temperature: float, top_p: float, device: torch.device
-    ) -> None:
-        self.u = uniforms(seeds, steps).to(device)
-        self.width, self.temperature, self.top_p = width, temperature, top_p
+    def __init__(self, seeds: Sequence[int], live: Live, steps: int, temperature: float, top_p: float) -> None:
+        self.u, self.live = uniforms(seeds, steps).to(live.rows.device), live
+        self.temperature, self.top_p = temperature, top_p
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        tokens = choose(scores, self.u[:, input_ids.shape[1] - self.width], self.temperature, self.top_p)
+        tokens = choose(scores, self.u[self.live.at(input_ids)], self.temperature, self.top_p)
         return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)

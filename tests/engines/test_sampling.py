@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import TopPLogitsWarper
 
-from stages.engines.sampling import SeededSampling, choose, nucleus, uniforms
+from stages.engines.sampling import Live, SeededSampling, choose, nucleus, uniforms
 
 LOGITS = torch.log(torch.tensor([0.05, 0.5, 0.3, 0.15]))
 
@@ -103,7 +103,7 @@ def test_uniforms_depend_on_their_own_seed():
 
 
 def test_the_processor_leaves_exactly_one_token():
-    sampler = SeededSampling([1, 2], steps=3, width=4, temperature=1.0, top_p=0.9, device=torch.device("cpu"))
+    sampler = SeededSampling([1, 2], Live(torch.arange(2), 4), steps=3, temperature=1.0, top_p=0.9)
     scores = sampler(torch.zeros(2, 5, dtype=torch.long), LOGITS.expand(2, -1).clone())
     assert scores.isfinite().sum(-1).tolist() == [1, 1]
     assert scores.argmax(-1).tolist() == choose(LOGITS.expand(2, -1), sampler.u[:, 1], 1.0, 0.9)[:, 0].tolist()

@@ -15,6 +15,7 @@ from tiny_llama import HARDWARE, build, engine_params
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.console.errors import EngineError, ModelError
+from stages.engines.backends import transformers
 from stages.engines.backends.transformers import TransformersEngine, _Prompt
 from stages.engines.request import Request, Sampling, ScoreLogprobs
 from stages.engines.tokenization import ModelTokenizer
@@ -386,10 +387,11 @@ def test_sums_that_leave_float16_say_which_dtype_to_set(tiny):
 
 
 @pytest.mark.parametrize(("broken_from", "seen"), [(2, True), (3, False)])
-def test_only_what_a_text_was_chosen_from_must_be_numbers(copy, broken_from, seen):
+def test_only_what_a_text_was_chosen_from_must_be_numbers(copy, broken_from, seen, monkeypatch):
     """A text of two tokens chose three times, the last time its end; what the model says of the padding behind is
     nobody's. Token 0 is what the largest of NaN is taken for, and an end here, as in some models: the text looks
     finished."""
+    monkeypatch.setattr(transformers, "SHARE", 1)  # a row that has ended stays while the other writes
     end_with(copy, 0, greedy_ids(engine(copy), "Question: Say cat")[2])
     e, requests = engine(copy), [Request("x", "Question: Say cat"), Request("y", "cat " * 20)]
     before = e.generate(requests, GREEDY)
@@ -406,3 +408,21 @@ def test_only_what_a_text_was_chosen_from_must_be_numbers(copy, broken_from, see
             e.generate(requests, GREEDY)
     else:
         assert e.generate(requests, GREEDY) == before
+
+
+def test_a_batch_goes_on_without_its_ended_rows_and_writes_the_same(tiny, monkeypatch):
+    """Texts that end by an end token, a stop string and their room, with the probabilities of each row's own step."""
+    e, seen = engine(tiny, max_context=40), list[int]()
+    requests = [Request(str(i), "Question: Say " + "cat " * (i % 8 * 4)) for i in range(16)]
+    probe = ScoreLogprobs(r"(?s)^.*?(.)$", 1, ("a", "b", "c", "d"))
+    sampling = Sampling(n=2, temperature=1.0, top_p=1.0, max_tokens=24, stop=("a",), score_logprobs=probe)
+    e.model.register_forward_pre_hook(lambda module, args, kw: seen.append(len(kw["input_ids"])), with_kwargs=True)
+    texts = e.generate(requests, sampling)
+    assert {c.finish_reason for c in texts} == {"stop", "length"}
+    assert len(set(seen)) > 3
+    monkeypatch.setattr(transformers, "SHARE", 1)
+    together = e.generate(requests, sampling)
+    assert [c._replace(probs=None) for c in texts] == [c._replace(probs=None) for c in together]
+    probs = [p for c in texts for p in c.probs or ()]
+    assert probs
+    assert probs == pytest.approx([p for c in together for p in c.probs or ()], rel=1e-4)

@@ -4,7 +4,8 @@ Guarantee: the random numbers of a completion depend on `(seed, request id, n)` 
 little on what a batch is padded to, so a text can differ between batches only where two tokens are equal to the last
 digits. Batches are cut from the requests and `engine.max_batch_tokens`, never from the hardware: prompts of like length
 together, so that little is padding and memory has a bound. What completions of one prompt share is computed once;
-recurrent and hybrid models read the prompt for each.
+recurrent and hybrid models read the prompt for each. Rows that have ended leave the batch: `generate` goes on with the
+others from the same cache.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ from stages.console.memory import keep_freed_memory
 from stages.engines.backends import attention
 from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, completion_seed
-from stages.engines.sampling import Finite, SeededSampling, explain_nonfinite_logits
+from stages.engines.sampling import Finite, Live, SeededSampling, explain_nonfinite_logits
 from stages.engines.tokenization import ADAPTER, ModelTokenizer
+
+SHARE = 8
+"""A batch goes on without its ended rows once one in so many has."""
 
 
 class _Prompt(NamedTuple):
@@ -47,39 +51,43 @@ class _Prompt(NamedTuple):
     room: int
 
 
-class StopStrings(StoppingCriteria):
-    """Ends a row once its newest tokens complete one of `strings`. Only the tail is decoded: a string of b bytes spans
-    at most b tokens."""
+class Ended(StoppingCriteria):
+    """Which rows have ended: by an end token, one of the stop strings (only the tail of a text is decoded: a string of
+    b bytes spans at most b tokens) or `longest`, the tokens that a row may have, its prompt's and padding included.
+    `early` stops all once one in SHARE has ended, so that the others go on without them."""
 
-    def __init__(self, tokenizer: Any, strings: Sequence[str], width: int) -> None:
-        self.tokenizer, self.strings, self.width = tokenizer, strings, width
-        self.tail = max(len(s.encode()) for s in strings) + 2
-        self.done: torch.Tensor | None = None
+    def __init__(
+        self, prompts: ModelTokenizer, longest: torch.Tensor, strings: Sequence[str], width: int, early: bool
+    ) -> None:
+        self.prompts, self.longest, self.strings, self.width = prompts, longest, strings, width
+        self.ends = torch.tensor(sorted(prompts.end_ids), device=longest.device, dtype=torch.long)
+        self.tail = max((len(s.encode()) for s in strings), default=0) + 2
+        self.rows = torch.zeros_like(longest, dtype=torch.bool)
+        self.enough = -(-len(longest) // SHARE) if early else len(longest)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
-        if self.done is None:
-            self.done = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        live = (~self.done).nonzero()[:, 0].tolist()
-        tails = self.tokenizer.batch_decode(
-            input_ids[live, self.width :][:, -self.tail :], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        for row, text in zip(live, tails, strict=True):
-            self.done[row] = any(s in text for s in self.strings)
-        return self.done
+        self.rows |= torch.isin(input_ids[:, -1], self.ends) | (self.longest <= input_ids.shape[1])
+        if self.strings:
+            tails = input_ids[:, self.width :][:, -self.tail :].tolist()
+            for row in (~self.rows).nonzero()[:, 0].tolist():
+                self.rows[row] = any(map(self.prompts.text(tails[row]).count, self.strings))
+        return self.rows | (self.rows.sum() >= self.enough)
 
 
 class RecordLogprobs(LogitsProcessor):
     """Records the probabilities of some tokens at every step, before anything is cut or chosen."""
 
-    def __init__(self, tokens: Sequence[int]) -> None:
-        self.tokens, self.recorded = list(tokens), list[torch.Tensor]()
+    def __init__(self, tokens: Sequence[int], live: Live, steps: int) -> None:
+        self.tokens, self.live = list(tokens), live
+        self.recorded = live.rows.new_zeros((len(live.rows), steps, len(self.tokens)), dtype=torch.float64)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.recorded.append((scores[:, self.tokens].double() - scores.double().logsumexp(-1, keepdim=True)).exp())
+        p = (scores[:, self.tokens].double() - scores.double().logsumexp(-1, keepdim=True)).exp()
+        self.recorded[self.live.at(input_ids)] = p
         return scores
 
     def at(self, row: int, step: int) -> dict[int, float]:
-        return dict(zip(self.tokens, self.recorded[step][row].tolist(), strict=True))
+        return dict(zip(self.tokens, self.recorded[row, step].tolist(), strict=True))
 
 
 class TransformersEngine(BaseEngine):
@@ -172,31 +180,42 @@ class TransformersEngine(BaseEngine):
             self._read_once(ids, mask, cache)
             cache.batch_repeat_interleave(sampling.n)
         rows = [(p, n) for p in chunk for n in sampling.numbers]
-        processors, stopping = LogitsProcessorList([finite := Finite()]), StoppingCriteriaList()
+        live = Live(torch.arange(len(rows), device=self.device), width)
+        processors = LogitsProcessorList([finite := Finite(live, steps)])
         probe = sampling.score_logprobs
         if probe:
-            processors.append(record := RecordLogprobs(list(self.prompts.choice_tokens(probe.choices))))
+            processors.append(record := RecordLogprobs(list(self.prompts.choice_tokens(probe.choices)), live, steps))
         if sampling.temperature > 0:
             seeds = [completion_seed(self.seed, p.id, n) for p, n in rows]
-            processors.append(SeededSampling(seeds, steps, width, sampling.temperature, sampling.top_p, self.device))
-        if sampling.stop:
-            stopping.append(StopStrings(self.prompts.tokenizer, sampling.stop, width))
-        out = self.model.generate(
-            input_ids=ids.repeat_interleave(sampling.n, 0),
-            attention_mask=mask.repeat_interleave(sampling.n, 0),
-            past_key_values=cache,
-            generation_config=GenerationConfig(
-                max_new_tokens=steps,
-                do_sample=False,
-                use_cache=True,
-                pad_token_id=self.prompts.pad_id,
-                eos_token_id=sorted(self.prompts.end_ids) or None,
-            ),
-            logits_processor=processors,
-            stopping_criteria=stopping,
-        )
+            processors.append(SeededSampling(seeds, live, steps, sampling.temperature, sampling.top_p))
+        ids, mask = ids.repeat_interleave(sampling.n, 0), mask.repeat_interleave(sampling.n, 0)
+        longest = torch.tensor([width + p.room for p, _ in rows], device=self.device)
+        out = ids.new_full((len(rows), steps), self.prompts.pad_id)
+        while len(live.rows):
+            ended = Ended(self.prompts, longest[live.rows], sampling.stop, width, early=cache is not None)
+            ids = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=GenerationConfig(
+                    max_length=width + steps,
+                    do_sample=False,
+                    use_cache=True,
+                    pad_token_id=self.prompts.pad_id,
+                    eos_token_id=sorted(self.prompts.end_ids) or None,
+                ),
+                logits_processor=processors,
+                stopping_criteria=StoppingCriteriaList([ended]),
+            )
+            out[live.rows, : ids.shape[1] - width] = ids[:, width:]
+            rest = (~ended.rows).nonzero()[:, 0]
+            live.rows = live.rows[rest]
+            if cache is not None:
+                mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)[rest]
+                ids = ids[rest]
+                cache.batch_select_indices(rest)
         written = []
-        for row, ((p, n), tokens, chose) in enumerate(zip(rows, out[:, width:].tolist(), finite.read(), strict=True)):
+        for row, ((p, n), tokens, chose) in enumerate(zip(rows, out.tolist(), finite.read(), strict=True)):
             c = self.prompts.completion(p.id, n, tokens, p.room, sampling.stop)
             if not all(chose[: (c.tokens or 0) + 1]):
                 raise EngineError(
