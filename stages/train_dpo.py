@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
 from stages.config.load import agree, entry, load_params
@@ -24,7 +25,9 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         from stages.trainers.arguments import new_model
         from stages.trainers.dpo import train_dpo
 
-        new_model(run, train_dpo, model, prev, run.read(PAIRS, prev), params, f"AIFT({prev})")
+        pairs = run.read(PAIRS, prev)
+        as_written = {s: pl.concat_str(f"{s}_thought", s, ignore_nulls=True) for s in ("chosen", "rejected")}
+        new_model(run, train_dpo, model, prev, pairs.with_columns(**as_written), params, f"AIFT({prev})")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from stages.console.errors import EngineError, ModelError
 from stages.engines.logprobs import read_score_logprobs
 from stages.engines.request import Completion, Request, ScoreLogprobs, before_stop
 from stages.text.chat import Chat, ChatError
+from stages.text.thoughts import MARKS
 
 ADAPTER = "adapter"
 """Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json,
@@ -46,6 +47,10 @@ class ModelTokenizer:
         bos = self.tokenizer.bos_token_id
         self.adds_bos = bos is not None and self.tokenizer("").input_ids[:1] == [bos]
         self.chat = Chat(self.tokenizer)
+        special = {*self.tokenizer.all_special_ids}
+        special |= {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        marks = {i for i in special if self.tokenizer.convert_ids_to_tokens(i) in MARKS}
+        self.hidden = special - marks if marks else None
         self.end_ids = _end_ids(folder, self.tokenizer)
         ends = (self.tokenizer.pad_token_id, *sorted(self.end_ids), 0)
         self.pad_id: int = next(i for i in ends if i is not None)
@@ -72,7 +77,12 @@ class ModelTokenizer:
         return encoded
 
     def text(self, ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """Without special tokens, but for those that mark a thought: else it would run into the answer."""
+        if self.hidden is not None:
+            ids = [i for i in ids if i not in self.hidden]
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=self.hidden is None, clean_up_tokenization_spaces=False
+        )
         return text
 
     def max_context(self, wanted: int) -> int:

@@ -1,4 +1,5 @@
-"""What a model answered: completions as rows of CANDIDATES and ANSWERS. White space around a text is no part of it."""
+"""What a model answered: completions as rows of CANDIDATES and ANSWERS. White space around a text is no part of it, and
+what the model thought before the answer stands beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import polars as pl
 
 from stages.store.tables import ANSWERS, CANDIDATES
 from stages.text.ids import content_id
+from stages.text.thoughts import split
 
 Check = Callable[[str, str], tuple[float, list[str]] | None]
 """A world's checker: the score of an answer to a prompt, 0 to 5, and the names of the points that it gives; None for a
@@ -16,10 +18,10 @@ prompt that it does not know."""
 
 def candidates(completions: pl.DataFrame, model: str) -> pl.DataFrame:
     """CANDIDATES rows of completions (id, n, text, finish_reason, tokens) whose id is a prompt_id."""
-    rows = [
-        (content_id(prompt_id, model, n), prompt_id, model, n, text.strip(), finish_reason, tokens)
-        for prompt_id, n, text, finish_reason, tokens in _columns(completions)
-    ]
+    rows = []
+    for prompt_id, n, text, finish_reason, tokens in _columns(completions):
+        thought, response = split(text.strip())
+        rows.append((content_id(prompt_id, model, n), prompt_id, model, n, response, finish_reason, tokens, thought))
     return pl.DataFrame(rows, schema=CANDIDATES.schema, orient="row")
 
 
@@ -31,9 +33,9 @@ def answers(
     texts = dict(prompts.select("prompt_id", "prompt").iter_rows())
     rows = []
     for prompt_id, _, text, finish_reason, tokens in _columns(completions):
-        answer = text.strip()
+        thought, answer = split(text.strip())
         score, points = (check(texts[prompt_id], answer) if check else None) or (None, None)
-        rows.append((prompt_id, model, decoding, answer, finish_reason, tokens, score, points))
+        rows.append((prompt_id, model, decoding, answer, finish_reason, tokens, score, points, thought))
     return pl.DataFrame(rows, schema=ANSWERS.schema, orient="row")
 
 

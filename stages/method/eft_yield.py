@@ -13,6 +13,7 @@ from stages.method import eft
 from stages.method.judging import SCORE
 from stages.method.seed_judging import draw
 from stages.method.template import fold
+from stages.text.thoughts import answer
 
 UNREAD = ("cut_off", "no_score_line", "other_score")
 """Why a judgement has no score: it met the length limit; no line gives a score; its last score line is on another scale
@@ -50,7 +51,7 @@ def unread(judgements: pl.DataFrame) -> pl.Series:
             return None
         if finish_reason == "length":
             return "cut_off"
-        return "other_score" if SCORE.search(fold(text)) else "no_score_line"
+        return "other_score" if SCORE.search(fold(answer(text))) else "no_score_line"
 
     rows = judgements.select("text", "finish_reason", "score").iter_rows()
     return pl.Series("unread", [why(*row) for row in rows], pl.String)

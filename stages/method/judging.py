@@ -14,6 +14,7 @@ import polars as pl
 from stages.console.errors import TableError
 from stages.method.template import fold, mask_verdicts, render
 from stages.store.tables import JUDGEMENTS
+from stages.text.thoughts import answer
 
 BEST = 5.0
 
@@ -73,10 +74,10 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
     The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it wrote
     before. `Score: <n>`, `Score (out of 5): 4`, `a score of 4`, `Score 4` and `Score: four` are no score lines.
     Unreadable are numbers below 0, above 5 or between halves, a number that goes on as another (`4/10`, `3 or 4`,
-    `1 + 1 = 2`), on another scale or corrected in the same line, and a judgement cut off by the length limit. Read as
-    it is seen (`template.fold`).
+    `1 + 1 = 2`), on another scale or corrected in the same line, and a judgement cut off by the length limit. Nothing
+    is read in what the judge thought first (`thoughts.split`). Read as it is seen (`template.fold`).
     """
-    text = fold(text)
+    text = fold(answer(text))
     if finish_reason == "length" or not (lines := list(SCORE.finditer(text))):
         return None
     number, after = lines[-1][2], SAME.match(text, lines[-1].end())
@@ -126,13 +127,13 @@ def require_answers(judgements: pl.DataFrame, answers: pl.DataFrame, what: str) 
 
 def judge_prompts(template: str, answers: pl.DataFrame) -> pl.DataFrame:
     """The judge's prompt for every answer: candidate_id, prompt_id, text, in the order of `answers` (candidate_id,
-    prompt_id, prompt, response). Verdicts and tags inside prompt or response are marked (`template.mask_verdicts`).
-    Raises SrlmError when the template fails."""
+    prompt_id, prompt, response): without what a model thought, and with verdicts and tags inside prompt or response
+    marked (`template.mask_verdicts`). Raises SrlmError when the template fails."""
     texts = [
         render(
             template,
             prompt=mask_verdicts(prompt, template, SCORE),
-            response=mask_verdicts(response, template, SCORE),
+            response=mask_verdicts(answer(response), template, SCORE),
         )
         for prompt, response in answers.select("prompt", "response").iter_rows()
     ]
@@ -172,7 +173,7 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
         return bool(lines) and lines[-1][1] in CHOICES and lines == SCORE.findall(fold(text))  # probed as it stands
 
     read = [
-        (score := read_score(text, why), expected(probs) if score is not None and whole(text) else None)
+        (score := read_score(text, why), expected(probs) if score is not None and whole(answer(text)) else None)
         for text, why, probs in completions.select("text", "finish_reason", "probs").iter_rows()
     ]
     scores = pl.DataFrame(read, schema={"score": pl.Float64, "expected": pl.Float64}, orient="row")

@@ -17,6 +17,12 @@ from stages.method.judging import BEST, distinct, same_text
 from stages.store.tables import FATES, PAIRS, SCORES
 
 CLOSE = 1e-9  # scores this near are equal: a band's edge is a product of floats, a mean of thirds is one
+_THOUGHT, _ANSWER = (pl.col(name).str.len_chars().cast(pl.Float64) for name in ("thought", "response"))
+ANSWER_TOKENS = (
+    pl.when(_THOUGHT.is_null())
+    .then("tokens")
+    .otherwise((pl.col("tokens") * _ANSWER / (_THOUGHT + _ANSWER)).round().cast(pl.Int32))
+)
 
 
 def fates(
@@ -38,7 +44,8 @@ def fates(
 
     `signal` `shuffled` (control): score, spread, variance and parsed are dealt out anew among the prompt's scored
     texts, by `seed`. `longest` (control): the score of a scored text is its length in tokens, margin included, without
-    length control. A duplicate has the score of its text, a cut-off answer none. Raises TableError when length decides
+    length control. The length of an answer behind a thought is its share of the tokens by characters, since no judge
+    saw the thought. A duplicate has the score of its text, a cut-off answer none. Raises TableError when length decides
     and is not known.
     """
     if (rho is not None or signal == "longest") and candidates["tokens"].has_nulls():
@@ -50,6 +57,7 @@ def fates(
         distinct(candidates)
         .join(judged.drop("prompt_id"), on="candidate_id")
         .drop_nulls("score")
+        .with_columns(tokens=ANSWER_TOKENS)
         .sort("prompt_id", "candidate_id")
     )
     if signal == "shuffled":
@@ -106,12 +114,13 @@ def _best_and_worst(scored: pl.DataFrame, min_margin: float, rho: float | None) 
 
 def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
     """PAIRS rows, sorted by prompt_id: the `chosen` and the `rejected` candidate of each prompt that has them."""
-    texts = scores.join(candidates.select("candidate_id", "response"), on="candidate_id")
+    texts = scores.join(candidates.select("candidate_id", "response", "thought"), on="candidate_id")
     chosen, rejected = (
         texts.filter(fate=side).select(
             "prompt_id",
             "model",
             pl.col("response").alias(side),
+            pl.col("thought").alias(f"{side}_thought"),
             pl.col("candidate_id").alias(f"{side}_id"),
             pl.col("score").alias(f"{side}_score"),
         )
@@ -122,12 +131,13 @@ def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame)
 
 
 def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """Columns instruction, response, in the order of `scores`: the answers with a perfect mean score, for SFT without
-    rejected ones (paper 2.3); none that was cut off or is a duplicate."""
+    """Columns instruction, response, in the order of `scores`: the answers with a perfect mean score, each behind its
+    thought, for SFT without rejected ones (paper 2.3); none that was cut off or is a duplicate."""
     best = scores.filter(pl.col("score") >= BEST - CLOSE, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
-    texts = best.join(candidates.select("candidate_id", "response"), on="candidate_id", maintain_order="left")
-    joined = texts.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
-    return joined.select("response", instruction="prompt").select("instruction", "response")
+    texts = candidates.select("candidate_id", "thought", "response")
+    joined = best.join(texts, on="candidate_id", maintain_order="left")
+    joined = joined.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
+    return joined.select(instruction="prompt", response=pl.concat_str("thought", "response", ignore_nulls=True))
 
 
 def counts(

@@ -16,6 +16,7 @@ import polars as pl
 from stages.method.likeness import CHARACTER, RougeL, is_english, tokens
 from stages.store.tables import PROMPTS
 from stages.text.ids import content_id, text_key
+from stages.text.thoughts import answer
 
 SURPLUS = "surplus"
 """Why a prompt was dropped that came after enough had been accepted."""
@@ -155,7 +156,7 @@ def write_in_rounds(
         }
         completions = complete({i: [text for _, text in shown] for i, shown in shots.items()})
         for i, completion, finish_reason in completions.select("id", "text", "finish_reason").iter_rows():
-            text = clean(completion)
+            text = clean(answer(completion))
             dropped = SURPLUS if len(accepted) == wanted else accepts.reason(text, finish_reason)
             written.append(Written(text, [shot for shot, _ in shots[i]], dropped))
             if dropped is None:

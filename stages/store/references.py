@@ -45,8 +45,18 @@ REFERENCES = (
     Reference(tables.JUDGEMENTS, "candidate_id", _CANDIDATE, (("prompt_id", "prompt_id"),)),
     Reference(tables.SCORES, "candidate_id", _CANDIDATE, (("prompt_id", "prompt_id"),)),
     Reference(tables.PAIRS, "prompt_id", ((tables.PROMPTS, "prompt_id"),), (("prompt", "prompt"),)),
-    Reference(tables.PAIRS, "chosen_id", _CANDIDATE, (("prompt_id", "prompt_id"), ("chosen", "response"))),
-    Reference(tables.PAIRS, "rejected_id", _CANDIDATE, (("prompt_id", "prompt_id"), ("rejected", "response"))),
+    Reference(
+        tables.PAIRS,
+        "chosen_id",
+        _CANDIDATE,
+        (("prompt_id", "prompt_id"), ("chosen", "response"), ("chosen_thought", "thought")),
+    ),
+    Reference(
+        tables.PAIRS,
+        "rejected_id",
+        _CANDIDATE,
+        (("prompt_id", "prompt_id"), ("rejected", "response"), ("rejected_thought", "thought")),
+    ),
     Reference(tables.PAIRS, "chosen_id", ((tables.SCORES, "candidate_id"),), (("chosen_score", "score"),)),
     Reference(tables.PAIRS, "rejected_id", ((tables.SCORES, "candidate_id"),), (("rejected_score", "score"),)),
 )

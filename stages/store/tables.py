@@ -23,7 +23,10 @@ FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "dupl
 _FINISH = _among("finish_reason", "stop", "length")
 _DECODING = _among("decoding", "greedy", "sampled")
 _FINISH_REASON = _c("finish_reason", String, "`stop`, or `length` when it was cut off")
-_TOKENS = _c("tokens", Int32, "its length in tokens of the model; null where a server does not tell", nullable=True)
+_TOKENS = _c(
+    "tokens", Int32, "its length in tokens, thought included; null where a server does not tell", nullable=True
+)
+_THOUGHT = _c("thought", String, "what the model thought before it answered, with its marks; or null", nullable=True)
 _ANSWERED = _c("prompt_id", String, "the prompt it answers")
 _DECODED = _c("decoding", String, "`greedy` or `sampled`")
 _HELD_OUT = _c("prompt_id", String, "the held-out prompt")
@@ -58,7 +61,7 @@ _JUDGEMENTS = (
     _ANSWERED,
     _JUDGE,
     _c("k", Int32, "0 .. K-1"),
-    _c("text", String, "all the judge said"),
+    _c("text", String, "all the judge said; no score is read in a thought"),
     _FINISH_REASON,
     _c(
         "score",
@@ -173,6 +176,7 @@ CANDIDATES = Table(
         _c("response", String, "the answer"),
         _FINISH_REASON,
         _TOKENS,
+        _THOUGHT,
     ),
     (_range("n", 0), _FINISH, _range("tokens", 0)),
 )
@@ -235,6 +239,8 @@ PAIRS = Table(
         _c("rejected_id", String, "candidate_id of rejected"),
         _c("chosen_score", Float64, "its mean score, above rejected_score"),
         _c("rejected_score", Float64, "its mean score"),
+        _c("chosen_thought", String, "what was thought before chosen, and is trained with it", nullable=True),
+        _c("rejected_thought", String, "what was thought before rejected, and is trained with it", nullable=True),
     ),
     (
         Rule("chosen_score is above rejected_score", pl.col("chosen_score") > pl.col("rejected_score")),
@@ -258,6 +264,7 @@ ANSWERS = Table(
         _TOKENS,
         _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
         _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
+        _THOUGHT,
     ),
     (_DECODING, _FINISH, _range("tokens", 0), _range("oracle_score", 0, 5)),
 )

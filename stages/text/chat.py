@@ -13,21 +13,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from stages.text.special_tokens import break_special_tokens
+from stages.text.thoughts import THOUGHTS, between_marks
 
 QUESTION, ANSWER = "<QUESTION>", "<ANSWER>"
 PAD = "\x1f"
 """White space for whoever strips a text, and nothing that a template writes."""
 PLACE = re.compile(f"({PAD}?)Text(\\d+)End({PAD}?)")
-THOUGHTS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
-"""How reasoning models open and close a thought."""
 WORD = re.compile(r"\w*[^\W\dA-Z_]\w*:?")
 """An ordinary word, colon or none: `Answer:` is no marker that a text could not need, `ASSISTANT:` is."""
 
@@ -179,9 +170,10 @@ class Chat:
         return text
 
     def encode(self, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-        """Token ids of each prompt (what a user wrote) as it is generated from, and of the answer with its end."""
+        """Token ids of each prompt (what a user wrote) as it is generated from, and of the answer with its end. An
+        answer that begins with a thought has the thought's marks as the model writes them."""
         asked = [self.prompt([{"role": "user", "content": text}]) for text in prompts]
-        ends = [f"{self.turn.lead}{self.unmarked(text)}{self.turn.end}" for text in answers]
+        ends = [f"{self.turn.lead}{between_marks(text, self.unmarked)}{self.turn.end}" for text in answers]
         heads = self._ids(asked)
         wholes = self._ids([head + end for head, end in zip(asked, ends, strict=True)])
         encoded = []

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import ModelError
 from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
+from stages.text.thoughts import THOUGHTS
 from stages.trainers.endings import (
     check_ids,
     end_answers,
@@ -172,7 +173,7 @@ def _mend_template(tokenizer: Any, name: str, day: date, mended: list[str]) -> T
         if found.missing:
             mended.append(
                 f"its generation prompt ends before an answer begins; added: {found.missing!r}"
-                + (", which closes the thought" if "think" in found.missing.lower() else "")
+                + (", which closes the thought" if any(closes in found.missing for _, closes in THOUGHTS) else "")
             )
             end = json.dumps(found.missing, ensure_ascii=False)
             tokenizer.chat_template = f'{head}{template}{{{{ {end} if add_generation_prompt else "" }}}}'

@@ -56,8 +56,8 @@ def store(root, texts, models=("M1",), prefix=""):
             p, c, d = f"{model}p{i}", f"{model}c{i}", f"{model}d{i}"
             rows[PROMPTS].append((p, model, text, "M0", [], None))
             rows[CANDIDATES] += [
-                (c, p, model, 0, "chosen " + text, "stop", 5),
-                (d, p, model, 1, "rejected " + text, "stop", 9),
+                (c, p, model, 0, "chosen " + text, "stop", 5, None),
+                (d, p, model, 1, "rejected " + text, "stop", 9, None),
             ]
             rows[JUDGEMENTS] += [
                 (x, p, model, k, f"judged {k} {text}", "stop", s, None)
@@ -65,7 +65,7 @@ def store(root, texts, models=("M1",), prefix=""):
                 for k in range(2)
             ]
             rows[SCORES] += [(c, p, model, 5.0, 0.0, 2, "chosen"), (d, p, model, 1.0, 1.0, 1, "rejected")]
-            rows[PAIRS].append((p, model, text, "chosen " + text, "rejected " + text, c, d, 5.0, 1.0))
+            rows[PAIRS].append((p, model, text, "chosen " + text, "rejected " + text, c, d, 5.0, 1.0, None, None))
         for table, found in rows.items():
             catalog.write(table, pl.DataFrame(found, schema=table.schema, orient="row"), root, model)
     return root
@@ -81,7 +81,7 @@ def answered(root, texts):
     tests = [(f"t{i}", text, text, text) for i, text in enumerate(texts)]
     catalog.write(TEST_PROMPTS, pl.DataFrame(tests, schema=TEST_PROMPTS.schema, orient="row"), root)
     for model, points in (("M1", 1.0), ("M3", 5.0)):
-        rows = [(f"t{i}", model, "greedy", text, "stop", 3, points, [text]) for i, text in enumerate(texts)]
+        rows = [(f"t{i}", model, "greedy", text, "stop", 3, points, [text], None) for i, text in enumerate(texts)]
         catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
     dropped = [(f"x{i}", "M2", text, text, [text], text) for i, text in enumerate(texts)]
     catalog.write(PROMPTS, pl.DataFrame(dropped, schema=PROMPTS.schema, orient="row"), root, "M2")
@@ -311,7 +311,7 @@ def measured(root, verdicts, oracle=None, ranks=((0, 5.0), (1, 1.0))):
         verdict_rows.append((f"t{i}", "M1", "SFT", "greedy", "large", first, second, outcome))
     catalog.write(VERDICTS, pl.DataFrame(verdict_rows, schema=VERDICTS.schema, orient="row"), root, "M1-SFT")
     for model in models:
-        rows = [(f"t{i}", model, "greedy", "cat", "stop", 3, oracle, None) for i in range(len(verdicts))]
+        rows = [(f"t{i}", model, "greedy", "cat", "stop", 3, oracle, None, None) for i in range(len(verdicts))]
         catalog.write(ANSWERS, pl.DataFrame(rows, schema=ANSWERS.schema, orient="row"), root, model)
         judged = [(f"c{i}", "r", model, rank, score, 1) for i, (rank, score) in enumerate(ranks)]
         catalog.write(JUDGED, pl.DataFrame(judged, schema=JUDGED.schema, orient="row"), root, model)

@@ -32,6 +32,7 @@ HAND, M1 = {"source": "hand", "source_id": "1"}, {"prompt_id": "p0", "model": "M
 IFT = rows("ift_id instruction response", *((f"i{i}", f"Say {i}", str(i)) for i in range(5)), **HAND)
 RANKED = "candidate_id prompt_id prompt response human_rank"
 JUDGED = "candidate_id k text finish_reason score expected"
+THOUGHT = "<think>\nTwo.\n</think>\n\n"
 PAIR = {"prompt": "Name <b>two</b> | fruits", "chosen": "apple\npear", "rejected": "</pre><script>alert(1)</script>"}
 PROMPT = "prompt_id prompt writer shots dropped"
 ROWS: dict[Table, list[dict[str, Any]]] = {
@@ -51,8 +52,10 @@ ROWS: dict[Table, list[dict[str, Any]]] = {
         model="M1",
     ),
     tables.CANDIDATES: rows(
-        "candidate_id n response",
-        *((f"c{n}", n, text) for n, text in enumerate([PAIR["chosen"], PAIR["rejected"], "plum"])),
+        "candidate_id n response thought",
+        ("c0", 0, PAIR["chosen"], THOUGHT),
+        ("c1", 1, PAIR["rejected"], None),
+        ("c2", 2, "plum", None),
         **M1 | {"finish_reason": "stop", "tokens": 3},
     ),
     tables.JUDGEMENTS: rows(
@@ -69,7 +72,10 @@ ROWS: dict[Table, list[dict[str, Any]]] = {
         **M1,
     ),
     tables.PAIRS: [
-        M1 | PAIR | {"chosen_id": "c0", "rejected_id": "c1", "chosen_score": 4.0, "rejected_score": 1.5},
+        M1
+        | PAIR
+        | {"chosen_id": "c0", "rejected_id": "c1", "chosen_score": 4.0, "rejected_score": 1.5}
+        | {"chosen_thought": THOUGHT, "rejected_thought": None},
     ],
 }
 METRICS = {

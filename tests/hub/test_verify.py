@@ -227,7 +227,7 @@ def test_a_reference_that_names_no_row(store, capsys):
     adopt("data/models/M2")
     found = shown(capsys)
     assert found.wrong == {
-        "pairs@M1.rejected_id -> candidates.candidate_id, prompt_id, rejected as there": (1, 1, "c9"),
+        "pairs@M1.rejected_id -> candidates.candidate_id, prompt_id, rejected, rejected_thought as there": (1, 1, "c9"),
         "pairs@M1.rejected_id -> scores.candidate_id, rejected_score as there": (1, 1, "c9"),
     }
     assert found.error.startswith("2 difference(s)")

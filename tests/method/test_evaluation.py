@@ -181,7 +181,7 @@ def test_a_usual_test_set_takes_no_time() -> None:
 
 def answers(model: str, *rows: tuple[str, str, str, float | None, list[str] | None], cut: bool = False) -> pl.DataFrame:
     full = [
-        (p, model, d, text, "length" if cut else "stop", len(text) * 2, score, points)
+        (p, model, d, text, "length" if cut else "stop", len(text) * 2, score, points, None)
         for p, d, text, score, points in rows
     ]
     return pl.DataFrame(full, schema=ANSWERS.schema, orient="row")
@@ -263,8 +263,8 @@ def test_answers_are_stripped_and_checked_where_there_is_a_checker() -> None:
     rows = rows_of_answers(completions, prompts, model="M1", decoding="greedy", check=check)
     assert dict(rows.schema) == ANSWERS.schema
     assert rows.rows() == [
-        ("p", "M1", "greedy", "yes", "stop", 3, 4.0, ["right"]),
-        ("q", "M1", "greedy", "no", "length", 2, None, None),
+        ("p", "M1", "greedy", "yes", "stop", 3, 4.0, ["right"], None),
+        ("q", "M1", "greedy", "no", "length", 2, None, None, None),
     ]
     unchecked = rows_of_answers(completions, prompts, model="M1", decoding="greedy", check=None)
     assert unchecked["points"].null_count() == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stages.console.errors import TableError
 from stages.method.judging import distinct, mean_scores, pool
 from stages.method.pairing import counts, fates, pairs, perfect, warnings
-from stages.store.tables import FATES, PAIRS, PROMPTS, SCORES
+from stages.store.tables import CANDIDATES, FATES, PAIRS, PROMPTS, SCORES
 
 
 class Answer:
@@ -23,8 +23,10 @@ class Answer:
         tokens: int = 10,
         cut: bool = False,
         prompt: str = "p",
+        thought: str | None = None,
     ) -> None:
         self.scores, self.text, self.tokens, self.cut, self.prompt = scores, text, tokens, cut, prompt
+        self.thought = thought
 
 
 def tables(answers: list[Answer]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -41,24 +43,14 @@ def tables(answers: list[Answer]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFr
                 f"text {i}" if a.text is None else a.text,
                 "length" if a.cut else "stop",
                 a.tokens,
+                a.thought,
             )
         )
         judgements += [(candidate, a.prompt, k, s) for k, s in enumerate(a.scores)]
     prompts = [(p, "M1", f"prompt {p}", "M0", [], None) for p in sorted(n)]
     return (
         pl.DataFrame(prompts, schema=PROMPTS.schema, orient="row"),
-        pl.DataFrame(
-            candidates,
-            schema={
-                "candidate_id": pl.String,
-                "prompt_id": pl.String,
-                "model": pl.String,
-                "n": pl.Int32,
-                "response": pl.String,
-            }
-            | {"finish_reason": pl.String, "tokens": pl.Int32},
-            orient="row",
-        ),
+        pl.DataFrame(candidates, schema=CANDIDATES.schema, orient="row"),
         pl.DataFrame(
             judgements,
             schema={"candidate_id": pl.String, "prompt_id": pl.String, "k": pl.Int32, "score": pl.Float64},
@@ -88,7 +80,7 @@ def test_best_meets_worst_on_unrounded_means() -> None:
     assert scores["score"].to_list() == [4.0, 13 / 3, 11.5 / 3, 4.0]
     assert scores["spread"].to_list() == [0.0, 1.0, 0.5, 0.0]
     assert scores["parsed"].to_list() == [3, 3, 3, 1]
-    assert made.rows() == [("p", "M1", "prompt p", "text 1", "text 2", "c1", "c2", 13 / 3, 11.5 / 3)]
+    assert made.rows() == [("p", "M1", "prompt p", "text 1", "text 2", "c1", "c2", 13 / 3, 11.5 / 3, None, None)]
 
 
 def test_among_equal_scores_the_lowest_n_is_taken() -> None:

@@ -30,6 +30,7 @@ ASKED = set()
 
 
 def put(root, table, rows, model=None):
+    rows = [(*row, *[None] * (len(table.schema) - len(row))) for row in rows]  # no model thought
     catalog.write(table, pl.DataFrame(rows, schema=table.schema, orient="row"), root, model)
 
 

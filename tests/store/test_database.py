@@ -192,7 +192,7 @@ def test_a_folder_in_the_place_of_dvc_lock_is_an_error(root):
 
 
 def test_rows_that_lead_nowhere_are_counted_and_named(root):
-    put(root, CANDIDATES, [("other", "p", "M2", 0, "hi", "stop", 1)], "M2")
+    put(root, CANDIDATES, [("other", "p", "M2", 0, "hi", "stop", 1, None)], "M2")
     assert len(rows(root, "FROM judgements")) == 2, "no join, no question"
     with pytest.raises(
         TableError, match=r"1 of 1 rows of judgements@M2\.candidate_id -> candidates\.candidate_id .*, first cM2"

@@ -88,7 +88,7 @@ def test_in_a_whole_store_all_lead_to_what_they_name(tmp_path):
     ]
     assert {(f.wrong, f.first) for f in found} == {(0, "")}
     assert found[2].what == "prompts@M1.shots -> ift.ift_id or prompts.prompt_id"
-    assert found[7].what == "pairs@M1.chosen_id -> candidates.candidate_id, prompt_id, chosen as there"
+    assert found[7].what == "pairs@M1.chosen_id -> candidates.candidate_id, prompt_id, chosen, chosen_thought as there"
 
 
 def test_each_aift_is_followed_into_its_own_tables(tmp_path):
@@ -108,7 +108,8 @@ def test_each_aift_is_followed_into_its_own_tables(tmp_path):
 
 
 CHOSEN, REJECTED = (
-    f"pairs@M1.{side}_id -> candidates.candidate_id, prompt_id, {side} as there" for side in ("chosen", "rejected")
+    f"pairs@M1.{side}_id -> candidates.candidate_id, prompt_id, {side}, {side}_thought as there"
+    for side in ("chosen", "rejected")
 )
 CHOSEN_SCORE, REJECTED_SCORE = (
     f"pairs@M1.{side}_id -> scores.candidate_id, {side}_score as there" for side in ("chosen", "rejected")
@@ -120,6 +121,7 @@ CHOSEN_SCORE, REJECTED_SCORE = (
     [
         ({"chosen": "cat."}, {CHOSEN: (1, "c1")}),
         ({"rejected": ""}, {REJECTED: (1, "c2")}),
+        ({"chosen_thought": "<think>"}, {CHOSEN: (1, "c1")}),
         ({"chosen_id": "c9"}, {CHOSEN: (1, "c9"), CHOSEN_SCORE: (1, "c9")}),
         ({"rejected_id": "c3"}, {REJECTED: (1, "c3"), REJECTED_SCORE: (1, "c3")}),  # the same text, of another prompt
         ({"chosen_score": 4.5 + 1e-12}, {CHOSEN_SCORE: (1, "c1")}),

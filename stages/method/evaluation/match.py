@@ -11,6 +11,7 @@ from stages.console.errors import TableError
 from stages.method.statistics import mean_figures
 from stages.method.template import mask_verdicts, render
 from stages.store.tables import VERDICTS
+from stages.text.thoughts import answer
 
 OUTCOMES = ("win", "tie", "lose")
 CHOICE = re.compile(r"(\[\[[ABC])\]\]")
@@ -48,8 +49,8 @@ def compare_prompts(template: str, prompts: pl.DataFrame, a: pl.DataFrame, b: pl
 
 def read_comparison(text: str, finish_reason: str = "stop") -> Literal["A", "B", "C"] | None:
     """The last `[[A]]`, `[[B]]` or `[[C]]` (tie) of a comparison; None without one, or when it was cut off by the
-    length limit."""
-    choices = CHOICE.findall(text)
+    length limit. Nothing is read in what the judge thought first."""
+    choices = CHOICE.findall(answer(text))
     return choices[-1][-1] if choices and finish_reason != "length" else None
 
 
