@@ -25,9 +25,13 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         from stages.trainers.arguments import new_model
         from stages.trainers.dpo import train_dpo
 
-        pairs = run.read(PAIRS, prev)
-        as_written = {s: pl.concat_str(f"{s}_thought", s, ignore_nulls=True) for s in ("chosen", "rejected")}
-        new_model(run, train_dpo, model, prev, pairs.with_columns(**as_written), params, f"AIFT({prev})")
+        new_model(run, train_dpo, model, prev, as_written(run.read(PAIRS, prev)), params, f"AIFT({prev})")
+
+
+def as_written(pairs: pl.DataFrame) -> pl.DataFrame:
+    """PAIRS rows with each answer behind its thought: what the model wrote is trained, whatever of it was judged."""
+    sides = {side: pl.concat_str(f"{side}_thought", side, ignore_nulls=True) for side in ("chosen", "rejected")}
+    return pairs.with_columns(**sides)
 
 
 if __name__ == "__main__":

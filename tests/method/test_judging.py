@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.console.errors import TableError
+from stages.method.evaluation.match import read_comparison
 from stages.method.judging import SCORE, SCORE_LOGPROBS, expected, judge_prompts, judgements, mean_scores, read_score
 from stages.method.template import mask_verdicts
 from stages.store.tables import JUDGEMENTS
@@ -440,3 +441,25 @@ def test_the_order_of_the_judgements_never_matters(scores: list[float | None], r
     rows = scored([("a", k, s) for k, s in enumerate(scores)])
     shuffled = rows[rng.sample(range(len(rows)), len(rows))]
     assert mean_scores(rows).equals(mean_scores(shuffled))
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("<think>Score: 5, or not?</think>\nIt is thin.\nScore: 2", 2.0),
+        ("<think>I would say\nScore: 5</think>\nIt is good.", None),
+        ("<think>I would say\nScore: 5", None),
+        ("[THINK]a[/THINK]Score: 4", 4.0),
+        ("It is thin.\nScore: 2\n<think>Score: 5</think>", 5.0),  # no thought: it does not begin with one
+    ],
+)
+def test_a_score_in_a_thought_is_no_verdict(text, score):
+    assert read_score(text) == score
+    assert read_comparison(text.replace("Score: 5", "[[A]]").replace("Score: ", "[[B]]")) == (
+        None if score is None else "A" if score == 5 else "B"
+    )
+
+
+def test_a_judge_does_not_see_what_was_thought():
+    shown = ANSWERS.head(1).with_columns(response=pl.lit("<think>Say plum?</think>\n\nFig."))
+    assert "plum" not in judge_prompts("{{ prompt }} {{ response }}", shown)["text"][0]

@@ -11,6 +11,7 @@ from stages.console.errors import TableError
 from stages.method.judging import distinct, mean_scores, pool
 from stages.method.pairing import counts, fates, pairs, perfect, warnings
 from stages.store.tables import CANDIDATES, FATES, PAIRS, PROMPTS, SCORES
+from stages.train_dpo import as_written
 
 
 class Answer:
@@ -467,3 +468,39 @@ def test_unknown_lengths_decide_nothing(how: dict) -> None:
     candidates = candidates.with_columns(tokens=pl.lit(None, pl.Int32))
     with pytest.raises(TableError, match="lengths of some candidates in tokens are not known"):
         fates(candidates, means(candidates, judgements), min_margin=0.0, seed=1, **how)
+
+
+THOUGHT = "<think>" + "b" * 71 + "</think>\n\n"
+
+
+def test_pairs_carry_thoughts_and_equal_answers_are_one_whatever_was_thought():
+    answers = [
+        Answer([5.0], "fig", thought=THOUGHT),
+        Answer([1.0], "plum"),
+        Answer([None], "fig", thought="<think>c</think>"),
+        Answer([], "", thought="<think>never", cut=True),
+    ]
+    found, _, made = run(answers)
+    assert found == ["chosen", "rejected", "duplicate", "cut_off"]
+    assert made.select("chosen", "rejected", "chosen_thought", "rejected_thought").row(0) == (
+        "fig",
+        "plum",
+        THOUGHT,
+        None,
+    )
+    assert as_written(made).select("chosen", "rejected").row(0) == (THOUGHT + "fig", "plum")
+    assert run([Answer([5.0], "fig", thought=THOUGHT), Answer([1.0], "fig")])[0] == ["tied", "duplicate"]
+
+
+def test_the_length_of_an_answer_is_without_its_thought():
+    """The first is longest as a whole (100 tokens of 88 + 22 characters), shortest as an answer (20)."""
+    answers = [Answer([5.0], "a" * 22, 100, thought=THOUGHT), Answer([5.0], "b", 30), Answer([1.0], "c", 10)]
+    assert len(THOUGHT) == 88
+    assert run(answers, rho=0.1)[0] == ["chosen", "between", "rejected"]
+    assert run(answers, signal="longest")[1]["score"].to_list() == [20.0, 30.0, 10.0]
+
+
+def test_a_perfect_answer_is_trained_with_its_thought():
+    prompts, candidates, judgements = tables([Answer([5.0], "fig", thought=THOUGHT), Answer([5.0], "plum")])
+    scores = run([Answer([5.0], "fig", thought=THOUGHT), Answer([5.0], "plum")])[1]
+    assert perfect(prompts, candidates, scores)["response"].to_list() == [THOUGHT + "fig", "plum"]
