@@ -7,7 +7,7 @@ generate depend on this file alone, so a comment, a message or another progress 
 
 from __future__ import annotations
 
-VERSIONS = {"openai": 1, "ray": 1, "scripted": 1, "transformers": 1, "vllm": 1}
+VERSIONS = {"openai": 1, "ray": 1, "scripted": 1, "transformers": 2, "vllm": 2}
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "openai": (),

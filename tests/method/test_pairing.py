@@ -501,6 +501,6 @@ def test_the_length_of_an_answer_is_without_its_thought():
 
 
 def test_a_perfect_answer_is_trained_with_its_thought():
-    prompts, candidates, judgements = tables([Answer([5.0], "fig", thought=THOUGHT), Answer([5.0], "plum")])
+    prompts, candidates, _ = tables([Answer([5.0], "fig", thought=THOUGHT), Answer([5.0], "plum")])
     scores = run([Answer([5.0], "fig", thought=THOUGHT), Answer([5.0], "plum")])[1]
     assert perfect(prompts, candidates, scores)["response"].to_list() == [THOUGHT + "fig", "plum"]
