@@ -158,7 +158,7 @@ def rows(space, k_scores):
     """Prompts, candidates and judgements of AIFT(M1): one prompt, a judgement text per candidate."""
     prompts = pl.DataFrame([("p", "M1", "What?", "M0", [], None)], schema=PROMPTS.schema, orient="row")
     candidates = pl.DataFrame(
-        [(f"c{i}", "p", "M1", i, f"Answer {i}", "stop", 2) for i in range(len(k_scores))],
+        [(f"c{i}", "p", "M1", i, f"Answer {i}", "stop", 2, None) for i in range(len(k_scores))],
         schema=CANDIDATES.schema,
         orient="row",
     )
