@@ -23,9 +23,7 @@ FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "dupl
 _FINISH = _among("finish_reason", "stop", "length")
 _DECODING = _among("decoding", "greedy", "sampled")
 _FINISH_REASON = _c("finish_reason", String, "`stop`, or `length` when it was cut off")
-_TOKENS = _c(
-    "tokens", Int32, "its length in tokens, thought included; null where a server does not tell", nullable=True
-)
+_TOKENS = _c("tokens", Int32, "length in tokens, thought included; null where a server tells none", nullable=True)
 _THOUGHT = _c("thought", String, "what the model thought before it answered, with its marks; or null", nullable=True)
 _ANSWERED = _c("prompt_id", String, "the prompt it answers")
 _DECODED = _c("decoding", String, "`greedy` or `sampled`")
