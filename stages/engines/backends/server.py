@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from stages.console.errors import EngineError, ModelError
 from stages.engines.logprobs import read_score_logprobs
 from stages.engines.request import Completion, Sampling, before_stop
+from stages.text.chat import Chat
 
 WORD = 8
 """A secret of fewer letters is a word, too: it is hidden in what people read, where it stands alone, not in texts."""
@@ -113,14 +114,22 @@ def served_model(model_dir: Path, model: str) -> dict[str, str | None]:
 
 
 def special_tokens(model_dir: Path) -> list[str] | None:
-    """Of the model that is served; None where its tokenizer.json is not at hand. Raises ModelError for a broken one."""
+    """What no text may spell (`Chat.control`) of the model that is served: its special tokens, and what its chat
+    template writes around a message, where that is at hand; None where its tokenizer.json is not. Raises ModelError for
+    a broken one."""
     path = model_dir / "tokenizer.json"
     if not path.is_file():
         return None
     try:
         added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
-        return [token["content"] for token in added if token["special"]]
-    except (OSError, ValueError, TypeError, LookupError) as e:
+        flagged = [token["content"] for token in added if token["special"]]
+        if not (model_dir / "tokenizer_config.json").is_file():
+            return flagged
+        from transformers import AutoTokenizer
+
+        tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+        return [*dict.fromkeys(token.strip() for token in (*flagged, *Chat(tokenizer).control))]
+    except Exception as e:  # a broken file surfaces as OSError, ValueError, LookupError, a Rust exception, ...
         raise ModelError(
             f"{path} cannot be read ({type(e).__name__}: {e}). Make the folder again with: dvc repro"
         ) from None
