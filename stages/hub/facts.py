@@ -230,6 +230,17 @@ def of_the_model(name: str, params: Params, metrics: Metrics, lineages: Lineages
     }
 
 
+def origin(names: Iterable[str], lineages: Lineages, graph: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the first models: what intake put right in each, and what servers would not take of the requests for a
+    table, by its path."""
+    mended = {name: lineages.get(name, {}).get("mended", ()) for name in names}
+    return {
+        "first_models": list(mended),
+        "mended": {name: "; ".join(map(str, sentences)) for name, sentences in mended.items() if sentences},
+        "left_out": {path: ", ".join(fields) for path, fields in graph.get("left_out", {}).items()},
+    }
+
+
 def join_words(names: Iterable[str]) -> str:
     """Each once: `a, b and c`; nothing of none."""
     *first, last = dict.fromkeys(names) or [""]

@@ -122,7 +122,7 @@ def datasets(
         "columns": facts.columns({config.name: config.table for config in wanted}),
         "models": {m: {**about, "md5": source.md5(f"data/models/{m}")} for m, about in graph["models"].items()},
         "parameters": facts.join_words(card.size(facts.shape(source.model(name))["parameters"]) for name in here),
-        "first_models": list(params.input_models),
+        **facts.origin(params.input_models, source.lineages, graph),
         "example": facts.example(pairs),
         **facts.outcomes(params, source.metrics),
     }
@@ -153,7 +153,7 @@ def model(source: Source, name: str, data: Remote, others: Mapping[str, str]) ->
         "md5": source.md5(f"data/models/{name}"),
         "dataset_url": data.url,
         "configs": [c.name for c in every if not c.raw and any(split.path in known["data"] for split in c.splits)],
-        "first_models": line[-1:],
+        **facts.origin(line[-1:], source.lineages, graph),
         **about,
     }
     return Content(local, graph, facts.model_metadata(params, data.name, base, about, run), run | section)

@@ -232,7 +232,8 @@ LINEAGES = {
     ]
 }
 PAIR = {"model": "M2", "prompt": "p", "chosen": "c", "rejected": "r", "chosen_score": 5.0, "rejected_score": 0.0}
-BOTH = {"repo": "ann/rows", "url": "https://hub/ann/rows", "first_models": ["M0"], "versions": "trl 1"}
+BOTH = {"repo": "ann/rows", "url": "https://hub/ann/rows", "versions": "trl 1"}
+BOTH |= facts.origin(["M0"], LINEAGES, {})
 BOTH |= {"code_of": {"git": "ab", "dvc_lock": "cd", "url": "https://code/x"}}
 SHAPE = {"parameters": 316_880, "architecture": "Llama", "layers": 2, "width": 8, "context": 512}
 
@@ -284,7 +285,7 @@ def everywhere(text):
     """A dataset's card with this text in each place that shows what is not ours."""
     metrics = METRICS | {"AIFT-M1": COUNTS | {"warned": [text], "dropped": {text: 2}}}
     changes = dict.fromkeys(("versions", "scripted"), text) | {"engines": {text: text}}
-    changes |= {"params": params_of(text)}
+    changes |= {"params": params_of(text), "mended": {text: text}, "left_out": {"data/x": text}}
     changes |= {"example": PAIR | dict.fromkeys(("model", "prompt", "chosen", "rejected"), text)}
     changes |= {"models": {text: {"parent": text, "method": text, "reference": text, "md5": "ab", "data": {}}}}
     return dataset(metrics=metrics, **changes)
@@ -294,10 +295,24 @@ def everywhere_in_a_model(text):
     """As `everywhere`, of a model that learnt from another's opinion."""
     known = {"name": text, "parent": text, "method": text, "reference": text, "seed": text, "data": {}}
     changes = dict.fromkeys(("versions", "scripted", "compared_by"), text) | {"params": params_of(text)}
+    changes |= {"mended": {text: text}, "left_out": {"data/x": text}}
     changes |= {"model": known | {"params": {text: text}}, "warnings": [{"of": text, "text": text}]}
     changes |= {"learnt_aift": {"model": text, "judge": f"{text} "}, "shape": SHAPE | {"architecture": text}}
     match = {"other": text, "win": FIGURE, "tie": FIGURE, "lose": FIGURE, "n": 4, "unreadable": 0}
     return of_model(**changes | {"matches": [match]})
+
+
+@pytest.mark.parametrize("render", [dataset, of_model])
+def test_what_intake_put_right_and_what_a_server_would_not_take(render):
+    """In one line each, which is a cell of a table in a model's card."""
+    lineages = {"M0": {"mended": ["no pad token: <b>|</s> pads", "its template\nreads the clock"]}}
+    graph = {"left_out": {"data/AIFT/M1/candidates.parquet": ["seed", "top_p"]}}
+    text = render(**facts.origin(["M0", "writer"], lineages, graph))
+    (line,) = [line for line in text.splitlines() if "Put right in M0 on intake" in line]
+    assert "reads the clock" in line
+    assert "A server would not take seed, top\\_p in the requests for `data/AIFT/M1/candidates.parquet`." in line
+    assert "<b>" not in line
+    assert "Put right" not in render()
 
 
 HOSTILE = [

@@ -57,6 +57,19 @@ def test_the_packages_that_wrote_texts_stand_in_the_file(tmp_path):
         assert catalog.packages(junk) == {}
 
 
+def test_what_a_server_would_not_take_stands_in_the_file(tmp_path):
+    path = catalog.table_path(PROMPTS, tmp_path, "M1")
+    for left_out in ([], ["seed", "top_p"]):
+        catalog.write(PROMPTS, prompts(), tmp_path, "M1", None, left_out)
+        assert (catalog.left_out(path), catalog.packages(path)) == (left_out, {})
+        assert catalog.read(PROMPTS, tmp_path, "M1").equals(prompts())
+    pl.read_parquet(path).write_parquet(path, metadata={catalog.LEFT_OUT: '{"seed": 1}'})
+    assert catalog.left_out(path) == []
+    path.write_bytes(b"PAR1")
+    for junk in (path, tmp_path / "nothing", tmp_path):
+        assert catalog.left_out(junk) == []
+
+
 def test_columns_are_put_in_the_contracts_order(tmp_path):
     catalog.write(PROMPTS, prompts().select(list(reversed(PROMPTS.schema))), tmp_path, "M1")
     assert catalog.read(PROMPTS, tmp_path, "M1").columns == list(PROMPTS.schema)
