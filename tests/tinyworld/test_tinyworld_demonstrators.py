@@ -20,7 +20,14 @@ PERFECT = Writer(right=1, polite=1, tidy=1, lazy=0)
 
 
 def params(**sizes: int) -> SplitSeed:
-    shape = {"config": None, "split": None, "format": "auto", "columns": None, "near_duplicates": 1.0}
+    shape = {
+        "config": None,
+        "split": None,
+        "format": "auto",
+        "columns": None,
+        "near_duplicates": 1.0,
+        "eft_constraints": 0,
+    }
     return SplitSeed(source="tinyworld", path="", repo=None, revision=None, lang="en", **{**shape, **SIZES, **sizes})
 
 
