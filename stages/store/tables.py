@@ -51,7 +51,7 @@ _RANKED = (
     _PROMPT_ID,
     _c("prompt", String, "first human turn"),
     _c("response", String, "one of its answers"),
-    _c("human_rank", Int32, "people's rank; 0 is best; equal ranks are possible"),
+    _c("human_rank", Int32, "people's rank (source constraints: the checker's); 0 is best, ranks can be equal"),
     *_SOURCE,
 )
 _JUDGEMENTS = (

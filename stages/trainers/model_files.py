@@ -91,7 +91,7 @@ def read(auto: Any, folder: Path, where: str) -> Any:
 
 
 def _why(folder: Path, error: Exception) -> str:
-    """What keeps transformers from reading a folder, in words that help: its own advise to run the repository's code,
+    """What keeps transformers from reading a folder, in words that help: its own advice to run the repository's code,
     or to install what does not read these files."""
     import transformers
 

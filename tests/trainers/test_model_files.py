@@ -15,12 +15,6 @@ DAY = date(2026, 1, 31)
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
 
 
-@pytest.fixture
-def llama(tmp_path):
-    checkpoint.random_llama(tmp_path / "llama", seed=1, max_context=64)
-    return tmp_path / "llama"
-
-
 def change(folder, file, **values):
     path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text()) | values))

@@ -19,12 +19,6 @@ DAY = date(2026, 1, 31)
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 
-@pytest.fixture
-def llama(tmp_path):
-    checkpoint.random_llama(tmp_path / "llama", seed=1, max_context=64)
-    return tmp_path / "llama"
-
-
 def logits(folder: Path) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model(torch.arange(3, 9)[None]).logits.detach()
