@@ -33,8 +33,8 @@ def main(model: str, root: Path = Path()) -> None:
                 served = {"model": external.repo, "revision": external.revision}
                 (folder / "server.json").write_text(json.dumps(served, indent=2) + "\n", encoding="utf-8")
             else:
+                from stages.models import checkpoint, intake, lora
                 from stages.store.weights import check_weights
-                from stages.trainers import checkpoint, intake, lora
 
                 checkpoint.download(str(external.repo), str(external.revision), folder)
                 under = lora.base_of(folder, downloaded=True)

@@ -3,7 +3,7 @@
     python -m stages.get_model M0
 
 Sources (params `base.<name>`): `tinyworld` pretrains the embedded model; `local` copies a folder; `gguf` dequantizes a
-file; `random` makes a small untrained Llama, to try a pipeline. All end in one form (`trainers/intake.py`). Models that
+file; `random` makes a small untrained Llama, to try a pipeline. All end in one form (`models/intake.py`). Models that
 others keep come through `get_external`.
 """
 
@@ -19,8 +19,8 @@ from stages.config import paths
 from stages.config.load import entry, load_params
 from stages.config.params import Base, Params
 from stages.console.command import command
+from stages.models import lora
 from stages.store.run import Run, versions
-from stages.trainers import lora
 
 LOG_SCHEMA = {"step": pl.Int32, "loss": pl.Float64, "lr": pl.Float64}
 
@@ -55,8 +55,8 @@ def fetch(
 ) -> pl.DataFrame:
     """Fill `folder`, and note what was put right; `under`: what an adapter goes into. Returns the training log (step,
     loss, lr), empty where nothing was trained."""
+    from stages.models import checkpoint, intake
     from stages.store.weights import check_weights
-    from stages.trainers import checkpoint, intake
 
     rows: list[dict[str, float]] = []
     mended: list[str] = []

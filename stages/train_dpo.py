@@ -22,8 +22,8 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
     params = load_params(root)
     agree("--prev", prev, f"models.{model}.prev", entry(params.models, "models", model).prev)
     with Run("train_dpo", root, model) as run:
-        from stages.trainers.arguments import new_model
         from stages.trainers.dpo import train_dpo
+        from stages.trainers.run import new_model
 
         new_model(run, train_dpo, model, prev, as_written(run.read(PAIRS, prev)), params, f"AIFT({prev})")
 

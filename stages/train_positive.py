@@ -28,7 +28,7 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
     params = load_params(root)
     agree("--aift", aift, f"positive_only.{model}.aift", entry(params.positive_only, "positive_only", model).aift)
     with Run("train_positive", root, model) as run:
-        from stages.trainers.arguments import new_model
+        from stages.trainers.run import new_model
         from stages.trainers.sft import train_sft
 
         scores = run.read(SCORES, aift)

@@ -37,7 +37,7 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
     if model not in ("SFT", "M1"):
         raise ParamsError(f"train_sft makes SFT and M1, seen {model!r}. Run it as dvc.yaml does: dvc repro")
     with Run("train_sft", root, model) as run:
-        from stages.trainers.arguments import new_model
+        from stages.trainers.run import new_model
         from stages.trainers.sft import train_sft
 
         times = {Data.IFT: params.train_sft.repeat_ift, Data.EFT: 1}

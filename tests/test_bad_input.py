@@ -17,10 +17,10 @@ import torch
 from stages import get_model
 from stages.config.load import load_params
 from stages.console.errors import ModelError
+from stages.models import checkpoint
 from stages.store.catalog import table_path
 from stages.store.files import md5
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS, RANKED
-from stages.trainers import checkpoint
 from tests.workspace import ENV, Workspace
 
 FILE = {"split_seed.source": "file", "split_seed.path": "seed.jsonl.gz", "evaluate.oracle": "none"}

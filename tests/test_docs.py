@@ -78,7 +78,9 @@ def test_links_paths_and_anchors_lead_somewhere(name):
     text, folder = PAGES[name], (ROOT / name).parent
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
         assert (folder / target).exists(), target
-    for path in re.findall(r"`((?:stages|method|trainers|engines|templates|tests|docs|benchmarks)/[\w./]*)`", text):
+    for path in re.findall(
+        r"`((?:stages|method|models|trainers|engines|templates|tests|docs|benchmarks)/[\w./]*)`", text
+    ):
         assert (ROOT / path).exists() or (ROOT / "stages" / path).exists(), path
     headings = {
         re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-")

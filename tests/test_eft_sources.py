@@ -48,7 +48,7 @@ def test_drawn_answers_alone_are_judged_with_the_same_scores(space):
 
 
 def test_another_model_judges(space):
-    space.set(**JUDGE, **{"base.J": {"source": "random", "path": "stages/trainers/checkpoint.py"}})
+    space.set(**JUDGE, **{"base.J": {"source": "random", "path": "stages/models/checkpoint.py"}})
     space.set(**{"judge_seed.answers_per_prompt": None, "build_eft.agreement": "tau", "build_eft.tau": 0.5})
     assert space.repro("build_eft") == ["get_model@J", "judge_seed", "build_eft"]
     assert set(read(SEED_JUDGEMENTS, space.path)["judge"]) == {"J"}

@@ -49,7 +49,7 @@ def show(place: str, root: Path, *, as_json: bool = False) -> None:
 def look(place: str, root: Path) -> dict[str, Any]:
     """Facts of the model that `place` names: a folder, a .gguf file, a repository on the Hub, or a name in params.yaml
     or data/models. Raises SrlmError where it cannot be used."""
-    from stages.trainers import checkpoint, intake, lora
+    from stages.models import checkpoint, intake, lora
 
     try:
         params: Params | None = load_params(root)
@@ -119,7 +119,7 @@ def _find(place: str, params: Params | None, root: Path) -> tuple[str, str, str 
 
 def _link(source: Path, folder: Path) -> None:
     """The files that intake reads, copied; the weights, which it only reads, linked."""
-    from stages.trainers import checkpoint
+    from stages.models import checkpoint
 
     faults = file_faults(source)
     if faults:
@@ -135,7 +135,7 @@ def _small_files(repo: str, revision: str | None, folder: Path) -> int | None:
     """Download all but the weights; returns how many parameters the Hub says there are."""
     from huggingface_hub import HfApi, snapshot_download
 
-    from stages.trainers import checkpoint, lora
+    from stages.models import checkpoint, lora
 
     try:
         info = HfApi().model_info(repo, revision=revision)

@@ -29,10 +29,10 @@ from stages.console.errors import ModelError, ParamsError, SeedDataError, SrlmEr
 from stages.console.terminal import stderr
 from stages.method import seeds
 from stages.method.formats import recognize
+from stages.models.model_files import json_object
 from stages.store.files import atomic_write
 from stages.store.rows import FORMS, read_file, read_hub
 from stages.store.weights import file_faults
-from stages.trainers.model_files import json_object
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -12,7 +12,9 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
-from stages.trainers.arguments import Prepared, Trained, arguments, finish, prepare
+from stages.trainers.arguments import arguments
+from stages.trainers.rows import Prepared, prepare
+from stages.trainers.run import Trained, finish
 
 LOG = {
     "loss": "loss",

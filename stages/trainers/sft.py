@@ -10,7 +10,9 @@ import polars as pl
 
 from stages.config.machine import Hardware
 from stages.config.sections import TrainSft
-from stages.trainers.arguments import Prepared, Trained, arguments, finish, prepare
+from stages.trainers.arguments import arguments
+from stages.trainers.rows import Prepared, prepare
+from stages.trainers.run import Trained, finish
 
 LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy", "tokens": "num_tokens"}
 

@@ -8,7 +8,7 @@ import pytest
 
 from stages.commands import check_model
 from stages.console.errors import ModelError
-from stages.trainers import checkpoint
+from stages.models import checkpoint
 from tests.families import FAMILIES, build
 
 ROWS = [("Say cat.", "cat")]

@@ -28,7 +28,7 @@ def test_a_preview_judges_held_out_answers_and_leaves_only_cached_texts(tmp_path
 @pytest.mark.slow
 def test_the_judge_that_params_name_is_previewed(tmp_path, capfd):
     judge = {"judge_seed.source": "judge", "judge_seed.judge": "J", "judge_seed.path": "data/models/J"}
-    random = {"base.J": {"source": "random", "path": "stages/trainers/checkpoint.py"}}
+    random = {"base.J": {"source": "random", "path": "stages/models/checkpoint.py"}}
     Workspace(tmp_path, profile="scripted", **random, **judge, **{"judge_seed.answers_per_prompt": 2})
     preview("judge_seed", 8, root=tmp_path)
     assert "J judges 8 held-out answers" in capfd.readouterr().err

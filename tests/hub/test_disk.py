@@ -14,7 +14,7 @@ from stages.commands import disk
 from stages.commands.disk import Model
 from stages.config.load import load_params
 from stages.config.params import Params
-from stages.trainers import checkpoint
+from stages.models import checkpoint
 from tests.workspace import ROOT, Workspace
 
 M0 = Model(weights=1000, bytes=2500)

@@ -11,9 +11,9 @@ import torch
 from transformers import LlamaForCausalLM
 
 from stages.console.errors import ModelError
+from stages.models import checkpoint, intake
 from stages.store.weights import INDEX, check_weights, file_faults, weight_faults
-from stages.trainers import checkpoint, intake
-from stages.trainers.arguments import load
+from stages.trainers.loading import load
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))  # tiny_llama: the same random model for both folders
 
 
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """A small Llama as anybody may bring it, to be changed."""
-    from stages.trainers import checkpoint
-
-    checkpoint.random_llama(tmp_path / "llama", seed=1, max_context=64)
-    return tmp_path / "llama"
-
-
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_llama import build

@@ -15,11 +15,11 @@ from stages.config.sections import TrainDpo, TrainSft
 from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling, ScoreLogprobs
 from stages.method.judging import SCORE_LOGPROBS
+from stages.models import intake
 from stages.store.weights import check_weights
 from stages.text.chat import Chat
-from stages.trainers import intake
-from stages.trainers.arguments import load
 from stages.trainers.dpo import train_dpo
+from stages.trainers.loading import load
 from stages.trainers.sft import train_sft
 from tests.families import FAMILIES, build, table
 

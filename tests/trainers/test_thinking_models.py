@@ -14,10 +14,10 @@ from stages.engines.request import Sampling
 from stages.engines.tokenization import ModelTokenizer
 from stages.method import judging, pairing
 from stages.method.answers import candidates
+from stages.models import intake
 from stages.store.tables import PROMPTS
 from stages.text.chat import Chat
 from stages.train_dpo import as_written
-from stages.trainers import intake
 from stages.trainers.dpo import dpo_trainer, train_dpo
 from stages.trainers.sft import train_sft
 from tests.families import FAMILIES, build

@@ -9,8 +9,8 @@ import pytest
 from stages.config.load import load_params
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
-from stages.trainers.arguments import train
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo
+from stages.trainers.run import train
 
 CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
 PARAMS = TrainDpo(

@@ -11,7 +11,7 @@ from stages.config.load import load_params
 from stages.config.sections import TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.text.chat import Chat
-from stages.trainers.arguments import load
+from stages.trainers.loading import load
 from stages.trainers.sft import sft_trainer, train_sft
 
 CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
@@ -141,7 +141,7 @@ def test_a_loss_that_is_no_number_ends_training_at_once(base_model, tmp_path):
 def test_weights_that_are_no_numbers_are_not_saved(base_model, tmp_path, monkeypatch):
     """The last step's weights have no loss that would tell."""
     sums = iter([[0.0], [math.nan]])
-    monkeypatch.setattr("stages.trainers.arguments._fingerprint", lambda model: next(sums))
+    monkeypatch.setattr("stages.trainers.run._fingerprint", lambda model: next(sums))
     with pytest.raises(TrainingError, match="left weights that are no numbers"):
         run(base_model, tmp_path, epochs=1)
     assert not (tmp_path / "model.safetensors").exists()

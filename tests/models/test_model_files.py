@@ -8,8 +8,8 @@ import pytest
 from transformers import AutoTokenizer, GenerationConfig
 
 from stages.console.errors import ModelError
+from stages.models import checkpoint, intake
 from stages.store.weights import check_weights
-from stages.trainers import checkpoint, intake
 
 DAY = date(2026, 1, 31)
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.console.errors import ModelError
-from stages.trainers.model_files import settle
+from stages.models.model_files import settle
 
 TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),

@@ -16,9 +16,9 @@ from stages.console.bounded import bounded
 from stages.console.errors import ModelError
 from stages.engines.open import open_engine
 from stages.engines.request import Request
+from stages.models import checkpoint, intake
 from stages.text.chat import ANSWER, QUESTION, Chat
-from stages.trainers import checkpoint, intake
-from stages.trainers.arguments import load
+from stages.trainers.loading import load
 
 DAY = date(2026, 1, 31)
 TINY = Path(__file__).parents[2] / "stages/tinyworld/chat.jinja"

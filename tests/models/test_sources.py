@@ -11,9 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from stages.console.errors import ModelError
+from stages.models import checkpoint, intake, lora
 from stages.store.weights import check_weights, file_faults, weight_faults
 from stages.text.chat import QUESTION, Chat
-from stages.trainers import checkpoint, intake, lora
 
 DAY = date(2026, 1, 31)
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.console.errors import ModelError
-from stages.trainers.checkpoint import ALLOWED, TOKENIZER, copy_local
-from stages.trainers.model_files import json_object
+from stages.models.checkpoint import ALLOWED, TOKENIZER, copy_local
+from stages.models.model_files import json_object
 
 CONFIG = "adapter_config.json"
 STORED = re.compile(

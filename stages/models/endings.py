@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.console.errors import ModelError
+from stages.models.model_files import change_config, read
 from stages.text.chat import Chat, Turn
 from stages.text.special_tokens import breakable
-from stages.trainers.model_files import change_config, read
 
 
 def match_as_written(tokenizer: Any, mended: list[str]) -> None:

@@ -19,9 +19,7 @@ from typing import Any, NamedTuple
 
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import ModelError
-from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
-from stages.text.thoughts import THOUGHTS
-from stages.trainers.endings import (
+from stages.models.endings import (
     check_ids,
     end_answers,
     ends_of,
@@ -29,7 +27,9 @@ from stages.trainers.endings import (
     match_as_written,
     mend_config_ids,
 )
-from stages.trainers.model_files import change_config, json_object, read, settle
+from stages.models.model_files import change_config, json_object, read, settle
+from stages.text.chat import ANSWER, QUESTION, Chat, ChatError, Turn, read_turn, texts
+from stages.text.thoughts import THOUGHTS
 
 CHAT_TEMPLATE = Path(__file__).parents[1] / "templates" / "chat.jinja"
 THINKING = {"enable_thinking": "false", "thinking": "false", "reasoning": "false", "thinking_budget": "0"}

@@ -1,0 +1,1 @@
+"""Model folders that people bring: checked, put right, brought into one form."""

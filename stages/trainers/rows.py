@@ -1,0 +1,55 @@
+"""Training rows in tokens: what fits is trained, what does not is counted, never cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from stages.config.sections import TrainDpo, TrainSft
+from stages.console.errors import ModelError, TrainingError
+from stages.text.chat import Chat
+from stages.trainers.loading import load
+
+
+class Prepared(NamedTuple):
+    """A model, its tokenizer, and the rows that fit in tokens: prompt_ids, and X_ids for each column X of answers."""
+
+    model: Any
+    tokenizer: Any
+    rows: dict[str, list[list[int]]]
+    too_long: int
+    same_tokens: int
+    max_length: int
+
+
+def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str) -> Prepared:
+    """`rows`: the prompt, one or two answers to it, and `max_length` where rows have limits of their own (null: none).
+    What is longer than its limit or the parameter `max_length` with any of its answers is left out: TRL would cut it
+    without a word. So are pairs whose answers are the same tokens. Raises ModelError, TrainingError when no row is
+    left."""
+    model, tokenizer = load(folder, params.dropout)
+    prompt, *answers = (column for column in rows.columns if column != "max_length")
+    chat, texts = Chat(tokenizer), rows[prompt].to_list()
+    try:
+        encoded = {answer: chat.encode(texts, rows[answer].to_list()) for answer in answers}
+    except Exception as e:  # a template is a program: any error
+        raise ModelError(f"the chat template in {folder} fails on the training data: {type(e).__name__}: {e}") from None
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = min(params.max_length, context) if context else params.max_length
+    ids: dict[str, list[list[int]]] = {"prompt_ids": [head for head, _ in encoded[answers[0]]]}
+    ids |= {f"{answer}_ids": [tail for _, tail in encoded[answer]] for answer in answers}
+    tails = [*zip(*(ids[f"{answer}_ids"] for answer in answers), strict=True)]
+    same = {i for i, tail in enumerate(tails) if len(tail) > 1 and tail[0] == tail[1]}
+    lengths = [len(head) + max(map(len, tail)) for head, tail in zip(ids["prompt_ids"], tails, strict=True)]
+    own = rows["max_length"].fill_null(limit) if "max_length" in rows.columns else [limit] * len(rows)
+    limits = zip(lengths, own, strict=True)
+    fits = [i for i, (length, own) in enumerate(limits) if i not in same and length <= min(own, limit)]
+    if not fits:
+        raise TrainingError(
+            f"none of {len(rows)} rows fits into max_length {limit} tokens. Raise {key}.max_length, or look at the rows"
+            + (f"; {len(same)} are the same tokens as chosen and rejected" if same else "")
+        )
+    used = {column: [values[i] for i in fits] for column, values in ids.items()}
+    return Prepared(model, tokenizer, used, len(rows) - len(fits) - len(same), len(same), limit)

@@ -1,0 +1,115 @@
+"""One training: the trainer runs under our progress, the model is saved with its log and lineage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from stages.config.params import Params
+from stages.console.errors import TrainingError
+from stages.console.progress import progress
+from stages.console.terminal import warn
+from stages.trainers.rows import Prepared
+
+
+class Trained(NamedTuple):
+    """What training did: the log (one row per optimizer step), and how many rows it used."""
+
+    log: pl.DataFrame
+    rows: int
+    too_long: int
+    """Left out as longer than `max_length` tokens: the parameter, or the model's context where that is less."""
+    same_tokens: int
+    """Pairs left out since both answers are the same tokens: nothing can be preferred."""
+    max_length: int
+    threads: int
+    """CPU threads of torch: they change floating-point sums, so lineage records them."""
+
+
+def new_model(
+    run: Any, train: Callable[..., Trained], model: str, parent: str, rows: pl.DataFrame, params: Params, of: str
+) -> None:
+    """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage and log, and say what was
+    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from."""
+    section = train.__name__
+    method, unit = (("SFT", "rows"), ("DPO", "pairs"))[section == "train_dpo"]
+    p, start = getattr(params, section), run.model(parent)
+    notes: dict[str, Any] = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {})
+    lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
+    with run.new_model(model, **lineage) as folder, run.computing():
+        label = f"{method} {model}"
+        trained = train(start, folder, rows, p, seed=params.seed, hardware=params.hardware, label=label)
+        notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
+        if trained.same_tokens:
+            notes["same_tokens"] = trained.same_tokens
+    run.write_plot(f"train_{model}", trained.log)
+    print(
+        f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
+        f"{trained.max_length} tokens"
+        + (f", {trained.same_tokens} as the same tokens twice" if trained.same_tokens else "")
+    )
+    if (share := trained.too_long / len(rows)) > params.warn.left_out:
+        warn(f"{model}: {share:.0%} of the {unit} are left out. Raise {section}.max_length, up to the model's context")
+
+
+def train(trainer: Any, label: str) -> list[dict[str, float]]:
+    """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises
+    TrainingError as soon as the loss is no number, and when training changed nothing or left weights that are none."""
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Show(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if "loss" not in (logs := kwargs["logs"]):
+                return
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"{label}: the loss was no longer a number at step {state.global_step} of {state.max_steps}. "
+                    f"Lower lr, or use dtype float32"
+                )
+            advance(1, f"loss {logs['loss']:.3f}")
+
+    batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Show())
+    before = _fingerprint(trainer.model)
+    with progress(label, int(trainer.args.num_train_epochs) * batches, "steps") as advance:
+        trainer.train()
+    after = _fingerprint(trainer.model)
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if not all(map(math.isfinite, after)):
+        raise TrainingError(f"{label}: the last of {len(steps)} steps left weights that are no numbers. Lower lr")
+    if after == before:
+        raise TrainingError(
+            f"{label}: {len(steps)} steps changed no weight, so the new model would be the old one. Raise lr, seen "
+            f"{trainer.args.learning_rate}"
+        )
+    return steps
+
+
+def _fingerprint(model: Any) -> list[float]:
+    """One sum per weight matrix: enough to see whether anything moved, without a second copy of the model."""
+    return [float(weight.detach().double().sum()) for weight in model.parameters()]
+
+
+def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], label: str) -> Trained:
+    """Train, and save weights (float32 safetensors), config, generation config and tokenizer into `out`. `log`: column
+    of the table (all Float64, after `step`, counted from 1) -> what TRL calls it."""
+    import torch
+
+    steps = train(trainer, label)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
+    model.generation_config.use_cache = True
+    text_config = model.config.get_text_config()
+    if hasattr(text_config, "output_router_logits"):
+        text_config.output_router_logits = False  # TRL's, to balance experts; padded batches fail with it
+    model.save_pretrained(out)
+    ready.tokenizer.save_pretrained(out)
+    columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
+    table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
+    left_out = ready.too_long, ready.same_tokens
+    return Trained(table, len(ready.rows["prompt_ids"]), *left_out, ready.max_length, torch.get_num_threads())
