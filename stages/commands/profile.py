@@ -33,6 +33,7 @@ from stages.models.model_files import json_object
 from stages.store.files import atomic_write
 from stages.store.rows import FORMS, read_file, read_hub
 from stages.store.weights import file_faults
+from stages.text.language import is_english
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -59,6 +60,13 @@ SCALED = (*SIZES, "write_prompts.round")
 MEASURED = 2000
 """Rows whose tokens are counted."""
 T = TypeVar("T")
+NO_CONSTRAINTS: dict[str, Any] = {
+    "split_seed.eft_constraints": 0,
+    "write_prompts.constraints": 0.0,
+    "evaluate.oracle": "none",
+    "evaluate.compare_by": "model",
+}
+"""Those are English sentences."""
 
 
 def copy(
@@ -88,7 +96,7 @@ def copy(
         sizes = YAML(typ="safe").load(file)
         numbers = {f"aift.{m}.prompts": aift["prompts"] for m, aift in sizes["aift"].items()}
         numbers |= {key: reduce(getitem, key.split("."), sizes) for key in SCALED}
-        changes |= {key: scale * number for key, number in numbers.items()}
+        changes = {key: scale * number for key, number in numbers.items()} | changes
         head.append(f"{scale} times as many prompts")
     text = write_profile(file, changes, head) if changes else file.read_text(encoding="utf-8")
     options = {"--model": model, "--data": data, "--scale": str(scale) if scale > 1 else None}
@@ -219,7 +227,10 @@ def data_facts(data: str, tokenizer: Path | None, root: Path) -> tuple[DataFacts
         f"{facts.prompt_tokens} tokens, of answers {facts.response_tokens}"
     )
     found = {"format": reading.format, "columns": reading.columns, "lang": lang}
-    return facts, {f"split_seed.{key}": value for key, value in (source | found).items()}, line
+    params: dict[str, Any] = {f"split_seed.{key}": value for key, value in (source | found).items()}
+    if lang and not is_english(lang):
+        params |= NO_CONSTRAINTS
+    return facts, params, line
 
 
 def _tokens(texts: pl.Series, tokenizer: Path | None) -> int:

@@ -1,24 +1,23 @@
-"""What cannot be meant in `params.yaml`, though each key may stand: names, circles, numbers in company, engines, and
-sources whose templates are not theirs. A rule yields findings; none needs a file or a model."""
+"""What cannot be meant in `params.yaml`, though each key may stand: names, circles, engines, sources whose templates
+are not theirs; numbers in company are in `numbers`. A rule yields findings; none needs a file or a model."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from operator import attrgetter
 from os.path import normpath
 
 from stages.config.finding import Finding, nearest
+from stages.config.numbers import NUMBERS, Findings, Rule
 from stages.config.params import ROLE_ENGINES, Params
+from stages.text.language import is_english
 
 TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people", "ranks")
 """Names that stand for datasets, folders and judges that are no models."""
 TRAINED = "training"
-Findings = Iterator[Finding]
-Rule = Callable[[Params], Findings]
 
 
 def faults(params: Params, *, partial: bool = False) -> list[Finding]:
@@ -234,77 +233,19 @@ def engines(p: Params) -> Findings:
         yield Finding(f"hardware.servers.{unused}", f"no engine openai has this env_prefix; they have: {there}")
 
 
-# --- Numbers ---
-
-
-def margin(p: Params) -> Findings:
-    """Margins that no pair can have."""
-    longest, least = p.build_pairs.signal == "longest", p.build_pairs.min_margin
-    most, unit = (p.sample_candidates.max_tokens, "tokens") if longest else (5, "points")
-    if least >= most:
-        seen = f"{least:g}, and no two scores are more than {most} {unit} apart"
-        yield Finding("build_pairs.min_margin", seen, f"Set it below {most}")
-
-
-def prompts(p: Params) -> Findings:
-    """Prompts that cannot be reached; demonstrations that are not there."""
-    w = p.write_prompts
-    if w.ift_shots + w.new_shots == 0:
-        yield Finding("write_prompts.ift_shots", "no demonstrations at all, for new_shots is 0 too", "The paper has 8")
-    if w.ift_shots > p.split_seed.ift:
-        seen = f"{w.ift_shots} demonstrations of only {p.split_seed.ift} rows of IFT"
-        yield Finding("write_prompts.ift_shots", seen, "Show fewer")
-    for name, aift in p.aift.items():
-        if aift.prompts > w.round * w.max_rounds:
-            seen = f"{aift.prompts} are more than {w.max_rounds} rounds of {w.round} can give"
-            yield Finding(f"aift.{name}.prompts", seen, "Raise write_prompts.max_rounds")
-
-
-def alike(p: Params) -> Findings:
-    if p.sample_candidates.temperature == 0:
-        seen = f"0 makes all {p.sample_candidates.n} answers to a prompt the same, so that there are no pairs"
-        yield Finding("sample_candidates.temperature", seen, "Set it above 0, as 0.7")
-
-
-def room(stage: str, *texts: str) -> Rule:
-    """The first of `texts`, which `stage` writes, must fit into its engine's context beside those that its prompt
-    holds."""
-
-    def rule(p: Params) -> Findings:
-        if stage == "head_to_head" and p.evaluate.compare_by == "oracle":
-            return
-        if stage == "judge_seed" and not p.judge_seed.model:
-            return
-        where, engine = p.engine_of(stage)
-        tokens = sum(attrgetter(text)(p) for text in texts)
-        if tokens >= engine.max_context:
-            seen = f"{' + '.join(texts)} = {tokens} tokens leave nothing of {where}.max_context, {engine.max_context}"
-            yield Finding(texts[0], seen, "Raise the context, or shorten the texts")
-
-    return rule
-
-
-def training(key: str) -> Rule:
-    def rule(p: Params) -> Findings:
-        t = attrgetter(key)(p)
-        if t.lr_end > t.lr:
-            seen = f"{t.lr_end:g} is above {key}.lr, {t.lr:g}: the rate would rise"
-            yield Finding(f"{key}.lr_end", seen, "Set it lower")
-        if t.batch % t.micro_batch:
-            yield Finding(
-                f"{key}.batch", f"{t.batch} is no multiple of {key}.micro_batch, {t.micro_batch}", "Change one"
-            )
-
-    return rule
-
-
-def judged_alike(key: str, temperature: str) -> Rule:
-    def rule(p: Params) -> Findings:
-        if (k := attrgetter(key)(p)) > 1 and attrgetter(temperature)(p) == 0:
-            seen = f"{k} judgements at {temperature} 0 are all the same"
-            yield Finding(key, seen, f"Set it to 1, or {temperature} above 0")
-
-    return rule
+def english(p: Params) -> Findings:
+    """Constraints are English sentences."""
+    lang = p.split_seed.lang
+    if lang is None or is_english(lang):
+        return
+    for key, adds, off in (
+        ("split_seed.eft_constraints", p.split_seed.eft_constraints > 0, "0"),
+        ("write_prompts.constraints", p.write_prompts.constraints > 0, "0"),
+        ("evaluate.oracle", p.evaluate.oracle == "constraints", "none"),
+    ):
+        if adds:
+            seen = f"puts English sentences behind prompts, and split_seed.lang is {lang}"
+            yield Finding(key, seen, f"Set it to {off}")
 
 
 RULES: tuple[Rule, ...] = (
@@ -317,20 +258,7 @@ RULES: tuple[Rule, ...] = (
     world,
     perfect,
     engines,
-    margin,
-    prompts,
-    training("train_sft"),
-    training("train_dpo"),
-    alike,
-    judged_alike("judge_seed.k", "judge_seed.temperature"),
-    judged_alike("judge_candidates.k", "judge_candidates.temperature"),
-    judged_alike("evaluate.judge_k", "evaluate.judge_temperature"),
-    room("judge_seed", "judge_seed.max_tokens"),
-    room("write_prompts", "write_prompts.max_tokens"),
-    room("sample_candidates", "sample_candidates.max_tokens", "write_prompts.max_tokens"),
-    room("judge_candidates", "judge_candidates.max_tokens", "write_prompts.max_tokens", "sample_candidates.max_tokens"),
-    room("evaluate", "evaluate.max_tokens"),
-    room("evaluate", "evaluate.judge_max_tokens"),
-    room("head_to_head", "evaluate.compare_max_tokens", "evaluate.max_tokens", "evaluate.max_tokens"),
+    english,
+    *NUMBERS,
 )
 """Each for itself: one that needs a faulty section hides no other."""

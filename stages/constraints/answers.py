@@ -53,7 +53,7 @@ def checked_answers(ranked: pl.DataFrame, prompts: int, *, seed: int) -> pl.Data
 def _of_prompt(answers: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
     for attempt in range(DRAWS):
         answer = answers[attempt % len(answers)]
-        prompt = add(answer["prompt"], draw(seed + attempt, answer["prompt_id"]))
+        prompt = add(answer["prompt"], draw(seed, content_id(answer["prompt_id"], attempt)))
         versions = _versions(answer["response"], read(prompt), random.Random(f"{seed}\x1f{prompt}"))
         scores = {text: checked[0] for text in dict.fromkeys(versions) if text and (checked := check(prompt, text))}
         levels = sorted(set(scores.values()), reverse=True)

@@ -13,6 +13,8 @@ import regex
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
+from stages.text.language import is_english
+
 _SPACELESS = (
     r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 )
@@ -25,10 +27,6 @@ WORDS = 4
 CHUNK = 256
 SLACK = 1e-6
 """Rounding must not rule out what the last bit decides."""
-
-
-def is_english(lang: str | None) -> bool:
-    return lang is not None and re.split("[-_]", lang.lower())[0] in ("en", "eng", "english")
 
 
 def tokens(text: str, lang: str | None) -> list[str]:

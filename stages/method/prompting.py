@@ -13,9 +13,10 @@ from unicodedata import category
 
 import polars as pl
 
-from stages.method.likeness import CHARACTER, RougeL, is_english, tokens
+from stages.method.likeness import CHARACTER, RougeL, tokens
 from stages.store.tables import PROMPTS
 from stages.text.ids import content_id, text_key
+from stages.text.language import is_english
 from stages.text.thoughts import answer
 
 SURPLUS = "surplus"

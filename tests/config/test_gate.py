@@ -211,6 +211,15 @@ def hub(repo):
             "judge.template",
             "the tiny world's",
         ),
+        # English sentences behind prompts in another language
+        *(
+            ({"split_seed.lang": "de", key: on}, key, f"and split_seed.lang is de. Set it to {off}")
+            for key, on, off in (
+                ("split_seed.eft_constraints", 5, 0),
+                ("write_prompts.constraints", 0.5, 0),
+                ("evaluate.oracle", "constraints", "none"),
+            )
+        ),
         ({"evaluate.compare_with": "m1"}, "evaluate.compare_with", "Did you mean M1?"),
     ],
 )

@@ -208,6 +208,8 @@ def test_a_shipped_profile_with_another_model_other_data_and_more_prompts(tmp_pa
     assert got.split_seed.ift == 50 * shipped.split_seed.ift
     assert got.aift["M2"].prompts == 50 * shipped.aift["M2"].prompts
     assert got.train_dpo == shipped.train_dpo
+    adds_english = (got.split_seed.eft_constraints, got.write_prompts.constraints, got.evaluate.oracle)
+    assert adds_english == (0, 0, "none"), "constraints are English sentences"
     with pytest.raises(ParamsError, match="srlm profile smol --force"):
         profile.copy("smol", root=tmp_path)
 

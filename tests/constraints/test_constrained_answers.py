@@ -57,6 +57,8 @@ def test_decided_by_the_seed_and_the_prompt_alone():
     rows = checked_answers(PEOPLE, 12, seed=1)
     assert rows.equals(checked_answers(PEOPLE.reverse(), 12, seed=1))
     assert not rows.equals(checked_answers(PEOPLE, 12, seed=2))
+    asked = [frozenset(checked_answers(PEOPLE, 12, seed=seed)["prompt"]) for seed in (1, 2, 3)]
+    assert not asked[0] & asked[1] | asked[1] & asked[2], "neighbouring seeds share no draws"
     some = checked_answers(PEOPLE, 3, seed=1)
     assert rows.filter(pl.col("prompt_id").is_in(some["prompt_id"])).equals(some)
 
