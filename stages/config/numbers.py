@@ -73,6 +73,17 @@ def training(key: str) -> Rule:
     return rule
 
 
+def smoothing(p: Params) -> Findings:
+    """Smoothing that a loss would not do, and a loss that is nothing without it."""
+    loss, share = p.train_dpo.loss, p.train_dpo.label_smoothing
+    if share and loss in ("sigmoid_norm", "ipo"):
+        seen = f"{share:g}, and train_dpo.loss {loss} has no smoothing"
+        yield Finding("train_dpo.label_smoothing", seen, "Set it to 0, or the loss to sigmoid or robust")
+    if loss == "robust" and not share:
+        seen = "robust, and train_dpo.label_smoothing is 0: that is sigmoid"
+        yield Finding("train_dpo.loss", seen, "Set sigmoid, or label_smoothing above 0")
+
+
 def judged_alike(key: str, temperature: str) -> Rule:
     def rule(p: Params) -> Findings:
         if (k := attrgetter(key)(p)) > 1 and attrgetter(temperature)(p) == 0:
@@ -87,6 +98,7 @@ NUMBERS: tuple[Rule, ...] = (
     prompts,
     training("train_sft"),
     training("train_dpo"),
+    smoothing,
     alike,
     judged_alike("judge_seed.k", "judge_seed.temperature"),
     judged_alike("judge_candidates.k", "judge_candidates.temperature"),

@@ -193,8 +193,14 @@ class BuildPairs(Section):
 
 
 class TrainDpo(Training):
+    loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust"]
+    """TRL's losses of pairs (docs/training.md has the formulas). `sigmoid`: the paper's. `sigmoid_norm`: of rewards per
+    token, so that length alone is no margin. `ipo`: a square around the margin 1/(2 beta) per token. `robust`: unbiased
+    where a share `label_smoothing` of the pairs is the wrong way round."""
     beta: Annotated[float, Field(ge=1e-4, le=100)]
     """Of the DPO loss: how much it costs to leave the reference model."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]
+    """Share of pairs taken to be the wrong way round. With `sigmoid` this is conservative DPO (cDPO)."""
     nll_weight: Annotated[float, Field(ge=0, le=100)]
     """Weight of the negative log-likelihood of `chosen` beside the DPO loss; 0 is the paper's."""
 

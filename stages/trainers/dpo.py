@@ -61,12 +61,12 @@ def dpo_trainer(
 
     ready = prepare(model_dir, pairs.select("prompt", "chosen", "rejected"), params, "train_dpo")
     dataset = Dataset.from_dict(ready.rows)
-    losses = {"sigmoid": 1.0} | ({"sft": params.nll_weight} if params.nll_weight > 0 else {})
     args = DPOConfig(
         **arguments(params, len(dataset), out, seed, hardware),
         beta=params.beta,
-        loss_type=list(losses),
-        loss_weights=list(losses.values()),
+        label_smoothing=params.label_smoothing,
+        loss_type=[*(weights := losses(params))],
+        loss_weights=[*weights.values()],
         # by the model in memory, before its first step: no second model is loaded from a path that may be stale, and
         # half the memory is free
         precompute_ref_log_probs=True,
@@ -86,8 +86,21 @@ def dpo_trainer(
     return trainer, ready
 
 
+def losses(params: TrainDpo) -> dict[str, float]:
+    """TRL's loss types with their weights.
+
+    Conservative DPO is none of them: `sigmoid` does not read `label_smoothing`. It is a sum of two. With x the margin,
+    e the smoothing, sigmoid = -log s(x) and robust = (-(1-e) log s(x) + e log s(-x)) / (1-2e):
+    2(1-e) sigmoid - (1-2e) robust = -(1-e) log s(x) - e log s(-x) (Mitchell, ericmitchell.ai/cdpo.pdf, eq. 3).
+    """
+    pairs = {params.loss: 1.0}
+    if params.loss == "sigmoid" and (e := params.label_smoothing):
+        pairs = {"sigmoid": 2 * (1 - e), "robust": 2 * e - 1}
+    return pairs | ({"sft": params.nll_weight} if params.nll_weight else {})
+
+
 def check_reference(metrics: Mapping[str, float], params: TrainDpo) -> None:
-    """Before the first step policy and reference are one model, so that every reward is 0 and the DPO loss is ln 2.
+    """Before the first step policy and reference are one model, so that every reward is 0 (and the paper's loss ln 2).
     Raises TrainingError if not."""
     rewards = {side: metrics[f"eval_rewards/{side}"] for side in ("chosen", "rejected")}
     if any(abs(reward) > TOLERANCE[params.dtype] * params.beta for reward in rewards.values()):

@@ -97,6 +97,13 @@ def hub(repo):
         ({"train_sft.lr_end": 0.01}, "train_sft.lr_end", "0.01 is above train_sft.lr, 0.0004: the rate would rise"),
         ({"train_dpo.lr_end": 0.01}, "train_dpo.lr_end", "the rate would rise"),
         ({"train_dpo.micro_batch": 5}, "train_dpo.batch", "32 is no multiple of train_dpo.micro_batch, 5"),
+        (
+            {"train_dpo.loss": "ipo", "train_dpo.label_smoothing": 0.1},
+            "train_dpo.label_smoothing",
+            "0.1, and train_dpo.loss ipo has no smoothing",
+        ),
+        ({"train_dpo.loss": "robust"}, "train_dpo.loss", "robust, and train_dpo.label_smoothing is 0: that is sigmoid"),
+        ({"train_dpo.label_smoothing": 0.5}, "train_dpo.label_smoothing", "seen 0.5"),
         ({"train_sft.micro_batch": 64}, "train_sft.batch", "32 is no multiple"),
         ({"build_pairs.min_margin": 5.0}, "build_pairs.min_margin", "no two scores are more than 5 points apart"),
         ({"sample_candidates.temperature": 0}, "sample_candidates.temperature", "8 answers to a prompt the same"),

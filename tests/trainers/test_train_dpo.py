@@ -14,7 +14,9 @@ from stages.trainers.run import train
 
 CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
 PARAMS = TrainDpo(
+    loss="sigmoid",
     beta=0.1,
+    label_smoothing=0.0,
     epochs=6,
     lr=2e-3,
     lr_end=2e-4,
