@@ -1,4 +1,4 @@
-"""What a model costs in FLOPs and bytes, and what cards can do: one convention for progress, `srlm plan` and benchmarks.
+"""FLOPs and bytes of a model, and what cards can do: one convention for progress, `srlm plan` and benchmarks.
 
 A token that is trained costs 6 N FLOPs, one that is read or written 2 N, where N are the parameters that it is
 multiplied with: the input embedding only where it is the output's too, of experts those that are asked. Attention costs

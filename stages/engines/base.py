@@ -35,6 +35,8 @@ class Stage(Protocol):
 
     stage: str
     completion_cache: Path
+    figures: dict[str, Any]
+    """For the log of runs."""
 
     def model(self, name: str) -> Path:
         """Folder of an input model, its content hashed."""

@@ -89,6 +89,9 @@ class CachedEngine(BaseEngine):
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         if not kind and self.requested:
             print(self.summary())
+        if self.new:  # what was computed, beside its seconds: what plans reckon with
+            spent = {"texts": self.new, "tokens_read": self.prompt_tokens, "tokens_written": self.generated_tokens}
+            self.run.figures |= {key: self.run.figures.get(key, 0) + count for key, count in spent.items()}
         self.stack.close()
         if kind and issubclass(kind, (KeyboardInterrupt, Interrupted, EngineError)) and self.new:
             stderr.print(f"{self.new:,} texts that {self.name} wrote are cached: the same command goes on from there")

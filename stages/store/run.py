@@ -53,6 +53,8 @@ class Run:
         self.completion_cache = root / COMPLETION_CACHE
         self.servers: dict[str, Mapping[str, Any]] = {}
         self.compute_s = 0.0
+        self.figures: dict[str, Any] = {}
+        """Tokens and speed of what computed, for the log."""
 
     def __enter__(self) -> Run:
         self._started = psutil.Process().create_time()  # the imports are part of what a stage costs
@@ -174,11 +176,12 @@ class Run:
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self._started, 2),
             "compute_s": round(self.compute_s, 2),
+            "cpu_s": round(time.process_time(), 2),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "git": _git_revision(self.root),
             "inputs": self.inputs,
             "servers": self.servers,
-        }
+        } | self.figures
         try:
             append_line(self.root / LOG, entry)
         except OSError as e:  # a full disk: the log must not hide the error that matters

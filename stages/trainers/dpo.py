@@ -23,6 +23,8 @@ LOG = {
     "margin": "rewards/margins",
     "accuracy": "rewards/accuracies",
     "lr": "learning_rate",
+    "tokens": "num_tokens",
+    "grad_norm": "grad_norm",
 }
 TOLERANCE = {"float32": 0.01, "bfloat16": 1.0}
 """How far, in nats per answer, the model may be from its reference before training: rounding only. Another checkpoint
@@ -35,9 +37,9 @@ def train_dpo(
     """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected) and save it into `out`.
 
     The log has the columns step, loss, reward_chosen and reward_rejected (beta times the log-probability gained over
-    the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr. Raises ModelError
-    for an unusable folder, TrainingError when no pair fits, the reference is not the model that training starts from,
-    or training fails.
+    the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr, tokens (seen so
+    far), grad_norm. Raises ModelError for an unusable folder, TrainingError when no pair fits, the reference is not the
+    model that training starts from, or training fails.
     """
     trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
     return finish(trainer, ready, out, LOG, label)

@@ -14,6 +14,7 @@ from stages.console.errors import TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.trainers.rows import Prepared
+from stages.trainers.speed import Speed
 
 
 class Trained(NamedTuple):
@@ -28,6 +29,8 @@ class Trained(NamedTuple):
     max_length: int
     threads: int
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
+    figures: dict[str, Any]
+    """Tokens, speed and memory, for the log of runs."""
 
 
 def new_model(
@@ -46,6 +49,7 @@ def new_model(
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
         if trained.same_tokens:
             notes["same_tokens"] = trained.same_tokens
+    run.figures |= trained.figures
     run.write_plot(f"train_{model}", trained.log)
     print(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
@@ -56,7 +60,7 @@ def new_model(
         warn(f"{model}: {share:.0%} of the {unit} are left out. Raise {section}.max_length, up to the model's context")
 
 
-def train(trainer: Any, label: str) -> list[dict[str, float]]:
+def train(trainer: Any, label: str, speed: Speed) -> list[dict[str, float]]:
     """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises
     TrainingError as soon as the loss is no number, and when training changed nothing or left weights that are none."""
     from transformers import PrinterCallback, TrainerCallback
@@ -70,7 +74,7 @@ def train(trainer: Any, label: str) -> list[dict[str, float]]:
                     f"{label}: the loss was no longer a number at step {state.global_step} of {state.max_steps}. "
                     f"Lower lr, or use dtype float32"
                 )
-            advance(1, f"loss {logs['loss']:.3f}")
+            advance(1, speed.step(logs))
 
     batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     trainer.remove_callback(PrinterCallback)
@@ -100,7 +104,8 @@ def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], lab
     of the table (all Float64, after `step`, counted from 1) -> what TRL calls it."""
     import torch
 
-    steps = train(trainer, label)
+    speed = Speed(ready, "bfloat16" if trainer.args.bf16 else "float32")
+    steps = train(trainer, label, speed)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
     model.generation_config.use_cache = True
@@ -111,5 +116,5 @@ def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], lab
     ready.tokenizer.save_pretrained(out)
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
-    left_out = ready.too_long, ready.same_tokens
-    return Trained(table, len(ready.rows["prompt_ids"]), *left_out, ready.max_length, torch.get_num_threads())
+    counts = len(ready.rows["prompt_ids"]), ready.too_long, ready.same_tokens
+    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), speed.figures())

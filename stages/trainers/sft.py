@@ -14,7 +14,13 @@ from stages.trainers.arguments import arguments
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
 
-LOG = {"loss": "loss", "lr": "learning_rate", "accuracy": "mean_token_accuracy", "tokens": "num_tokens"}
+LOG = {
+    "loss": "loss",
+    "lr": "learning_rate",
+    "accuracy": "mean_token_accuracy",
+    "tokens": "num_tokens",
+    "grad_norm": "grad_norm",
+}
 
 
 def train_sft(
@@ -25,7 +31,7 @@ def train_sft(
 
     Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns
     step, loss (mean negative log-likelihood per response token), lr, accuracy (of response tokens), tokens (seen so
-    far). Raises ModelError for an unusable folder, TrainingError when no row fits or training fails.
+    far), grad_norm. Raises ModelError for an unusable folder, TrainingError when no row fits or training fails.
     """
     trainer, ready = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
     return finish(trainer, ready, out, LOG, label)

@@ -11,6 +11,7 @@ class Stage:
 
     def __init__(self, cache: Path, stage: str = "sample_candidates@M1", content: str = "abc.dir") -> None:
         self.completion_cache, self.stage, self.content = cache, stage, content
+        self.figures: dict[str, int] = {}
 
     def model(self, name: str) -> Path:
         return Path(name)

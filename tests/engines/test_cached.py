@@ -77,11 +77,14 @@ def test_what_is_finished_is_not_generated_again(durable: Open, capsys: pytest.C
     with durable() as engine:
         first = engine.generate(REQUESTS, SAMPLED)
         assert asked(engine) == len(first)
+    read, written = engine.prompt_tokens, sum(each.tokens or 0 for each in first)
+    assert engine.run.figures == {"texts": len(first), "tokens_read": read, "tokens_written": written}
     with durable() as engine:
         assert by_id(engine.generate(REQUESTS[::-1], SAMPLED)) == by_id(first)
         assert engine.generate(REQUESTS, SAMPLED) == first
         assert asked(engine) == 0
         assert engine.inner is None, "the model was not even loaded"
+    assert engine.run.figures == {}, "nothing was computed"
     assert f"{2 * len(first):,} cached" in capsys.readouterr().out
 
 

@@ -89,6 +89,7 @@ def test_the_log_holds_what_differs_between_equal_runs(tmp_path):
     assert entry["peak_mb"] > 0
     assert entry["ended"]
     assert entry["servers"] == {}
+    assert entry["cpu_s"] > 0
 
 
 def test_the_log_tells_the_servers_that_were_asked(tmp_path):

@@ -11,6 +11,7 @@ from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo
 from stages.trainers.run import train
+from stages.trainers.speed import Speed
 
 CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
 PARAMS = TrainDpo(
@@ -51,7 +52,17 @@ def test_it_starts_at_its_reference_and_learns_the_preference(base_model, tmp_pa
     trained = run(base_model, tmp_path)
     log = trained.log
     assert (trained.rows, trained.too_long) == (12, 0)
-    assert log.columns == ["step", "loss", "reward_chosen", "reward_rejected", "margin", "accuracy", "lr"]
+    assert log.columns == [
+        "step",
+        "loss",
+        "reward_chosen",
+        "reward_rejected",
+        "margin",
+        "accuracy",
+        "lr",
+        "tokens",
+        "grad_norm",
+    ]
     assert log["loss"][0] == pytest.approx(math.log(2), abs=1e-4)
     assert log["margin"][0] == pytest.approx(0, abs=1e-4)
     assert log["margin"][-1] > 0.5
@@ -85,12 +96,12 @@ def test_a_second_round_starts_from_its_own_model(base_model, tmp_path):
 def test_a_wrong_reference_stops_training_before_the_first_step(base_model, tmp_path):
     import torch
 
-    trainer, *_ = dpo_trainer(base_model, tmp_path, PAIRS, PARAMS, seed=1, hardware=CPU)
+    trainer, ready = dpo_trainer(base_model, tmp_path, PAIRS, PARAMS, seed=1, hardware=CPU)
     with torch.no_grad():  # the reference's log-probabilities are known by now; the policy becomes another model
         for weight in trainer.model.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(TrainingError, match="reference is not the model"):
-        train(trainer, "M2")
+        train(trainer, "M2", Speed(ready, "float32"))
     assert trainer.state.global_step == 0
 
 

@@ -67,6 +67,7 @@ def test_it_learns_the_answer_and_where_it_ends(base_model, tmp_path):
         "lr": pl.Float64,
         "accuracy": pl.Float64,
         "tokens": pl.Float64,
+        "grad_norm": pl.Float64,
     }
     assert log["step"].to_list() == list(range(1, 61))
     assert log["loss"][-1] < 0.5 < log["loss"][0]
