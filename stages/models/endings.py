@@ -4,6 +4,7 @@ the template, the weights and the generation config agree."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ def end_answers(tokenizer: Any, turn: Turn, generation: Any, mended: list[str]) 
     if turn.stop != tokenizer.eos_token:
         mended.append(f"a turn ends with {turn.stop}, a text with {tokenizer.eos_token}: both end an answer")
         ends = [stop, tokenizer.eos_token_id, *ends]
+        if re.search(r"\beos_token\b", tokenizer.chat_template):  # what it writes stays what it was
+            was = json.dumps(tokenizer.eos_token, ensure_ascii=False)
+            tokenizer.chat_template = f"{{% set eos_token = {was} %}}\n{tokenizer.chat_template}"
         tokenizer.eos_token = turn.stop
     elif stop not in ends:
         mended.append(f"generation_config.json does not end an answer with {turn.stop}: added")

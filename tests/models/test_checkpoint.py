@@ -58,6 +58,18 @@ def test_what_ends_a_turn_becomes_the_end_token(chatml):
     ], "the end of a text still ends one"
 
 
+def test_what_a_template_writes_as_the_end_token_stays_what_it_was(chatml):
+    """Apriel 1.5's turns end with two tokens, the second of which is the tokenizer's."""
+    template = "{% for m in messages %}<|im_start|>{{ m.role + m.content }}<|im_end|>{{ eos_token }}{% endfor %}"
+    (chatml / "chat_template.jinja").write_text(f"{template}{{% if add_generation_prompt %}}<|im_start|>{{% endif %}}")
+    asked, wanted = [{"role": "user", "content": "Hi"}], "<|im_start|>userHi<|im_end|></s>"
+    assert AutoTokenizer.from_pretrained(chatml).apply_chat_template(asked, tokenize=False) == wanted
+    intake.complete(chatml, DAY)
+    tokenizer = AutoTokenizer.from_pretrained(chatml)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert tokenizer.apply_chat_template(asked, tokenize=False) == wanted
+
+
 def test_an_adapter_comes_along(tmp_path):
     for name in (
         "adapter/adapter_config.json",

@@ -22,19 +22,32 @@ from stages.trainers.dpo import dpo_trainer, train_dpo
 from stages.trainers.sft import train_sft
 from tests.families import FAMILIES, build
 
-(MAGISTRAL,) = (family for family in FAMILIES if family.name == "Magistral")
+BY_NAME = {family.name: family for family in FAMILIES}
+THINK = {
+    "Magistral": ("[THINK]", "[/THINK]\n\n"),
+    "Phi-4-reasoning": ("<think>", "</think>\n\n"),
+    "Apriel 1.5 Thinker": ("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
+}
+END = {"Magistral": "</s>", "Phi-4-reasoning": "<|im_end|>", "Apriel 1.5 Thinker": "\n<|end|>"}
 TEMPLATE = "Judge: {{ response }}"
 SCORES = {"fig is good.": 4, "lime is bad.": 1}
-ROWS = [("Say a fruit.", f"[THINK]{text.split()[0]}? Score: 5[/THINK]\n\n{text}") for text in SCORES]
-ROWS += [(f"Judge: {text}", f"[THINK]Score: 5?[/THINK]Sweet.\nScore: {n}") for text, n in SCORES.items()]
-SAMPLED = Sampling(n=12, temperature=1.0, top_p=1.0, max_tokens=32)
+SAMPLED = Sampling(n=12, temperature=0.7, top_p=1.0, max_tokens=32)
+
+
+def rows_of(opens, closes):
+    rows = [("Say a fruit.", f"{opens}{text.split()[0]}? Score: 5{closes}{text}") for text in SCORES]
+    return rows + [(f"Judge: {text}", f"{opens}Score: 5?{closes}Sweet.\nScore: {n}") for text, n in SCORES.items()]
+
+
+def taken_in(name, root):
+    folder = build(BY_NAME[name], root / "M0", rows_of(*THINK[name]))
+    intake.complete(folder, date(2026, 1, 31))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = build(MAGISTRAL, tmp_path_factory.mktemp("thinks") / "M0", ROWS)
-    intake.complete(folder, date(2026, 1, 31))
-    return folder
+    return taken_in("Magistral", tmp_path_factory.mktemp("thinks"))
 
 
 def sampled(folder, prompts, sampling):
@@ -61,17 +74,19 @@ def test_trained_is_the_thought_as_it_is_written_and_no_text_spells_another(fold
 
 
 @pytest.mark.slow
-def test_a_model_that_thinks_of_its_own_goes_the_whole_way(folder, tmp_path):
-    rows = pl.DataFrame(ROWS, schema=["instruction", "response"], orient="row")
+@pytest.mark.parametrize("name", THINK)
+def test_a_model_that_thinks_of_its_own_goes_the_whole_way(name, tmp_path):
+    folder, (opens, closes) = taken_in(name, tmp_path), THINK[name]
+    rows = pl.DataFrame(rows_of(opens, closes), schema=["instruction", "response"], orient="row")
     train_sft(folder, tmp_path / "M1", rows, SFT, seed=1, hardware=HARDWARE, label="M1")
     asked = pl.DataFrame([("p", "M1", "Say a fruit.", "M0", [], None)], schema=PROMPTS.schema, orient="row")
 
     written = candidates(sampled(tmp_path / "M1", asked.select(id="prompt_id", prompt="prompt"), SAMPLED), "M1")
     assert {*written["response"]} == {*SCORES}
-    assert all(t == f"[THINK]{r.split()[0]}? Score: 5[/THINK]\n\n" for t, r in written["thought", "response"].rows())
+    assert all(t == f"{opens}{r.split()[0]}? Score: 5{closes}" for t, r in written["thought", "response"].rows())
     cut = sampled(tmp_path / "M1", asked.select(id="prompt_id", prompt="prompt"), SAMPLED._replace(max_tokens=4))
     short = candidates(cut, "M1")
-    assert {*short["response"]} == {""}
+    assert all(text == "" or opens.startswith(text) for text in short["response"]), "plain words are no mark yet"
     assert {*short["finish_reason"]} == {"length"}
     assert short["tokens"].to_list() == [4] * 12
     assert judging.distinct(short).is_empty()
@@ -93,7 +108,7 @@ def test_a_model_that_thinks_of_its_own_goes_the_whole_way(folder, tmp_path):
     args = (tmp_path / "M1", tmp_path / "M2", as_written(pairs), DPO)
     _, ready = dpo_trainer(*args, seed=1, hardware=HARDWARE)
     decoded = ready.tokenizer.decode(ready.rows["chosen_ids"][0])
-    assert decoded == "[THINK]fig? Score: 5[/THINK]\n\nfig is good.</s>"
+    assert decoded == f"{opens}fig? Score: 5{closes}fig is good.{END[name]}"
     log = train_dpo(*args, seed=1, hardware=HARDWARE, label="M2").log
     assert log["loss"][0] == pytest.approx(math.log(2), abs=1e-4)
     again = candidates(sampled(tmp_path / "M2", asked.select(id="prompt_id", prompt="prompt"), SAMPLED), "M2")
