@@ -8,6 +8,7 @@ import io
 import json
 import math
 import random
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,33 @@ def test_parquet_reads_the_same(name: str, tmp_path: Path) -> None:
     taken, counts, _ = read(tmp_path / "a.parquet")
     assert taken == expected
     assert not left_out or counts.left_out == left_out
+
+
+def test_decimals_are_numbers_and_ranks_stay_whole_ones(tmp_path: Path) -> None:
+    """As DuckDB and Spark write them, alone, in lists and in objects in lists."""
+    file, exact = tmp_path / "a.parquet", pl.Decimal(10, 2)
+    scored = [{"prompt": "Why?", "response": text, "score": Decimal(n)} for text, n in (("a", "7.25"), ("b", "9.50"))]
+    pl.DataFrame(scored, {"prompt": pl.String, "response": pl.String, "score": exact}).write_parquet(file)
+    assert read(file)[0] == {"Why?": {"a": 1, "b": 0}}
+    listed = {"prompt": ["Why?"], "responses": [["a", "b"]], "ranks": [[Decimal("1.00"), Decimal(0)]]}
+    pl.DataFrame(listed, {"prompt": pl.String, "responses": pl.List(pl.String), "ranks": pl.List(exact)}).write_parquet(
+        file
+    )
+    assert read(file)[0] == {"Why?": {"a": 1, "b": 0}}
+    answers = [[{"response": row["response"], "score": row["score"]} for row in scored]]
+    answer = pl.Struct({"response": pl.String, "score": exact})
+    columns = {"prompt": pl.String, "responses": pl.List(answer)}
+    pl.DataFrame({"prompt": ["Why?"], "responses": answers}, columns).write_parquet(file)
+    assert read(file)[0] == {"Why?": {"a": 1, "b": 0}}
+    pl.DataFrame(scored).rename({"score": "rank"}).write_parquet(file)
+    with pytest.raises(SeedDataError, match=r"row 1: rank: expected a whole number .* seen Decimal\('7\.25"):
+        read(file)
+
+
+@pytest.mark.parametrize("better", [".5", "+4", "4.", "04", " 4.00 ", "4e0", "1E+2"])
+def test_numbers_as_spreadsheets_write_them(better: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"prompt,response,score\nWhy?,a,-.5\nWhy?,b,{better}\n")
+    assert read(tmp_path / "a.csv")[0] == {"Why?": {"a": 1, "b": 0}}
 
 
 def test_the_formats_are_those_that_params_names() -> None:
