@@ -31,7 +31,7 @@ LIBRARIES = {
         "peft",
     },
     "models": {"torch", "transformers", "gguf", "peft", "tokenizers", "huggingface_hub", "safetensors"},
-    "trainers": {"torch", "transformers", "trl", "datasets", "peft", "polars"},
+    "trainers": {"torch", "transformers", "trl", "datasets", "peft", "bitsandbytes", "safetensors", "polars"},
     "store": {
         "polars",
         "pydantic",

@@ -102,6 +102,28 @@ class Decoding(Section):
     """Longest text, in tokens of the model; what is longer is cut off and says so (`finish_reason` length)."""
 
 
+class Adapter(Section):
+    """LoRA: small matrices are trained over weights that stay as they are."""
+
+    r: Annotated[int, Field(ge=1, le=4096)]
+    """Rank: inner size of the matrices. vLLM generates with up to 512."""
+    alpha: Positive
+    """What the matrices give is scaled by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Share of the adapter's inputs that are zeroed in training."""
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    """Which of the model's linear layers get one: all but the output layer, or by name: [q_proj, v_proj]."""
+    quantize: Literal["nf4"] | None = None
+    """Hold the frozen weights in 4 bits while training (QLoRA; CUDA, the extra qlora); what is saved is not
+    quantized."""
+    save: Literal["merge", "keep"] = "merge"
+    """`merge`: into the weights, so that the new model is like any other. `keep`: the weights stay those trained over,
+    with the adapter in the folder `adapter/` beside them."""
+    parent_adapter: Literal["continue", "stack"] = "continue"
+    """Where training starts from a model with an adapter: train that one on, or a new one over both; saved by `keep`,
+    both become one of the ranks' sum."""
+
+
 class Training(Section):
     epochs: Annotated[int, Field(ge=1, le=1000)]
     """Passes over the rows."""
@@ -123,3 +145,5 @@ class Training(Section):
     """Of the forward and backward passes; trained models are saved in float32."""
     gradient_checkpointing: bool
     """Compute activations again instead of keeping them: less memory, about a third more time."""
+    adapter: Adapter | None = None
+    """Train a LoRA adapter: {r: 16, alpha: 32}; null trains every weight."""

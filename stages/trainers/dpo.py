@@ -61,7 +61,7 @@ def dpo_trainer(
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             check_reference(kwargs["metrics"], params)
 
-    ready = prepare(model_dir, pairs.select("prompt", "chosen", "rejected"), params, "train_dpo")
+    ready = prepare(model_dir, pairs.select("prompt", "chosen", "rejected"), params, "train_dpo", seed)
     dataset = Dataset.from_dict(ready.rows)
     args = DPOConfig(
         **arguments(params, len(dataset), out, seed, hardware),
@@ -72,7 +72,7 @@ def dpo_trainer(
         # by the model in memory, before its first step: no second model is loaded from a path that may be stale, and
         # half the memory is free
         precompute_ref_log_probs=True,
-        disable_dropout=params.dropout == 0,
+        disable_dropout=params.dropout == 0 and not (params.adapter and params.adapter.dropout),
         eval_on_start=True,
         router_aux_loss_coef=0.0,  # the loss is the paper's; experts were balanced before
         per_device_eval_batch_size=params.micro_batch,

@@ -1,4 +1,4 @@
-"""A model to be trained, in float32, and its tokenizer."""
+"""A model to be trained, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ DROPOUTS = (
 """What the families of models call their dropout; those that a config has are set."""
 
 
-def load(folder: Path, dropout: float) -> tuple[Any, Any]:
-    """Model in float32 (its weights are what is trained; bfloat16 is a matter of autocast) and tokenizer. Raises
-    ModelError."""
+def load(folder: Path, dropout: float, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
+    """Model and tokenizer. What is trained is float32, bfloat16 a matter of autocast; weights under an adapter stay as
+    they are, and may be in less. `options` go to from_pretrained. Raises ModelError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _no_bars()
-    if (folder / "adapter").is_dir():
-        raise ModelError(
-            f"{folder} has a LoRA adapter, which would be lost in training. Merge it into the weights first (PEFT: "
-            f"merge_and_unload)"
-        )
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)
@@ -34,7 +29,7 @@ def load(folder: Path, dropout: float) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         auto_model: Any = AutoModelForCausalLM
         model, loading = auto_model.from_pretrained(
-            folder, config=config, dtype="float32", use_safetensors=True, output_loading_info=True, **local
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **local, **options
         )
         model.generation_config.validate(strict=True)  # what cannot be saved would be lost after hours of training
     except Exception as e:  # a broken file surfaces as OSError, ValueError, KeyError, a Rust exception, ...

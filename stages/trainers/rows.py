@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from stages.config.sections import TrainDpo, TrainSft
+from stages.config.shared import Adapter
 from stages.console.errors import ModelError, TrainingError
 from stages.text.chat import Chat
+from stages.trainers.adapters import attach, quantization
 from stages.trainers.loading import load
 
 
@@ -22,14 +24,19 @@ class Prepared(NamedTuple):
     too_long: int
     same_tokens: int
     max_length: int
+    folder: Path
+    adapter: Adapter | None
 
 
-def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str) -> Prepared:
+def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str, seed: int) -> Prepared:
     """`rows`: the prompt, one or two answers to it, and `max_length` where rows have limits of their own (null: none).
     What is longer than its limit or the parameter `max_length` with any of its answers is left out: TRL would cut it
     without a word. So are pairs whose answers are the same tokens. Raises ModelError, TrainingError when no row is
     left."""
-    model, tokenizer = load(folder, params.dropout)
+    adapter = params.adapter
+    below = params.dtype if adapter else "float32"
+    model, tokenizer = load(folder, params.dropout, below, **quantization(adapter))
+    model = attach(model, folder, adapter, seed)
     prompt, *answers = (column for column in rows.columns if column != "max_length")
     chat, texts = Chat(tokenizer), rows[prompt].to_list()
     try:
@@ -52,4 +59,4 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
             + (f"; {len(same)} are the same tokens as chosen and rejected" if same else "")
         )
     used = {column: [values[i] for i in fits] for column, values in ids.items()}
-    return Prepared(model, tokenizer, used, len(rows) - len(fits) - len(same), len(same), limit)
+    return Prepared(model, tokenizer, used, len(rows) - len(fits) - len(same), len(same), limit, folder, adapter)

@@ -13,6 +13,7 @@ from stages.config.params import Params
 from stages.console.errors import TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
+from stages.trainers.adapters import save
 from stages.trainers.rows import Prepared
 from stages.trainers.speed import Speed
 
@@ -112,7 +113,7 @@ def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], lab
     text_config = model.config.get_text_config()
     if hasattr(text_config, "output_router_logits"):
         text_config.output_router_logits = False  # TRL's, to balance experts; padded batches fail with it
-    model.save_pretrained(out)
+    save(model, ready.folder, out, ready.adapter)
     ready.tokenizer.save_pretrained(out)
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})

@@ -44,7 +44,8 @@ def sft_trainer(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    ready = prepare(model_dir, rows.select("instruction", "response", pl.col("^max_length$")), params, "train_sft")
+    columns = rows.select("instruction", "response", pl.col("^max_length$"))
+    ready = prepare(model_dir, columns, params, "train_sft", seed)
     exchanges = [*zip(ready.rows["prompt_ids"], ready.rows["response_ids"], strict=True)]
     dataset = Dataset.from_dict(
         {

@@ -189,12 +189,6 @@ def test_a_run_of_one_step_is_not_all_warmup(base_model, tmp_path):
     assert weights(tmp_path) != weights(base_model)
 
 
-def test_an_adapter_is_not_lost_without_a_word(tmp_path):
-    (tmp_path / "adapter").mkdir()
-    with pytest.raises(ModelError, match="LoRA adapter, which would be lost in training"):
-        load(tmp_path, 0.0)
-
-
 def test_rows_may_have_limits_of_their_own(base_model, tmp_path):
     lengths = pl.Series([None, 10, 59] * 4, dtype=pl.Int64)  # each row has 13 to 15 tokens or so
     trained = run(base_model, tmp_path, ROWS.with_columns(max_length=lengths), epochs=1)
