@@ -18,12 +18,12 @@ from stages.store.weights import check_weights
 from stages.trainers.dpo import train_dpo
 from stages.trainers.sft import train_sft
 
-CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
+PARAMS = load_params(Path(__file__).parents[2])
+CPU = PARAMS.hardware.model_copy(update={"device": "cpu", "threads": 1})
 COMMON = {
     **{"epochs": 2, "lr": 2e-2, "lr_end": 0.0, "batch": 4, "micro_batch": 4, "warmup_steps": 1, "max_length": 60},
     **{"dropout": 0.0, "dtype": "float32", "gradient_checkpointing": False},
 }
-SFT = {"repeat_ift": 1, "ift_max_length": None}
 ROWS = pl.DataFrame({"instruction": [f"Say cat {n} times." for n in range(12)], "response": ["cat cat cat."] * 12})
 PAIRS = pl.DataFrame(
     {
@@ -36,13 +36,13 @@ PAIRS = pl.DataFrame(
 
 def sft(model: Path, out: Path, adapter: dict | None, **changed):
     out.mkdir()
-    params = TrainSft(**COMMON | SFT | changed, adapter=adapter)
+    params = TrainSft(**PARAMS.train_sft.model_dump() | COMMON | changed | {"adapter": adapter})
     return train_sft(model, out, ROWS, params, seed=1, hardware=CPU, label="M1")
 
 
 def dpo(model: Path, out: Path, adapter: dict | None, **changed):
     out.mkdir()
-    params = TrainDpo(**COMMON | {"beta": 0.1, "nll_weight": 0.0} | changed, adapter=adapter)
+    params = TrainDpo(**PARAMS.train_dpo.model_dump() | COMMON | {"nll_weight": 0.0} | changed | {"adapter": adapter})
     return train_dpo(model, out, PAIRS, params, seed=1, hardware=CPU, label="M2")
 
 
