@@ -31,7 +31,7 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
 def as_written(pairs: pl.DataFrame) -> pl.DataFrame:
     """PAIRS rows with each answer behind its thought: what the model wrote is trained, whatever of it was judged."""
     sides = {side: pl.concat_str(f"{side}_thought", side, ignore_nulls=True) for side in ("chosen", "rejected")}
-    return pairs.with_columns(**sides)
+    return pairs.with_columns(**sides, id="prompt_id")
 
 
 if __name__ == "__main__":

@@ -39,8 +39,10 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
                 f"{scores['score'].max()!r}: nothing to add"
             )
         short = pl.lit(params.train_sft.ift_max_length, pl.Int64)
-        seed = [run.read(IFT_TRAIN).with_columns(max_length=short)] * params.train_sft.repeat_ift + [run.read(EFT)]
-        parts = [part.select("instruction", "response", pl.col("^max_length$")) for part in [*seed, perfect]]
+        seed = [run.read(IFT_TRAIN).with_columns(id="ift_id", max_length=short)] * params.train_sft.repeat_ift + [
+            run.read(EFT).with_columns(id="eft_id")
+        ]
+        parts = [part.select("instruction", "response", "id", pl.col("^max_length$")) for part in [*seed, perfect]]
         rows = pl.concat(parts, how="diagonal")
         of = f"IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})"
         new_model(run, train_sft, model, "M0", rows, params, of)

@@ -43,7 +43,7 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
         times = {Data.IFT: params.train_sft.repeat_ift, Data.EFT: 1}
         limits = {Data.IFT: params.train_sft.ift_max_length, Data.EFT: None}
         parts = [
-            part.select("instruction", "response", max_length=pl.lit(limits[data], pl.Int64))
+            part.select("instruction", "response", id=table.key[0], max_length=pl.lit(limits[data], pl.Int64))
             for data, table in TABLES.items()
             if data in on
             for part in [run.read(table)] * times[data]

@@ -131,13 +131,16 @@ def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame)
 
 
 def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """Columns instruction, response, in the order of `scores`: the answers with a perfect mean score, each behind its
-    thought, for SFT without rejected ones (paper 2.3); none that was cut off or is a duplicate."""
+    """Columns id (candidate_id), instruction, response, in the order of `scores`: the answers with a perfect mean
+    score, each behind its thought, for SFT without rejected ones (paper 2.3); none that was cut off or is a
+    duplicate."""
     best = scores.filter(pl.col("score") >= BEST - CLOSE, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
     texts = candidates.select("candidate_id", "thought", "response")
     joined = best.join(texts, on="candidate_id", maintain_order="left")
     joined = joined.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
-    return joined.select(instruction="prompt", response=pl.concat_str("thought", "response", ignore_nulls=True))
+    return joined.select(
+        id="candidate_id", instruction="prompt", response=pl.concat_str("thought", "response", ignore_nulls=True)
+    )
 
 
 def counts(

@@ -30,6 +30,8 @@ from stages.store.tables import Table
 LOG = "data/logs/runs.jsonl"
 COMPLETION_CACHE = "data/cache/completions.v3.sqlite"
 """Completions that engines finished, all stages'. The number is the schema's."""
+TRAINING_CACHE = "data/cache/training"
+"""A folder for each model whose training is under way, with its last checkpoint."""
 VERSIONED = ("torch", "transformers", "trl", "tokenizers", "polars", "numpy")
 
 
@@ -51,6 +53,7 @@ class Run:
         self.inputs: dict[str, str] = {}
         self._signatures: dict[str, list[tuple[str, int, int]]] = {}
         self.completion_cache = root / COMPLETION_CACHE
+        self.training_cache = root / TRAINING_CACHE
         self.servers: dict[str, Mapping[str, Any]] = {}
         self.compute_s = 0.0
         self.figures: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import arguments
+from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
 
@@ -32,9 +33,18 @@ is several nats away."""
 
 
 def train_dpo(
-    model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware, label: str
+    model_dir: Path,
+    out: Path,
+    pairs: pl.DataFrame,
+    params: TrainDpo,
+    *,
+    seed: int,
+    hardware: Hardware,
+    label: str,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected) and save it into `out`.
+    """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected; id where they have one) and save it
+    into `out`.
 
     The log has the columns step, loss, reward_chosen and reward_rejected (beta times the log-probability gained over
     the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr, tokens (seen so
@@ -42,7 +52,7 @@ def train_dpo(
     model that training starts from, or training fails.
     """
     trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
-    return finish(trainer, ready, out, LOG, label)
+    return finish(trainer, ready, out, LOG, label, checkpoints)
 
 
 def dpo_trainer(
@@ -53,7 +63,7 @@ def dpo_trainer(
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    class Trainer(DPOTrainer):
+    class Trainer(Resumable, DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
             return dataset  # in tokens already: TRL would ask the chat template again, and cut where it differs
 
@@ -61,7 +71,8 @@ def dpo_trainer(
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             check_reference(kwargs["metrics"], params)
 
-    ready = prepare(model_dir, pairs.select("prompt", "chosen", "rejected"), params, "train_dpo", seed)
+    columns = pairs.select("prompt", "chosen", "rejected", pl.col("^id$"))
+    ready = prepare(model_dir, columns, params, "train_dpo", seed)
     dataset = Dataset.from_dict(ready.rows)
     args = DPOConfig(
         **arguments(params, len(dataset), out, seed, hardware),

@@ -14,6 +14,9 @@ from stages.text.chat import Chat
 from stages.trainers.adapters import attach, quantization
 from stages.trainers.loading import load
 
+BEGINNING = 40
+"""Characters of a prompt by which a person knows it again."""
+
 
 class Prepared(NamedTuple):
     """A model, its tokenizer, and the rows that fit in tokens: prompt_ids, and X_ids for each column X of answers."""
@@ -26,18 +29,26 @@ class Prepared(NamedTuple):
     max_length: int
     folder: Path
     adapter: Adapter | None
+    source: pl.DataFrame
+    """Of the rows that fit: `id`, where they have one, and the prompt."""
+
+    def name(self, index: int) -> str:
+        """A row, for people: its id, or which it is, and how it begins."""
+        *known, prompt = self.source.row(index)
+        which = next(filter(None, known), f"row {index + 1} of {len(self.source)}")
+        return f"{which} ({prompt[:BEGINNING]!r})"
 
 
 def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str, seed: int) -> Prepared:
-    """`rows`: the prompt, one or two answers to it, and `max_length` where rows have limits of their own (null: none).
-    What is longer than its limit or the parameter `max_length` with any of its answers is left out: TRL would cut it
-    without a word. So are pairs whose answers are the same tokens. Raises ModelError, TrainingError when no row is
-    left."""
+    """`rows`: the prompt, one or two answers to it, `id` where rows have one, and `max_length` where they have limits
+    of their own (null: none). What is longer than its limit or the parameter `max_length` with any of its answers is
+    left out: TRL would cut it without a word. So are pairs whose answers are the same tokens. Raises ModelError,
+    TrainingError when no row is left."""
     adapter = params.adapter
     below = params.dtype if adapter else "float32"
     model, tokenizer = load(folder, params.dropout, below, **quantization(adapter))
     model = attach(model, folder, adapter, seed)
-    prompt, *answers = (column for column in rows.columns if column != "max_length")
+    prompt, *answers = (column for column in rows.columns if column not in ("id", "max_length"))
     chat, texts = Chat(tokenizer), rows[prompt].to_list()
     try:
         encoded = {answer: chat.encode(texts, rows[answer].to_list()) for answer in answers}
@@ -58,5 +69,7 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
             f"none of {len(rows)} rows fits into max_length {limit} tokens. Raise {key}.max_length, or look at the rows"
             + (f"; {len(same)} are the same tokens as chosen and rejected" if same else "")
         )
+    source = rows[fits].select(pl.col("^id$"), prompt)
     used = {column: [values[i] for i in fits] for column, values in ids.items()}
-    return Prepared(model, tokenizer, used, len(rows) - len(fits) - len(same), len(same), limit, folder, adapter)
+    left_out = len(rows) - len(fits) - len(same), len(same)
+    return Prepared(model, tokenizer, used, *left_out, limit, folder, adapter, source)

@@ -14,6 +14,8 @@ from stages.console.errors import TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.trainers.adapters import save
+from stages.trainers.faults import check_step, of_the_device
+from stages.trainers.resume import Checkpoints, save_checkpoints, step_of
 from stages.trainers.rows import Prepared
 from stages.trainers.speed import Speed
 
@@ -31,7 +33,7 @@ class Trained(NamedTuple):
     threads: int
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
     figures: dict[str, Any]
-    """Tokens, speed and memory, for the log of runs."""
+    """Tokens, speed, memory and where a killed training continued, for the log of runs."""
 
 
 def new_model(
@@ -44,14 +46,17 @@ def new_model(
     p, start = getattr(params, section), run.model(parent)
     notes: dict[str, Any] = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {})
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
-    with run.new_model(model, **lineage) as folder, run.computing():
-        label = f"{method} {model}"
-        trained = train(start, folder, rows, p, seed=params.seed, hardware=params.hardware, label=label)
+    decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
+    checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
+    with run.new_model(model, **lineage) as folder, run.computing(), of_the_device(section, p, checkpoints):
+        options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints}
+        trained = train(start, folder, rows, p, label=f"{method} {model}", **options)
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
         if trained.same_tokens:
             notes["same_tokens"] = trained.same_tokens
     run.figures |= trained.figures
     run.write_plot(f"train_{model}", trained.log)
+    checkpoints.delete()
     print(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
         f"{trained.max_length} tokens"
@@ -61,28 +66,36 @@ def new_model(
         warn(f"{model}: {share:.0%} of the {unit} are left out. Raise {section}.max_length, up to the model's context")
 
 
-def train(trainer: Any, label: str, speed: Speed) -> list[dict[str, float]]:
-    """Run a TRL trainer under our progress; returns what it logged, one mapping per optimizer step. Raises
-    TrainingError as soon as the loss is no number, and when training changed nothing or left weights that are none."""
+def train(
+    trainer: Any, ready: Prepared, label: str, speed: Speed, checkpoints: Checkpoints | None = None
+) -> list[dict[str, float]]:
+    """Run a TRL trainer under our progress, from the last of its checkpoints; returns what it logged, one mapping per
+    optimizer step. Raises TrainingError as soon as the loss is no number or the gradient explodes, and when training
+    changed nothing or left weights that are none."""
     from transformers import PrinterCallback, TrainerCallback
+
+    of = checkpoints or Checkpoints(Path(trainer.args.output_dir), None, {})
+    of.look(trainer, ready, label)
+    save_checkpoints(trainer, of)
 
     class Show(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if "loss" not in (logs := kwargs["logs"]):
                 return
-            if not math.isfinite(logs["loss"]):
-                raise TrainingError(
-                    f"{label}: the loss was no longer a number at step {state.global_step} of {state.max_steps}. "
-                    f"Lower lr, or use dtype float32"
-                )
+            check_step(logs, trainer, ready, label, of)
             advance(1, speed.step(logs))
 
     batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
+    total = int(trainer.args.num_train_epochs) * batches
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Show())
     before = _fingerprint(trainer.model)
-    with progress(label, int(trainer.args.num_train_epochs) * batches, "steps") as advance:
-        trainer.train()
+    with progress(label, total, "steps") as advance:
+        if of.continued:
+            done = step_of(of.continued)
+            print(f"{label}: continued at step {done} of {total}")
+            advance(done, for_free=True)
+        trainer.train(resume_from_checkpoint=of.continued and str(of.continued))
     after = _fingerprint(trainer.model)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     if not all(map(math.isfinite, after)):
@@ -100,13 +113,21 @@ def _fingerprint(model: Any) -> list[float]:
     return [float(weight.detach().double().sum()) for weight in model.parameters()]
 
 
-def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], label: str) -> Trained:
+def finish(
+    trainer: Any,
+    ready: Prepared,
+    out: Path,
+    log: Mapping[str, str],
+    label: str,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
     """Train, and save weights (float32 safetensors), config, generation config and tokenizer into `out`. `log`: column
     of the table (all Float64, after `step`, counted from 1) -> what TRL calls it."""
     import torch
 
     speed = Speed(ready, "bfloat16" if trainer.args.bf16 else "float32")
-    steps = train(trainer, label, speed)
+    steps = train(trainer, ready, label, speed, checkpoints)
+    continued = checkpoints and checkpoints.continued
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
     model.generation_config.use_cache = True
@@ -118,4 +139,5 @@ def finish(trainer: Any, ready: Prepared, out: Path, log: Mapping[str, str], lab
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
     counts = len(ready.rows["prompt_ids"]), ready.too_long, ready.same_tokens
-    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), speed.figures())
+    figures = speed.figures() | ({"continued_at": step_of(continued)} if continued else {})
+    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), figures)

@@ -11,6 +11,7 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.sections import TrainSft
 from stages.trainers.arguments import arguments
+from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
 
@@ -24,17 +25,25 @@ LOG = {
 
 
 def train_sft(
-    model_dir: Path, out: Path, rows: pl.DataFrame, params: TrainSft, *, seed: int, hardware: Hardware, label: str
+    model_dir: Path,
+    out: Path,
+    rows: pl.DataFrame,
+    params: TrainSft,
+    *,
+    seed: int,
+    hardware: Hardware,
+    label: str,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Tune the model in `model_dir` on `rows` (columns instruction, response, and max_length where rows have limits of
-    their own) and save it into `out`.
+    their own, id where they have one) and save it into `out`.
 
     Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns
     step, loss (mean negative log-likelihood per response token), lr, accuracy (of response tokens), tokens (seen so
     far), grad_norm. Raises ModelError for an unusable folder, TrainingError when no row fits or training fails.
     """
     trainer, ready = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
-    return finish(trainer, ready, out, LOG, label)
+    return finish(trainer, ready, out, LOG, label, checkpoints)
 
 
 def sft_trainer(
@@ -44,7 +53,10 @@ def sft_trainer(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    columns = rows.select("instruction", "response", pl.col("^max_length$"))
+    class Trainer(Resumable, SFTTrainer):
+        pass
+
+    columns = rows.select("instruction", "response", pl.col("^(id|max_length)$"))
     ready = prepare(model_dir, columns, params, "train_sft", seed)
     exchanges = [*zip(ready.rows["prompt_ids"], ready.rows["response_ids"], strict=True)]
     dataset = Dataset.from_dict(
@@ -54,5 +66,5 @@ def sft_trainer(
         }
     )
     args = SFTConfig(**arguments(params, len(dataset), out, seed, hardware), packing=False)
-    trainer = SFTTrainer(model=ready.model, args=args, train_dataset=dataset, processing_class=ready.tokenizer)
+    trainer = Trainer(model=ready.model, args=args, train_dataset=dataset, processing_class=ready.tokenizer)
     return trainer, ready

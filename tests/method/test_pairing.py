@@ -363,7 +363,8 @@ def test_perfect_answers_are_those_whose_mean_is_5() -> None:
     prompts, candidates, judgements = tables([*better, *no_part, Answer([5], prompt="q")])
     scores = fates(candidates, means(candidates, judgements), min_margin=0.5, rho=None, signal="judge", seed=0)
     found = perfect(prompts, candidates, scores)
-    assert found.rows() == [("prompt p", "text 0"), ("prompt p", "text 2"), ("prompt q", "text 6")]
+    assert found.columns == ["id", "instruction", "response"]
+    assert found.rows() == [("c0", "prompt p", "text 0"), ("c2", "prompt p", "text 2"), ("c6", "prompt q", "text 6")]
 
 
 def test_counts_hold_what_the_metrics_file_shows() -> None:

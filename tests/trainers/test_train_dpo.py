@@ -101,7 +101,7 @@ def test_a_wrong_reference_stops_training_before_the_first_step(base_model, tmp_
         for weight in trainer.model.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     with pytest.raises(TrainingError, match="reference is not the model"):
-        train(trainer, "M2", Speed(ready, "float32"))
+        train(trainer, ready, "M2", Speed(ready, "float32"))
     assert trainer.state.global_step == 0
 
 
