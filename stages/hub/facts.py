@@ -188,19 +188,26 @@ def line_of(model: str, lineages: Lineages, params: Params) -> list[str]:
 
 
 def model_metadata(
-    params: Params, dataset: str, base: str | None, about: Mapping[str, Any], run: Mapping[str, Any]
+    params: Params,
+    dataset: str,
+    base: str | None,
+    about: Mapping[str, Any],
+    run: Mapping[str, Any],
+    *,
+    adapter: bool = False,
 ) -> dict[str, Any]:
-    """Of a model's card. `base`: the repository of what it was trained from, where that is on the Hub."""
+    """Of a model's card. `base`: the repository of what it was trained from, where that is on the Hub; `adapter`:
+    whether it is one, beside the weights that it goes over."""
     trained = [about["by"], "trl"] if about["by"] in ("sft", "dpo") else []
     judge = ["llm-as-a-judge"] if about["learnt"] in ("EFT", "perfect", "pairs") else []
     return {
         "license": params.publish.model_license,
         "language": [params.split_seed.lang or "mul"],
-        "library_name": "transformers",
+        "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
         "datasets": [dataset],
         **({"base_model": base} if base else {}),
-        "tags": [*trained, *tags(run, *judge)],
+        "tags": [*trained, *["lora"] * adapter, *tags(run, *judge)],
     }
 
 

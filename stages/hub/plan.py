@@ -147,8 +147,10 @@ def model(source: Source, name: str, data: Remote, others: Mapping[str, str]) ->
     base = next((repo for above in line[1:] if (repo := {**on_hub, **others}.get(above))), None)
     about, run = facts.of_the_model(name, params, source.metrics, source.lineages), facts.of_the_run(params)
     known, every = source.lineages[name], configs(trained(params))
+    adapter = "adapter/adapter_config.json" in names
     section = {
         "model": known,
+        "adapter": adapter,
         "shape": facts.shape(path),
         "md5": source.md5(f"data/models/{name}"),
         "dataset_url": data.url,
@@ -156,7 +158,8 @@ def model(source: Source, name: str, data: Remote, others: Mapping[str, str]) ->
         **facts.origin(line[-1:], source.lineages, graph),
         **about,
     }
-    return Content(local, graph, facts.model_metadata(params, data.name, base, about, run), run | section)
+    metadata = facts.model_metadata(params, data.name, base, about, run, adapter=adapter)
+    return Content(local, graph, metadata, run | section)
 
 
 class Before(NamedTuple):

@@ -268,7 +268,7 @@ def dataset(params=PARAMS, metrics=METRICS, raw=True, **changes):
 
 
 def of_model(name="M2", params=PARAMS, metrics=METRICS, lineages=LINEAGES, **changes):
-    section = {"model": lineages[name], "shape": SHAPE, "md5": "ef", "configs": ["aift_m1"]}
+    section = {"model": lineages[name], "adapter": False, "shape": SHAPE, "md5": "ef", "configs": ["aift_m1"]}
     section |= {"dataset_url": "https://hub/datasets/ann/rows"}
     about = facts.of_the_model(name, params, metrics, lineages)
     return card.render("model", **BOTH | facts.of_the_run(params) | section | about | changes)

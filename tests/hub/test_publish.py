@@ -459,13 +459,17 @@ def test_models_that_cannot_be_published(store, hub, repo):
     assert nothing_sent(hub)
 
 
-def test_a_folder_in_a_models_folder_is_published_too(store, hub, repo):
-    """As an adapter is."""
+def test_an_adapter_is_published_as_one(store, hub, repo):
+    """With the weights that it goes over, and the card says how both are loaded."""
     adapter = store.path / "data/models/M2/adapter/adapter_config.json"
     adapter.parent.mkdir()
     adapter.write_text("{}")
     publish(store, hub, repo, "M2")
-    assert hub.files("model", f"{repo}-M2")["adapter/adapter_config.json"] == b"{}"
+    there = hub.files("model", f"{repo}-M2")
+    assert there["adapter/adapter_config.json"] == b"{}"
+    card = there["README.md"].decode()
+    assert "library_name: peft" in card
+    assert f'PeftModel.from_pretrained(model, "{repo}-M2", subfolder="adapter")' in card
     verify(f"{repo}-M2", None, hub.url, store.path)
 
 
