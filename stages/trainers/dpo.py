@@ -13,6 +13,7 @@ from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import arguments
+from stages.trainers.padding_free import without_padding
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
@@ -96,6 +97,7 @@ def dpo_trainer(
         processing_class=ready.tokenizer,
         callbacks=[CheckReference()],
     )
+    without_padding(trainer)
     return trainer, ready
 
 

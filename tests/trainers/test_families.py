@@ -18,12 +18,14 @@ from stages.method.judging import SCORE_LOGPROBS
 from stages.models import intake
 from stages.store.weights import check_weights
 from stages.text.chat import Chat
+from stages.trainers import padding_free
 from stages.trainers.dpo import train_dpo
 from stages.trainers.loading import load
-from stages.trainers.sft import train_sft
+from stages.trainers.sft import sft_trainer, train_sft
 from tests.families import FAMILIES, build, table
 
 FRUIT = ["apple", "pear", "plum", "fig", "lime", "kiwi", "peach", "grape", "melon", "mango", "date", "lemon"]
+RECURRENT = ("Mamba", "Falcon-H1", "Qwen3-Next")
 JUDGED = {"fig": 4, "lime": 1}
 ROWS = [(f"Say number {i} please, {name}.", f"{name} is {i}.") for i, name in enumerate(FRUIT[:10])]
 ROWS += [(f"Judge the answer {name}.", f"Sweet.\nScore: {score}") for name, score in JUDGED.items()]
@@ -37,8 +39,7 @@ def ask(i, text):
 
 
 def opened(folder, name):
-    recurrent = name in ("Mamba", "Falcon-H1", "Qwen3-Next")
-    engine = engine_params("transformers", max_context=512, chunk=1 if recurrent else 8192)
+    engine = engine_params("transformers", max_context=512, chunk=1 if name in RECURRENT else 8192)
     return open_engine(engine, HARDWARE, folder, model="M1", seed=7)
 
 
@@ -53,6 +54,16 @@ def trained(request, tmp_path_factory):
     out = root / "M1"
     log = train_sft(folder, out, rows, SFT, seed=1, hardware=HARDWARE, label="M1").log
     return family, folder, found, out, log
+
+
+@pytest.mark.slow
+def test_its_layers_compute_real_tokens_only(trained, tmp_path):
+    """But where a state runs along the tokens."""
+    family, folder, *_ = trained
+    rows = pl.DataFrame(ROWS, schema=["instruction", "response"], orient="row")
+    trainer, _ = sft_trainer(folder, tmp_path, rows, SFT, seed=1, hardware=HARDWARE)
+    way = trainer.model.config.get_text_config()._attn_implementation
+    assert (way == padding_free.NAME) == (family.name not in RECURRENT)
 
 
 @pytest.mark.slow

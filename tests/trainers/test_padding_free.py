@@ -1,0 +1,71 @@
+"""Rows in one line give what each gives alone: log-probabilities, gradients, and whatever the layers are."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
+
+from stages.trainers.padding_free import SHARED, PaddingFree, in_one_line
+
+SMALL = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
+SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+MODELS = {
+    "grouped heads": LlamaConfig(**SMALL),
+    "sliding window": MistralConfig(**SMALL, sliding_window=5),
+    "softcap, eager": Gemma2Config(**SMALL, sliding_window=5, attn_implementation="eager"),
+    "learned positions": GPT2Config(
+        vocab_size=60, n_embd=32, n_layer=2, n_head=4, pad_token_id=0, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    ),
+}
+ROWS = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=30), min_size=1, max_size=9)
+
+
+def batch(rows: list[list[int]]) -> dict[str, torch.Tensor]:
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@given(ROWS)
+def test_each_row_is_a_path_and_shared_beginnings_stand_once(rows):
+    inputs = batch(rows)
+    line = in_one_line(**inputs)
+    tokens = inputs["input_ids"].flatten()[line.tokens]
+    paths = [path.tolist() for path in line.paths.split(line.ends.diff().tolist())]
+    assert [tokens[path].tolist() for path in paths] == rows
+    assert all(line.positions[path].tolist() == list(range(len(path))) for path in paths)
+    assert line.paths[line.in_paths].tolist() == list(range(len(tokens)))
+    assert torch.cat([g.flatten() for g in line.groups])[line.in_groups].tolist() == list(range(len(tokens)))
+    assert all(line.padded[i, : len(path)].tolist() == path for i, path in enumerate(paths))
+    assert len(tokens) <= sum(map(len, rows))
+    assert len(set(map(tuple, rows))) > 1 or len(rows[0]) < SHARED or len(tokens) == len(rows[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=8, deadline=None)
+@given(rows=ROWS)
+def test_logits_and_gradients_are_the_padded_models(name, rows):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(MODELS[name]))
+    inputs = batch(rows)
+    real = inputs["attention_mask"].bool()
+
+    def results() -> list[torch.Tensor]:
+        model.zero_grad()
+        logits = model(**inputs, use_cache=False).logits[real]
+        logits.square().mean().backward()
+        return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    padded = results()
+    way = PaddingFree(model)
+    in_line = results()
+    way.remove()
+    assert len(padded) == len(in_line)
+    assert all(torch.allclose(a, b, atol=2e-5) for a, b in zip(padded, in_line, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(padded, results(), strict=True)), "removed, it is as before"
