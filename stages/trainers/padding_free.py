@@ -128,7 +128,8 @@ class PaddingFree:
 
     def before(self, layers: Any, args: Any, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         batch = {"input_ids": args[0], **batch} if args else batch
-        ids, mask = batch["input_ids"], batch["attention_mask"]
+        ids = batch["input_ids"]
+        mask = torch.ones_like(ids) if (given := batch.get("attention_mask")) is None else given
         self.line = line = in_one_line(ids, mask)
         flat = {"input_ids": ids.flatten()[line.tokens][None], "position_ids": line.positions[None]}
         return (), batch | flat | {"attention_mask": None}

@@ -16,11 +16,12 @@ import pytest
 import torch
 from tiny_llama import HARDWARE
 
-from stages.config.sections import TrainDpo, TrainSft
+from stages.config.load import load_params
 from stages.trainers.dpo import dpo_trainer
 from stages.trainers.sft import sft_trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "steps.json"
+PARAMS = load_params(Path(__file__).parents[2])
 CLOSE = 1e-4
 """Relative: what another order of sums makes of twenty steps."""
 KEYS = {"sft": ("loss", "grad_norm"), "dpo": ("loss", "grad_norm", "rewards/margins")}
@@ -38,12 +39,11 @@ def steps(kind: str, model: Path) -> list[dict[str, float]]:
     prompts, answers, others = TEXTS[:32], TEXTS[32:], TEXTS[16:48]
     if kind == "sft":
         rows = pl.DataFrame({"instruction": prompts, "response": answers})
-        params = TrainSft.model_validate(COMMON | {"repeat_ift": 1, "ift_max_length": None})
+        params = PARAMS.train_sft.model_copy(update=COMMON)
         trainer, _ = sft_trainer(model, out, rows, params, seed=1, hardware=HARDWARE)
     else:
         rows = pl.DataFrame({"prompt": prompts, "chosen": answers, "rejected": others})
-        fields = {name: field.default for name, field in TrainDpo.model_fields.items() if not field.is_required()}
-        params = TrainDpo.model_validate(fields | COMMON | {"beta": 0.1, "nll_weight": 0.5})
+        params = PARAMS.train_dpo.model_copy(update=COMMON | {"beta": 0.1, "nll_weight": 0.5})
         trainer, _ = dpo_trainer(model, out, rows, params, seed=1, hardware=HARDWARE)
     trainer.train()
     return [{key: step[key] for key in KEYS[kind]} for step in trainer.state.log_history if "loss" in step]
