@@ -92,6 +92,24 @@ def check(
         check_model.show(model, Path(), as_json=as_json)
 
 
+@command(RUN, "srlm plan", "srlm plan --profile paper --gpu H100 --gpus 16 --price 2.5")
+def plan(
+    profile: Annotated[str | None, typer.Option(help="of this profile instead of params.yaml")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="USD an hour of a GPU, or of this machine")] = None,
+    gpu: Annotated[str | None, typer.Option(help="as on this card: A100, H100, H200, B200, L4, L40S, ...")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="how many of them")] = None,
+    parameters: Annotated[
+        float | None, typer.Option(min=1e3, help="of models that are not here, as 70e9; else as their name tells")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run takes before it runs: tokens, FLOPs, time, memory, disk and money of each stage, and how each number
+    is known."""
+    from stages.commands import plan as planning
+
+    planning.plan(profile=profile, price=price, gpu=gpu, gpus=gpus, parameters=parameters, as_json=as_json)
+
+
 @command(RUN, "srlm preview judge_seed", "srlm preview judge_seed -n 50")
 def preview(
     stage: Annotated[str, typer.Argument(help="judge_seed")],

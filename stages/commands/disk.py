@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from rich.filesize import decimal
 
+from stages.commands.workload import MOST, works
 from stages.config.params import Base, External, Params
 from stages.console.terminal import stderr
 from stages.store.catalog import model_dir
@@ -35,9 +36,6 @@ BYTES_OF_TOKEN = 4
 """Of text, about; tables are compressed, so what they take is mostly less."""
 BYTES_OF_WEIGHT = 4
 """Trained models are saved in float32, whatever `dtype` they are trained in."""
-RANKED = 4
-REASONS = 64
-"""Answers to a prompt of the seed data that people ranked, about."""
 
 
 def look(root: Path, params: Params) -> list[str]:
@@ -57,21 +55,9 @@ def look(root: Path, params: Params) -> list[str]:
 def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
     """Bytes of one copy of each kind of file, at most. SFT and M1 are trained beside those of `models` and
     `positive_only`, all as large as M0."""
-    trained = 2 + len(params.models) + len(params.positive_only)
-    seed = params.judge_seed
-    answers = seed.answers_per_prompt or RANKED
-    tokens = params.split_seed.eft_prompts * answers * (seed.k * seed.max_tokens if seed.model else REASONS)
-    pairs = 0
-    for aift in params.aift.values():
-        answers = aift.prompts * params.sample_candidates.n
-        tokens += aift.prompts * params.write_prompts.max_tokens + answers * params.sample_candidates.max_tokens
-        tokens += answers * params.judge_candidates.k * params.judge_candidates.max_tokens
-        pairs += 2 * aift.prompts * params.sample_candidates.max_tokens
-    test, of = params.split_seed, params.evaluate
-    compared = 0 if of.compare_by == "oracle" else 2 * of.compare_max_tokens  # in both orders
-    tokens += len(params.head_to_head) * 2 * test.test_prompts * compared
-    judged = test.test_ranked * RANKED * of.judge_k * of.judge_max_tokens
-    tokens += len(params.evaluated) * (2 * test.test_prompts * of.max_tokens + judged)
+    trained = len(params.trained_models)
+    tokens = int(sum(work.texts * work.most for work in works(params, MOST)))
+    pairs = sum(2 * aift.prompts * params.sample_candidates.max_tokens for aift in params.aift.values())
     return ({"trained models": trained * models["M0"].weights * BYTES_OF_WEIGHT} if "M0" in models else {}) | {
         "given models": sum(model.bytes for model in models.values()),
         "tables": (tokens + pairs) * BYTES_OF_TOKEN,
@@ -118,9 +104,8 @@ def too_little(needs: Mapping[Path, int], there: int) -> list[str]:
 def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:
     """From `folder`, where this entry of params.yaml made it; else from where it comes. None when the Hub cannot be
     asked."""
-    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        if json.loads((folder / "lineage.json").read_bytes())["params"].items() >= model.model_dump().items():
-            return on_disk(folder)
+    if is_of(model, folder):
+        return on_disk(folder)
     if isinstance(model, Base):
         if model.source == "gguf":  # 4 to 16 bits a weight become 32
             size = (root / model.path).stat().st_size if (root / model.path).is_file() else 0
@@ -136,6 +121,14 @@ def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:
         return None
     size = sum(file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors"))
     return Model(info.safetensors.total if info.safetensors else size // 2, size)
+
+
+def is_of(model: Base | External, folder: Path) -> bool:
+    """Whether this entry of params.yaml made the model in `folder`."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        made = json.loads((folder / "lineage.json").read_bytes())["params"]
+        return bool(made.items() >= model.model_dump().items())
+    return False
 
 
 def on_disk(folder: Path) -> Model:

@@ -40,6 +40,9 @@ GET = "SELECT key, n, json, digest FROM texts WHERE key IN ({})"
 SIZES = """
 SELECT model, stage, count(*), sum(length(json)), min(created), max(created) FROM texts
 GROUP BY model, stage ORDER BY model, stage"""
+LENGTHS = """
+SELECT substr(stage, 1, instr(stage || '@', '@') - 1), avg(json_extract(CAST(json AS TEXT), '$[2]')) AS tokens
+FROM texts GROUP BY 1 HAVING tokens IS NOT NULL"""
 PRUNE = "DELETE FROM texts WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR created < ?2)"
 SETTINGS = ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 20000", "cache_size = -65536")
 KEYS_PER_QUERY = 1_000
@@ -125,6 +128,11 @@ class CompletionCache:
         """What is cached, by model and stage."""
         with self._explained():
             return [Size(*row) for row in self.connection.execute(SIZES)]
+
+    def lengths(self) -> dict[str, float]:
+        """Mean tokens of the cached completions of each verb, where they were counted."""
+        with self._explained():
+            return dict(self.connection.execute(LENGTHS))
 
     def prune(self, *, model: str | None = None, before: float | None = None) -> int:
         """Delete completions of `model` created before `before` (seconds since 1970); None: of any model, of any age.

@@ -1,0 +1,180 @@
+"""`srlm plan`: what a run takes, before it runs, and how each number is known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stages.commands import plan as planning
+from stages.commands import speeds
+from stages.commands.disk import Model, forecast
+from stages.commands.plan import duration, in_name, plan, si
+from stages.commands.workload import MOST, Facts, works
+from stages.config.load import load_params
+from stages.console.errors import ParamsError
+from stages.engines.cache import CompletionCache
+from stages.engines.request import Completion
+from stages.models.checkpoint import random_llama
+from stages.store.files import append_line
+from stages.store.run import COMPLETION_CACHE, LOG
+from tests.workspace import Workspace
+
+
+@pytest.fixture
+def space(tmp_path):
+    return Workspace(tmp_path / "space")
+
+
+def planned(space, capsys, **options):
+    plan(space.path, as_json=True, **options)
+    return json.loads(capsys.readouterr().out)
+
+
+def stages(content):
+    return {(stage["stage"], stage["part"]): stage for stage in content["stages"]}
+
+
+def test_the_paper_on_cards_that_are_named(space, capsys):
+    few = planned(space, capsys, profile="paper", gpu="H100", gpus=8, price=2.0)
+    many = planned(space, capsys, profile="paper", gpu="H100", gpus=32, price=2.0)
+    assert few.keys() == {"profile", "machine", "stages", "totals", "does_not_fit"}
+    assert few["machine"] == {"name": "H100", "gpus": 8, "here": False}
+    assert [line.split()[0] for line in few["does_not_fit"]] == ["train_sft@M1", "train_dpo@M3"]
+    assert all("of these GPUs would do" in line for line in few["does_not_fit"])
+    assert many["does_not_fit"] == []
+    sft, total = stages(few)["train_sft@SFT", "sft"], few["totals"]
+    assert sft["tokens_in"] == 2 * 3200 * (60 + 240)
+    assert sft["flops"] == pytest.approx(6 * 69e9 * sft["tokens_in"], rel=0.03), "70 B by its name"
+    assert sft["memory_bytes"] > 16 * 70e9
+    assert total["gpu_hours"] == pytest.approx(8 * total["seconds"] / 3600, rel=1e-3)
+    assert total["usd"] == pytest.approx(2 * total["gpu_hours"], abs=0.01)
+    assert total["seconds"] == pytest.approx(sum(stage["seconds"] for stage in few["stages"]), abs=2)
+    assert many["totals"]["flops"] == total["flops"]
+    assert many["totals"]["seconds"] < total["seconds"]
+    assert {stage["speed_from"] for stage in few["stages"]} == {"assumed", None}
+
+
+def test_a_models_size_may_be_given(space, capsys):
+    seven, seventy = (planned(space, capsys, profile="paper", parameters=n)["totals"]["flops"] for n in (7e9, 70e9))
+    assert seventy == pytest.approx(10 * seven, rel=0.15)
+
+
+def test_the_table_fits_a_terminal_and_says_how_it_knows(space, capsys):
+    plan(space.path, profile="paper", price=2.5)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 120
+    for words in ("train_dpo@M3", "assumed: ", "total on 8 x H100 (not this machine): ", "does not fit: train_sft@M1"):
+        assert words in out
+    assert " USD at 2.5 an hour" in out
+
+
+def test_what_was_measured_goes_before_what_is_assumed(space, capsys):
+    random_llama(folder := space.path / "data/models/M0", seed=1, max_context=512)
+    made_from = load_params(space.path).base["M0"].model_dump()
+    (folder / "lineage.json").write_text(json.dumps({"params": made_from}))
+    parameters = planning._shape(folder).parameters
+    before = stages(planned(space, capsys))["train_sft@M1", "sft"]
+    assert before["speed_from"] == "assumed"
+    entry = {"stage": "train_sft@SFT", "outcome": "done", "seconds": 12.0, "compute_s": 11.0}
+    entry |= {"parameters": parameters, "tokens": 1000, "tokens_per_s": 100.0}
+    append_line(space.path / LOG, entry)
+    after = stages(planned(space, capsys))["train_sft@M1", "sft"]
+    assert after["speed_from"] == "log"
+    assert after["seconds"] == pytest.approx((12 - 10) + after["tokens_in"] / 100, rel=1e-3)
+    append_line(space.path / LOG, entry | {"parameters": 10 * parameters})
+    assert stages(planned(space, capsys))["train_sft@M1", "sft"]["speed_from"] == "assumed", "of another model"
+
+
+def test_lengths_are_those_of_texts_that_were_written(space, capsys):
+    with CompletionCache(space.path / COMPLETION_CACHE) as cache:
+        for verb, tokens in (("sample_candidates@M1", 5), ("sample_candidates@M2", 7), ("judge_candidates@M1", 3)):
+            batch = [(verb.encode(), Completion("x", 0, "text", "stop", tokens, None))]
+            cache.put(batch, model="M1", stage=verb)
+        cache.put([(b"uncounted", Completion("x", 0, "text", "stop", None, None))], model="M1", stage="write_prompts")
+        assert cache.lengths() == {"sample_candidates": 6.0, "judge_candidates": 3.0}
+    content = stages(planned(space, capsys))
+    sampled, judged = content["sample_candidates@M1", "answers"], content["judge_candidates@M1", "judgements"]
+    assert sampled["tokens_out"] == 6 * sampled["texts"]
+    assert sampled["lengths_from"] == "cache"
+    assert judged["tokens_out"] == pytest.approx(3 * judged["texts"], abs=1)
+    other = stages(planned(space, capsys, profile="scripted"))["sample_candidates@M1", "answers"]
+    assert other["lengths_from"] != "cache", "the texts here are of other parameters"
+
+
+def test_what_nothing_tells_is_unknown(space, capsys):
+    content = planned(space, capsys, profile="gpu", gpu="TRS-80", price=1.0)
+    assert "train_sft@SFT" in content["totals"]["unknown_time"]
+    assert stages(content)["train_sft@SFT", "sft"]["seconds"] is None
+    plan(space.path, profile="gpu", gpu="TRS-80")
+    assert "not in it, since nothing tells their speed: train_sft@SFT" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match="no profile huge; there are gpu, paper"):
+        plan(space.path, profile="huge")
+
+
+def test_a_server_costs_what_its_tokens_cost(space, capsys):
+    space.set(
+        **{
+            "external": {"large": {"source": "server", "repo": "its name", "revision": None}},
+            "judge_seed.source": "judge",
+            "judge_seed.judge": "large",
+            "judge_seed.path": "data/models/large",
+            "judge_seed.engine": {"name": "openai"},
+            "hardware.server.usd_per_million_prompt_tokens": 1.0,
+            "hardware.server.usd_per_million_completion_tokens": 10.0,
+        }
+    )
+    content = planned(space, capsys)
+    asked = stages(content)["judge_seed", "judgements"]
+    assert asked["server_usd"] == pytest.approx((asked["tokens_in"] + 10 * asked["tokens_out"]) / 1e6, rel=0.01)
+    assert asked["flops"] is None
+    assert content["totals"]["server_usd"] == pytest.approx(asked["server_usd"], abs=0.01)
+
+
+def test_no_stage_is_forgotten_and_yields_only_lessen(space):
+    """The stages are those of dvc.yaml; what is expected is never more than what the disk must hold."""
+    params = load_params(space.path)
+    most, expected = list(works(params, MOST)), list(works(params, Facts(accepted=1)))
+    names = [work.stage for work in most]
+    assert {name.partition("@")[0] for name in names} == {
+        *("get_model", "split_seed", "train_sft", "judge_seed", "build_eft", "write_prompts", "sample_candidates"),
+        *("judge_candidates", "build_pairs", "watch_drift", "train_dpo", "evaluate", "head_to_head", "summarize"),
+    }
+    assert [work.stage for work in expected] == names
+    for few, many in zip(expected, most, strict=True):
+        assert not many.most or (few.texts <= many.texts and few.written <= many.most), few
+    held = forecast(params, {"M0": Model(1000, 2500)})["cached completions"]
+    assert held == 4 * sum(work.texts * work.most for work in most)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("meta-llama/Llama-2-70b-hf", 70e9),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 135e6),
+        ("Qwen/Qwen2.5-1.5B", 1.5e9),
+        ("mistralai/Mixtral-8x7B-v0.1", 56e9),
+        ("org/bert-base", None),
+        ("org/3blue1brown", None),
+    ],
+)
+def test_a_size_is_read_from_a_name(name, size):
+    assert in_name(name) == size
+
+
+def test_numbers_have_units():
+    assert [si(v) for v in (0, 3, 999.6, 12_345, 1.5e6, 4.06e19)] == ["", "3 ", "1 k", "12.3 k", "1.5 M", "40.6 E"]
+    assert [duration(v) for v in (None, 8.4, 119, 300, 9000, 2e5)] == ["–", "8 s", "119 s", "5.0 min", "2.5 h", "2.3 d"]
+
+
+@pytest.mark.slow
+def test_the_real_code_is_tried_where_nothing_is_known(tmp_path, capsys, monkeypatch):
+    for name, few in (("STEPS", 2), ("PRETRAINED", 2), ("TEXTS", 16)):
+        monkeypatch.setattr(speeds, name, few)
+    content = planned(Workspace(tmp_path / "default", "tiny"), capsys)
+    assert {stage["speed_from"] for stage in content["stages"] if stage["flops"]} == {"tried"}
+    assert all(stage["seconds"] > 0 for stage in content["stages"])
+    assert content["does_not_fit"] == []
+    world = stages(content)["judge_seed", "judgements"]
+    assert world["lengths_from"] == "people"
+    assert 10 < world["tokens_out"] / world["texts"] < 60, "as its reviews are"
