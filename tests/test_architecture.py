@@ -31,7 +31,17 @@ LIBRARIES = {
         "peft",
     },
     "models": {"torch", "transformers", "gguf", "peft", "tokenizers", "huggingface_hub", "safetensors"},
-    "trainers": {"torch", "transformers", "trl", "datasets", "peft", "bitsandbytes", "safetensors", "polars"},
+    "trainers": {
+        "accelerate",
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "peft",
+        "bitsandbytes",
+        "safetensors",
+        "polars",
+    },
     "store": {
         "polars",
         "pydantic",

@@ -1,10 +1,10 @@
-"""cache: completions that engines have cached, so that no work is done twice. `srlm cache` shows them by model and
-stage.
+"""cache: completions of engines and log-probabilities of DPO's references, cached so that no work is done twice.
+`srlm cache` shows them by model and stage.
 
     srlm cache --prune --model M1          delete M1's
     srlm cache --prune --older 30          delete what is older than 30 days
 
-What is deleted is generated again when a stage next needs it; the store's tables do not depend on it.
+What is deleted is computed again when a stage next needs it; the store's tables do not depend on it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stages.console.errors import EngineError, SrlmError
+from stages.console.errors import EngineError, SrlmError, TrainingError
 from stages.console.sheets import Figure, Sheet, to_terminal
 from stages.console.terminal import stderr
 from stages.engines.cache import CompletionCache
 from stages.store.run import COMPLETION_CACHE
+from stages.trainers.references import References
 
 DAY_S = 86_400
 
@@ -29,36 +30,41 @@ def show(root: Path = Path()) -> None:
     if not path.is_file():
         stderr.print("No completions are cached yet: engines cache what they finish when a stage runs")
         return
-    with CompletionCache(path) as cache:
-        sizes = cache.sizes()
+    with CompletionCache(path) as cache, References(path) as references:
+        sizes, logps = cache.sizes(), references.counts()
     rows = [
         (s.model, s.stage, s.completions, Figure(s.bytes / 1e6, digits=1), day(s.oldest), day(s.newest)) for s in sizes
     ]
     to_terminal(Sheet(["model", "stage", "completions", "MB of text", "oldest", "newest"], rows), sys.stdout)
     print(f"{sum(size.completions for size in sizes):,} completions in {path}, {path.stat().st_size / 1e6:.1f} MB")
+    if logps:
+        by_model = ", ".join(f"{model} {count:,}" for model, count in sorted(logps.items()))
+        print(f"{sum(logps.values()):,} log-probabilities of DPO's references there: {by_model}")
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
-    """Delete completions of `model` (None: of all) that are older than `older` days (None: of any age). Raises
-    SrlmError for a model that has none."""
+    """Delete completions and log-probabilities of `model` (None: of all) that are older than `older` days (None: of any
+    age). Raises SrlmError for a model that has none."""
     path, before = root / COMPLETION_CACHE, None if older is None else time.time() - older * DAY_S
     if not path.is_file():
         raise SrlmError(f"No completions are cached: {path} does not exist")
     try:
-        with CompletionCache(path) as cache:
-            models = {size.model for size in cache.sizes()}
+        with CompletionCache(path) as cache, References(path) as references:
+            models = {size.model for size in cache.sizes()} | references.counts().keys()
             if model is not None and model not in models:
                 raise SrlmError(
                     f"No completions of {model} are cached, only of {', '.join(sorted(models)) or 'no model'}"
                 )
+            logps = references.prune(model=model, before=before)
             count = f"{cache.prune(model=model, before=before):,}"
-    except EngineError:  # damaged, or no room on the disk, which deleting rows needs
+    except (EngineError, TrainingError):  # damaged, or no room on the disk, which deleting rows needs
         if model is not None or before is not None:
             raise
         for suffix in ("-wal", "-shm", ""):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        count = "all"
-    stderr.print(f"Deleted {count} cached completions")
+        count, logps = "all", 0
+    more = f" and {logps:,} log-probabilities of references" if logps else ""
+    stderr.print(f"Deleted {count} cached completions{more}")
 
 
 def day(seconds: int) -> str:

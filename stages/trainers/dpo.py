@@ -14,6 +14,7 @@ from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import arguments
 from stages.trainers.padding_free import without_padding
+from stages.trainers.references import Source, add_references
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
@@ -43,21 +44,29 @@ def train_dpo(
     hardware: Hardware,
     label: str,
     checkpoints: Checkpoints | None = None,
+    references: Source | None = None,
 ) -> Trained:
     """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected; id where they have one) and save it
-    into `out`.
+    into `out`. What the reference says of them is kept where `references` says.
 
     The log has the columns step, loss, reward_chosen and reward_rejected (beta times the log-probability gained over
     the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr, tokens (seen so
     far), grad_norm. Raises ModelError for an unusable folder, TrainingError when no pair fits, the reference is not the
     model that training starts from, or training fails.
     """
-    trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware)
+    trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware, references=references)
     return finish(trainer, ready, out, LOG, label, checkpoints)
 
 
 def dpo_trainer(
-    model_dir: Path, out: Path, pairs: pl.DataFrame, params: TrainDpo, *, seed: int, hardware: Hardware
+    model_dir: Path,
+    out: Path,
+    pairs: pl.DataFrame,
+    params: TrainDpo,
+    *,
+    seed: int,
+    hardware: Hardware,
+    references: Source | None = None,
 ) -> tuple[Any, Prepared]:
     """TRL's trainer ready to run. Its first act is to check the reference."""
     from datasets import Dataset
@@ -67,6 +76,9 @@ def dpo_trainer(
     class Trainer(Resumable, DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
             return dataset  # in tokens already: TRL would ask the chat template again, and cut where it differs
+
+        def _precompute_ref_logps(self, dataset: Any, *args: Any) -> Any:
+            return dataset  # add_references does it, below
 
     class CheckReference(TrainerCallback):
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -93,11 +105,13 @@ def dpo_trainer(
         model=ready.model,
         args=args,
         train_dataset=dataset,
-        eval_dataset=dataset.select(range(min(len(dataset), params.micro_batch))),
+        eval_dataset=dataset,
         processing_class=ready.tokenizer,
         callbacks=[CheckReference()],
     )
     without_padding(trainer)
+    trainer.train_dataset = dataset = add_references(trainer, ready.rows, references)
+    trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))
     return trainer, ready
 
 

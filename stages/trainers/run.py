@@ -15,6 +15,7 @@ from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.trainers.adapters import save
 from stages.trainers.faults import check_step, of_the_device
+from stages.trainers.references import Source
 from stages.trainers.resume import Checkpoints, save_checkpoints, step_of
 from stages.trainers.rows import Prepared
 from stages.trainers.speed import Speed
@@ -45,11 +46,12 @@ def new_model(
     method, unit = (("SFT", "rows"), ("DPO", "pairs"))[section == "train_dpo"]
     p, start = getattr(params, section), run.model(parent)
     notes: dict[str, Any] = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {})
+    more = {"references": Source(run.completion_cache, parent, run.hash_of(start))} if method == "DPO" else {}
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
     checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
     with run.new_model(model, **lineage) as folder, run.computing(), of_the_device(section, p, checkpoints):
-        options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints}
+        options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints} | more
         trained = train(start, folder, rows, p, label=f"{method} {model}", **options)
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
         if trained.same_tokens:

@@ -11,6 +11,7 @@ from stages.console.errors import SrlmError
 from stages.engines.cache import CompletionCache
 from stages.engines.request import Completion
 from stages.store.run import COMPLETION_CACHE
+from stages.trainers.references import References
 
 
 @pytest.fixture
@@ -66,6 +67,18 @@ def test_old_or_one_models_completions_are_forgotten(capsys, root):
     cache.prune(root=root)
     assert "Deleted 1 cached completions" in capsys.readouterr().err
     assert "0 completions in" in shown(capsys, root)
+
+
+def test_references_are_counted_and_deleted_with_their_model(capsys, root):
+    with References(root / COMPLETION_CACHE) as references:
+        references.put({b"a" * 32: -1.0, b"b" * 32: -2.0}, "M1")
+        references.put({b"c" * 32: -3.0}, "M9")
+    assert shown(capsys, root).splitlines()[-1] == "3 log-probabilities of DPO's references there: M1 2, M9 1"
+    cache.prune(older=30, root=root)
+    cache.prune(model="M1", root=root)
+    assert "Deleted 1 cached completions and 2 log-probabilities of references" in capsys.readouterr().err
+    cache.prune(model="M9", root=root)
+    assert "log-prob" not in shown(capsys, root)
 
 
 def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):

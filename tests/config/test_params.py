@@ -375,7 +375,7 @@ def test_no_file_says_what_to_type(tmp_path):
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
     changed(tmp_path, "seed", 1)
-    text = (tmp_path / "params.yaml").read_text().replace("lr: 0.0001", "lr: 1e-4")
+    text = (tmp_path / "params.yaml").read_text().replace("0.0001", "1e-4")
     (tmp_path / "params.yaml").write_text(text)
     assert "1e-4" in text
     assert load_params(tmp_path).train_dpo.lr == 1e-4
