@@ -16,7 +16,6 @@ import torch
 
 from stages import get_model
 from stages.config.load import load_params
-from stages.console.errors import ModelError
 from stages.models import checkpoint
 from stages.store.catalog import table_path
 from stages.store.files import md5
@@ -146,12 +145,6 @@ def test_a_model_that_is_copied_is_the_same_with_any_number_of_threads(space):
         hashes.append(md5(space.path / "data/models/M0"))
     torch.set_num_threads(before)
     assert hashes[0] == hashes[1]
-
-
-def test_a_model_that_the_hub_does_not_give_names_repository_and_revision(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"model nobody/none at revision 0123abc"):
-        checkpoint.download("nobody/none", "0123abc", tmp_path)
 
 
 def rows(space, k_scores):

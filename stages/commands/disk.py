@@ -114,12 +114,17 @@ def size_of(model: Base | External, folder: Path, root: Path) -> Model | None:
     if model.source == "server":
         return Model(0, 0)
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    from stages.models.checkpoint import TWICE
 
     try:
         info = HfApi().model_info(str(model.repo), revision=model.revision, files_metadata=True, timeout=HUB_S)
     except Exception:  # dozens of types; the stage that downloads will say which
         return None
-    size = sum(file.size or 0 for file in info.siblings or () if file.rfilename.endswith(".safetensors"))
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    wanted = filter_repo_objects(sizes, allow_patterns="*.safetensors", ignore_patterns=[*TWICE])
+    size = sum(sizes[name] for name in wanted)
     return Model(info.safetensors.total if info.safetensors else size // 2, size)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from contextlib import redirect_stderr
+from fnmatch import fnmatch
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,27 @@ ALLOWED = (
     "adapter/adapter_config.json",  # a LoRA adapter that goes over the model: a writer or judge may have one
     "adapter/*.safetensors",
 )
+TWICE = ("[!a]*/*", "a[!d]*/*", "consolidated*.safetensors")
+"""The same weights in another format: gpt-oss's original/, Mistral's consolidated; no folder adapter/."""
 
 
 def download(repo: str, revision: str, folder: Path) -> None:
     """A pinned revision from the Hub. Raises ModelError naming both."""
-    from huggingface_hub import snapshot_download
-
-    try:  # into the Hub's cache, where it resumes
-        cached = snapshot_download(repo, revision=revision, allow_patterns=list(ALLOWED))
+    try:
+        cached = snapshot(repo, revision)
     except Exception as e:  # network, authentication, gating, unknown names: dozens of types
         raise ModelError(
-            f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: {e}. Check name and "
-            f"revision, or log in: hf auth login"
+            f"model {repo} at revision {revision} cannot be downloaded: {type(e).__name__}: "
+            f"{' '.join(str(e).split())}. Check name and revision, or log in: hf auth login"
         ) from e
-    copy_local(Path(cached), folder)
+    copy_local(cached, folder)
+
+
+def snapshot(repo: str, revision: str | None) -> Path:
+    """A model's files in the Hub's cache, where a download resumes: a folder named by its commit."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=[*ALLOWED], ignore_patterns=[*TWICE]))
 
 
 def copy_local(source: Path, folder: Path, *, weights: bool = True, but: Collection[str] = ()) -> None:
@@ -45,7 +53,7 @@ def copy_local(source: Path, folder: Path, *, weights: bool = True, but: Collect
     if not source.is_dir():
         raise ModelError(f"{source} is not a folder. Fix base.<name>.path in params.yaml")
     for file in sorted({file for pattern in ALLOWED for file in source.glob(pattern)}):
-        if file.name in but or (not weights and ".safetensors" in file.name):
+        if file.name in but or (not weights and ".safetensors" in file.name) or fnmatch(file.name, TWICE[-1]):
             continue
         if not file.is_file():
             raise ModelError(f"{file} is not a regular file (or a link to nothing). Copy the whole checkpoint")

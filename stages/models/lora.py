@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.console.errors import ModelError
-from stages.models.checkpoint import ALLOWED, TOKENIZER, copy_local
+from stages.models.checkpoint import TOKENIZER, copy_local, snapshot
 from stages.models.model_files import json_object
 
 CONFIG = "adapter_config.json"
@@ -62,14 +62,12 @@ def refuse_beside_weights(name: str, files: Collection[str]) -> None:
         )
 
 
-def fetch(base: Base, patterns: list[str]) -> Base:
-    """`base` with the files of `patterns` here, and with the commit that they are of."""
-    from huggingface_hub import snapshot_download
-
+def fetch(base: Base) -> Base:
+    """`base` with its files here, and with the commit that they are of."""
     if base.folder:
         return base
-    folder = Path(snapshot_download(base.name, revision=base.revision, allow_patterns=patterns))
-    return base._replace(folder=folder, revision=folder.name)  # snapshots/<commit>
+    folder = snapshot(base.name, base.revision)
+    return base._replace(folder=folder, revision=folder.name)
 
 
 def take_files(folder: Path, base: Path) -> None:
@@ -97,7 +95,7 @@ def merge(folder: Path, base: Base | None, notes: dict[str, Any]) -> list[str]:
     from transformers import AutoModelForCausalLM
 
     try:
-        base = fetch(base, list(ALLOWED)) if base else None
+        base = fetch(base) if base else None
         below = (base and base.folder) or folder
         if base and any((below / name).exists() for name in (CONFIG, "adapter")):
             raise ValueError("which has an adapter itself; merge that first")

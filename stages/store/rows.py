@@ -154,15 +154,17 @@ def read_hub(repo: str, revision: str, config: str | None = None, split: str | N
     Raises SeedDataError naming repository and revision.
     """
     from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     local = Path(repo).is_dir()
     try:
         splits = load_dataset(repo, config, revision=None if local else revision)
     except Exception as e:  # the libraries below raise dozens of types: network, authentication, layout
         of = f", config {config}," if config else ""
+        why = e.__cause__ if isinstance(e, DatasetGenerationError) and e.__cause__ else e  # its own words say nothing
         raise SeedDataError(
-            f"dataset {repo}{of} at revision {revision} cannot be loaded: {type(e).__name__}: {e}. Check the name, "
-            f"split_seed.config, the revision and your network"
+            f"dataset {repo}{of} at revision {revision} cannot be loaded: {type(why).__name__}: "
+            f"{' '.join(str(why).split())}. Check the name, split_seed.config, the revision and your network"
         ) from e
     if split and split not in splits:
         raise SeedDataError(f"dataset {repo} has no split {split!r}; it has {', '.join(splits)}. Fix split_seed.split")

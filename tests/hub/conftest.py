@@ -49,6 +49,22 @@ def hub(server: Server) -> Server:
 
 
 @pytest.fixture
+def endpoint(hub: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    """The Hub of whoever names none, as HF_ENDPOINT has it for what is imported later; asked as `ann`."""
+    monkeypatch.setenv("HF_TOKEN", "hf_ann")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    url = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", url)
+    for name, value in {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": False,
+        "HF_DATASETS_CACHE": str(tmp_path / "datasets"),
+    }.items():
+        monkeypatch.setattr(f"datasets.config.{name}", value)
+    return hub
+
+
+@pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the client would have waited."""
     waited: list[float] = []

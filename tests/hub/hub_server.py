@@ -23,11 +23,13 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -90,7 +92,8 @@ class Server(NamedTuple):
         self.forgetful([])
 
     def forgetful(self, where: list[str]) -> None:
-        """From now on no hashes of git are told in the "listing" of a repository, nor in its "tree"."""
+        """From now on no hashes of git are told in the "listing" of a repository, nor in its "tree"; and how many
+        "weights" a model has is not."""
         self._call("PUT", "forgetful", json.dumps(where).encode())
 
     def asked(self) -> list[dict[str, Any]]:
@@ -240,6 +243,17 @@ class Repo:
         while commit["parent"]:
             yield (commit := self.commits[commit["parent"]])
 
+    def weights(self, commit: dict[str, Any]) -> dict[str, int]:
+        """Type -> how many, by the headers of its safetensors."""
+        counts: Counter[str] = Counter()
+        for path, file in commit["files"].items():
+            if path.endswith(".safetensors"):
+                content = self.read(file)
+                header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+                for tensor in (about for name, about in header.items() if name != "__metadata__"):
+                    counts[tensor["dtype"]] += prod(tensor["shape"])
+        return counts
+
     def entry(self, commit: dict[str, Any], path: str, expand: bool) -> dict[str, Any] | None:
         """What there is at the path, a file or a folder; None if there is nothing."""
         if file := commit["files"].get(path):
@@ -384,6 +398,8 @@ def info(ask: Ask, kind: str, name: str, revision: str | None) -> Any:
         "gated": False,
         "disabled": False,
     }
+    if kind == "models" and "weights" not in Handler.forgetful and (counts := repo.weights(commit)):
+        about["safetensors"] = {"parameters": counts, "total": sum(counts.values())}
     return about | {
         "createdAt": repo.state["commits"][0]["date"],
         "lastModified": commit["date"],

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hub_server import Server
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
@@ -17,6 +16,8 @@ from stages.config.params import Params
 from stages.models import checkpoint
 from tests.workspace import ROOT, Workspace
 
+EMPTY = b"\2" + bytes(7) + b"{}"
+"""A file of safetensors."""
 M0 = Model(weights=1000, bytes=2500)
 
 
@@ -130,23 +131,24 @@ def test_what_is_there_already_is_a_part_of_it(tmp_path):
     assert not disk.too_little({tmp_path: huge}, huge)
 
 
-@pytest.fixture
-def hub(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    return server
-
-
-def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, hub, capsys):
+def test_the_hub_is_asked_for_a_model_that_is_not_here(space, tmp_path, endpoint, capsys):
     checkpoint.random_llama(tmp_path / "mine", seed=1, max_context=128)
     files = {file.name: file.stat().st_size for file in (tmp_path / "mine").iterdir()}
     (tmp_path / "mine/pytorch_model.bin").write_bytes(bytes(10_000))
-    api = HfApi(endpoint=hub.url, token="hf_ann")
+    (tmp_path / "mine/original").mkdir()
+    (tmp_path / "mine/original/model.safetensors").write_bytes(EMPTY)
+    api = HfApi()
     api.create_repo("ann/base")
     commit = api.upload_folder(repo_id="ann/base", folder_path=tmp_path / "mine").oid
     params = params_of(space, base={}, external={"M0": {"source": "hub", "repo": "ann/base", "revision": commit}})
     found = disk.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
-    assert found.bytes == files["model.safetensors"]
-    assert found.weights == found.bytes // 2, "this Hub counts no weights; most models are kept in half precision"
+    assert found == (
+        sum(weight.numel() for weight in load_file(tmp_path / "mine/model.safetensors").values()),
+        files["model.safetensors"],
+    )
+    endpoint.forgetful(["weights"])
+    found = disk.size_of(params.external["M0"], space.path / "data/models/M0", space.path)
+    assert found.weights == found.bytes // 2, "most models are kept in half precision"
     params = params_of(space, external={"M0": {"source": "hub", "repo": "ann/none", "revision": commit}})
     unknown = "without M0 and models trained from there: the Hub did not tell their size"
     assert unknown in said(space, capsys)

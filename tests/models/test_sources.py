@@ -60,11 +60,10 @@ def test_an_adapter_without_its_model_is_named(llama, tmp_path):
         lora.merge(tmp_path / "M0", lora.base_of(tmp_path / "M0"), {})
 
 
-def merged(adapter: Path, out: Path, *, downloaded: bool = False) -> Path:
+def merged(adapter: Path, out: Path) -> Path:
     out.mkdir()
     checkpoint.copy_local(adapter, out)
-    lora.merge(out, lora.base_of(out if downloaded else adapter, downloaded=downloaded), notes := {})
-    (out / "notes.json").write_text(json.dumps(notes))
+    lora.merge(out, lora.base_of(adapter), {})
     intake.complete(out, DAY)
     return out
 
@@ -157,28 +156,14 @@ def rename_base(folder: Path, name: object, revision: object = None) -> None:
 
 
 @pytest.mark.slow
-def test_the_base_of_an_adapter_is_a_path_from_its_folder_or_a_repository_at_a_commit(llama, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    said, commit, asked = add_adapter(llama, tmp_path / "lora"), "a1" * 20, []
+def test_the_base_of_an_adapter_is_a_path_from_its_folder(llama, tmp_path):
+    """A repository: tests/hub/test_reading.py."""
+    said = add_adapter(llama, tmp_path / "lora")
     rename_base(tmp_path / "lora", "../llama")
     torch.testing.assert_close(logits(merged(tmp_path / "lora", tmp_path / "M0")), said, atol=1e-5, rtol=1e-4)
-
-    def snapshot(repo, *, revision, allow_patterns):
-        asked.append((repo, revision))
-        return str(shutil.copytree(llama, tmp_path / "snapshots" / commit, dirs_exist_ok=True))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    for revision in ("v2", None):
-        rename_base(tmp_path / "lora", "org/llama", revision)
-        out = merged(tmp_path / "lora", tmp_path / f"M0-{revision}", downloaded=True)
-        noted = json.loads((out / "notes.json").read_text())
-        assert noted == {"adapter_base": {"name": "org/llama", "revision": commit}}
-        torch.testing.assert_close(logits(out), said, atol=1e-5, rtol=1e-4)
-    assert asked == [("org/llama", "v2"), ("org/llama", None)]
-    rename_base(tmp_path / "lora", str(llama))
-    merged(tmp_path / "lora", tmp_path / "path", downloaded=True)
-    assert asked[-1] == (str(llama), None), "what comes from the Hub names no folder here"
+    rename_base(tmp_path / "lora", str(llama), "v2")
+    base = lora.base_of(tmp_path / "lora", downloaded=True)
+    assert base == (str(llama), "v2", None), "what comes from the Hub names no folder here"
 
 
 @pytest.mark.parametrize(("name", "revision"), [(None, None), (3, None), ("org/llama", 3), ("", None)])

@@ -110,9 +110,3 @@ def test_a_folder_in_the_hubs_layout_is_read(tmp_path):
         read_hub(str(tmp_path / "repo"), "main", split="test")
     with pytest.raises(SeedDataError, match=r"config none, at revision main cannot be loaded: .*split_seed\.config"):
         read_hub(str(tmp_path / "repo"), "main", config="none")
-
-
-def test_a_dataset_that_cannot_be_loaded_names_repository_and_revision(monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(SeedDataError, match=r"OpenAssistant/none at revision 0123abc"):
-        read_hub("OpenAssistant/none", "0123abc")
