@@ -63,7 +63,7 @@ class SplitSeed(Source):
     a held-out one; 1 looks for the same text alone."""
     ift: Count
     """Rows of IFT: prompts with the answer that people ranked best."""
-    ift_valid: Number
+    ift_valid: Count
     """Rows of IFT that are held out to watch training."""
     eft_prompts: Count
     """Prompts whose ranked answers are judged to make EFT."""

@@ -90,6 +90,7 @@ def hub(repo):
         ({"train_dpo.beta": 1e308}, "train_dpo.beta", "of at most 100.0"),
         ({"train_dpo.nll_weight": 1e300}, "train_dpo.nll_weight", "of at most 100.0"),
         ({"train_dpo.lr": 1e-300}, "train_dpo.lr", "of at least 1e-09"),
+        ({"split_seed.ift_valid": 0}, "split_seed.ift_valid", "expected a number of at least 1, seen 0"),
         ({"split_seed.lang": ""}, "split_seed.lang", "a text that is not empty"),
         ({"publish.data_license": "<script>\n---"}, "publish.data_license", "expected a text like"),
         ({"train_dpo.beta": float("nan")}, "train_dpo.beta", "expected a finite number"),

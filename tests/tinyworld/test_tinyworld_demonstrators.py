@@ -123,7 +123,7 @@ def test_test_data_moves_with_the_split_seed_alone_and_training_data_with_both(t
 
 
 def test_held_out_sizes_do_not_touch_training_data(tables):
-    assert seed_tables(params(test_prompts=5, ift_valid=0), 7, 1)["ift"].equals(tables["ift"])
+    assert seed_tables(params(test_prompts=5, ift_valid=1), 7, 1)["ift"].equals(tables["ift"])
 
 
 def test_a_world_that_is_used_up_says_so(monkeypatch):
