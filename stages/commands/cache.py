@@ -1,4 +1,5 @@
-"""cache: completions of engines and log-probabilities of DPO's references, cached so that no work is done twice.
+"""cache: completions of engines and log-probabilities of DPO's references, cached so that no work is done twice, and
+checkpoints of trainings.
 `srlm cache` shows them by model and stage.
 
     srlm cache --prune --model M1          delete M1's
@@ -14,12 +15,15 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stages.commands.disk import held
 from stages.console.errors import EngineError, SrlmError, TrainingError
 from stages.console.sheets import Figure, Sheet, to_terminal
 from stages.console.terminal import stderr
 from stages.engines.cache import CompletionCache
-from stages.store.run import COMPLETION_CACHE
+from stages.store.files import remove
+from stages.store.run import COMPLETION_CACHE, TRAINING_CACHE
 from stages.trainers.references import References
+from stages.trainers.resume import Checkpoints, step_of
 
 DAY_S = 86_400
 
@@ -27,6 +31,10 @@ DAY_S = 86_400
 def show(root: Path = Path()) -> None:
     """Print how much is cached, by model and stage."""
     path = root / COMPLETION_CACHE
+    for folder in trainings(root):
+        last = Checkpoints(folder).last
+        at = f"stopped after step {step_of(last)}" if last else "has no whole checkpoint"
+        print(f"the training of {folder.name} {at}: {held(folder) / 1e6:.1f} MB in {folder}")
     if not path.is_file():
         stderr.print("No completions are cached yet: engines cache what they finish when a stage runs")
         return
@@ -43,14 +51,23 @@ def show(root: Path = Path()) -> None:
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:
-    """Delete completions and log-probabilities of `model` (None: of all) that are older than `older` days (None: of any
-    age). Raises SrlmError for a model that has none."""
+    """Delete completions, log-probabilities and checkpoints of `model` (None: of all) that are older than `older` days
+    (None: of any age). Raises SrlmError for a model that has none."""
     path, before = root / COMPLETION_CACHE, None if older is None else time.time() - older * DAY_S
+    old = [folder for folder in trainings(root) if model in (None, folder.name)]
+    old = [folder for folder in old if before is None or folder.stat().st_mtime < before]
+    for folder in old:
+        remove(folder)
+        stderr.print(f"Deleted the checkpoint of the training of {folder.name}")
+    if not path.is_file() and old:
+        return
     if not path.is_file():
         raise SrlmError(f"No completions are cached: {path} does not exist")
     try:
         with CompletionCache(path) as cache, References(path) as references:
             models = {size.model for size in cache.sizes()} | references.counts().keys()
+            if model is not None and model not in models and old:
+                return
             if model is not None and model not in models:
                 raise SrlmError(
                     f"No completions of {model} are cached, only of {', '.join(sorted(models)) or 'no model'}"
@@ -65,6 +82,11 @@ def prune(*, model: str | None = None, older: float | None = None, root: Path = 
         count, logps = "all", 0
     more = f" and {logps:,} log-probabilities of references" if logps else ""
     stderr.print(f"Deleted {count} cached completions{more}")
+
+
+def trainings(root: Path) -> list[Path]:
+    """Folders of the models whose training is under way, or was stopped."""
+    return sorted(path for path in (root / TRAINING_CACHE).glob("*") if path.is_dir())
 
 
 def day(seconds: int) -> str:

@@ -199,7 +199,7 @@ def cache(
     model: Annotated[str | None, typer.Option(help="with --prune: only this model's")] = None,
     older: Annotated[float | None, typer.Option(min=0, help="with --prune: only older than so many days")] = None,
 ) -> None:
-    """Cached completions by model and stage: why a killed stage goes on where it was."""
+    """Cached completions by model and stage, and checkpoints of trainings: why a killed stage goes on where it was."""
     from stages.commands import cache as keeping
 
     if prune:

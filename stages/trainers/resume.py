@@ -38,8 +38,8 @@ two parts of a training."""
 class Checkpoints:
     """Of one training, in `folder`; the last one is kept. `of`: what else than rows, code and machine decides it."""
 
-    def __init__(self, folder: Path, every_s: float | None, of: Mapping[str, Any]) -> None:
-        self.folder, self.every_s, self.of = folder, every_s, of
+    def __init__(self, folder: Path, every_s: float | None = None, of: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.every_s, self.of = folder, every_s, of or {}
         self.continued: Path | None = None
         """The checkpoint that training continues from."""
 
@@ -116,10 +116,12 @@ class Resumable(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The weights, named as they are in memory: those of experts, named as published, would not be loaded."""
+        """The weights, named as they are in memory: those of experts, named as published, would not be loaded. Of
+        adapters the trained one: beside another, TRL's of the reference, it would not be loaded either."""
         model = self.accelerator.unwrap_model(self.model)
-        names: dict[str, Any] = {} if hasattr(model, "peft_config") else {"save_original_format": False}
-        model.save_pretrained(output_dir, state_dict=state_dict, **names)
+        adapted = hasattr(model, "peft_config")
+        how: dict[str, Any] = {"selected_adapters": ["default"]} if adapted else {"save_original_format": False}
+        model.save_pretrained(output_dir, state_dict=state_dict, **how)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         """Raises TrainingError where Trainer would train on with weights that no checkpoint gave."""

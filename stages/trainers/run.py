@@ -76,7 +76,7 @@ def train(
     changed nothing or left weights that are none."""
     from transformers import PrinterCallback, TrainerCallback
 
-    of = checkpoints or Checkpoints(Path(trainer.args.output_dir), None, {})
+    of = checkpoints or Checkpoints(Path(trainer.args.output_dir))
     of.look(trainer, ready, label)
     save_checkpoints(trainer, of)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 import pytest
@@ -10,7 +11,7 @@ from stages.commands import cache
 from stages.console.errors import SrlmError
 from stages.engines.cache import CompletionCache
 from stages.engines.request import Completion
-from stages.store.run import COMPLETION_CACHE
+from stages.store.run import COMPLETION_CACHE, TRAINING_CACHE
 from stages.trainers.references import References
 
 
@@ -92,3 +93,30 @@ def test_a_full_disk_is_no_reason_to_keep_everything(root, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list((root / COMPLETION_CACHE).parent.glob(f"{(root / COMPLETION_CACHE).name}*"))
+
+
+def training(root, model: str, step: int) -> None:
+    """A checkpoint as `stages.trainers.resume` keeps it."""
+    folder = root / TRAINING_CACHE / model / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"x" * 1_500_000)
+    (folder / "run.json").write_text('{"run": {}, "files": {"model.safetensors": 1500000}}')
+
+
+def test_checkpoints_of_trainings_are_shown_and_deleted(capsys, root):
+    for model, step in (("M1", 120), ("M2", 7), ("M3", 9)):
+        training(root, model, step)
+    (root / TRAINING_CACHE / "M3/checkpoint-9/run.json").unlink()
+    out = shown(capsys, root)
+    assert f"the training of M1 stopped after step 120: 1.5 MB in {root / TRAINING_CACHE / 'M1'}" in out
+    assert "the training of M3 has no whole checkpoint: 1.5 MB" in out
+    os.utime(root / TRAINING_CACHE / "M3", (0, 0))
+    cache.prune(older=30, root=root)
+    cache.prune(model="M2", root=root)
+    assert [path.name for path in (root / TRAINING_CACHE).iterdir()] == ["M1"]
+    cache.prune(root=root)
+    assert not list((root / TRAINING_CACHE).iterdir())
+    (root / COMPLETION_CACHE).unlink()
+    training(root, "M4", 1)
+    cache.prune(model="M4", root=root)
+    assert "Deleted the checkpoint of the training of M4" in capsys.readouterr().err

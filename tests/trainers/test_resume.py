@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import resource
 from contextlib import nullcontext
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -12,13 +13,16 @@ import pytest
 import torch
 
 from stages.config.load import load_params
+from stages.config.shared import Adapter
 from stages.console.errors import TrainingError
+from stages.models import intake
 from stages.trainers.dpo import dpo_trainer, train_dpo
 from stages.trainers.faults import check_step, of_the_device, rows_of
 from stages.trainers.resume import Checkpoints, Resumable, is_whole, step_of
 from stages.trainers.run import train
 from stages.trainers.sft import sft_trainer, train_sft
 from stages.trainers.speed import Speed
+from tests.families import FAMILIES, build
 
 PARAMS = load_params(Path(__file__).parents[2])
 CPU = PARAMS.hardware.model_copy(update={"device": "cpu", "threads": 1})
@@ -248,3 +252,29 @@ def test_a_gpu_that_is_full_or_gone_is_one_sentence(error, words, tmp_path):
         assert "train_sft.gradient_checkpointing to true" in str(e.value)
     with pytest.raises(RuntimeError, match="a bug"), of_the_device("train_sft", SFT, checkpoints(tmp_path)):
         raise RuntimeError("a bug")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_every_family_continues_with_its_own_weights(family, tmp_path, monkeypatch):
+    """Experts are saved under other names than they have in memory, tied weights once."""
+    rows = ROWS.select("instruction", "response").rows()
+    model = build(family, tmp_path / "M0", rows)
+    intake.complete(model, date(2026, 1, 31))
+    few = {"epochs": 1, "batch": 3, "micro_batch": 3, "max_length": 512}
+    run("sft", model, tmp_path / "whole", None, **few)
+    kept = tmp_path / "kept"
+    killed(monkeypatch, 3, lambda: run("sft", model, tmp_path / "a", checkpoints(kept), **few))
+    assert run("sft", model, tmp_path / "b", checkpoints(kept), **few).figures["continued_at"] == 2
+    assert weights(tmp_path / "b") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_continues(kind, base_model, tmp_path, monkeypatch):
+    few = {"epochs": 1, "adapter": Adapter(r=2, alpha=4, dropout=0.1, save="keep")}
+    run(kind, base_model, tmp_path / "whole", None, **few)
+    kept = tmp_path / "kept"
+    killed(monkeypatch, 3, lambda: run(kind, base_model, tmp_path / "a", checkpoints(kept), **few))
+    assert run(kind, base_model, tmp_path / "b", checkpoints(kept), **few).figures["continued_at"] == 2
+    files = [(tmp_path / name / "adapter/adapter_model.safetensors").read_bytes() for name in ("b", "whole")]
+    assert files[0] == files[1]
