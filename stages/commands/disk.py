@@ -36,6 +36,8 @@ BYTES_OF_TOKEN = 4
 """Of text, about; tables are compressed, so what they take is mostly less."""
 BYTES_OF_WEIGHT = 4
 """Trained models are saved in float32, whatever `dtype` they are trained in."""
+CHECKPOINT = 6
+"""Times the weights: with two sums of the optimizer for each, and a second one until the first is replaced."""
 
 
 def look(root: Path, params: Params) -> list[str]:
@@ -58,7 +60,11 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
     trained = len(params.trained_models)
     tokens = int(sum(work.texts * work.most for work in works(params, MOST)))
     pairs = sum(2 * aift.prompts * params.sample_candidates.max_tokens for aift in params.aift.values())
-    return ({"trained models": trained * models["M0"].weights * BYTES_OF_WEIGHT} if "M0" in models else {}) | {
+    checkpoint = 0 if params.hardware.save_every_s is None else CHECKPOINT
+    if params.train_sft.adapter and params.train_dpo.adapter:  # its optimizer is small
+        checkpoint = 0
+    weights = models["M0"].weights * BYTES_OF_WEIGHT if "M0" in models else 0
+    return ({"trained models": trained * weights, "checkpoints": checkpoint * weights} if weights else {}) | {
         "given models": sum(model.bytes for model in models.values()),
         "tables": (tokens + pairs) * BYTES_OF_TOKEN,
         "cached completions": tokens * BYTES_OF_TOKEN,
@@ -74,11 +80,11 @@ def needed(root: Path, params: Params, models: Mapping[str, Model]) -> dict[Path
     except ConfigError:
         config = {}  # DVC will say what is wrong with it
     needs = forecast(params, models)
-    completions = needs.pop("cached completions")
+    cached = needs.pop("cached completions") + needs.pop("checkpoints", 0)
     versioned = sum(needs.values())
     links = config.get("type", ["reflink"])[0] in ("hardlink", "symlink")
     return {
-        root / "data": completions + (0 if links else versioned),
+        root / "data": cached + (0 if links else versioned),
         Path(config.get("dir") or root / ".dvc/cache"): versioned,
     }
 

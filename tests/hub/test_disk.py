@@ -73,6 +73,7 @@ def test_every_text_as_long_as_it_may_get(space):
     written = seed + aift + evaluation
     assert disk.forecast(params, {"M0": M0, "writer": Model(1, 500)}) == {
         "trained models": 4 * 1000 * 4,
+        "checkpoints": 6 * 1000 * 4,
         "given models": 3000,
         "tables": 4 * (written + 2 * 30 * 50),
         "cached completions": 4 * written,
@@ -100,7 +101,7 @@ def test_a_models_weights_are_counted(tmp_path, space):
 def test_dvc_holds_a_copy_unless_it_links(space, tmp_path):
     params, sizes = load_params(space.path), {"M0": M0}
     most = disk.forecast(params, sizes)
-    completions = most["cached completions"]
+    completions = most["cached completions"] + most["checkpoints"]
     versioned = sum(most.values()) - completions
     cache, data = space.path / ".dvc/cache", space.path / "data"
     assert disk.needed(space.path, params, sizes) == {data: versioned + completions, cache: versioned}
