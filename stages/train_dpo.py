@@ -14,7 +14,9 @@ import typer
 from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.store.run import Run
-from stages.store.tables import PAIRS
+from stages.store.tables import EFT, IFT_TRAIN, PAIRS
+
+REPLAYED = {"eft": EFT, "ift": IFT_TRAIN}
 
 
 def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) -> None:
@@ -25,7 +27,10 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         from stages.trainers.dpo import train_dpo
         from stages.trainers.run import new_model
 
-        new_model(run, train_dpo, model, prev, as_written(run.read(PAIRS, prev)), params, f"AIFT({prev})")
+        weights = params.train_dpo.replay
+        replay = {name: run.read(table) for name, table in REPLAYED.items() if getattr(weights, name)}
+        of = " beside ".join((f"AIFT({prev})", *map(str.upper, replay)))
+        new_model(run, train_dpo, model, prev, as_written(run.read(PAIRS, prev)), params, of, replay=replay)
 
 
 def as_written(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -84,6 +84,14 @@ def smoothing(p: Params) -> Findings:
         yield Finding("train_dpo.loss", seen, "Set sigmoid, or label_smoothing above 0")
 
 
+def replay(p: Params) -> Findings:
+    """Each micro-batch of a step has its part of what is replayed."""
+    t, parts = p.train_dpo, p.train_dpo.batch // p.train_dpo.micro_batch
+    if (t.replay.eft or t.replay.ift) and t.replay.rows < parts:
+        seen = f"{t.replay.rows}, and a step has {parts} micro-batches: some would have no row"
+        yield Finding("train_dpo.replay.rows", seen, f"Set at least {parts}, or raise train_dpo.micro_batch")
+
+
 def judged_alike(key: str, temperature: str) -> Rule:
     def rule(p: Params) -> Findings:
         if (k := attrgetter(key)(p)) > 1 and attrgetter(temperature)(p) == 0:
@@ -99,6 +107,7 @@ NUMBERS: tuple[Rule, ...] = (
     training("train_sft"),
     training("train_dpo"),
     smoothing,
+    replay,
     alike,
     judged_alike("judge_seed.k", "judge_seed.temperature"),
     judged_alike("judge_candidates.k", "judge_candidates.temperature"),

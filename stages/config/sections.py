@@ -192,6 +192,17 @@ class BuildPairs(Section):
 # --- Mt+1, and what we got ---
 
 
+class Replay(Section):
+    """Rows that the model learnt before, trained in every step of DPO beside the pairs."""
+
+    eft: Annotated[float, Field(ge=0, le=100)]
+    """Weight of the negative log-likelihood of EFT's judgements, per token; 0: none, as in the paper."""
+    ift: Annotated[float, Field(ge=0, le=100)]
+    """The same of IFT's responses."""
+    rows: Annotated[int, Field(ge=1, le=10**6)]
+    """How many of each that has a weight in one step, drawn by seed without replacement until all were used."""
+
+
 class TrainDpo(Training):
     loss: Literal["sigmoid", "sigmoid_norm", "ipo", "robust"]
     """TRL's losses of pairs (docs/training.md has the formulas). `sigmoid`: the paper's. `sigmoid_norm`: of rewards per
@@ -203,6 +214,8 @@ class TrainDpo(Training):
     """Share of pairs taken to be the wrong way round. With `sigmoid` this is conservative DPO (cDPO)."""
     nll_weight: Annotated[float, Field(ge=0, le=100)]
     """Weight of the negative log-likelihood of `chosen` beside the DPO loss; 0 is the paper's."""
+    replay: Replay
+    """EFT and IFT in every step, so that the judge does not forget while answers are trained."""
 
 
 class Evaluate(Decoding):

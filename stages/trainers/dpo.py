@@ -15,8 +15,9 @@ from stages.console.errors import TrainingError
 from stages.trainers.arguments import arguments
 from stages.trainers.padding_free import without_padding
 from stages.trainers.references import Source, add_references
+from stages.trainers.replay import Replaying
 from stages.trainers.resume import Checkpoints, Resumable
-from stages.trainers.rows import Prepared, prepare
+from stages.trainers.rows import NOTHING, Prepared, in_tokens, prepare
 from stages.trainers.run import Trained, finish
 
 LOG = {
@@ -45,17 +46,22 @@ def train_dpo(
     label: str,
     checkpoints: Checkpoints | None = None,
     references: Source | None = None,
+    replay: Mapping[str, pl.DataFrame] = NOTHING,
 ) -> Trained:
     """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected; id where they have one) and save it
-    into `out`. What the reference says of them is kept where `references` says.
+    into `out`. What the reference says of them is kept where `references` says. `replay`: rows of
+    eft and ift (columns instruction, response) that are trained beside them.
 
     The log has the columns step, loss, reward_chosen and reward_rejected (beta times the log-probability gained over
     the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr, tokens (seen so
-    far), grad_norm. Raises ModelError for an unusable folder, TrainingError when no pair fits, the reference is not the
-    model that training starts from, or training fails.
+    far), grad_norm; with replay also dpo_loss (of the pairs alone), replay_eft and replay_ift (per token). Raises
+    ModelError for an unusable folder, TrainingError when no pair fits, the reference is not the model that training
+    starts from, or training fails.
     """
-    trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware, references=references)
-    return finish(trainer, ready, out, LOG, label, checkpoints)
+    more: dict[str, Any] = {"references": references, "replay": replay}
+    trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware, **more)
+    beside = {"dpo_loss": "dpo_loss"} | {f"replay_{name}": f"replay/{name}" for name in replay}
+    return finish(trainer, ready, out, LOG | (beside if replay else {}), label, checkpoints)
 
 
 def dpo_trainer(
@@ -67,13 +73,14 @@ def dpo_trainer(
     seed: int,
     hardware: Hardware,
     references: Source | None = None,
+    replay: Mapping[str, pl.DataFrame] = NOTHING,
 ) -> tuple[Any, Prepared]:
     """TRL's trainer ready to run. Its first act is to check the reference."""
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    class Trainer(Resumable, DPOTrainer):
+    class Trainer(Resumable, Replaying, DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
             return dataset  # in tokens already: TRL would ask the chat template again, and cut where it differs
 
@@ -86,6 +93,11 @@ def dpo_trainer(
 
     columns = pairs.select("prompt", "chosen", "rejected", pl.col("^id$"))
     ready = prepare(model_dir, columns, params, "train_dpo", seed)
+    in_memory = ready.model, ready.tokenizer, model_dir
+    beside = {name: rows.select("instruction", "response") for name, rows in replay.items()}
+    ready = ready._replace(
+        replayed={name: in_tokens(*in_memory, rows, params, "train_dpo") for name, rows in beside.items()}
+    )
     dataset = Dataset.from_dict(ready.rows)
     args = DPOConfig(
         **arguments(params, len(dataset), out, seed, hardware),
@@ -109,6 +121,7 @@ def dpo_trainer(
         processing_class=ready.tokenizer,
         callbacks=[CheckReference()],
     )
+    trainer.replay, trainer.replayed = params.replay, ready.replayed
     without_padding(trainer)
     trainer.train_dataset = dataset = add_references(trainer, ready.rows, references)
     trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))

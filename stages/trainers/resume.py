@@ -167,8 +167,9 @@ def environment(trainer: Any, ready: Prepared) -> dict[str, Any]:
 
     code = sorted(Path(__file__).parent.rglob("*.py"))
     device = trainer.args.device.type
+    rows = (one.rows for one in (ready, *ready.replayed.values()))
     return {
-        "rows": digest(repr(row).encode() for name in sorted(ready.rows) for row in (name, *ready.rows[name])),
+        "rows": digest(repr(row).encode() for part in rows for name in sorted(part) for row in (name, *part[name])),
         "code": digest(path.read_bytes() for path in code),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processes": trainer.accelerator.num_processes,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -14,6 +16,7 @@ from stages.text.chat import Chat
 from stages.trainers.adapters import attach, quantization
 from stages.trainers.loading import load
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 BEGINNING = 40
 """Characters of a prompt by which a person knows it again."""
 
@@ -31,6 +34,8 @@ class Prepared(NamedTuple):
     adapter: Adapter | None
     source: pl.DataFrame
     """Of the rows that fit: `id`, where they have one, and the prompt."""
+    replayed: Mapping[str, Prepared] = NOTHING
+    """What is replayed beside them, by name."""
 
     def name(self, index: int) -> str:
         """A row, for people: its id, or which it is, and how it begins."""
@@ -47,7 +52,13 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
     adapter = params.adapter
     below = params.dtype if adapter else "float32"
     model, tokenizer = load(folder, params.dropout, below, **quantization(adapter))
-    model = attach(model, folder, adapter, seed)
+    return in_tokens(attach(model, folder, adapter, seed), tokenizer, folder, rows, params, key)
+
+
+def in_tokens(
+    model: Any, tokenizer: Any, folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: str
+) -> Prepared:
+    """`prepare` with a model that is in memory."""
     prompt, *answers = (column for column in rows.columns if column not in ("id", "max_length"))
     chat, texts = Chat(tokenizer), rows[prompt].to_list()
     try:
@@ -72,4 +83,4 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
     source = rows[fits].select(pl.col("^id$"), prompt)
     used = {column: [values[i] for i in fits] for column, values in ids.items()}
     left_out = len(rows) - len(fits) - len(same), len(same)
-    return Prepared(model, tokenizer, used, *left_out, limit, folder, adapter, source)
+    return Prepared(model, tokenizer, used, *left_out, limit, folder, params.adapter, source)

@@ -35,18 +35,29 @@ class Trained(NamedTuple):
     """CPU threads of torch: they change floating-point sums, so lineage records them."""
     figures: dict[str, Any]
     """Tokens, speed, memory and where a killed training continued, for the log of runs."""
+    replayed: Mapping[str, Mapping[str, int]]
+    """Of each dataset that was replayed: rows, and too_long."""
 
 
 def new_model(
-    run: Any, train: Callable[..., Trained], model: str, parent: str, rows: pl.DataFrame, params: Params, of: str
+    run: Any,
+    train: Callable[..., Trained],
+    model: str,
+    parent: str,
+    rows: pl.DataFrame,
+    params: Params,
+    of: str,
+    **more: Any,
 ) -> None:
     """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage and log, and say what was
-    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from."""
+    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from; `more`
+    is what else `train` takes."""
     section = train.__name__
     method, unit = (("SFT", "rows"), ("DPO", "pairs"))[section == "train_dpo"]
     p, start = getattr(params, section), run.model(parent)
     notes: dict[str, Any] = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {})
-    more = {"references": Source(run.completion_cache, parent, run.hash_of(start))} if method == "DPO" else {}
+    if method == "DPO":
+        more |= {"references": Source(run.completion_cache, parent, run.hash_of(start))}
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
     checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
@@ -56,6 +67,8 @@ def new_model(
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
         if trained.same_tokens:
             notes["same_tokens"] = trained.same_tokens
+        if trained.replayed:
+            notes["replayed"] = trained.replayed
     run.figures |= trained.figures
     run.write_plot(f"train_{model}", trained.log)
     checkpoints.delete()
@@ -64,8 +77,13 @@ def new_model(
         f"{trained.max_length} tokens"
         + (f", {trained.same_tokens} as the same tokens twice" if trained.same_tokens else "")
     )
-    if (share := trained.too_long / len(rows)) > params.warn.left_out:
-        warn(f"{model}: {share:.0%} of the {unit} are left out. Raise {section}.max_length, up to the model's context")
+    shares = {unit: trained.too_long / len(rows)}
+    for name, counts in trained.replayed.items():
+        shares[f"rows of {name.upper()} to replay"] = counts["too_long"] / sum(counts.values())
+    for what, share in shares.items():
+        if share > params.warn.left_out:
+            raise_it = f"Raise {section}.max_length, up to the model's context"
+            warn(f"{model}: {share:.0%} of the {what} are left out. {raise_it}")
 
 
 def train(
@@ -142,4 +160,7 @@ def finish(
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
     counts = len(ready.rows["prompt_ids"]), ready.too_long, ready.same_tokens
     figures = speed.figures() | ({"continued_at": step_of(continued)} if continued else {})
-    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), figures)
+    replayed = {
+        name: {"rows": len(one.rows["prompt_ids"]), "too_long": one.too_long} for name, one in ready.replayed.items()
+    }
+    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), figures, replayed)

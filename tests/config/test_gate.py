@@ -103,6 +103,11 @@ def hub(repo):
             "train_dpo.label_smoothing",
             "0.1, and train_dpo.loss ipo has no smoothing",
         ),
+        (
+            {"train_dpo.micro_batch": 1, "train_dpo.replay.eft": 2.0},
+            "train_dpo.replay.rows",
+            "16, and a step has 32 micro-batches: some would have no row",
+        ),
         ({"train_dpo.loss": "robust"}, "train_dpo.loss", "robust, and train_dpo.label_smoothing is 0: that is sigmoid"),
         ({"train_dpo.label_smoothing": 0.5}, "train_dpo.label_smoothing", "seen 0.5"),
         ({"train_sft.micro_batch": 64}, "train_sft.batch", "32 is no multiple"),

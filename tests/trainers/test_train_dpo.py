@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from stages.config.load import load_params
-from stages.config.sections import TrainDpo
+from stages.config.sections import Replay, TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.dpo import check_reference, dpo_trainer, train_dpo
 from stages.trainers.run import train
@@ -29,6 +29,7 @@ PARAMS = TrainDpo(
     dtype="float32",
     gradient_checkpointing=False,
     nll_weight=0.0,
+    replay=Replay(eft=0.0, ift=0.0, rows=16),
 )
 PAIRS = pl.DataFrame(
     {
