@@ -34,6 +34,7 @@ from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
 from stages.console.memory import keep_freed_memory
 from stages.engines.backends import attention
+from stages.engines.backends.packing import pack_weights
 from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, completion_seed
 from stages.engines.sampling import Finite, Live, SeededSampling, explain_nonfinite_logits
@@ -120,6 +121,7 @@ class TransformersEngine(BaseEngine):
             untried=model_dir,
         ):
             self.model.to(self.device).eval().register_forward_pre_hook(self._clamp_positions, with_kwargs=True)
+            pack_weights(self.model)
             if self.chunk > 1 and getattr(self.model, "_is_stateful", False):
                 self._check_padding()
 
