@@ -93,7 +93,7 @@ def explain_nonfinite_logits(model: torch.nn.Module) -> str:
     """Why a model does not choose among numbers, and what to do; to be read behind its name."""
     weights = list(model.parameters())
     dtype = str(weights[0].dtype).removeprefix("torch.")
-    if all(w.isfinite().all() for w in weights) and dtype != "float32":
+    if all(w.to_dense().isfinite().all() for w in weights) and dtype != "float32":  # dense: some may be packed
         return (
             f"gives NaN or infinity where logits should be (its weights are finite, its sums are not). Set "
             f"engine.dtype, which is {dtype}, to float32"

@@ -1,5 +1,7 @@
 """The cache that grows by blocks and grouped attention, beside transformers' own."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, MambaConfig, MistralConfig
@@ -21,56 +23,54 @@ GROUPED = LlamaConfig(**SMALL, num_key_value_heads=2)
 def model(config):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return AutoModelForCausalLM.from_config(config).eval()
+        return AutoModelForCausalLM.from_config(deepcopy(config)).eval()
 
 
 def states(rows, tokens, seed):
     return torch.randn((rows, 2, tokens, 4), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("lengths", [[1] * 200, [63, 1, 1, 64, 5], [130, 1, 1]])
+def assert_holds_the_same(ours, theirs):
+    """The same tokens, with zeros behind them that the mask's sizes count."""
+    length = theirs.get_seq_length()
+    assert ours.get_seq_length() == length
+    for got, wanted in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
+        assert torch.equal(got[:, :, :length], wanted)
+        assert not got[:, :, length:].any()
+
+
+@pytest.mark.parametrize("lengths", [[1] * 50, [15, 1, 1, 16, 5], [40, 1, 1]])
 def test_a_block_layer_holds_what_a_dynamic_one_does(lengths):
-    ours, theirs = attention.BlockLayer(), DynamicLayer()
+    ours, theirs, buffers = attention.BlockLayer(), DynamicLayer(), []
     for seed, tokens in enumerate(lengths):
-        new = states(3, tokens, seed), states(3, tokens, seed + 1000)
-        before = ours.keys, ours.keys if ours.keys is None else ours.keys.clone()
-        for got, wanted in zip(ours.update(*new), theirs.update(*new), strict=True):
-            assert torch.equal(got, wanted)
-        assert before[0] is None or torch.equal(*before), "what was handed out does not change"
-    assert ours.get_seq_length() == sum(lengths)
+        sizes = ours.get_mask_sizes(tokens)
+        for layer in (ours, theirs):
+            layer.update(states(3, tokens, seed), states(3, tokens, seed + 1000))
+        assert sizes == (ours.keys.shape[-2], 0)
+        assert_holds_the_same(ours, theirs)
+        buffers.append(ours.keys)
+    assert len({b.data_ptr() for b in buffers}) <= 1 + -(-sum(lengths) // attention.BLOCK), "most steps copy nothing"
 
 
-def test_a_block_layer_may_be_repeated_cropped_and_cut_in_rows():
+def test_a_block_layer_may_be_repeated_and_cut_in_rows():
     ours, theirs = attention.BlockLayer(), DynamicLayer()
     for layer in (ours, theirs):
-        layer.update(states(2, 70, 1), states(2, 70, 2))
-        layer.update(states(2, 1, 3), states(2, 1, 4))
-        layer.crop(-2)
-        layer.update(states(2, 1, 5), states(2, 1, 6))
+        layer.update(states(2, 20, 1), states(2, 20, 2))
         layer.batch_repeat_interleave(3)
         layer.update(states(6, 1, 7), states(6, 1, 8))
         layer.batch_select_indices(torch.tensor([5, 0]))
         layer.update(states(2, 1, 9), states(2, 1, 10))
-    assert torch.equal(ours.keys, theirs.keys)
-    assert torch.equal(ours.values, theirs.values)
-
-
-@torch.inference_mode()
-def test_most_steps_copy_nothing():
-    layer, buffers = attention.BlockLayer(), set()
-    for seed in range(2 * attention.BLOCK):
-        layer.update(states(1, 1, seed), states(1, 1, seed))
-        buffers.add(layer.keys.untyped_storage().data_ptr())
-    assert len(buffers) <= 3
+    assert_holds_the_same(ours, theirs)
 
 
 @pytest.mark.parametrize("padding", [0, 3])
-def test_grouped_heads_give_the_same_texts(padding):
+@pytest.mark.parametrize("width", [1, 12])
+def test_grouped_heads_give_the_same_texts(padding, width):
     """The same tokens as transformers' own cache and attention, with left padding and without."""
     llama = model(GROUPED)
-    ids = torch.arange(24).reshape(2, 12) % 40
+    ids = torch.arange(2 * width).reshape(2, width) % 40
     mask = torch.ones_like(ids)
-    mask[0, :padding] = 0
+    mask[0, : min(padding, width - 1)] = 0
     settings = GenerationConfig(max_new_tokens=80, do_sample=False, pad_token_id=0, output_logits=True)
     settings.return_dict_in_generate = True
 
@@ -89,7 +89,10 @@ def test_grouped_heads_give_the_same_texts(padding):
 def test_a_window_keeps_its_own_layer_and_recurrent_models_have_no_cache_to_repeat():
     windows = model(MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=8))
     assert {type(layer) for layer in attention.new_cache(windows).layers} == {DynamicSlidingWindowLayer}
-    assert {type(layer) for layer in attention.new_cache(model(GROUPED)).layers} == {attention.BlockLayer}
+    grouped = model(GROUPED)
+    assert {type(layer) for layer in attention.new_cache(grouped).layers} == {DynamicLayer}
+    attention.group_heads(grouped)
+    assert {type(layer) for layer in attention.new_cache(grouped).layers} == {attention.BlockLayer}
     recurrent = model(MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, state_size=4))
     assert attention.new_cache(recurrent) is None
 

@@ -17,49 +17,67 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "sdpa_grouped"
-BLOCK = 64
+BLOCK = 16
 """Tokens that a cache grows by."""
 
 
 class BlockLayer(DynamicLayer):
-    """Keys and values [rows, heads, tokens, width], views of buffers that are copied once in BLOCK tokens instead of at
-    every token."""
+    """Keys and values [rows, heads, room, width], copied once in BLOCK tokens instead of at every token.
+
+    Attention reads the room behind the newest token, too, and the mask leaves it out: what is read without gaps is read
+    twice as fast (heads of 20 numbers on an AMD EPYC)."""
+
+    is_croppable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cumulative_length = 0  # the name that `reset` knows
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.keys, self.values = _append(self.keys, key_states), _append(self.values, value_states)
+        length, room = self.cumulative_length, self._room(key_states.shape[-2])
+        self.keys, self.values = (
+            _put(self.keys, key_states, length, room),
+            _put(self.values, value_states, length, room),
+        )
+        self.cumulative_length += key_states.shape[-2]
         return self.keys, self.values
 
+    def _room(self, count: int) -> int:
+        """Tokens that the buffers have room for once `count` more are in; a prompt has what it needs."""
+        length = self.cumulative_length + count
+        room = self.keys.shape[-2] if self.cumulative_length else length
+        return room if length <= room else -(-length // BLOCK) * BLOCK
 
-def _append(states: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
-    """`new` [rows, heads, tokens, width] behind `states`, which is the beginning of its buffer. Whoever puts other
-    tensors into a layer (rows repeated, tokens cropped) puts in such a beginning, with or without room behind it."""
-    rows, heads, count, width = new.shape
-    states = new.new_empty(0) if states is None else states
-    length = states.shape[-2] if states.numel() else 0
-    room = states.untyped_storage().nbytes() // max(1, states.element_size() * rows * heads * width)
-    if length + count > room:
-        room = -(-(length + count + BLOCK) // BLOCK) * BLOCK
-        buffer = new.new_empty((rows, heads, room, width))
-        if length:
-            buffer[:, :, :length] = states
-    else:
-        buffer = states.as_strided((rows, heads, room, width), (heads * room * width, room * width, width, 1), 0)
-    buffer[:, :, length : length + count] = new
-    return buffer[:, :, : length + count]
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._room(query_length), 0
+
+    def get_seq_length(self) -> int:
+        return self.cumulative_length
+
+
+def _put(buffer: torch.Tensor, new: torch.Tensor, length: int, room: int) -> torch.Tensor:
+    """`new` [rows, heads, tokens, width] behind the first `length` tokens of the buffer, or of a larger one."""
+    if not length:
+        return new.contiguous()
+    if buffer.shape[-2] < room:
+        buffer = torch.nn.functional.pad(buffer[:, :, :length], (0, 0, 0, room - length))
+    buffer[:, :, length : length + new.shape[-2]] = new
+    return buffer
 
 
 def new_cache(model: PreTrainedModel) -> Cache | None:
     """An empty cache for the model; None where a layer keeps more than keys and values (recurrent and hybrid models),
-    which is not what `batch_repeat_interleave` repeats."""
+    which is not what `batch_repeat_interleave` repeats. Only attention that takes transformers' masks may see room."""
     cache = DynamicCache(config=model.config)
     kinds = {type(layer) for layer in cache.layers}
     if not kinds or kinds - {DynamicLayer, DynamicSlidingWindowLayer} or getattr(model, "_is_stateful", False):
         return None
-    cache.layers = [BlockLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    if model.config._attn_implementation == NAME:
+        cache.layers = [BlockLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
@@ -90,5 +108,14 @@ def grouped_attention(
     return out.reshape(rows, 1, heads, -1), None
 
 
+def mask_room(
+    *, q_length: int, kv_length: int, q_offset: int, kv_offset: int, allow_is_causal_skip: bool, **kwargs: Any
+) -> torch.Tensor | None:
+    """transformers' mask for `sdpa`, which is left out where nothing is padded and there is no room to be hidden."""
+    skip = allow_is_causal_skip and kv_offset + kv_length <= q_offset + q_length
+    sizes = {"q_length": q_length, "kv_length": kv_length, "q_offset": q_offset, "kv_offset": kv_offset}
+    return sdpa_mask(**sizes, allow_is_causal_skip=skip, **kwargs)
+
+
 AttentionInterface.register(NAME, grouped_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, mask_room)
