@@ -178,12 +178,14 @@ def decoding(
     tokens: Annotated[int, typer.Option(help="longest text")] = 96,
     threads: Annotated[int, typer.Option()] = 2,
     dtype: Annotated[str, typer.Option(help="of ours; theirs is float32")] = "float32",
+    judge: Annotated[Path | None, typer.Option(help="judge's template: judge the answers to the prompts")] = None,
 ) -> None:
     """The same batches and seeds: as transformers loads the model and keeps its cache, with every row to the end; and
-    with a cache that grows by blocks, heads read as they are, and rows that leave when they end."""
+    with packed weights, a cache that grows by blocks, heads read as they are, and rows that leave when they end.
+    Seconds are the processor's, of all threads."""
     hardware = load_params(ROOT).hardware.model_copy(update={"device": "cpu", "threads": threads})
-    with world(prompts, requests, "3M") as (_, texts, _):
-        asked, sampling = chat(texts), Sampling(n, 0.7, 0.9, tokens)
+    with world(prompts, requests, "3M", judge or JUDGE) as (_, texts, judged):
+        asked, sampling = chat(judged if judge else texts), Sampling(n, 0.7, 0.9, tokens)
         with open_engine(
             parameters_of("transformers", 2**20).model_copy(update={"dtype": dtype}),
             hardware,
@@ -212,7 +214,7 @@ def decoding(
                 "ours, nothing of this": plain(lambda: tokens_of(engine, asked, sampling)),
                 "ours": lambda: tokens_of(engine, asked, sampling),
             }
-            side_by_side(sides, rounds=2)
+            side_by_side(sides, rounds=2, clock=time.process_time)
 
 
 def bare(name: str, engine: Any, folder: Path, asked: list[Request], sampling: Sampling) -> Callable[[], int]:
@@ -294,7 +296,10 @@ def generate(engine: Any, batches: Sequence[list[list[int]]], sampling: Sampling
 
 
 def side_by_side(
-    sides: dict[str, Callable[[], int]], rounds: int = 3, warm_up: bool = True
+    sides: dict[str, Callable[[], int]],
+    rounds: int = 3,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, dict[str, Any]]:
     """Run the sides in turn, `rounds` times after one to warm up; print medians and the ratio of the last to each
     other. Returns seconds, tokens and tokens a second of each."""
@@ -302,10 +307,10 @@ def side_by_side(
     tokens: dict[str, int] = {}
     for turn in range(not warm_up, rounds + 1):
         for label, work in sides.items():
-            started = time.monotonic()
+            started = clock()
             tokens[label] = work()
             if turn:
-                seconds[label].append(time.monotonic() - started)
+                seconds[label].append(clock() - started)
     shown = Table("", "seconds", "tokens", "tokens/s", box=None)
     speed = {label: tokens[label] / statistics.median(seconds[label]) for label in sides}
     for label in sides:
@@ -323,7 +328,9 @@ def tokens_of(engine: BaseEngine, asked: list[Request], sampling: Sampling) -> i
 
 
 @contextmanager
-def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[Path, list[str], list[str]]]:
+def world(
+    file: Path | None, requests: int, parameters: str, judge: Path = JUDGE
+) -> Iterator[tuple[Path, list[str], list[str]]]:
     """A model's folder, prompts, and the judge's prompts about an answer to each."""
     if file:
         rows = read_file(file)
@@ -335,7 +342,7 @@ def world(file: Path | None, requests: int, parameters: str) -> Iterator[tuple[P
         params = load_params(ROOT)
         seed = seed_tables(params.split_seed, params.tinyworld.seed, params.seed)["ift"]
         pairs = seed.select("instruction", "response").rows()[:requests]
-    template = JUDGE.read_text()
+    template = judge.read_text()
     with TemporaryDirectory() as name:
         build(Path(name), [text for pair in pairs for text in pair], SHAPES[parameters])
         yield (

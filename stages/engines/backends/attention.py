@@ -112,9 +112,15 @@ def mask_room(
     *, q_length: int, kv_length: int, q_offset: int, kv_offset: int, allow_is_causal_skip: bool, **kwargs: Any
 ) -> torch.Tensor | None:
     """transformers' mask for `sdpa`, which is left out where nothing is padded and there is no room to be hidden."""
-    skip = allow_is_causal_skip and kv_offset + kv_length <= q_offset + q_length
-    sizes = {"q_length": q_length, "kv_length": kv_length, "q_offset": q_offset, "kv_offset": kv_offset}
-    return sdpa_mask(**sizes, allow_is_causal_skip=skip, **kwargs)
+    mask: torch.Tensor | None = sdpa_mask(
+        q_length=q_length,
+        kv_length=kv_length,
+        q_offset=q_offset,
+        kv_offset=kv_offset,
+        allow_is_causal_skip=allow_is_causal_skip and kv_offset + kv_length <= q_offset + q_length,
+        **kwargs,
+    )
+    return mask
 
 
 AttentionInterface.register(NAME, grouped_attention)
