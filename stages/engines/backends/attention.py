@@ -49,7 +49,7 @@ class BlockLayer(DynamicLayer):
     def _room(self, count: int) -> int:
         """Tokens that the buffers have room for once `count` more are in; a prompt has what it needs."""
         length = self.cumulative_length + count
-        room = self.keys.shape[-2] if self.cumulative_length else length
+        room = length if self.keys is None or not self.cumulative_length else self.keys.shape[-2]
         return room if length <= room else -(-length // BLOCK) * BLOCK
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -59,9 +59,9 @@ class BlockLayer(DynamicLayer):
         return self.cumulative_length
 
 
-def _put(buffer: torch.Tensor, new: torch.Tensor, length: int, room: int) -> torch.Tensor:
+def _put(buffer: torch.Tensor | None, new: torch.Tensor, length: int, room: int) -> torch.Tensor:
     """`new` [rows, heads, tokens, width] behind the first `length` tokens of the buffer, or of a larger one."""
-    if not length:
+    if buffer is None or not length:
         return new.contiguous()
     if buffer.shape[-2] < room:
         buffer = torch.nn.functional.pad(buffer[:, :, :length], (0, 0, 0, room - length))
