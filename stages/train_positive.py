@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 
 from stages.config.load import agree, entry, load_params
@@ -29,7 +28,7 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
     agree("--aift", aift, f"positive_only.{model}.aift", entry(params.positive_only, "positive_only", model).aift)
     with Run("train_positive", root, model) as run:
         from stages.trainers.run import new_model
-        from stages.trainers.sft import train_sft
+        from stages.trainers.sft import mixture, train_sft
 
         scores = run.read(SCORES, aift)
         perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores)
@@ -38,12 +37,7 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
                 f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got "
                 f"{scores['score'].max()!r}: nothing to add"
             )
-        short = pl.lit(params.train_sft.ift_max_length, pl.Int64)
-        seed = [run.read(IFT_TRAIN).with_columns(id="ift_id", max_length=short)] * params.train_sft.repeat_ift + [
-            run.read(EFT).with_columns(id="eft_id")
-        ]
-        parts = [part.select("instruction", "response", "id", pl.col("^max_length$")) for part in [*seed, perfect]]
-        rows = pl.concat(parts, how="diagonal")
+        rows = mixture([run.read(IFT_TRAIN), run.read(EFT), perfect], params.train_sft)
         of = f"IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})"
         new_model(run, train_sft, model, "M0", rows, params, of)
 

@@ -1,10 +1,7 @@
 """train_sft: supervised fine-tuning from M0, loss on the response only (paper 2.1).
 
-    python -m stages.train_sft SFT --on IFT             the paper's SFT baseline
-    python -m stages.train_sft M1 --on IFT --on EFT     M1: also learns to judge
-
-IFT stands `repeat_ift` times beside one pass over EFT, shuffled together: by tokens EFT is far larger, and drowned IFT
-when both stood once.
+python -m stages.train_sft SFT --on IFT             the paper's SFT baseline
+python -m stages.train_sft M1 --on IFT --on EFT     M1: also learns to judge
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import polars as pl
 import typer
 
 from stages.config.load import load_params
@@ -38,17 +34,9 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
         raise ParamsError(f"train_sft makes SFT and M1, seen {model!r}. Run it as dvc.yaml does: dvc repro")
     with Run("train_sft", root, model) as run:
         from stages.trainers.run import new_model
-        from stages.trainers.sft import train_sft
+        from stages.trainers.sft import mixture, train_sft
 
-        times = {Data.IFT: params.train_sft.repeat_ift, Data.EFT: 1}
-        limits = {Data.IFT: params.train_sft.ift_max_length, Data.EFT: None}
-        parts = [
-            part.select("instruction", "response", id=table.key[0], max_length=pl.lit(limits[data], pl.Int64))
-            for data, table in TABLES.items()
-            if data in on
-            for part in [run.read(table)] * times[data]
-        ]
-        rows = pl.concat(parts)
+        rows = mixture([run.read(TABLES[data]) for data in Data if data in on], params.train_sft)
         new_model(run, train_sft, model, "M0", rows, params, " + ".join(on))
 
 

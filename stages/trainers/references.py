@@ -124,7 +124,9 @@ def add_references(trainer: Any, rows: Mapping[str, list[Any]], source: Source |
         [logps] = broadcast_object_list([stored.get(wanted)])
         missing = wanted.keys() - logps.keys()
         batches = _of_one_length({key: wanted[key] for key in missing}, 2 * trainer.args.per_device_train_batch_size)
-        with progress("reference", len(missing), "answers") as advance:
+        with progress("reference", len(wanted), "answers") as advance:
+            if logps:
+                advance(len(logps), f"{len(logps)} cached", for_free=True)
             for at in range(0, len(batches), accelerator.num_processes):
                 turn = batches[at : at + accelerator.num_processes]
                 mine = turn[min(accelerator.process_index, len(turn) - 1)]  # a sharded model needs all, to the end

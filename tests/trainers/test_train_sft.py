@@ -12,7 +12,7 @@ from stages.config.sections import TrainSft
 from stages.console.errors import ModelError, TrainingError
 from stages.text.chat import Chat
 from stages.trainers.loading import load
-from stages.trainers.sft import sft_trainer, train_sft
+from stages.trainers.sft import mixture, sft_trainer, train_sft
 
 CPU = load_params(Path(__file__).parents[2]).hardware.model_copy(update={"device": "cpu", "threads": 1})
 PARAMS = TrainSft(
@@ -193,3 +193,10 @@ def test_rows_may_have_limits_of_their_own(base_model, tmp_path):
     lengths = pl.Series([None, 10, 59] * 4, dtype=pl.Int64)  # each row has 13 to 15 tokens or so
     trained = run(base_model, tmp_path, ROWS.with_columns(max_length=lengths), epochs=1)
     assert (trained.rows, trained.too_long, trained.max_length) == (8, 4, 60)
+
+
+def test_the_mixture_repeats_ift_within_its_own_length():
+    ift = pl.DataFrame({"ift_id": ["i"], "instruction": ["Say"], "response": ["cat"]})
+    eft = pl.DataFrame({"eft_id": ["e"], "score": [4], "instruction": ["Judge"], "response": ["Score: 4"]})
+    rows = mixture([ift, eft], PARAMS.model_copy(update={"repeat_ift": 2, "ift_max_length": 50}))
+    assert rows.select("id", "response", "max_length").rows() == [("i", "cat", 50)] * 2 + [("e", "Score: 4", None)]
