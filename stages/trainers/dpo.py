@@ -13,7 +13,7 @@ from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.arguments import arguments
-from stages.trainers.padding_free import without_padding
+from stages.trainers.padding_free import fast_layers
 from stages.trainers.references import Source, add_references
 from stages.trainers.replay import Replaying
 from stages.trainers.resume import Checkpoints, Resumable
@@ -122,7 +122,7 @@ def dpo_trainer(
         callbacks=[CheckReference()],
     )
     trainer.replay, trainer.replayed = params.replay, ready.replayed
-    without_padding(trainer)
+    fast_layers(trainer, compiled=hardware.compile)
     trainer.train_dataset = dataset = add_references(trainer, ready.rows, references)
     trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))
     return trainer, ready

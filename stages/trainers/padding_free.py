@@ -141,6 +141,7 @@ class PaddingFree:
             output.router_logits = tuple(layer[padded.flatten()] for layer in logits)
         return output
 
+    @torch.compiler.disable  # the lengths of rows differ from batch to batch: a graph of its own each time
     def attend(self, layer: Any, query: Any, key: Any, value: Any, mask: None, **more: Any) -> tuple[Any, None]:
         """As transformers calls attention: 1 x heads x T x width in, 1 x T x heads x width out."""
         line, by_token = self.line, [x[0].transpose(0, 1) for x in (query, key, value)]
@@ -169,6 +170,15 @@ class PaddingFree:
             attention = sys.modules[type(layer).__module__].eager_attention_forward
         out, _ = attention(layer, query, key, value, mask, **more)
         return out.flatten(0, 1)
+
+
+def fast_layers(trainer: Any, *, compiled: bool) -> None:
+    """Before a TRL trainer's first step: its model computes real tokens only, each layer by torch.compile if asked."""
+    without_padding(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    for layer in model.modules() if compiled else ():
+        if type(layer).__name__ in (model._no_split_modules or ()):
+            layer.compile(dynamic=True)  # alike as they are, they share one graph
 
 
 def without_padding(trainer: Any) -> PaddingFree | None:

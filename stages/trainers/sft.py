@@ -12,7 +12,7 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.sections import TrainSft
 from stages.trainers.arguments import arguments
-from stages.trainers.padding_free import without_padding
+from stages.trainers.padding_free import fast_layers
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
@@ -81,5 +81,5 @@ def sft_trainer(
     )
     args = SFTConfig(**arguments(params, len(dataset), out, seed, hardware), packing=False)
     trainer = Trainer(model=ready.model, args=args, train_dataset=dataset, processing_class=ready.tokenizer)
-    without_padding(trainer)
+    fast_layers(trainer, compiled=hardware.compile)
     return trainer, ready

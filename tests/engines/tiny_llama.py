@@ -16,7 +16,14 @@ SERVER = Server(
     at_once=4, timeout_s=30.0, attempts=3, usd_per_million_prompt_tokens=None, usd_per_million_completion_tokens=None
 )
 HARDWARE = Hardware(
-    device="cpu", threads=1, save_every_s=None, gpu_memory=0.9, tensor_parallel=1, workers=2, server=SERVER
+    device="cpu",
+    threads=1,
+    compile=False,
+    save_every_s=None,
+    gpu_memory=0.9,
+    tensor_parallel=1,
+    workers=2,
+    server=SERVER,
 )
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}{{ eos_token }}"

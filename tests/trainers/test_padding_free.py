@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_llama import HARDWARE
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
 
+from stages.config.load import load_params
 from stages.trainers.padding_free import SHARED, PaddingFree, in_one_line
+from stages.trainers.sft import sft_trainer
 
 SMALL = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
 SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
@@ -69,3 +74,27 @@ def test_logits_and_gradients_are_the_padded_models(name, rows):
     assert len(padded) == len(in_line)
     assert all(torch.allclose(a, b, atol=2e-5) for a, b in zip(padded, in_line, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(padded, results(), strict=True)), "removed, it is as before"
+
+
+def test_compiled_layers_train_to_the_same_loss(base_model, tmp_path, monkeypatch):
+    """Through the graphs of torch.compile, not through its compiler, which takes a minute."""
+    compiled = []
+
+    def compile_eagerly(layer: torch.nn.Module, **options: bool) -> None:
+        compiled.append(layer)
+        layer._compiled_call_impl = torch.compile(layer._call_impl, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    rows = pl.DataFrame(
+        {"instruction": ["Say cat 3 times.", "Name fruits."] * 4, "response": ["cat.", "apple pear."] * 4}
+    )
+    params = load_params(Path(__file__).parents[2]).train_sft.model_copy(update={"batch": 4, "micro_batch": 2})
+    losses = []
+    for asked in (False, True):
+        hardware = HARDWARE.model_copy(update={"compile": asked})
+        trainer, _ = sft_trainer(base_model, tmp_path, rows, params, seed=1, hardware=hardware)
+        trainer.train()
+        losses.append([step["loss"] for step in trainer.state.log_history if "loss" in step])
+    assert len(compiled) == 2
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[0][-1] < losses[0][0]
