@@ -44,6 +44,9 @@ class Hardware(Section):
     """Seconds of training after which a checkpoint is saved, so that a killed training loses no more; 0: after each
     step, null: none. A checkpoint takes three times the weights in float32; the last one is kept until the model is
     trained."""
+    report_to: Literal["tensorboard", "trackio", "wandb"] | None
+    """Tracker that a training reports to beside our log and plots (an extra of the same name): tensorboard and trackio
+    write into data/logs, wandb sends to its server unless WANDB_MODE is offline; null: none."""
     workers: Count
     """Data parallel: copies of the model, each with GPUs of its own (Ray)."""
     server: Server

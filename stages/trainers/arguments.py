@@ -55,7 +55,7 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         "data_seed": seed,
         "use_cpu": hardware.device == "cpu" or not torch.cuda.is_available(),
         "save_strategy": "no",
-        "report_to": "none",
+        "report_to": hardware.report_to or "none",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a NaN must be seen
         "disable_tqdm": True,

@@ -13,6 +13,7 @@ from stages.config.params import Params
 from stages.console.errors import TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
+from stages.trainers import trackers
 from stages.trainers.adapters import save
 from stages.trainers.faults import check_step, of_the_device
 from stages.trainers.references import Source
@@ -61,6 +62,7 @@ def new_model(
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
     checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
+    trackers.set_up(params.hardware.report_to, run.root / "data/logs", f"{method} {model}")
     with run.new_model(model, **lineage) as folder, run.computing(), of_the_device(section, p, checkpoints):
         options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints} | more
         trained = train(start, folder, rows, p, label=f"{method} {model}", **options)
@@ -108,6 +110,7 @@ def train(
     batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     total = int(trainer.args.num_train_epochs) * batches
     trainer.remove_callback(PrinterCallback)
+    trackers.name_run(trainer.args, label)
     trainer.add_callback(Show())
     before = _fingerprint(trainer.model)
     with progress(label, total, "steps") as advance:

@@ -20,6 +20,7 @@ HARDWARE = Hardware(
     threads=1,
     compile=False,
     save_every_s=None,
+    report_to=None,
     gpu_memory=0.9,
     tensor_parallel=1,
     workers=2,
