@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 import torch
+from test_resume import checkpoints, killed
 from test_train_dpo import CPU, PAIRS, PARAMS, weights
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
@@ -31,10 +32,10 @@ def params(eft=0.0, ift=0.0, rows=5, **changed):
     return PARAMS.model_copy(update=changed | {"replay": Replay(eft=eft, ift=ift, rows=rows)})
 
 
-def trained(model, out, p, replay=SETS):
+def trained(model, out, p, replay=SETS, kept=None):
     out.mkdir()
     replay = {name: rows for name, rows in replay.items() if getattr(p.replay, name)}
-    return train_dpo(model, out, PAIRS, p, seed=1, hardware=CPU, label="M2", replay=replay)
+    return train_dpo(model, out, PAIRS, p, seed=1, hardware=CPU, label="M2", replay=replay, checkpoints=kept)
 
 
 def nll(model, rows):
@@ -75,6 +76,18 @@ def test_micro_batches_change_rounding_only_and_a_second_run_no_byte(base_model,
         assert split.log[column].to_list() == pytest.approx(whole.log[column].to_list(), rel=1e-3), column
     trained(base_model, tmp_path / "again", params(eft=2.0))
     assert weights(tmp_path / "again") == weights(tmp_path / "4")
+
+
+def test_killed_and_continued_replays_the_same_rows(base_model, tmp_path, monkeypatch, capsys):
+    p, kept, other = params(eft=2.0, micro_batch=2), tmp_path / "kept", {"eft": JUDGED.reverse()}
+    whole = trained(base_model, tmp_path / "whole", p)
+    killed(monkeypatch, 5, lambda: trained(base_model, tmp_path / "killed", p, kept=checkpoints(kept)))
+    continued = trained(base_model, tmp_path / "continued", p, kept=checkpoints(kept))
+    assert continued.log.equals(whole.log)
+    assert weights(tmp_path / "continued") == weights(tmp_path / "whole")
+    assert "continued at step 4" in capsys.readouterr().out
+    trained(base_model, tmp_path / "other", p, other, kept=checkpoints(kept))
+    assert "of another run (other rows)" in capsys.readouterr().err
 
 
 def test_what_is_replayed_is_learnt_and_counted_and_without_weight_nothing_changes(base_model, tmp_path):
