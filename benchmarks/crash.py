@@ -3,6 +3,8 @@ if nothing had happened?
 
     python -m benchmarks.crash kill RUN [--kills 20] [--seed 1]      RUN: a clone in which `srlm repro` has run once,
 from nothing to the end
+    python -m benchmarks.crash kill RUN --stage train_sft_M1 --stage train_dpo@M2 --save-every 1      only these, while
+they compute, with a checkpoint every second
     python -m benchmarks.crash fill RUN [--stage judge_candidates@M2]      as root: a small disk is mounted in memory,
 and grows after it was full
 
@@ -41,12 +43,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[int, typer.Option()] = 1) -> None:
+def kill(
+    run: Path,
+    kills: Annotated[int, typer.Option()] = 20,
+    seed: Annotated[int, typer.Option()] = 1,
+    stages: Annotated[list[str], typer.Option("--stage", help="only these, while they compute")] = [],  # noqa: B006
+    save_every: Annotated[float | None, typer.Option(help="hardware.save_every_s")] = None,
+) -> None:
     """Print a row per kill; exit code 1 if one did not end as the run did."""
     run = run.resolve()
     lock = YAML(typ="safe").load(run / "dvc.lock")["stages"]
     log = [json.loads(line) for line in (run / "data/logs/runs.jsonl").read_text().splitlines()]
     seconds = [entry["seconds"] for entry in log if entry["outcome"] == "done"]
+    compute = [entry["compute_s"] for entry in log if entry["outcome"] == "done"]
     ran = [entry["stage"].partition("@")[0] for entry in log if entry["outcome"] == "done"]
     if len(ran) != len(lock) or not all(map(str.startswith, lock, ran)):
         raise SystemExit(
@@ -54,13 +63,16 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
             f"nothing to the end"
         )
     rng, console = random.Random(seed), Console()
-    shown = Table("stage", "killed after s", "texts kept", "again s", "as without", box=None)
+    shown = Table("stage", "killed after s", "texts kept", "step kept", "again s", "as without", box=None)
     wrong = 0
     for _ in range(kills):
-        stage = rng.choices(list(lock), [s + STARTING_S for s in seconds])[0]
-        after = rng.uniform(0, seconds[list(lock).index(stage)] + STARTING_S)
+        stage = rng.choice(stages) if stages else rng.choices(list(lock), [s + STARTING_S for s in seconds])[0]
+        at = list(lock).index(stage)
+        after = seconds[at] + STARTING_S - rng.uniform(0, compute[at] if stages else seconds[at] + STARTING_S)
         with TemporaryDirectory(prefix="crash-") as name:
             folder = before(run, lock, stage, Path(name) / "run")
+            if save_every is not None:
+                set_save_every(folder / "params.yaml", save_every)
             start_and_kill(folder, stage, after)
             kept = finished(folder)
             started = time.monotonic()
@@ -69,10 +81,11 @@ def kill(run: Path, kills: Annotated[int, typer.Option()] = 20, seed: Annotated[
             )
             again = time.monotonic() - started
             same = done.returncode == 0 and as_without(folder, lock, stage)
+            step = continued_at(folder)
         wrong += not same
-        shown.add_row(stage, f"{after:.1f}", f"{kept:,}", f"{again:.0f}", "yes" if same else "NO")
+        shown.add_row(stage, f"{after:.1f}", f"{kept:,}", step, f"{again:.0f}", "yes" if same else "NO")
         print(
-            f"{stage} killed after {after:.1f} s: {'as without' if same else 'NOT as without'}", flush=True
+            f"{stage} killed after {after:.1f} s, step {step}: {'as without' if same else 'NOT as without'}", flush=True
         )  # an hour's work is seen as it comes
         if not same:
             console.print(done.stdout[-1500:] + done.stderr[-1500:])
@@ -175,6 +188,20 @@ def start_and_kill(folder: Path, stage: str, after: float) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def set_save_every(params: Path, seconds: float) -> None:
+    yaml = YAML()
+    content = yaml.load(params)
+    content["hardware"]["save_every_s"] = seconds
+    yaml.dump(content, params)
+
+
+def continued_at(folder: Path) -> str:
+    """The step after which the stage that ran last went on; "-" for one that began anew."""
+    log = folder / "data/logs/runs.jsonl"
+    last = json.loads(log.read_text().splitlines()[-1]) if log.is_file() else {}
+    return str(last.get("continued_at", "-"))
 
 
 def finished(folder: Path) -> int:
