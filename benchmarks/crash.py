@@ -8,6 +8,9 @@ they compute, with a checkpoint every second
     python -m benchmarks.crash fill RUN [--stage judge_candidates@M2]      as root: a small disk is mounted in memory,
 and grows after it was full
 
+    python -m benchmarks.crash train RUN [--kills 20]      trainings alone, of RUN's M0 on its IFT, each killed once in
+a process of its own and continued in another: are weights and log as without?
+
 A moment is drawn over the run's own time. The workspace is put into the state in which the run had met that moment
 (stages before it done, nothing of later ones anywhere), `srlm repro STAGE` is started and killed there, all its
 processes at once, and started again. What then stands in `dvc.lock` must be what stood there after that stage of the
@@ -16,6 +19,7 @@ uninterrupted run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -24,6 +28,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -92,6 +97,99 @@ def kill(
     console.print(shown)
     console.print(f"{kills - wrong} of {kills} as without")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def train(
+    run: Path,
+    kills: Annotated[int, typer.Option()] = 20,
+    seed: Annotated[int, typer.Option()] = 1,
+    save_every: Annotated[float, typer.Option(help="seconds between checkpoints")] = 0.2,
+) -> None:
+    """Print a row per kill; exit code 1 if weights (sha256 of model.safetensors) or log are others."""
+    run, rng, console = run.resolve(), random.Random(seed), Console()
+    import stages.trainers.dpo
+    import stages.trainers.sft  # noqa: F401  # once, for all processes
+
+    shown = Table("training", "killed after s", "of s", "continued at", "of steps", "as without", box=None)
+    wrong = 0
+    with TemporaryDirectory(prefix="crash-") as name:
+        whole = {}
+        for kind in ("train_sft", "train_dpo"):
+            started = time.monotonic()
+            wait(forked(run, kind, folder := Path(name) / kind, save_every), folder)
+            whole[kind] = time.monotonic() - started, result(folder)
+        for nth in range(kills):
+            kind = ("train_sft", "train_dpo")[nth % 2]
+            seconds, (digest, log, _) = whole[kind]
+            after, folder = rng.uniform(0, seconds), Path(name) / f"{nth}"
+            child = forked(run, kind, folder, save_every)
+            time.sleep(after)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            wait(forked(run, kind, folder, save_every), folder)
+            again = result(folder)
+            same = again[:2] == (digest, log)
+            wrong += not same
+            shown.add_row(
+                kind, f"{after:.1f}", f"{seconds:.1f}", again[2], str(log.count("\n") - 1), "yes" if same else "NO"
+            )
+    console.print(shown)
+    console.print(f"{kills - wrong} of {kills} as without")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def forked(run: Path, kind: str, folder: Path, save_every: float) -> int:
+    """The number of a process that trains `run`'s M0 on 96 rows of its IFT into `folder`, with dropout and accumulated
+    batches: 30 steps. A rejected answer is another row's."""
+    if child := os.fork():
+        return child
+    try:
+        import polars as pl
+
+        from stages.config.load import load_params
+        from stages.trainers import dpo, sft
+        from stages.trainers.resume import Checkpoints
+
+        folder.mkdir(exist_ok=True)
+        silent = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
+        params = load_params(Path(__file__).parents[1])
+        rows = pl.read_parquet(run / "data/IFT/train.parquet")[:96]
+        if kind == "train_dpo":
+            rows = rows.select(
+                prompt="instruction", chosen="response", rejected=pl.col("response").shift(1).fill_null("No.")
+            )
+        fixed = {"epochs": 5, "batch": 16, "micro_batch": 8, "dropout": 0.1}
+        trained = {"train_sft": sft.train_sft, "train_dpo": dpo.train_dpo}[kind](
+            run / "data/models/M0",
+            folder,
+            rows,
+            getattr(params, kind).model_copy(update=fixed),
+            seed=1,
+            hardware=params.hardware.model_copy(update={"device": "cpu", "threads": 1}),
+            label=kind,
+            checkpoints=Checkpoints(folder / "checkpoints", save_every, {}),
+        )
+        (folder / "continued").write_text(str(trained.figures.get("continued_at", "-")))
+        trained.log.write_csv(folder / "log.csv")
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def wait(child: int, folder: Path) -> None:
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit((folder / "said.txt").read_text()[-2000:])
+
+
+def result(folder: Path) -> tuple[str, str, str]:
+    """Hash of the weights, the log, and the step at which the training was continued."""
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return digest, (folder / "log.csv").read_text(), (folder / "continued").read_text()
 
 
 @app.command()
