@@ -30,7 +30,7 @@ MARK = "run.json"
 """Written last into a checkpoint: what it belongs to, and the size of each file. Without it there is no checkpoint."""
 UNFINISHED = "unfinished.partial"
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
-ROUNDING_ON_GPU = ("params.micro_batch", "params.gradient_checkpointing")
+ROUNDING_ON_GPU = ("params.micro_batch", "params.gradient_checkpointing", "compile")
 """How a batch is computed, not what: on a GPU, whose sums are not the same twice anyway, they may be lowered between
 two parts of a training."""
 

@@ -61,6 +61,7 @@ def new_model(
         more |= {"references": Source(run.completion_cache, parent, run.hash_of(start))}
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
+    decides["compile"] = params.hardware.compile
     checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
     trackers.set_up(params.hardware.report_to, run.root / "data/logs", f"{method} {model}")
     with run.new_model(model, **lineage) as folder, run.computing(), of_the_device(section, p, checkpoints):
