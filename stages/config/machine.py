@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages.config.engines import EngineParams, EnvPrefix
 from stages.config.shared import Count, NotNegative, Positive, Section, Share
+
+ACCELERATE = Path(__file__).parent / "accelerate"
+"""Configs of `accelerate launch`, by name."""
 
 
 class Server(Section):
@@ -47,6 +51,10 @@ class Hardware(Section):
     report_to: Literal["tensorboard", "trackio", "wandb"] | None
     """Tracker that a training reports to beside our log and plots (an extra of the same name): tensorboard and trackio
     write into data/logs, wandb sends to its server unless WANDB_MODE is offline; null: none."""
+    launch: str | None = None
+    """Train on several processes of this machine, which `accelerate` starts, one for each GPU: `ddp`, `fsdp2`, `zero3`,
+    or a config of your own, a path that ends in .yaml. A step has `batch` rows however many there are.
+    null: one process, on one device."""
     workers: Count
     """Data parallel: copies of the model, each with GPUs of its own (Ray)."""
     server: Server
@@ -54,6 +62,20 @@ class Hardware(Section):
     servers: dict[EnvPrefix, Server] = Field(default_factory=dict)
     """By `engine.env_prefix`: of a role that has a server of its own, used instead of `server`. It need not be
     written."""
+
+    @field_validator("launch")
+    @classmethod
+    def _is_a_config(cls, launch: str | None) -> str | None:
+        if launch and not launch.endswith(".yaml") and not (ACCELERATE / f"{launch}.yaml").is_file():
+            names = ", ".join(sorted(file.stem for file in ACCELERATE.glob("*.yaml")))
+            raise ValueError(f"expected {names}, or a path that ends in .yaml, seen {launch}")
+        return launch
+
+    @property
+    def launch_config(self) -> Path:
+        """File of `launch`, which is not null."""
+        name = str(self.launch)
+        return Path(name) if name.endswith(".yaml") else ACCELERATE / f"{name}.yaml"
 
     def server_of(self, engine: EngineParams) -> tuple[str, Server]:
         """How the server of `engine` is asked, with the name of the section that says so."""

@@ -1,9 +1,13 @@
-"""Which of the machine's processes are DVC's and which are stages."""
+"""Which of the machine's processes are DVC's and which are stages; and processes that end together."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import psutil
@@ -41,3 +45,38 @@ def stages_among(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+@contextmanager
+def started(command: Sequence[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is over, with all that it started, when the context is."""
+    # in a group of its own: a terminal's Ctrl-C comes to this process alone
+    process = subprocess.Popen(command, env=env, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with suppress(psutil.Error):
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            for each in family:  # the parent first: it would tell of the others' end at length
+                with suppress(psutil.Error):
+                    each.kill()
+            psutil.wait_procs(family, 10)
+        process.wait()
+
+
+def this_process() -> tuple[int, float]:
+    """Its id, which another may have later, and when it was created."""
+    return (me := psutil.Process()).pid, me.create_time()
+
+
+def end_with(process: int, created: float) -> None:
+    """End this process when that one, or the parent of this one, is no more: nobody would wait for it. For a thread."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        try:
+            if abs(psutil.Process(process).create_time() - created) > 1:
+                break
+        except psutil.Error:
+            break
+        time.sleep(0.5)
+    os._exit(1)

@@ -11,31 +11,28 @@ from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo, TrainSft
 from stages.console.errors import TrainingError
 from stages.console.memory import keep_freed_memory
+from stages.trainers.launch import rows_of_each
 
 
 def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
-    """What both of TRL's configs take to train on `rows` rows. Raises TrainingError when `micro_batch` does not divide
-    `batch`, CUDA is missing, or there is more than one GPU."""
+    """What both of TRL's configs take to train on `rows` rows. Raises TrainingError when `batch` cannot be
+    dealt out, CUDA is missing, or there is more than one GPU for one process."""
     import torch
     from transformers.utils import is_torch_tf32_available
 
-    accumulate, rest = divmod(params.batch, params.micro_batch)
-    if rest:
-        raise TrainingError(
-            f"batch {params.batch} is not a multiple of micro_batch {params.micro_batch}, which it is accumulated "
-            f"from. Set micro_batch to a divisor of {params.batch}"
-        )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    micro, accumulate = rows_of_each(params, processes)
     if hardware.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("hardware.device is cuda, and torch sees no CUDA device. Set it to auto or cpu")
     if hardware.device != "cpu" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
         raise TrainingError(
-            f"torch sees {torch.cuda.device_count()} GPUs; the trainer would split batches over all of them and so "
-            f"train with another batch size than {params.batch}. Show it one: CUDA_VISIBLE_DEVICES=0"
+            f"torch sees {torch.cuda.device_count()} GPUs, and one process trains on one. Train on all of them with "
+            f"hardware.launch: ddp, or show it one: CUDA_VISIBLE_DEVICES=0"
         )
     if hardware.threads > 0:
         torch.set_num_threads(hardware.threads)
     keep_freed_memory()
-    steps = params.epochs * math.ceil(math.ceil(rows / params.micro_batch) / accumulate)
+    steps = params.epochs * math.ceil(math.ceil(rows / (micro * processes)) / accumulate)
     return {
         "output_dir": str(out),
         "num_train_epochs": params.epochs,
@@ -44,7 +41,7 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         "lr_scheduler_kwargs": {"min_lr": params.lr_end},
         # a run of few steps must not end inside its warmup, where the first rate is 0
         "warmup_steps": min(params.warmup_steps, steps // 2),
-        "per_device_train_batch_size": params.micro_batch,
+        "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": accumulate,
         "max_length": None,  # rows that are too long are left out and counted, never cut
         "gradient_checkpointing": params.gradient_checkpointing,

@@ -16,6 +16,7 @@ from stages.console.terminal import warn
 from stages.trainers import trackers
 from stages.trainers.adapters import save
 from stages.trainers.faults import check_step, of_the_device
+from stages.trainers.launch import on_processes
 from stages.trainers.references import Source
 from stages.trainers.resume import Checkpoints, save_checkpoints, step_of
 from stages.trainers.rows import Prepared
@@ -38,6 +39,8 @@ class Trained(NamedTuple):
     """Tokens, speed, memory and where a killed training continued, for the log of runs."""
     replayed: Mapping[str, Mapping[str, int]]
     """Of each dataset that was replayed: rows, and too_long."""
+    processes: int = 1
+    """They change sums, too."""
 
 
 def new_model(
@@ -66,7 +69,12 @@ def new_model(
     trackers.set_up(params.hardware.report_to, run.root / "data/logs", f"{method} {model}")
     with run.new_model(model, **lineage) as folder, run.computing(), of_the_device(section, p, checkpoints):
         options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints} | more
-        trained = train(start, folder, rows, p, label=f"{method} {model}", **options)
+        options |= {"label": f"{method} {model}"}
+        if params.hardware.launch:
+            trained = Trained(**on_processes(train, start, folder, rows, p, **options))
+            notes |= {"processes": trained.processes}
+        else:
+            trained = train(start, folder, rows, p, **options)
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
         if trained.same_tokens:
             notes["same_tokens"] = trained.same_tokens
@@ -134,7 +142,8 @@ def train(
 
 def _fingerprint(model: Any) -> list[float]:
     """One sum per weight matrix: enough to see whether anything moved, without a second copy of the model."""
-    return [float(weight.detach().double().sum()) for weight in model.parameters()]
+    sums = [weight.detach().double().sum() for weight in model.parameters() if weight.requires_grad]
+    return [float(one.full_tensor() if hasattr(one, "full_tensor") else one) for one in sums]  # of all processes' parts
 
 
 def finish(
@@ -158,8 +167,12 @@ def finish(
     text_config = model.config.get_text_config()
     if hasattr(text_config, "output_router_logits"):
         text_config.output_router_logits = False  # TRL's, to balance experts; padded batches fail with it
-    save(model, ready.folder, out, ready.adapter)
-    ready.tokenizer.save_pretrained(out)
+    weights = None
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # parts of it are in every process
+        weights = trainer.accelerator.get_state_dict(trainer.deepspeed or trainer.model)
+    if trainer.is_world_process_zero():
+        save(model, ready.folder, out, ready.adapter, weights)
+        ready.tokenizer.save_pretrained(out)
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
     counts = len(ready.rows["prompt_ids"]), ready.too_long, ready.same_tokens
