@@ -14,6 +14,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from stages.console.errors import ParamsError
 from stages.console.sheets import UNKNOWN, Sheet, to_terminal
 from stages.models.model_files import json_object
 from stages.store.catalog import model_dir
+from stages.text.chat import Chat
 
 IN_NAME = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z])", re.IGNORECASE)
 """A model's size in its name: Llama-2-70b-hf, SmolLM2-135M."""
@@ -136,7 +138,7 @@ def forecast(
             sizes = {name: shape or _shape(folder) for name, shape in sizes.items()}
         if folder and people is not None and (shape := sizes["M0"]) and shape.parameters <= speeds.SMALL:
             known = tried | speeds.tried(params, root, folder, people) | known
-    facts = facts_of(params, root, people, why, counter(folder), begun=begun)
+    facts = facts_of(params, root, people, why, counter(folder), markup(folder), begun=begun)
     rows = [cost(work, params, machine, sizes.get(work.model or ""), known) for work in works(params, facts)]
     return [_goes_on(row, before) for row, before in zip(rows, [None, *rows], strict=False)], sizes
 
@@ -185,6 +187,19 @@ def counter(folder: Path | None) -> Callable[[str], float]:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
     return lambda text: len(text) / CHARS_PER_TOKEN
+
+
+def markup(folder: Path | None) -> float | None:
+    """Tokens that M0's chat template writes around a prompt and its answer; None where that is not at hand."""
+    if folder is None:
+        return None
+    from transformers import AutoTokenizer
+
+    with suppress(Exception):  # a template is a program; what trains says what is wrong with it
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        ((head, tail),) = Chat(tokenizer).encode(["a"], ["a"])
+        return len(head) + len(tail) - 2 * len(tokenizer("a", add_special_tokens=False)["input_ids"])
+    return None
 
 
 def cost(work: Work, params: Params, machine: Machine, shape: Shape | None, known: Mapping[str, Speed]) -> Row:

@@ -150,7 +150,8 @@ def tried(params: Params, root: Path, folder: Path, people: pl.DataFrame) -> dic
                 speeds[role] = Speed(TRIED, per_written=(CLOCK() - started) / (engine.generated_tokens - before))
         speeds["prompts"] = speeds["answers"]
         for kind, seconds in (("written", load), ("trained", first.start_s)):
-            speeds[f"start {kind}"] = Speed(TRIED, START_S["rows"] + imports + seconds)
+            # torch was imported before
+            speeds[f"start {kind}"] = Speed(TRIED, max(START_S[kind], START_S["rows"] + imports + seconds))
     return speeds
 
 

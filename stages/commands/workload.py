@@ -36,6 +36,8 @@ class Facts(NamedTuple):
     prompt: float = 60
     answer: float = 240
     """Of people."""
+    markup: float = 8
+    """What a chat template writes around a prompt and its answer."""
     written: float | None = None
     """Of a new prompt; None: as people's prompts."""
     candidate: float | None = None
@@ -97,7 +99,7 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
     """The stages in the order of the run."""
     seed, sft, dpo, of = params.split_seed, params.train_sft, params.train_dpo, params.evaluate
     answer = min(facts.candidate or facts.answer, params.sample_candidates.max_tokens)
-    asked, shown = facts.prompt + facts.answer, facts.prompt + answer
+    asked, shown = facts.prompt + facts.answer + facts.markup, facts.prompt + answer + facts.markup
     for name, base in params.base.items():
         world = base.source == "tinyworld"
         rows = params.world.steps * params.world.docs_per_step if world else 0
@@ -125,14 +127,14 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
     for name, step in params.models.items():
         pairs = params.aift[step.prev].prompts * facts.pairs if step.prev in params.aift else 0
         twice = Work(f"train_dpo@{name}", "dpo", name, pairs, 2 * shown, passes=dpo.epochs, lengths=sampled)
-        yield twice._replace(shared=facts.prompt)
+        yield twice._replace(shared=facts.prompt + facts.markup)
     for name, variant in params.positive_only.items():
         some = ift + eft + params.aift[variant.aift].prompts
         yield Work(f"train_positive@{name}", "sft", name, some, mixed, passes=sft.epochs, lengths=sampled)
     for name in params.evaluated:
         wrote = min(facts.candidate or facts.answer, of.max_tokens)
         lengths = facts.told_by("candidate")
-        texts = facts.prompt, wrote, of.max_tokens
+        texts = facts.prompt + facts.markup, wrote, of.max_tokens
         yield Work(f"evaluate@{name}", "answers", name, 2 * seed.test_prompts, *texts, lengths=lengths)
         review = min(facts.judgement or of.judge_max_tokens / 2, of.judge_max_tokens)
         judged = facts.template + asked, review, of.judge_max_tokens
@@ -142,7 +144,7 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
         if of.compare_by == "oracle":
             yield Work(f"head_to_head@{name}", "rows")
         else:  # greedy and sampled answers, in both orders
-            compared = facts.template + facts.prompt + 2 * answer, of.compare_max_tokens / 2, of.compare_max_tokens
+            compared = facts.template + shown + answer, of.compare_max_tokens / 2, of.compare_max_tokens
             many = 4 * seed.test_prompts
             yield Work(f"head_to_head@{name}", "judgements", of.compare_with, many, *compared, lengths="assumed")
     yield Work("summarize", "rows")
@@ -158,7 +160,7 @@ def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) 
     lengths = facts.told_by("written", "accepted")
     yield Work(f"write_prompts@{name}", "prompts", aift.writer, texts, asked, new, write.max_tokens, lengths=lengths)
     count = aift.prompts * sample.n
-    texts_ = facts.prompt, answer, sample.max_tokens
+    texts_ = facts.prompt + facts.markup, answer, sample.max_tokens
     lengths = facts.told_by("candidate")
     yield Work(f"sample_candidates@{name}", "answers", name, count, *texts_, lengths=lengths)
     review = min(facts.judgement or judge.max_tokens / 2, judge.max_tokens)
@@ -170,7 +172,14 @@ def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) 
 
 
 def facts_of(
-    params: Params, root: Path, people: pl.DataFrame | None, why: str, count: Callable[[str], float], *, begun: bool
+    params: Params,
+    root: Path,
+    people: pl.DataFrame | None,
+    why: str,
+    count: Callable[[str], float],
+    markup: float | None,
+    *,
+    begun: bool,
 ) -> Facts:
     """What can be known: from the tables and cached completions of a run that was begun, else from people's texts (from
     `why`); `count` tells a text's tokens. Unless `begun`, the tables here are of other parameters."""
@@ -184,6 +193,7 @@ def facts_of(
     def tokens(column: pl.Series) -> float:
         return sum(map(count, column)) / len(column) + 1  # its end
 
+    learn("markup", markup, "file")
     if (template := root / params.judge.template).is_file():
         learn("template", count(template.read_text(encoding="utf-8", errors="replace")), "file")
     if people is not None and len(people):

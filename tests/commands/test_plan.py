@@ -44,7 +44,7 @@ def test_the_paper_on_cards_that_are_named(space, capsys):
     assert all("of these GPUs would do" in line for line in few["does_not_fit"])
     assert many["does_not_fit"] == []
     sft, total = stages(few)["train_sft@SFT", "sft"], few["totals"]
-    assert sft["tokens_in"] == 2 * 3200 * (60 + 240)
+    assert sft["tokens_in"] == 2 * 3200 * (60 + 240 + 8)
     assert sft["flops"] == pytest.approx(6 * 69e9 * sft["tokens_in"], rel=0.03), "70 B by its name"
     assert sft["memory_bytes"] > 16 * 70e9
     assert total["gpu_hours"] == pytest.approx(8 * total["seconds"] / 3600, rel=1e-3)
