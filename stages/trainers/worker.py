@@ -21,6 +21,9 @@ from stages.console.processes import end_with
 from stages.console.quiet import quiet_libraries
 from stages.trainers.launch import JOB, LOG, RESULT
 
+AFTERMATH_S = 2.0
+"""How long after an error it is told: one that another process's death brought about is not, for accelerate ends this
+one before."""
 GRACE_S = 60.0
 """How long a process that failed waits to be ended by the stage, which then ends the others with it."""
 
@@ -35,12 +38,13 @@ def main(folder: Path) -> None:
     try:
         work(job, folder, rank)
     except BaseException as e:
-        kind, message = type(e).__name__, str(e)
+        at, kind, message = time.time(), type(e).__name__, str(e)
+        time.sleep(AFTERMATH_S)
         if not isinstance(e, SrlmError):
             traceback.print_exc(file=sys.__stderr__)
             kind, message = TrainingError.__name__, f"process {rank} failed: {kind}: {message}"
         partial = folder / f"{rank}.partial"
-        partial.write_text(json.dumps({"kind": kind, "message": message, "at": time.time()}), encoding="utf-8")
+        partial.write_text(json.dumps({"kind": kind, "message": message, "at": at}), encoding="utf-8")
         partial.rename(folder / f"error-{rank}.json")
         time.sleep(GRACE_S)
         os._exit(1)

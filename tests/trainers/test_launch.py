@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -61,7 +62,11 @@ def hardware(tmp_path: Path, config: str | None = TWO) -> Hardware:
 
 def train(function, base: Path, out: Path, rows: pl.DataFrame, params, machine: Hardware) -> Trained:
     out.mkdir()
-    options = {"seed": 1, "label": "M2", "checkpoints": Checkpoints(out.parent / f"{out.name}-saved", None, {})}
+    options = {
+        "seed": 1,
+        "label": "M2",
+        "checkpoints": Checkpoints(out.parent / f"{out.name}-saved", machine.save_every_s, {}),
+    }
     if machine.launch:
         return Trained(**on_processes(function, base, out, rows, params, hardware=machine, **options))
     return function(base, out, rows, params, hardware=machine, **options)
@@ -124,6 +129,27 @@ def test_one_process_killed_ends_the_training(base_model, tmp_path):
     with pytest.raises(TrainingError, match="ended from outside"):
         train(train_sft, base_model, tmp_path / "M1", ROWS, long, hardware(tmp_path))
     assert not workers()
+
+
+@pytest.mark.slow
+def test_a_killed_training_continues_to_the_same_bytes(base_model, tmp_path):
+    machine = hardware(tmp_path).model_copy(update={"save_every_s": 0.0})
+    params = SFT.model_copy(update={"epochs": 10})
+    whole = train(train_sft, base_model, tmp_path / "whole", ROWS, params, machine)
+
+    def kill() -> None:
+        wait_for(lambda: any((tmp_path / "M1-saved").glob("checkpoint-[3-9]/run.json")))
+        workers()[0].kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(TrainingError, match="ended from outside"):
+        train(train_sft, base_model, tmp_path / "M1", ROWS, params, machine)
+    shutil.rmtree(tmp_path / "M1")
+    again = train(train_sft, base_model, tmp_path / "M1", ROWS, params, machine)
+    assert again.figures["continued_at"] >= 3
+    assert again.log.equals(whole.log)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "M1"))
+    assert one == other
 
 
 @pytest.mark.slow
