@@ -25,7 +25,8 @@ from stages.commands import disk, speeds
 from stages.commands.profile import PROFILES
 from stages.commands.speeds import Machine, Speed
 from stages.commands.workload import TRAINED, WRITTEN, Facts, Work, facts_of, people_of, works
-from stages.config.flops import BYTES, READ, Shape, causal, continued, shape_like, shape_of
+from stages.config.flops import ADAPTED, BYTES, READ, Shape, causal, continued, shape_like, shape_of
+from stages.config.flops import TRAINED as TRAINED_PASSES
 from stages.config.load import load_params
 from stages.config.params import Base, Params
 from stages.console.errors import ParamsError
@@ -222,10 +223,18 @@ def cost(work: Work, params: Params, machine: Machine, shape: Shape | None, know
     if kind == "trained":
         texts = 2 if work.role == "dpo" else 1  # whose shared prompt is computed once
         context: float = texts * causal([round(work.read / texts)]) - causal([round(work.shared)])
-        flops = work.passes * work.texts * shape.flops(work.read - work.shared, context)
         p = params.train_dpo if work.role == "dpo" else params.train_sft
+        adapter = p.adapter if work.role != "pretrain" else None
+        passes = ADAPTED if adapter else TRAINED_PASSES
+        flops = work.passes * work.texts * shape.flops(work.read - work.shared, context, passes)
         step = math.ceil(p.micro_batch * work.read)
-        memory = shape.training_bytes(step, dtype=p.dtype, checkpointing=p.gradient_checkpointing)
+        memory = shape.training_bytes(
+            step,
+            dtype=p.dtype,
+            checkpointing=p.gradient_checkpointing,
+            rank=adapter.r if adapter else None,
+            four_bit=bool(adapter and adapter.quantize),
+        )
     else:
         context = continued(work.read, work.written)
         flops = work.texts * shape.flops(work.read + work.written, context, READ)

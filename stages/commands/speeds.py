@@ -17,7 +17,8 @@ import polars as pl
 import psutil
 
 from stages.commands.workload import TRAINED, WRITTEN, Work
-from stages.config.flops import BYTES, READ, Card, Shape, card_of, continued
+from stages.config.flops import ADAPTED, BYTES, READ, Card, Shape, card_of, continued
+from stages.config.flops import TRAINED as TRAINED_PASSES
 from stages.config.params import Params
 from stages.engines.request import Sampling
 from stages.method.template import render
@@ -204,7 +205,8 @@ def assumed(params: Params, machine: Machine, shape: Shape | None, work: Work) -
     else:
         return None
     if work.role in TRAINED:
-        return Speed(ASSUMED, per_read=shape.flops(1, (work.read + 1) / 2) / peak)
+        passes = TRAINED_PASSES if training.adapter is None else ADAPTED
+        return Speed(ASSUMED, per_read=shape.flops(1, (work.read + 1) / 2, passes) / peak)
     if machine.card is None:
         return Speed(ASSUMED, shape.flops(tokens, continued(work.read, work.written), READ) / peak)
     weights, kv = shape.parameters * BYTES[dtype], shape.kv_bytes(dtype) * tokens

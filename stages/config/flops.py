@@ -1,10 +1,10 @@
 """FLOPs and bytes of a model, and what cards can do: one convention for progress, `srlm plan` and benchmarks.
 
-A token that is trained costs 6 N FLOPs, one that is read or written 2 N, where N are the parameters that it is
-multiplied with: the input embedding only where it is the output's too, of experts those that are asked. Attention costs
-12 (read or written: 4) * layers * width of the heads * the tokens attended to: a causal text of L tokens has a mean
-context of (L + 1) / 2. Padding, a reference's forward and what gradient checkpointing computes again (a third more)
-take time and are no useful FLOPs.
+A token that is trained costs 6 N FLOPs (4 N under LoRA), one that is read or written 2 N, where N are the parameters
+that it is multiplied with: the input embedding only where it is the output's too, of experts those that are asked.
+Attention costs 12 (LoRA: 8, read or written: 4) * layers * width of the heads * the tokens attended to: a causal text
+of L tokens has a mean context of (L + 1) / 2. Padding, a reference's forward and what gradient checkpointing computes
+again (a third more) take time and are no useful FLOPs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-TRAINED, READ = 3, 1
-"""Passes over the weights: forward and twice as much backward; forward alone."""
+TRAINED, ADAPTED, READ = 3, 2, 1
+"""Passes over the weights: forward, and twice as much backward; backward through weights that stay as they are (LoRA);
+forward alone."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TRAINED_BYTES = 16
 """Of a parameter in training: float32 weights 4, gradient 4, and AdamW's two moments 8."""
@@ -41,14 +42,22 @@ class Shape(NamedTuple):
         """Of one token in the cache of keys and values."""
         return 2 * self.layers * self.kv_width * BYTES[dtype]
 
-    def training_bytes(self, tokens: int, *, dtype: str, checkpointing: bool) -> int:
+    def training_bytes(
+        self, tokens: int, *, dtype: str, checkpointing: bool, rank: int | None = None, four_bit: bool = False
+    ) -> int:
         """At most, about, in a step over `tokens` on one device: weights, gradients and moments; a copy of the weights
         in bfloat16; what each layer keeps for its gradient (about 18 vectors, or its input alone); logits, their
-        softmax and its gradient in float32."""
+        softmax and its gradient in float32. With LoRA of a `rank` the gradients and moments are those of matrices
+        beside each linear layer, and the weights may be in 4 bits."""
         kept = self.layers * (1 if checkpointing else 18) + 18 * checkpointing
         logits = 3 * self.vocabulary * 4
         cast = 0 if dtype == "float32" else BYTES[dtype]
-        return (TRAINED_BYTES + cast) * self.parameters + tokens * (kept * self.hidden * BYTES[dtype] + logits)
+        adapter = 22 * self.layers * self.hidden * (rank or 0)
+        frozen = 0.5 if four_bit else BYTES["float32"] + cast
+        weights = (TRAINED_BYTES + cast) * self.parameters
+        if rank:
+            weights = round(frozen * self.parameters) + TRAINED_BYTES * adapter
+        return weights + tokens * (kept * self.hidden * BYTES[dtype] + logits)
 
 
 def causal(lengths: Iterable[int]) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from stages.config.flops import card_of, causal, shape_of
+from stages.config.flops import ADAPTED, TRAINED, card_of, causal, shape_of
 from stages.trainers.rows import Prepared
 
 
@@ -17,14 +17,16 @@ class Speed:
     def __init__(self, ready: Prepared, dtype: str) -> None:
         import torch
 
-        self.shape = shape_of(ready.model.config.to_dict(), sum(p.numel() for p in ready.model.parameters()))
+        self.shape = shape_of(ready.model.config.to_dict(), ready.model.num_parameters())
         prompts, *answers = ready.rows.values()
         heads, tails = [len(prompt) for prompt in prompts], [[len(a) for a in column] for column in answers]
         whole = [head + tail for column in tails for head, tail in zip(heads, column, strict=True)]
         # a prompt that two answers share is computed once, and counted in the tokens of both
         once = sum(whole) - (len(tails) - 1) * sum(heads)
         context = causal(whole) - (len(tails) - 1) * causal(heads)
-        self.flops_per_token = self.shape.flops(once, context) / sum(whole) if self.shape else None
+        trainable = ready.model.num_parameters(only_trainable=True)
+        passes = TRAINED if 2 * trainable > ready.model.num_parameters() else ADAPTED
+        self.flops_per_token = self.shape.flops(once, context, passes) / sum(whole) if self.shape else None
         self.on_gpu = ready.model.device.type == "cuda" or (torch.cuda.is_available() and torch.cuda.is_initialized())
         self.device = torch.cuda.get_device_name() if self.on_gpu else "cpu"
         card, tf32 = card_of(self.device) if self.on_gpu else None, torch.backends.cuda.matmul.allow_tf32

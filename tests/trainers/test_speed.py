@@ -57,6 +57,17 @@ def test_a_prompt_that_both_answers_share_is_computed_once(base_model, tmp_path,
     assert "margin " in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_weights_that_stay_as_they_are_have_no_gradient_to_compute(base_model):
+    model = load(base_model, 0.0)[0]
+    ready = SimpleNamespace(model=model, rows={"prompt_ids": [[1] * 4], "response_ids": [[1] * 6]})
+    whole = Speed(ready, "float32").flops_per_token
+    for weight in [*model.parameters()][1:]:
+        weight.requires_grad_(False)
+    embedding = next(model.parameters()).numel()
+    assert 2 * embedding < model.num_parameters()
+    assert Speed(ready, "float32").flops_per_token == pytest.approx(2 / 3 * whole)
+
+
 def test_the_first_step_warms_up_and_a_share_is_of_a_known_peak(base_model, monkeypatch):
     clock = iter([0.0, 100.0, 101.0, 102.0])
     monkeypatch.setattr(speeds.time, "monotonic", lambda: next(clock))
