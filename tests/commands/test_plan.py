@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from stages.commands import plan as planning
 from stages.commands import speeds
+from stages.commands.costs import _shape, in_name
 from stages.commands.disk import Model, forecast
-from stages.commands.plan import duration, in_name, plan, si
+from stages.commands.plan import duration, plan, si
 from stages.commands.workload import MOST, Facts, works
 from stages.config.load import load_params
 from stages.console.errors import ParamsError
@@ -73,7 +73,7 @@ def test_what_was_measured_goes_before_what_is_assumed(space, capsys):
     random_llama(folder := space.path / "data/models/M0", seed=1, max_context=512)
     made_from = load_params(space.path).base["M0"].model_dump()
     (folder / "lineage.json").write_text(json.dumps({"params": made_from}))
-    parameters = planning._shape(folder).parameters
+    parameters = _shape(folder).parameters
     before = stages(planned(space, capsys))["train_sft@M1", "sft"]
     assert before["speed_from"] == "assumed"
     entry = {"stage": "train_sft@SFT", "outcome": "done", "seconds": 12.0, "compute_s": 11.0}
