@@ -111,12 +111,11 @@ class PaddingFree:
     def __init__(self, model: Any) -> None:
         layers, self.config = model.base_model, model.config.get_text_config()
         self.own = self.config._attn_implementation
-        self.line: Any = None
         AttentionInterface.register(NAME, self.attend)
         self.config._attn_implementation = NAME
         self.hooks = [
             layers.register_forward_pre_hook(self.before, with_kwargs=True),
-            layers.register_forward_hook(self.after),
+            layers.register_forward_hook(self.after, with_kwargs=True),
         ]
         # TRL's head computes labelled tokens alone where triton is, else the whole width of the vocabulary for all
         trl_utils._use_triton = lambda device: True
@@ -130,21 +129,24 @@ class PaddingFree:
         batch = {"input_ids": args[0], **batch} if args else batch
         ids = batch["input_ids"]
         mask = torch.ones_like(ids) if (given := batch.get("attention_mask")) is None else given
-        self.line = line = in_one_line(ids, mask)
+        line = in_one_line(ids, mask)
         flat = {"input_ids": ids.flatten()[line.tokens][None], "position_ids": line.positions[None]}
-        return (), batch | flat | {"attention_mask": None}
+        # down to `attend` as an argument: gradient checkpointing may come back to it after another batch
+        return (), batch | flat | {"attention_mask": None, "line": line}
 
-    def after(self, layers: Any, args: Any, output: Any) -> Any:
-        padded = self.line.padded
+    def after(self, layers: Any, args: Any, batch: dict[str, Any], output: Any) -> Any:
+        padded = batch["line"].padded
         output.last_hidden_state = output.last_hidden_state[0][padded]
         if logits := getattr(output, "router_logits", None):  # of experts, for the loss that balances them
             output.router_logits = tuple(layer[padded.flatten()] for layer in logits)
         return output
 
     @torch.compiler.disable  # the lengths of rows differ from batch to batch: a graph of its own each time
-    def attend(self, layer: Any, query: Any, key: Any, value: Any, mask: None, **more: Any) -> tuple[Any, None]:
+    def attend(
+        self, layer: Any, query: Any, key: Any, value: Any, mask: None, *, line: Line, **more: Any
+    ) -> tuple[Any, None]:
         """As transformers calls attention: 1 x heads x T x width in, 1 x T x heads x width out."""
-        line, by_token = self.line, [x[0].transpose(0, 1) for x in (query, key, value)]
+        by_token = [x[0].transpose(0, 1) for x in (query, key, value)]
         plain = self.own == "sdpa" and not {"softcap", "s_aux", "position_bias"} & more.keys()
         if value.is_cuda and value.dtype != torch.float32 and plain and not more.get("dropout"):
             q, k, v = (x.to(value.dtype)[line.paths] for x in by_token)

@@ -98,3 +98,20 @@ def test_compiled_layers_train_to_the_same_loss(base_model, tmp_path, monkeypatc
     assert len(compiled) == 2
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     assert losses[0][-1] < losses[0][0]
+
+
+def test_two_batches_before_one_backward_with_gradient_checkpointing():
+    """As replay beside DPO does: what is computed again is computed of its own batch."""
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(MODELS["grouped heads"])).train()
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    batches = [batch([[1, 2, 3, 4, 5], [1, 2]]), batch([[5, 4, 3], [2, 3, 4, 5, 6, 7, 8, 9, 1]])]
+
+    def gradients() -> list[torch.Tensor]:
+        model.zero_grad()
+        outs = [model(**one, use_cache=False).logits[one["attention_mask"].bool()] for one in batches]
+        sum(out.square().mean() for out in outs).backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    padded = gradients()
+    PaddingFree(model)
+    assert all(torch.allclose(a, b, atol=2e-5) for a, b in zip(padded, gradients(), strict=True))
