@@ -113,7 +113,8 @@ def legend(machine: Machine) -> dict[str, str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     w = row.work
-    name = f"{w.stage} {w.role}" if w.stage.startswith("evaluate@") else w.stage
+    parted = w.stage.startswith("evaluate@") or (w.stage.startswith("train_dpo@") and w.role == "sft")
+    name = f"{w.stage} {w.role}" if parted else w.stage
     if not row.flops and not w.read:
         return name, si(w.texts), *[""] * 4, duration(row.seconds), *[""] * 3
     most = w.texts * w.most

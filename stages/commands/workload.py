@@ -128,6 +128,10 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
         pairs = params.aift[step.prev].prompts * facts.pairs if step.prev in params.aift else 0
         twice = Work(f"train_dpo@{name}", "dpo", name, pairs, 2 * shown, passes=dpo.epochs, lengths=sampled)
         yield twice._replace(shared=facts.prompt + facts.markup)
+        replayed = dpo.replay.rows * pairs / dpo.batch
+        for weight, row in ((dpo.replay.eft, facts.template + asked + review), (dpo.replay.ift, asked)):
+            if weight:
+                yield Work(f"train_dpo@{name}", "sft", name, replayed, row, passes=dpo.epochs, lengths=people)
     for name, variant in params.positive_only.items():
         some = ift + eft + params.aift[variant.aift].prompts
         yield Work(f"train_positive@{name}", "sft", name, some, mixed, passes=sft.epochs, lengths=sampled)

@@ -162,6 +162,16 @@ def test_a_size_is_read_from_a_name(name, size):
     assert in_name(name) == size
 
 
+def test_replay_is_a_part_of_dpo(space):
+    params = load_params(space.path)
+    replay = params.train_dpo.replay.model_copy(update={"eft": 2.0, "rows": 8})
+    replaying = params.model_copy(update={"train_dpo": params.train_dpo.model_copy(update={"replay": replay})})
+    plain, more = ([w for w in works(p, Facts()) if w.stage == "train_dpo@M2"] for p in (params, replaying))
+    assert more[:-1] == plain
+    assert (more[-1].role, more[-1].passes) == ("sft", params.train_dpo.epochs)
+    assert more[-1].texts == more[0].texts / params.train_dpo.batch * 8
+
+
 def test_numbers_have_units():
     assert [si(v) for v in (0, 3, 999.6, 12_345, 1.5e6, 4.06e19)] == ["", "3 ", "1 k", "12.3 k", "1.5 M", "40.6 E"]
     assert [duration(v) for v in (None, 8.4, 119, 300, 9000, 2e5)] == ["–", "8 s", "119 s", "5.0 min", "2.5 h", "2.3 d"]
