@@ -204,6 +204,7 @@ def fill(
         4,
         8,
     ],
+    save_every: Annotated[float | None, typer.Option(help="hardware.save_every_s")] = None,
 ) -> None:
     """Print a row per disk; exit code 1 if one did not end as the run did, or the error was no sentence."""
     run = run.resolve()
@@ -215,6 +216,8 @@ def fill(
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g", "tmpfs", name], check=True)
             try:
                 folder = before(run, lock, stage, Path(name) / "run")
+                if save_every is not None:
+                    set_save_every(folder / "params.yaml", save_every)
                 used = shutil.disk_usage(name).used
                 subprocess.run(["mount", "-o", f"remount,size={used + int(room * 1e6)}", name], check=True)
                 full = subprocess.run(

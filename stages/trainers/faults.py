@@ -39,7 +39,7 @@ def check_step(logs: dict[str, float], trainer: Any, ready: Prepared, label: str
     raise TrainingError(
         f"{label}: {seen} at step {state.global_step} of {state.max_steps}, in the batch of {'; '.join(names)}{more}. "
         f"Look at these rows, lower lr, or use dtype float32. No model was saved"
-        + (f"; the checkpoint before is {last}" if (last := checkpoints.last) else "")
+        + (f"; the checkpoint before is {last}" if (last := checkpoints.own) else "")
     )
 
 

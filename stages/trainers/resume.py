@@ -42,6 +42,7 @@ class Checkpoints:
         self.folder, self.every_s, self.of = folder, every_s, of or {}
         self.continued: Path | None = None
         """The checkpoint that training continues from."""
+        self.looked = False
 
     @property
     def last(self) -> Path | None:
@@ -52,19 +53,26 @@ class Checkpoints:
     def look(self, trainer: Any, ready: Prepared, label: str) -> None:
         """Find what this training continues from. Another run's checkpoint is refused in words, and stays until this
         run has one of its own."""
-        self.of = flat(dict(self.of) | environment(trainer, ready))
+        self.of, self.looked = flat(dict(self.of) | environment(trainer, ready)), True
         if trainer.args.device.type != "cpu":
             self.of = {name: value for name, value in self.of.items() if name not in ROUNDING_ON_GPU}
         if not (last := self.last):
             return
-        differs = differences(json.loads((last / MARK).read_text(encoding="utf-8"))["run"], self.of)
-        if differs:
+        if differs := self.differs(last):
             warn(
                 f"{label}: the checkpoint of step {step_of(last)} in {self.folder} is of another run "
                 f"({', '.join(differs)}); training begins anew"
             )
         else:
             self.continued = last
+
+    def differs(self, checkpoint: Path) -> list[str]:
+        return differences(json.loads((checkpoint / MARK).read_text(encoding="utf-8"))["run"], self.of)
+
+    @property
+    def own(self) -> Path | None:
+        """The last, where it is not known to be of another run."""
+        return last if (last := self.last) and not (self.looked and self.differs(last)) else None
 
     def keep(self, written: Path) -> None:
         """`written` becomes the one checkpoint: first it is whole on the disk, then in place, then the others go."""
@@ -88,7 +96,7 @@ class Checkpoints:
     @property
     def next_time(self) -> str:
         """What the same command will do, in words."""
-        return f"the same command continues at step {step_of(last)}" if (last := self.last) else "training begins anew"
+        return f"the same command continues at step {step_of(last)}" if (last := self.own) else "training begins anew"
 
 
 class Resumable(Trainer):

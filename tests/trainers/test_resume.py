@@ -131,8 +131,10 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(base_model, tmp_
         monkeypatch, 4, lambda: run("sft", base_model, tmp_path / "a", checkpoints(kept, params={"lr": 1, "lr_end": 0}))
     )
     other = checkpoints(kept, every_s=None, params={"lr": 2, "lr_end": 0}, parent="q")
+    assert other.next_time == "the same command continues at step 3"  # nobody has looked yet whose it is
     assert "continued_at" not in run("sft", base_model, tmp_path / "b", other).figures
     said = capsys.readouterr().err
+    assert other.next_time == "training begins anew"
     assert "checkpoint of step 3" in said
     assert "of another run (params.lr 1, now 2, other parent); training begins anew" in said.replace("\n", " ")
     assert "lr_end" not in said
