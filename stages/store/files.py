@@ -40,6 +40,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def _explained(e: Exception, path: Path) -> Exception:
     """The error in words where the disk is at fault, else the error itself. Rust libraries (polars, safetensors) tell
     the number in their text only."""
+    if isinstance(e, SrlmError):  # in words already, and perhaps of another place
+        return e
     in_text = re.search(r"\(os error (\d+)\)", str(e))
     number = e.errno if isinstance(e, OSError) else int(in_text[1]) if in_text else None
     nearest = next((folder for folder in path.parents if folder.exists()), path.parent)

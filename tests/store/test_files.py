@@ -133,3 +133,11 @@ def test_log_lines_are_appended_whole(tmp_path, capsys):
     append_line(log, {"i": 5})
     assert [entry["i"] for entry in read_lines(log)] == [0, 1, 2, 4, 5]
     assert "1 damaged line" in capsys.readouterr().err
+
+
+def test_an_error_in_words_stays_as_it_is(tmp_path):
+    """A checkpoint that had no room, within the writing of a model."""
+    error = SrlmError("no room in data/cache: No space left on device (os error 28)")
+    with pytest.raises(SrlmError) as e, atomic_write(tmp_path / "M2"):
+        raise error
+    assert e.value is error
