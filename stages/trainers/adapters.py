@@ -108,7 +108,8 @@ def _with_adapter(model: Any, folder: Path, trained: Adapter | None) -> Any:
 def save(model: Any, folder: Path, out: Path, adapter: Adapter | None, weights: dict[str, Any] | None = None) -> None:
     """What was trained from `folder`, into `out`: the model, in float32; with an adapter, merged in, or the folder's
     weights as they are and the adapter beside them. `weights`: the state_dict where it is not whole in `model`."""
-    given = {} if weights is None else {"state_dict": weights}
+    tied = getattr(model, "all_tied_weights_keys", None) or {}  # gathered, they no longer share their memory
+    given = {} if weights is None else {"state_dict": {name: weights[name] for name in weights if name not in tied}}
     if adapter is None:
         model.save_pretrained(out, **given)
         return

@@ -14,7 +14,9 @@ from pathlib import Path
 import polars as pl
 import psutil
 import pytest
+import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from stages.config.load import load_params
 from stages.config.machine import Hardware
@@ -93,6 +95,53 @@ def test_an_adapter_on_two_processes(base_model, tmp_path):
     two = train(train_dpo, base_model, tmp_path / "two", PAIRS, params, hardware(tmp_path))
     assert two.log["loss"].to_list() == pytest.approx(one.log["loss"].to_list(), rel=1e-3)
     assert (tmp_path / "two/adapter/adapter_model.safetensors").is_file()
+
+
+SPREAD_ON_CPUS = """
+import os
+if "RANK" in os.environ:
+    import accelerate.state as state
+    start = state.PartialState.__init__
+
+    def on_cpus_too(self, *args, **kwargs):
+        start(self, *args, **kwargs)
+        if self.distributed_type == state.DistributedType.MULTI_CPU:
+            self.distributed_type = state.DistributedType.MULTI_GPU
+
+    state.PartialState.__init__ = on_cpus_too
+
+    import torch.distributed.fsdp as fsdp
+    spread = fsdp.fully_shard
+
+    def seen(*args, **kwargs):
+        open(os.path.join(os.path.dirname(__file__), "spread"), "w").close()
+        return spread(*args, **kwargs)
+
+    fsdp.fully_shard = seen
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would train on it")
+@pytest.mark.parametrize("adapter", [None, Adapter(r=4, alpha=8, save="keep")])
+def test_a_model_spread_by_fsdp2_has_the_curve_of_one(base_model, tmp_path, monkeypatch, adapter):
+    """accelerate spreads over GPUs alone, so the processes are told that gloo's are such."""
+    params = DPO.model_copy(update={"adapter": adapter, "lr": 2e-2 if adapter else 2e-3})
+    one = train(train_dpo, base_model, tmp_path / "one", PAIRS, params, hardware(tmp_path, None))
+    (tmp_path / "sitecustomize.py").write_text(SPREAD_ON_CPUS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    machine = hardware(tmp_path).model_copy(update={"launch": "fsdp2", "device": "auto"})
+    two = train(train_dpo, base_model, tmp_path / "two", PAIRS, params, machine)
+    assert (tmp_path / "spread").exists()
+    for column in one.log.columns:
+        assert two.log[column].to_list() == pytest.approx(one.log[column].to_list(), rel=1e-3, abs=1e-5), column
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.safetensors")]
+    for file in files:
+        weights, other = load_file(tmp_path / "one" / file), load_file(tmp_path / "two" / file)
+        assert weights.keys() == other.keys()
+        for name in weights:
+            torch.testing.assert_close(weights[name], other[name], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.slow
