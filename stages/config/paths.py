@@ -23,6 +23,7 @@ EXPECTED = {
     "model": "a model's folder",
     "gguf": "a GGUF file",
     "code": "code of the project",
+    "launch": "a config of accelerate",
 }
 
 
@@ -38,7 +39,7 @@ def require(p: Params, root: Path) -> None:
 
 
 def _named(p: Params) -> Iterator[tuple[str, str, str]]:
-    """Key, path, and what it should be: a template, a file, a model's folder, or code of the project."""
+    """Key, path, and what it should be, a key of EXPECTED."""
     for section in ("judge", "write_prompts"):
         if hasattr(p, section):
             yield f"{section}.template", getattr(p, section).template, "template"
@@ -46,6 +47,8 @@ def _named(p: Params) -> Iterator[tuple[str, str, str]]:
         yield "judge_seed.path", p.judge_seed.path, "template" if p.judge_seed.source == "ranks" else "code"
     if hasattr(p, "split_seed"):
         yield "split_seed.path", p.split_seed.path, "file" if p.split_seed.source == "file" else "code"
+    if hasattr(p, "hardware") and (launch := p.hardware.launch) and launch.endswith(".yaml"):
+        yield "hardware.launch", launch, "launch"
     for name, model in p.base.items() if hasattr(p, "base") else ():
         yield f"base.{name}.path", model.path, {"local": "model", "gguf": "gguf"}.get(model.source, "code")
 
@@ -69,7 +72,7 @@ def _fault(root: Path, path: str, want: str) -> tuple[str, str] | None:
                 return f"{path} is, holds, or lies in {place}, which the run writes", "Keep it elsewhere"
         if not (full.is_file() or full.is_dir()):
             return f"{path} is a pipe or a device, which would never end; {wanted}", "Name a regular file"
-        if want in ("template", "file", "gguf"):
+        if want in ("template", "file", "gguf", "launch"):
             if full.is_dir():
                 return f"{path} is a folder; {wanted}", "Name a file in it"
             with full.open("rb") as file:

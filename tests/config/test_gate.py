@@ -198,6 +198,12 @@ def hub(repo):
         ({"judge_seed.source": "written"}, "judge_seed.path", "Set stages/tinyworld/reviews.py"),
         ({"judge_seed.path": "data/models/M0"}, "judge_seed.path", "data/models/M0, and SFT judges"),
         ({"judge_seed.source": "ranks", "judge_seed.path": "no.jinja"}, "judge_seed.path", "is not there"),
+        ({"hardware.launch": "no.yaml"}, "hardware.launch", "no.yaml is not there; expected a config of accelerate"),
+        (
+            {"hardware.launch": "deepspeed"},
+            "hardware.launch",
+            "expected ddp, fsdp2, zero3, or a path that ends in .yaml",
+        ),
         ({"base.ranks": local()}, "base.ranks", "ranks is no name for a model"),
         (
             {
