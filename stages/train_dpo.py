@@ -5,6 +5,7 @@ python -m stages.train_dpo M2 --prev M1
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,10 @@ import typer
 
 from stages.config.load import agree, entry, load_params
 from stages.console.command import command
+from stages.engines.open import ask
+from stages.method.evaluation.choice import chooser
 from stages.store.run import Run
-from stages.store.tables import EFT, IFT_TRAIN, PAIRS
+from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, PAIRS
 
 REPLAYED = {"eft": EFT, "ift": IFT_TRAIN}
 
@@ -30,7 +33,10 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         weights = params.train_dpo.replay
         replay = {name: run.read(table) for name, table in REPLAYED.items() if getattr(weights, name)}
         of = " beside ".join((f"AIFT({prev})", *map(str.upper, replay)))
-        new_model(run, train_dpo, model, prev, as_written(run.read(PAIRS, prev)), params, of, replay=replay)
+        valid = run.read(IFT_VALID) if params.choose.every_steps else None
+        choose = chooser(params.choose, model, valid, partial(ask, params, run), run.template)
+        pairs = as_written(run.read(PAIRS, prev))
+        new_model(run, train_dpo, model, prev, pairs, params, of, valid, choose, replay=replay)
 
 
 def as_written(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -9,6 +9,7 @@ in params.yaml does.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,9 +18,12 @@ import typer
 from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
+from stages.engines.open import ask
 from stages.method import judging, pairing
+from stages.method.evaluation.choice import chooser
 from stages.store.run import Run
-from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, PROMPTS, SCORES
+from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, IFT_VALID, PROMPTS, SCORES
+from stages.tinyworld.oracle import check
 
 
 def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) -> None:
@@ -39,7 +43,9 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
             )
         rows = mixture([run.read(IFT_TRAIN), run.read(EFT), perfect], params.train_sft)
         of = f"IFT + EFT + {len(perfect)} perfect answers of AIFT({aift})"
-        new_model(run, train_sft, model, "M0", rows, params, of)
+        valid = run.read(IFT_VALID) if params.choose.every_steps else None
+        choose = chooser(params.choose, model, valid, partial(ask, params, run), run.template, check)
+        new_model(run, train_sft, model, "M0", rows, params, of, valid, choose)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ python -m stages.train_sft M1 --on IFT --on EFT     M1: also learns to judge
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +16,11 @@ import typer
 from stages.config.load import load_params
 from stages.console.command import command
 from stages.console.errors import ParamsError
+from stages.engines.open import ask
+from stages.method.evaluation.choice import chooser
 from stages.store.run import Run
-from stages.store.tables import EFT, IFT_TRAIN
+from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID
+from stages.tinyworld.oracle import check
 
 
 class Data(StrEnum):
@@ -37,7 +41,9 @@ def main(model: str, on: Annotated[list[Data], typer.Option()], root: Path = Pat
         from stages.trainers.sft import mixture, train_sft
 
         rows = mixture([run.read(TABLES[data]) for data in Data if data in on], params.train_sft)
-        new_model(run, train_sft, model, "M0", rows, params, " + ".join(on))
+        valid = run.read(IFT_VALID) if params.choose.every_steps else None
+        choose = chooser(params.choose, model, valid, partial(ask, params, run), run.template, check)
+        new_model(run, train_sft, model, "M0", rows, params, " + ".join(on), valid, choose)
 
 
 if __name__ == "__main__":

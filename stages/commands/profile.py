@@ -45,6 +45,7 @@ HEAD = "Written by srlm profile own for this machine. Every key is explained in 
 FIXED = {
     "aift.M1.writer": "M0",
     "aift.M2.writer": "M0",
+    "choose.judge": "M0",
     "evaluate.compare_with": "M0",
     "tinyworld": None,
     "publish.data_license": "other",

@@ -15,6 +15,7 @@ from stages.config.machine import Hardware
 from stages.config.sections import (
     BuildEft,
     BuildPairs,
+    Choose,
     Evaluate,
     Judge,
     JudgeCandidates,
@@ -35,6 +36,7 @@ ROLE_ENGINES = {
     "judge_seed": ("judge_seed", "engine"),
     "write_prompts": ("write_prompts", "engine"),
     "judge_candidates": ("judge_candidates", "engine"),
+    "choose": ("choose", "engine"),
     "head_to_head": ("evaluate", "judge_engine"),
 }
 """Stages that may have an engine of their own, and where it stands."""
@@ -151,6 +153,7 @@ class Params(Section):
     judge_candidates: JudgeCandidates
     build_pairs: BuildPairs
     train_dpo: TrainDpo
+    choose: Choose
     evaluate: Evaluate
     warn: Warnings
     publish: Publish

@@ -59,6 +59,7 @@ def uses(p: Params) -> Iterator[tuple[str, str, str]]:
         yield f"models.{name}.prev", step.prev, TRAINED
     for i, name in enumerate(p.evaluated):  # with the judge's engine, where only a server has the model
         yield f"evaluated.{i}", name, "judge_candidates"
+    yield "choose.judge", p.choose.judge, "choose" if p.choose.by == "model" and p.choose.every_steps else ""
     yield "evaluate.compare_with", p.evaluate.compare_with, "head_to_head" if p.evaluate.compare_by == "model" else ""
 
 
@@ -160,6 +161,17 @@ def seed_judge(p: Params) -> Findings:
         yield Finding("judge_seed.path", seen, f"Set {wanted[seed.source]}")
 
 
+def chooser(p: Params) -> Findings:
+    """Who compares the models on the way of a training, where any are kept."""
+    if not p.choose.every_steps:
+        return
+    if p.choose.by == "model" and p.choose.judge in p.trained_models:
+        seen = f"{p.choose.judge} is not there before the first training"
+        yield Finding("choose.judge", seen, f"Name one of base or external: {', '.join(p.input_models)}")
+    if p.choose.by == "oracle" and p.split_seed.source != "tinyworld":
+        yield Finding("choose.by", "oracle is the tiny world's checker", "Set model, or null")
+
+
 def world(p: Params) -> Findings:
     """The tiny world's templates, checker and M0 know its own prompts alone."""
     source = p.split_seed.source
@@ -255,6 +267,7 @@ RULES: tuple[Rule, ...] = (
     compared,
     circles,
     seed_judge,
+    chooser,
     world,
     perfect,
     engines,

@@ -218,6 +218,26 @@ class TrainDpo(Training):
     """EFT and IFT in every step, so that the judge does not forget while answers are trained."""
 
 
+class Choose(Section):
+    """Early stopping as in the paper (3.1): of the models on the way of a training the best on IFT_VALID's prompts."""
+
+    every_steps: Count | None
+    """Every so many optimizer steps, and after the last, the loss of IFT_VALID is measured, and the model is kept to be
+    chosen from (paper: 200). null: neither; the last weights are the model."""
+    by: Literal["oracle", "model"] | None
+    """Who compares the answers of each model with those of the best before it. `model`: the one that `judge` names,
+    in both orders. `oracle`: the tiny world's checker, for SFT and M1 alone: the loop never sees it, so M2 and later
+    are their last weights. null: nobody, only the loss is measured."""
+    judge: Name
+    """Model of `base` or `external` that compares; not asked unless `by` is model."""
+    engine: EngineParams | None
+    """The judge's, where it differs from the section `engine`: any of its keys."""
+    max_tokens: Tokens
+    """Longest answer, in tokens; answers are greedy."""
+    compare_max_tokens: Annotated[int, Field(ge=4, le=10**9)]
+    """Longest comparison of two answers, in tokens."""
+
+
 class Evaluate(Decoding):
     oracle: Literal["tinyworld", "constraints", "none"]
     """`tinyworld`: its checker scores the answers, which it can for its own prompts alone. `constraints`: the held-out

@@ -44,6 +44,10 @@ class Stage(Protocol):
 
     def hash_of(self, path: Path) -> str: ...
 
+    def passing(self, path: Path) -> AbstractContextManager[Path]:
+        """An input for now only, its content hashed."""
+        ...
+
     def check_inputs(self) -> None:
         """Raises StaleInputError when an input moved since it was hashed."""
         ...

@@ -6,11 +6,14 @@ import importlib
 from functools import partial
 from pathlib import Path
 
+import polars as pl
+
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.config.params import Params
 from stages.console.errors import EngineError
 from stages.engines.base import BaseEngine, Stage
+from stages.engines.request import Sampling
 
 # name -> module, class; a module is imported when it is asked for, so that this file costs no torch
 ENGINES = {
@@ -26,6 +29,20 @@ def stage_engine(params: Params, verb: str, model: str, run: Stage) -> BaseEngin
     """The engine that params name for `verb` and `model`, for a stage. Raises as `open_engine`."""
     engine, folder = params.engine_for(verb, model), run.model(model)
     return open_engine(engine, params.hardware, folder, model=model, seed=params.seed, run=run)
+
+
+def ask(
+    params: Params, run: Stage, prompts: pl.DataFrame, model: str, *, max_tokens: int, folder: Path | None = None
+) -> pl.DataFrame:
+    """Greedy completions of `prompts` (id, prompt), for the choice of a model: by the judge `model`, or by those
+    weights on the way to `model` that are in `folder`, for now."""
+    sampling = Sampling(1, 0.0, 1.0, max_tokens)
+    if folder is None:
+        with stage_engine(params, "choose", model, run) as engine:
+            return engine.complete(prompts, sampling)
+    how = params.engine, params.hardware, folder
+    with run.passing(folder), open_engine(*how, model=model, seed=params.seed, run=run) as engine:
+        return engine.complete(prompts, sampling)
 
 
 def open_engine(

@@ -81,6 +81,14 @@ class Run:
         self.inputs[name] = md5(path)
         return path
 
+    @contextmanager
+    def passing(self, path: Path) -> Iterator[Path]:
+        """An input of now, no input of what the run writes: it will be gone."""
+        yield self.watch(path)
+        self.check_inputs()
+        name = os.path.relpath(path, self.root)
+        del self.inputs[name], self._signatures[name]
+
     def read(self, table: Table, model: str | None = None, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
         path = catalog.table_path(table, self.root, model)
         if path.is_file():  # else reading says which stage makes it

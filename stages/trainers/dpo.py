@@ -19,6 +19,7 @@ from stages.trainers.replay import Replaying
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import NOTHING, Prepared, in_tokens, prepare
 from stages.trainers.run import Trained, finish
+from stages.trainers.validation import Validation, validate
 
 LOG = {
     "loss": "loss",
@@ -47,6 +48,7 @@ def train_dpo(
     checkpoints: Checkpoints | None = None,
     references: Source | None = None,
     replay: Mapping[str, pl.DataFrame] = NOTHING,
+    validation: Validation | None = None,
 ) -> Trained:
     """Tune the model in `model_dir` on `pairs` (columns prompt, chosen, rejected; id where they have one) and save it
     into `out`. What the reference says of them is kept where `references` says. `replay`: rows of
@@ -54,12 +56,14 @@ def train_dpo(
 
     The log has the columns step, loss, reward_chosen and reward_rejected (beta times the log-probability gained over
     the reference), margin (their difference), accuracy (share of pairs with a positive margin), lr, tokens (seen so
-    far), grad_norm; with replay also dpo_loss (of the pairs alone), replay_eft and replay_ift (per token). Raises
-    ModelError for an unusable folder, TrainingError when no pair fits, the reference is not the model that training
-    starts from, or training fails.
+    far), grad_norm; with replay also dpo_loss (of the pairs alone), replay_eft and replay_ift (per token); with
+    `validation` valid_loss, null where it was not measured. Raises ModelError for an unusable folder, TrainingError
+    when no pair fits, the reference is not the model that training starts from, or training fails.
     """
     more: dict[str, Any] = {"references": references, "replay": replay}
     trainer, ready = dpo_trainer(model_dir, out, pairs, params, seed=seed, hardware=hardware, **more)
+    if validation:
+        validate(trainer, ready, params, "train_dpo", validation, checkpoints)
     beside = {"dpo_loss": "dpo_loss"} | {f"replay_{name}": f"replay/{name}" for name in replay}
     return finish(trainer, ready, out, LOG | (beside if replay else {}), label, checkpoints)
 

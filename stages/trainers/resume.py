@@ -29,6 +29,8 @@ else:
 MARK = "run.json"
 """Written last into a checkpoint: what it belongs to, and the size of each file. Without it there is no checkpoint."""
 UNFINISHED = "unfinished.partial"
+CANDIDATES = "candidates"
+"""Folder of the models that one is chosen from when training ends (validation.py)."""
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 ROUNDING_ON_GPU = ("params.micro_batch", "params.gradient_checkpointing", "compile")
 """How a batch is computed, not what: on a GPU, whose sums are not the same twice anyway, they may be lowered between
@@ -87,7 +89,7 @@ class Checkpoints:
         written.rename(place)
         sync(self.folder)
         for other in self.folder.iterdir():
-            if other != place:
+            if other not in (place, self.folder / CANDIDATES):
                 shutil.rmtree(other, ignore_errors=True)
 
     def delete(self) -> None:

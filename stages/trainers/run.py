@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +16,17 @@ from stages.console.errors import TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.trainers import trackers
-from stages.trainers.adapters import save
 from stages.trainers.faults import check_step, of_the_device
 from stages.trainers.launch import on_processes
 from stages.trainers.references import Source
-from stages.trainers.resume import Checkpoints, save_checkpoints, step_of
+from stages.trainers.resume import Checkpoints, digest, save_checkpoints, step_of
 from stages.trainers.rows import Prepared
+from stages.trainers.saving import save_model
 from stages.trainers.speed import Speed
+from stages.trainers.validation import LOSS, Validation, candidates
+
+Choose = Callable[[Mapping[int, Path]], tuple[int, dict[str, Any]]]
+"""Model folders by the step that they are of -> the best one's step, and how it was chosen, for lineage."""
 
 
 class Trained(NamedTuple):
@@ -51,11 +57,14 @@ def new_model(
     rows: pl.DataFrame,
     params: Params,
     of: str,
+    valid: pl.DataFrame | None = None,
+    choose: Choose | None = None,
     **more: Any,
 ) -> None:
     """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage and log, and say what was
-    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from; `more`
-    is what else `train` takes."""
+    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from; `valid`,
+    rows of IFT_VALID, are watched, and `choose` says which of the models on the way is the new one; `more` is what else
+    `train` takes."""
     section = train.__name__
     method, unit = (("SFT", "rows"), ("DPO", "pairs"))[section == "train_dpo"]
     p, start = getattr(params, section), run.model(parent)
@@ -65,21 +74,30 @@ def new_model(
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
     decides["compile"] = params.hardware.compile
+    if valid is not None and (every := params.choose.every_steps):
+        more |= {"validation": Validation(valid, every, choose is not None)}
+        watched = digest([repr(valid.rows()).encode()])
+        decides["valid"] = {"every_steps": every, "keep": choose is not None, "rows": watched}
     checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
     trackers.set_up(params.hardware.report_to, run.root / "data/logs", f"{method} {model}")
-    with run.new_model(model, **lineage) as folder, run.computing(), of_the_device(section, p, checkpoints):
-        options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints} | more
-        options |= {"label": f"{method} {model}"}
-        if params.hardware.launch:
-            trained = Trained(**on_processes(train, start, folder, rows, p, **options))
-            notes |= {"processes": trained.processes}
-        else:
-            trained = train(start, folder, rows, p, **options)
+    with run.new_model(model, **lineage) as folder:
+        with run.computing(), of_the_device(section, p, checkpoints):
+            options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints} | more
+            options |= {"label": f"{method} {model}"}
+            if params.hardware.launch:
+                trained = Trained(**on_processes(train, start, folder, rows, p, **options))
+                notes |= {"processes": trained.processes}
+            else:
+                trained = train(start, folder, rows, p, **options)
         notes |= {"threads": trained.threads, unit: trained.rows, "too_long": trained.too_long}
         if trained.same_tokens:
             notes["same_tokens"] = trained.same_tokens
         if trained.replayed:
             notes["replayed"] = trained.replayed
+        if LOSS in trained.log.columns:
+            notes[LOSS] = dict(trained.log.drop_nulls(LOSS).select("step", LOSS).iter_rows())
+        if choose:
+            notes["chosen"] = choose_of(candidates(checkpoints.folder) | {len(trained.log): folder}, folder, choose)
     run.figures |= trained.figures
     run.write_plot(f"train_{model}", trained.log)
     checkpoints.delete()
@@ -87,6 +105,7 @@ def new_model(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
         f"{trained.max_length} tokens"
         + (f", {trained.same_tokens} as the same tokens twice" if trained.same_tokens else "")
+        + (f"; chosen: step {chosen['step']} of {len(trained.log)}" if (chosen := notes.get("chosen")) else "")
     )
     shares = {unit: trained.too_long / len(rows)}
     for name, counts in trained.replayed.items():
@@ -95,6 +114,20 @@ def new_model(
         if share > params.warn.left_out:
             raise_it = f"Raise {section}.max_length, up to the model's context"
             warn(f"{model}: {share:.0%} of the {what} are left out. {raise_it}")
+
+
+def choose_of(steps: Mapping[int, Path], out: Path, choose: Choose) -> dict[str, Any]:
+    """Put the best of the models `steps` into `out`, where the last is; returns how it was chosen."""
+    import torch
+
+    gc.collect()  # of the trainer
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    step, how = choose(steps)
+    if steps[step] != out:
+        shutil.rmtree(out)
+        shutil.copytree(steps[step], out)
+    return {"step": step, "of": sorted(steps)} | how
 
 
 def train(
@@ -154,27 +187,18 @@ def finish(
     label: str,
     checkpoints: Checkpoints | None = None,
 ) -> Trained:
-    """Train, and save weights (float32 safetensors), config, generation config and tokenizer into `out`. `log`: column
-    of the table (all Float64, after `step`, counted from 1) -> what TRL calls it."""
+    """Train, and save the model into `out`. `log`: column of the table (all Float64, after `step`, counted from 1) ->
+    what TRL calls it."""
     import torch
 
     speed = Speed(ready, "bfloat16" if trainer.args.bf16 else "float32")
     steps = train(trainer, ready, label, speed, checkpoints)
     continued = checkpoints and checkpoints.continued
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    model.config.use_cache = True  # training switches it off, and a model that carries that along generates at a crawl
-    model.generation_config.use_cache = True
-    text_config = model.config.get_text_config()
-    if hasattr(text_config, "output_router_logits"):
-        text_config.output_router_logits = False  # TRL's, to balance experts; padded batches fail with it
-    weights = None
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # parts of it are in every process
-        weights = trainer.accelerator.get_state_dict(trainer.deepspeed or trainer.model)
-    if trainer.is_world_process_zero():
-        save(model, ready.folder, out, ready.adapter, weights)
-        ready.tokenizer.save_pretrained(out)
+    save_model(trainer, ready, out)
     columns = {name: pl.Series([float(step[key]) for step in steps], dtype=pl.Float64) for name, key in log.items()}
     table = pl.DataFrame({"step": pl.Series(range(1, len(steps) + 1), dtype=pl.Int32), **columns})
+    if losses := {entry["step"]: entry[LOSS] for entry in trainer.state.log_history if LOSS in entry}:
+        table = table.with_columns(pl.Series(LOSS, [losses.get(step) for step in table["step"]], dtype=pl.Float64))
     counts = len(ready.rows["prompt_ids"]), ready.too_long, ready.same_tokens
     figures = speed.figures() | ({"continued_at": step_of(continued)} if continued else {})
     replayed = {

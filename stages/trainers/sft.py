@@ -16,6 +16,7 @@ from stages.trainers.padding_free import fast_layers
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
+from stages.trainers.validation import Validation, validate
 
 LOG = {
     "loss": "loss",
@@ -48,15 +49,19 @@ def train_sft(
     hardware: Hardware,
     label: str,
     checkpoints: Checkpoints | None = None,
+    validation: Validation | None = None,
 ) -> Trained:
     """Tune the model in `model_dir` on `rows` (columns instruction, response, and max_length where rows have limits of
     their own, id where they have one) and save it into `out`.
 
     Every row is used once per epoch, in an order drawn from `seed`; repetition is the caller's. The log has the columns
     step, loss (mean negative log-likelihood per response token), lr, accuracy (of response tokens), tokens (seen so
-    far), grad_norm. Raises ModelError for an unusable folder, TrainingError when no row fits or training fails.
+    far), grad_norm; with `validation` also valid_loss, null where it was not measured. Raises ModelError for an
+    unusable folder, TrainingError when no row fits or training fails.
     """
     trainer, ready = sft_trainer(model_dir, out, rows, params, seed=seed, hardware=hardware)
+    if validation:
+        validate(trainer, ready, params, "train_sft", validation, checkpoints)
     return finish(trainer, ready, out, LOG, label, checkpoints)
 
 

@@ -56,6 +56,7 @@ def work(job: dict[str, Any], folder: Path, rank: int) -> None:
     from stages.trainers.references import Source
     from stages.trainers.resume import Checkpoints
     from stages.trainers.sft import train_sft
+    from stages.trainers.validation import Validation
 
     section, options = job["train"], job["options"]
     train: Any = {"train_sft": train_sft, "train_dpo": train_dpo}[section]
@@ -67,6 +68,9 @@ def work(job: dict[str, Any], folder: Path, rank: int) -> None:
         options["references"] = Source(path and Path(path), *of)
     if "replay" in options:
         options["replay"] = {name: pl.read_parquet(file) for name, file in options["replay"].items()}
+    if "validation" in options:
+        file, *of = options["validation"]
+        options["validation"] = Validation(pl.read_parquet(file), *of)
     options |= {"hardware": Hardware.model_validate(job["hardware"]), "checkpoints": checkpoints}
     with of_the_device(section, params, checkpoints):
         rows = pl.read_parquet(job["rows"])

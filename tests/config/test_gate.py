@@ -239,6 +239,12 @@ def hub(repo):
                 ("evaluate.oracle", "constraints", "none"),
             )
         ),
+        (
+            {"choose.every_steps": 10, "choose.by": "model", "choose.judge": "M1"},
+            "choose.judge",
+            "M1 is not there before the first training",
+        ),
+        ({"choose.judge": "m1"}, "choose.judge", "Did you mean M1?"),
         ({"evaluate.compare_with": "m1"}, "evaluate.compare_with", "Did you mean M1?"),
     ],
 )
