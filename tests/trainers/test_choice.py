@@ -190,6 +190,7 @@ def test_a_judge_is_asked_in_both_orders_and_must_be_readable():
     assert [(m["win"], m["tie"], m["lose"]) for m in how["matches"]] == [(4, 0, 0), (4, 0, 0), (0, 0, 4)]
     step, how = chosen(lambda a, b: "[[A]]")
     assert (step, how["judge"], how["matches"][0]["tie"]) == (3, "J", 4)
+    assert best_of({9: Path("last")}, pytest.fail, pytest.fail) == (9, [])
     with pytest.raises(EngineError, match="none of 12 comparisons by J could be read"):
         chosen(lambda a, b: "both are good")
 

@@ -77,6 +77,8 @@ def best_of(
     `unreadable`. A later model takes the place of the best only where it wins more than it loses. `write`: a model's
     ANSWERS rows; `compare`: VERDICTS rows of the first against the second."""
     best, *later = sorted(steps)
+    if not later:  # shorter than `every_steps`
+        return best, []
     written, matches = write(steps[best]), []
     for step in later:
         new = write(steps[step])
