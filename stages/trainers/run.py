@@ -97,7 +97,9 @@ def new_model(
         if LOSS in trained.log.columns:
             notes[LOSS] = dict(trained.log.drop_nulls(LOSS).select("step", LOSS).iter_rows())
         if choose:
-            notes["chosen"] = choose_of(candidates(checkpoints.folder) | {len(trained.log): folder}, folder, choose)
+            steps = candidates(checkpoints.folder) | {len(trained.log): folder}
+            engine = params.engine.model_dump(include={"name", "inner", "dtype", "quantization"})
+            notes["chosen"] = choose_of(steps, folder, choose) | {"engine": engine}
     run.figures |= trained.figures
     run.write_plot(f"train_{model}", trained.log)
     checkpoints.delete()
