@@ -61,15 +61,16 @@ def of_the_device(section: str, params: TrainSft | TrainDpo, checkpoints: Checkp
 
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as e:
-        what = "the memory of the GPU" if isinstance(e, torch.OutOfMemoryError) else "the memory"
-        lower = [f"{section}.micro_batch (seen {params.micro_batch})"] if params.micro_batch > 1 else []
-        lower += [f"{section}.max_length (seen {params.max_length})"]
-        more = "" if params.gradient_checkpointing else f", or set {section}.gradient_checkpointing to true"
-        raise TrainingError(
-            f"{what} is full: {first_line(e)}. Lower {' or '.join(lower)}{more}; {checkpoints.next_time}"
-        ) from None
-    except RuntimeError as e:
+    except (RuntimeError, MemoryError) as e:
+        on_gpu = isinstance(e, torch.OutOfMemoryError)
+        if on_gpu or isinstance(e, MemoryError) or "can't allocate memory" in str(e):  # torch's words on a CPU
+            what = "the memory of the GPU" if on_gpu else "the memory"
+            lower = [f"{section}.micro_batch (seen {params.micro_batch})"] if params.micro_batch > 1 else []
+            lower += [f"{section}.max_length (seen {params.max_length})"]
+            more = "" if params.gradient_checkpointing else f", or set {section}.gradient_checkpointing to true"
+            raise TrainingError(
+                f"{what} is full: {first_line(e)}. Lower {' or '.join(lower)}{more}; {checkpoints.next_time}"
+            ) from None
         if not isinstance(e, torch.AcceleratorError) and "CUDA" not in str(e) and "NCCL" not in str(e):
             raise
         raise TrainingError(

@@ -81,6 +81,14 @@ def accelerate(hardware: Hardware) -> tuple[list[str], int]:
         config = load_config_from_file(str(file))
     except Exception as e:  # no YAML, keys that accelerate does not know, values of another kind
         raise TrainingError(f"{file} is no config of accelerate: {' '.join(str(e).split())[:300]}") from None
+    for name in ("num_processes", "num_machines"):
+        if type(seen := getattr(config, name)) is not int:
+            raise TrainingError(f"{file} has {name} {seen!r}. Expected a whole number")
+    if config.mixed_precision not in (None, "no"):
+        raise TrainingError(
+            f"{file} has mixed_precision {config.mixed_precision}, and dtype (train_sft, train_dpo) decides that. Set "
+            f"it to no"
+        )
     gpus = 0 if hardware.device == "cpu" else torch.cuda.device_count()
     processes = config.num_processes if config.num_processes > 0 else gpus
     if config.num_machines > 1:
@@ -122,6 +130,12 @@ def rows_of_each(params: TrainSft | TrainDpo, processes: int) -> tuple[int, int]
         raise TrainingError(
             f"batch {params.batch},{each} is not a multiple of micro_batch {params.micro_batch}, which it is "
             f"accumulated from. Set micro_batch to a divisor of {share}"
+        )
+    replay, parts = getattr(params, "replay", None), accumulate * processes
+    if replay and (replay.eft or replay.ift) and replay.rows < parts:
+        raise TrainingError(
+            f"train_dpo.replay.rows is {replay.rows}, and {processes} processes take a step in {parts} parts: some "
+            f"would have no row. Set at least {parts}"
         )
     return micro, accumulate
 

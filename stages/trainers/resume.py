@@ -183,6 +183,7 @@ def environment(trainer: Any, ready: Prepared) -> dict[str, Any]:
         "code": digest(path.read_bytes() for path in code),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "processes": trainer.accelerator.num_processes,
+        "distributed": trainer.accelerator.distributed_type.value,  # FSDP and DeepSpeed have files of their own
         "device": device,
         "threads": torch.get_num_threads() if device == "cpu" else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Mapping
@@ -30,7 +31,8 @@ class Speed:
         self.on_gpu = ready.model.device.type == "cuda" or (torch.cuda.is_available() and torch.cuda.is_initialized())
         self.device = torch.cuda.get_device_name() if self.on_gpu else "cpu"
         card, tf32 = card_of(self.device) if self.on_gpu else None, torch.backends.cuda.matmul.allow_tf32
-        self.peak = card.peak(dtype, tf32=tf32) if card else None
+        processes = int(os.environ.get("WORLD_SIZE", "1"))  # tokens are those of all, and each has a card
+        self.peak = processes * card.peak(dtype, tf32=tf32) if card else None
         self.tokens = self.first_tokens = 0.0
         self.started = time.monotonic()
         self.first = self.last = 0.0

@@ -241,6 +241,10 @@ def test_each_process_takes_its_share_of_a_batch():
         rows_of_each(params, 3)
     with pytest.raises(TrainingError, match="each of 2 processes takes 16, is not a multiple of micro_batch 3"):
         rows_of_each(params.model_copy(update={"micro_batch": 3}), 2)
+    replay = TrainDpo(**DPO.model_dump() | {"replay": {"eft": 1.0, "ift": 0.0, "rows": 1}})
+    assert rows_of_each(replay, 1) == (4, 1)
+    with pytest.raises(TrainingError, match=r"replay\.rows is 1, and 2 processes take a step in 2 parts"):
+        rows_of_each(replay, 2)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +255,9 @@ def test_each_process_takes_its_share_of_a_batch():
         (TWO.replace("num_machines: 1", "num_machines: 2"), "num_machines 2. Expected 1"),
         (TWO.replace("MULTI_GPU", "FSDP"), "spreads a model over GPUs, and none is to be used"),
         (TWO.replace("num_processes: 2", ""), "one process for each GPU, and torch sees none"),
+        (TWO.replace("processes: 2", "processes: two"), "num_processes 'two'. Expected a whole number"),
+        (TWO.replace("machines: 1", "machines:"), "num_machines None. Expected a whole number"),
+        (TWO + "mixed_precision: bf16\n", "mixed_precision bf16, and dtype"),
     ],
 )
 def test_a_config_that_does_not_fit(tmp_path, config, seen):

@@ -7,10 +7,12 @@ import resource
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 import torch
+from accelerate import DistributedType
 
 from stages.config.load import load_params
 from stages.config.shared import Adapter
@@ -18,7 +20,7 @@ from stages.console.errors import TrainingError
 from stages.models import intake
 from stages.trainers.dpo import dpo_trainer, train_dpo
 from stages.trainers.faults import check_step, of_the_device, rows_of
-from stages.trainers.resume import Checkpoints, Resumable, is_whole, step_of
+from stages.trainers.resume import Checkpoints, Resumable, differences, environment, is_whole, step_of
 from stages.trainers.run import train
 from stages.trainers.sft import sft_trainer, train_sft
 from stages.trainers.speed import Speed
@@ -138,6 +140,11 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(base_model, tmp_
     assert "checkpoint of step 3" in said
     assert "of another run (params.lr 1, now 2, other parent); training begins anew" in said.replace("\n", " ")
     assert "lr_end" not in said
+    trainer, ready = sft_trainer(base_model, tmp_path, ROWS, SFT, seed=1, hardware=CPU)
+    spread = SimpleNamespace(
+        args=trainer.args, accelerator=SimpleNamespace(num_processes=1, distributed_type=DistributedType.FSDP)
+    )
+    assert differences(environment(trainer, ready), environment(spread, ready)) == ["distributed NO, now FSDP"]
     rows = ROWS.head(10)
     monkeypatch.setitem(KINDS, "sft", (train_sft, SFT, rows, sft_trainer))
     run("sft", base_model, tmp_path / "b", checkpoints(kept, every_s=0, params={"lr": 1, "lr_end": 0}))
@@ -238,14 +245,17 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(room, base_mo
             "memory of the GPU is full: CUDA out",
         ),
         (MemoryError(), "the memory is full: MemoryError"),
+        (lambda: torch.empty(10**15), "the memory is full: [enforce fail at alloc_cpu"),
         (torch.AcceleratorError("CUDA error: unspecified launch failure\nmore"), "the GPU failed: CUDA error: unspec"),
         (RuntimeError("NCCL error in: x"), "the GPU failed: NCCL error in: x"),
     ],
-    ids=["full", "full on a CPU", "gone", "gone among several"],
+    ids=["full", "full on a CPU", "full of tensors on a CPU", "gone", "gone among several"],
 )
 def test_a_gpu_that_is_full_or_gone_is_one_sentence(error, words, tmp_path):
     with pytest.raises(TrainingError) as e, of_the_device("train_sft", SFT, checkpoints(tmp_path)):
-        raise error
+        if isinstance(error, Exception):
+            raise error
+        error()
     assert words in str(e.value)
     assert "\n" not in str(e.value)
     assert "training begins anew" in str(e.value)

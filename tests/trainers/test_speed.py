@@ -7,6 +7,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from test_train_dpo import PAIRS
 from test_train_dpo import run as dpo
 from test_train_sft import ROWS
@@ -79,3 +80,12 @@ def test_the_first_step_warms_up_and_a_share_is_of_a_known_peak(base_model, monk
     assert speed.tokens_per_s() == 500
     speed.peak = card_of("H100").bfloat16
     assert speed.share_of_peak() == pytest.approx(500 * speed.shape.flops(10, causal([10])) / 10 / 989e12)
+
+
+def test_the_peak_of_several_processes_is_of_all_their_cards(base_model, monkeypatch):
+    for name, value in {"is_available": True, "is_initialized": True, "reset_peak_memory_stats": None}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    ready = SimpleNamespace(model=load(base_model, 0.0)[0], rows={"prompt_ids": [[1] * 4], "response_ids": [[1] * 6]})
+    assert Speed(ready, "bfloat16").peak == 8 * 989e12
