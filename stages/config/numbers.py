@@ -50,6 +50,8 @@ def room(stage: str, *texts: str) -> Rule:
             return
         if stage == "judge_seed" and not p.judge_seed.model:
             return
+        if stage == "choose" and not (p.choose.every_steps and p.choose.by == "model"):
+            return
         where, engine = p.engine_of(stage)
         tokens = sum(attrgetter(text)(p) for text in texts)
         if tokens >= engine.max_context:
@@ -92,6 +94,16 @@ def replay(p: Params) -> Findings:
         yield Finding("train_dpo.replay.rows", seen, f"Set at least {parts}, or raise train_dpo.micro_batch")
 
 
+def adapters(p: Params) -> Findings:
+    """An adapter that DPO is to train on, of another shape than the one that SFT keeps."""
+    kept, dpo = p.train_sft.adapter, p.train_dpo.adapter
+    if kept and dpo and (kept.save, dpo.parent_adapter) == ("keep", "continue"):
+        for key in ("r", "alpha", "target_modules"):
+            if (before := getattr(kept, key)) != (asked := getattr(dpo, key)):
+                seen = f"{asked}, and the adapter that it continues has {before} (train_sft.adapter)"
+                yield Finding(f"train_dpo.adapter.{key}", seen, "Set them alike, or parent_adapter to stack")
+
+
 def judged_alike(key: str, temperature: str) -> Rule:
     def rule(p: Params) -> Findings:
         if (k := attrgetter(key)(p)) > 1 and attrgetter(temperature)(p) == 0:
@@ -108,6 +120,7 @@ NUMBERS: tuple[Rule, ...] = (
     training("train_dpo"),
     smoothing,
     replay,
+    adapters,
     alike,
     judged_alike("judge_seed.k", "judge_seed.temperature"),
     judged_alike("judge_candidates.k", "judge_candidates.temperature"),
@@ -118,5 +131,6 @@ NUMBERS: tuple[Rule, ...] = (
     room("judge_candidates", "judge_candidates.max_tokens", "write_prompts.max_tokens", "sample_candidates.max_tokens"),
     room("evaluate", "evaluate.max_tokens"),
     room("evaluate", "evaluate.judge_max_tokens"),
+    room("choose", "choose.compare_max_tokens", "choose.max_tokens", "choose.max_tokens"),
     room("head_to_head", "evaluate.compare_max_tokens", "evaluate.max_tokens", "evaluate.max_tokens"),
 )

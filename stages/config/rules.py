@@ -162,13 +162,11 @@ def seed_judge(p: Params) -> Findings:
 
 
 def chooser(p: Params) -> Findings:
-    """Who compares the models on the way of a training, where any are kept."""
-    if not p.choose.every_steps:
-        return
-    if p.choose.by == "model" and p.choose.judge in p.trained_models:
+    """Who compares the models on the way of a training. DVC wants `judge` before any, whether it is asked or not."""
+    if p.choose.judge in p.trained_models:
         seen = f"{p.choose.judge} is not there before the first training"
         yield Finding("choose.judge", seen, f"Name one of base or external: {', '.join(p.input_models)}")
-    if p.choose.by == "oracle" and p.split_seed.source != "tinyworld":
+    if p.choose.every_steps and p.choose.by == "oracle" and p.split_seed.source != "tinyworld":
         yield Finding("choose.by", "oracle is the tiny world's checker", "Set model, or null")
 
 

@@ -245,6 +245,20 @@ def hub(repo):
             "M1 is not there before the first training",
         ),
         ({"choose.judge": "m1"}, "choose.judge", "Did you mean M1?"),
+        ({"choose.judge": "M1"}, "choose.judge", "M1 is not there before the first training"),  # watched when off, too
+        (
+            {"choose.every_steps": 10, "choose.by": "model", "choose.max_tokens": 250},
+            "choose.compare_max_tokens",
+            "+ choose.max_tokens + choose.max_tokens = 516 tokens leave nothing of engine.max_context, 512",
+        ),
+        (
+            {
+                "train_sft.adapter": {"r": 8, "alpha": 16, "save": "keep"},
+                "train_dpo.adapter": {"r": 8, "alpha": 16, "target_modules": ["q_proj"]},
+            },
+            "train_dpo.adapter.target_modules",
+            "['q_proj'], and the adapter that it continues has all-linear",
+        ),
         ({"evaluate.compare_with": "m1"}, "evaluate.compare_with", "Did you mean M1?"),
     ],
 )
