@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
@@ -64,11 +64,25 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
     if params.train_sft.adapter and params.train_dpo.adapter:  # its optimizer is small
         checkpoint = 0
     weights = models["M0"].weights * BYTES_OF_WEIGHT if "M0" in models else 0
-    return ({"trained models": trained * weights, "checkpoints": checkpoint * weights} if weights else {}) | {
+    of_weights = {"trained models": trained, "checkpoints": checkpoint}
+    of_weights |= {"models to choose from": kept} if (kept := _kept(params)) else {}
+    return ({what: times * weights for what, times in of_weights.items()} if weights else {}) | {
         "given models": sum(model.bytes for model in models.values()),
         "tables": (tokens + pairs) * BYTES_OF_TOKEN,
         "cached completions": tokens * BYTES_OF_TOKEN,
     }
+
+
+def _kept(params: Params) -> int:
+    """Most models that a training keeps on its way, to choose one of them when it ends."""
+    every, judged = params.choose.every_steps, {"sft"} | ({"dpo"} if params.choose.by == "model" else set())
+    if not (every and params.choose.by):
+        return 0
+    batch = {"sft": params.train_sft.batch, "dpo": params.train_dpo.batch}
+    trained = [
+        w for w in works(params, MOST) if w.role in judged and (w.role == "dpo") == w.stage.startswith("train_dpo")
+    ]
+    return max((w.passes * ceil(w.texts / batch[w.role]) - 1) // every for w in trained)
 
 
 def needed(root: Path, params: Params, models: Mapping[str, Model]) -> dict[Path, int]:
@@ -80,7 +94,7 @@ def needed(root: Path, params: Params, models: Mapping[str, Model]) -> dict[Path
     except ConfigError:
         config = {}  # DVC will say what is wrong with it
     needs = forecast(params, models)
-    cached = needs.pop("cached completions") + needs.pop("checkpoints", 0)
+    cached = sum(needs.pop(what, 0) for what in ("cached completions", "checkpoints", "models to choose from"))
     versioned = sum(needs.values())
     links = config.get("type", ["reflink"])[0] in ("hardlink", "symlink")
     return {

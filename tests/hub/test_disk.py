@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,17 @@ def test_a_model_more_is_so_much_more(space):
     assert before == 4 * 4 * M0.weights, "SFT, M1, M2, M3"
     more = params_of(space, positive_only={"M2P": {"aift": "M1"}})
     assert disk.forecast(more, {"M0": M0})["trained models"] == before + 4 * M0.weights
+
+
+def test_models_to_choose_from_lie_beside_the_checkpoints(space):
+    params = params_of(space, **{"choose.every_steps": 2, "train_sft.batch": 32, "train_sft.epochs": 3})
+    rows = params.split_seed.ift * params.train_sft.repeat_ift + params.split_seed.eft_prompts * 4
+    kept = (3 * math.ceil(rows / 32) - 1) // 2
+    assert kept > 3
+    assert disk.forecast(params, {"M0": M0})["models to choose from"] == kept * 4 * M0.weights
+    few, more = (params_of(space, **{"choose.every_steps": every}) for every in (10**6, 2))
+    more = disk.needed(space.path, more, {"M0": M0})[space.path / "data"]
+    assert more - disk.needed(space.path, few, {"M0": M0})[space.path / "data"] == kept * 4 * M0.weights, "no copy"
 
 
 def test_a_models_weights_are_counted(tmp_path, space):
