@@ -127,7 +127,8 @@ def dpo_trainer(
     )
     trainer.replay, trainer.replayed = params.replay, ready.replayed
     fast_layers(trainer, compiled=hardware.compile)
-    trainer.train_dataset = dataset = add_references(trainer, ready.rows, references)
+    way = hardware.compile, params.adapter and params.adapter.parent_adapter
+    trainer.train_dataset = dataset = add_references(trainer, ready.rows, references, way)
     trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))
     return trainer, ready
 

@@ -108,15 +108,16 @@ class References:
             ) from None
 
 
-def add_references(trainer: Any, rows: Mapping[str, list[Any]], source: Source | None) -> Any:
+def add_references(trainer: Any, rows: Mapping[str, list[Any]], source: Source | None, way: object = None) -> Any:
     """A DPO trainer's training set: `rows` (columns prompt_ids, chosen_ids, rejected_ids) with the two columns from
-    which TRL takes the reference. The reference is the trainer's model, which has not been trained yet. With several
+    which TRL takes the reference. The reference is the trainer's model, which has not been trained yet. `way`: what
+    else decides how it computes, as whether an adapter is merged into its weights or beside them. With several
     processes each computes its share. Raises TrainingError for a log-probability that is no number."""
     from accelerate.utils import broadcast_object_list, gather_object
     from datasets import Dataset
 
     path, model, content = source or Source(None, "", "")
-    accelerator, how = trainer.accelerator, _decides(trainer, content)
+    accelerator, how = trainer.accelerator, _decides(trainer, content, way)
     answers = {side: [*zip(rows["prompt_ids"], rows[f"{side}_ids"], strict=True)] for side in SIDES}
     keys = {side: [_key(how, row) for row in answers[side]] for side in SIDES}
     wanted = {key: row for side in SIDES for key, row in zip(keys[side], answers[side], strict=True)}
@@ -164,7 +165,7 @@ def _log_probabilities(trainer: Any, rows: Sequence[Row]) -> list[float]:
     return logps
 
 
-def _decides(trainer: Any, content: str) -> Any:
+def _decides(trainer: Any, content: str, way: object) -> Any:
     """Hash of what decides a log-probability beside prompt and answer: model, precision, code, packages, device."""
     import torch
 
@@ -172,6 +173,7 @@ def _decides(trainer: Any, content: str) -> Any:
     on_cpu = (torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
     decides = (
         content,
+        way,
         (trainer.args.bf16, str(trainer.model.dtype), str(getattr(config, "quantization_config", None))),
         config.get_text_config()._attn_implementation,
         [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))],

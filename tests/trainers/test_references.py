@@ -9,6 +9,7 @@ from test_train_dpo import CPU, PARAMS, weights
 from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM
 
+from stages.config.shared import Adapter
 from stages.console.errors import TrainingError
 from stages.trainers import references
 from stages.trainers.dpo import dpo_trainer, train_dpo
@@ -65,6 +66,16 @@ def test_another_beta_computes_none_again_and_changes_no_byte(base_model, tmp_pa
     assert len(computed) == before
     run(base_model, tmp_path / "other", path, content="b")  # another model
     assert sum(computed[before:]) == 20
+
+
+def test_an_adapter_that_is_merged_has_other_last_bits(base_model, tmp_path, computed):
+    path = tmp_path / "completions.sqlite"
+    for parent_adapter in ("continue", "stack"):
+        adapter = Adapter(r=2, alpha=4, parent_adapter=parent_adapter)
+        run(base_model, tmp_path / parent_adapter, path, rows=TWO, adapter=adapter)
+    assert sum(computed) == 8, "each its own"
+    run(base_model, tmp_path / "again", path, rows=TWO, adapter=adapter, beta=0.3)
+    assert sum(computed) == 8
 
 
 def test_a_killed_run_and_more_pairs_compute_the_rest_alone(base_model, tmp_path, computed, monkeypatch):
