@@ -162,7 +162,7 @@ def cost(work: Work, params: Params, machine: Machine, shape: Shape | None, know
     if kind == "trained":
         texts = 2 if work.role == "dpo" else 1  # whose shared prompt is computed once
         context: float = texts * causal([round(work.read / texts)]) - causal([round(work.shared)])
-        p = params.train_dpo if work.role == "dpo" else params.train_sft
+        p = params.train_dpo if work.stage.startswith("train_dpo@") else params.train_sft  # what is replayed, too
         adapter = p.adapter if work.role != "pretrain" else None
         passes = ADAPTED if adapter else TRAINED_PASSES
         flops = work.passes * work.texts * shape.flops(work.read - work.shared, context, passes)

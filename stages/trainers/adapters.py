@@ -5,6 +5,7 @@ A model that has one is its base's folder with `adapter/` in it; engines load bo
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def quantization(adapter: Adapter | None) -> dict[str, Any]:
     config: Any = BitsAndBytesConfig
     how = {"bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
     quantized = config(load_in_4bit=True, bnb_4bit_quant_type="nf4", **how)
-    return {"quantization_config": quantized, "device_map": {"": torch.cuda.current_device()}}
+    gpu = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))  # of this process, which has taken none yet
+    return {"quantization_config": quantized, "device_map": {"": gpu}}
 
 
 def attach(model: Any, folder: Path, adapter: Adapter | None, seed: int) -> Any:

@@ -7,11 +7,13 @@ import json
 import pytest
 
 from stages.commands import speeds
-from stages.commands.costs import _shape, in_name
+from stages.commands.costs import _shape, cost, in_name
 from stages.commands.disk import Model, forecast
 from stages.commands.plan import duration, plan, si
 from stages.commands.workload import MOST, Facts, works
+from stages.config.flops import shape_like
 from stages.config.load import load_params
+from stages.config.shared import Adapter
 from stages.console.errors import ParamsError
 from stages.engines.cache import CompletionCache
 from stages.engines.request import Completion
@@ -170,6 +172,13 @@ def test_replay_is_a_part_of_dpo(space):
     assert more[:-1] == plain
     assert (more[-1].role, more[-1].passes) == ("sft", params.train_dpo.epochs)
     assert more[-1].texts == more[0].texts / params.train_dpo.batch * 8
+    machine, shape = speeds.Machine(None, 0, 1e9, "a CPU elsewhere", here=False), shape_like(1e9)
+    adapted = replaying.train_dpo.model_copy(update={"adapter": Adapter(r=8, alpha=16)})
+    whole, part = (
+        cost(more[-1], replaying.model_copy(update={"train_dpo": p}), machine, shape, {})
+        for p in (replaying.train_dpo, adapted)
+    )
+    assert part.flops == pytest.approx(2 / 3 * whole.flops), "DPO's adapter, not SFT's"
 
 
 def test_numbers_have_units():

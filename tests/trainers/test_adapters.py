@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.config.load import load_params
 from stages.config.sections import TrainDpo, TrainSft
+from stages.config.shared import Adapter
 from stages.console.errors import ModelError, TrainingError
 from stages.store.weights import check_weights
+from stages.trainers.adapters import quantization
 from stages.trainers.dpo import train_dpo
 from stages.trainers.sft import train_sft
 
@@ -108,14 +113,14 @@ def test_preferences_over_a_model_with_an_adapter(base_model, adapted, tmp_path,
         seen["logits"] = model(torch.arange(3, 9)[None]).logits.detach()
         return original(model, *args, **kwargs)
 
-    from stages.trainers import run
+    from stages.trainers import saving
 
-    original = run.save
-    run.save = watched
+    original = saving.save
+    saving.save = watched
     try:
         log = dpo(adapted, tmp_path / "M2", adapter, lr=5e-3).log
     finally:
-        run.save = original
+        saving.save = original
     assert log["loss"][0] == pytest.approx(math.log(2), abs=1e-4)
     assert log["margin"][-1] > 0.02
     torch.testing.assert_close(logits(tmp_path / "M2"), seen["logits"], atol=1e-4, rtol=1e-4)
@@ -151,6 +156,17 @@ def test_modules_that_the_model_has_not(base_model, tmp_path):
 def test_four_bits_want_a_gpu(base_model, tmp_path):
     with pytest.raises(TrainingError, match="nf4 needs a CUDA device"):
         sft(base_model, tmp_path / "M1", KEEP | {"quantize": "nf4"})
+
+
+def test_each_process_holds_its_four_bits_on_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace())
+    monkeypatch.setattr(transformers, "BitsAndBytesConfig", dict)
+    adapter = Adapter(r=4, alpha=8, quantize="nf4")
+    assert quantization(adapter)["device_map"] == {"": 0}
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert quantization(adapter)["device_map"] == {"": 1}
 
 
 def test_half_precision_below_and_dropout_in_the_adapter(adapted, tmp_path):
