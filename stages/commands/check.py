@@ -9,6 +9,7 @@ room on the disks. `srlm repro` begins with it.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from stages.commands import disk
@@ -16,7 +17,7 @@ from stages.config import paths
 from stages.config.finding import Finding, listing
 from stages.config.load import PARAMS, START, examine
 from stages.config.params import Params
-from stages.console.errors import ParamsError, SeedDataError
+from stages.console.errors import ParamsError, SeedDataError, TrainingError
 from stages.console.terminal import stderr
 from stages.method import template_check
 from stages.method.formats import recognize
@@ -34,6 +35,7 @@ def findings(root: Path) -> tuple[Params, list[Finding]]:
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
     faulty = {finding.key for finding in found}
     found += [*_model_faults(params, root, faulty), *_data_faults(params, root, faulty)]
+    found += _launch_faults(params, root, faulty)
     if not found:  # else what a run takes is not known
         found = [Finding("disk", line) for line in disk.look(root, params)]
     return params, found
@@ -64,6 +66,27 @@ def _data_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding]:
     seen = f"{p.path}, {reading}, has no ranks: it makes IFT, and no EFT, of which M1 and all after it are made"
     fix = "Bring ranked answers (docs/data.md), or make IFT and SFT alone: dvc repro train_sft_baseline"
     return [Finding("split_seed.format", seen, fix)]
+
+
+def _launch_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding]:
+    """Batches that the processes of a launch cannot share. A launch that cannot be here is told by the first training:
+    the run may be for another machine."""
+    hardware = getattr(params, "hardware", None)
+    if not (hardware and hardware.launch) or "hardware.launch" in faulty:
+        return []
+    from stages.trainers.launch import accelerate, rows_of_each
+
+    own, found = hardware.launch, []
+    own = str(root / own) if own.endswith(".yaml") else own
+    with suppress(TrainingError):
+        _, processes = accelerate(hardware.model_copy(update={"launch": own}))
+        for section in ("train_sft", "train_dpo"):
+            try:
+                if hasattr(params, section) and f"{section}.batch" not in faulty:
+                    rows_of_each(getattr(params, section), processes)
+            except TrainingError as e:
+                found.append(Finding(f"{section}.batch", str(e)))
+    return found
 
 
 def gate(root: Path) -> Params:

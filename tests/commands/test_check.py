@@ -141,3 +141,13 @@ def test_it_needs_no_torch(space):
         [sys.executable, "-c", code], cwd=space.path, env=ENV, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_batches_that_the_processes_of_a_launch_cannot_share(space):
+    (space.path / "two.yaml").write_text("distributed_type: MULTI_GPU\nnum_machines: 1\nnum_processes: 2\n")
+    changes = {"device": "cpu", "launch": "two.yaml"}
+    space.set(**{f"hardware.{key}": value for key, value in changes.items()})
+    assert check.findings(space.path)[1] == []
+    space.set(**{"train_dpo.batch": 3, "train_dpo.micro_batch": 1})
+    (found,) = check.findings(space.path)[1]
+    assert str(found).startswith("train_dpo.batch: batch 3 cannot be dealt out to 2 processes. Set batch to a multiple")
