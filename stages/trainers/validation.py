@@ -51,7 +51,9 @@ def validate(
 
     class Validate(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if kept and trainer.is_world_process_zero():
+            if kept and checkpoints and trainer.is_world_process_zero():
+                if not state.global_step and candidates(kept):
+                    checkpoints.delete()  # of another run, whose checkpoint is nothing without its models
                 before = range(validation.every_steps, state.global_step + 1, validation.every_steps)
                 keep_only({*before}, kept)
 

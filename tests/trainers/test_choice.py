@@ -84,6 +84,20 @@ def test_a_model_that_was_kept_and_is_gone_is_missed(base_model, tmp_path, monke
         run("sft", base_model, tmp_path / "b", tmp_path / "M")
 
 
+def test_models_of_another_run_are_never_candidates(base_model, tmp_path, monkeypatch):
+    """Its checkpoint was of step 3, and another run, killed before its own, kept another model of step 2."""
+    run("sft", base_model, tmp_path / "whole", tmp_path / "kept")
+    killed(monkeypatch, 4, lambda: run("sft", base_model, tmp_path / "a", tmp_path / "M"))
+    other = {
+        "checkpoints": Checkpoints(tmp_path / "M", None, {"parent": "q"}),
+        "validation": Validation(VALID, 2, True),
+    }
+    how = {"seed": 1, "hardware": CPU, "label": "M"} | other
+    killed(monkeypatch, 4, lambda: train_sft(base_model, tmp_path / "b", ROWS[:9], SFT, **how))
+    run("sft", base_model, tmp_path / "c", tmp_path / "M")
+    assert files(candidates(tmp_path / "M")[2]) == files(candidates(tmp_path / "kept")[2])
+
+
 def test_an_adapter_is_chosen_with_its_base(base_model, tmp_path):
     adapter = Adapter(r=2, alpha=4, save="keep")
     run("sft", base_model, tmp_path / "out", tmp_path / "M", every=4, adapter=adapter)
