@@ -192,3 +192,9 @@ def test_no_remote_code_and_no_pickles():
                     ("pickle", "load"),
                     ("pickle", "loads"),
                 }, file
+
+
+def test_no_two_test_files_have_one_name():
+    """Folders of tests are no packages: pytest would import one file for both."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -126,9 +126,9 @@ def rows_of_each(params: TrainSft | TrainDpo, processes: int) -> tuple[int, int]
     micro = min(params.micro_batch, share)
     accumulate, rest = divmod(share, micro)
     if rest:
-        each = f" of which each of {processes} processes takes {share}," if processes > 1 else ""
+        each = f", of which each of {processes} processes takes {share}," if processes > 1 else ""
         raise TrainingError(
-            f"batch {params.batch},{each} is not a multiple of micro_batch {params.micro_batch}, which it is "
+            f"batch {params.batch}{each} is not a multiple of micro_batch {params.micro_batch}, which it is "
             f"accumulated from. Set micro_batch to a divisor of {share}"
         )
     replay, parts = getattr(params, "replay", None), accumulate * processes
