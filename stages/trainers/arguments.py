@@ -32,6 +32,7 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
     if hardware.threads > 0:
         torch.set_num_threads(hardware.threads)
     keep_freed_memory()
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # dtype decides, and not whoever set this
     steps = params.epochs * math.ceil(math.ceil(rows / (micro * processes)) / accumulate)
     return {
         "output_dir": str(out),

@@ -290,3 +290,13 @@ def test_an_adapter_continues(kind, base_model, tmp_path, monkeypatch):
     assert run(kind, base_model, tmp_path / "b", checkpoints(kept), **few).figures["continued_at"] == 2
     files = [(tmp_path / name / "adapter/adapter_model.safetensors").read_bytes() for name in ("b", "whole")]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "no"), ("bfloat16", "bf16")])
+def test_the_precision_is_the_parameter_s_whatever_the_environment_says(
+    dtype, precision, base_model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    params = SFT.model_copy(update={"dtype": dtype})
+    trainer, _ = sft_trainer(base_model, tmp_path, ROWS, params, seed=1, hardware=CPU)
+    assert trainer.accelerator.mixed_precision == precision
