@@ -683,7 +683,7 @@ from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling
 
 def main(finished: Path, model: str, engine: str, hardware: str) -> None:
-    run = SimpleNamespace(stage="s", completion_cache=finished, servers={}, packages={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
+    run = SimpleNamespace(stage="s", completion_cache=finished, servers={}, packages={}, figures={}, hash_of=str, check_inputs=lambda: None, computing=nullcontext)
     what = EngineParams.model_validate_json(engine), Hardware.model_validate_json(hardware), finished.parent
     with open_engine(*what, model=model, seed=7, run=run) as engine:
         engine.generate([Request(str(i), f"Say {i}") for i in range(20)], Sampling(1, 1.0, 1.0, 8))
