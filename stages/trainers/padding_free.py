@@ -91,6 +91,11 @@ def in_one_line(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Line:
     return line._replace(**moved, groups=[group.to(device) for group in groups])
 
 
+def _take(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """x[places], whose gradient several threads would add up in any order."""
+    return x.index_select(0, places.flatten()).unflatten(0, places.shape)
+
+
 def _same_beginning(a: list[int], b: list[int]) -> int:
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
@@ -136,7 +141,7 @@ class PaddingFree:
 
     def after(self, layers: Any, args: Any, batch: dict[str, Any], output: Any) -> Any:
         padded = batch["line"].padded
-        output.last_hidden_state = output.last_hidden_state[0][padded]
+        output.last_hidden_state = _take(output.last_hidden_state[0], padded)
         if logits := getattr(output, "router_logits", None):  # of experts, for the loss that balances them
             output.router_logits = tuple(layer[padded.flatten()] for layer in logits)
         return output
@@ -155,7 +160,7 @@ class PaddingFree:
             ends, longest = line.ends, line.longest
             seen: Any = varlen_attn(q, k, v, ends, ends, longest, longest, scale=more.get("scaling"), **sees)
             return seen[line.in_paths][None], None
-        out = [self._rows(layer, *(x[group].transpose(1, 2) for x in by_token), **more) for group in line.groups]
+        out = [self._rows(layer, *(_take(x, group).transpose(1, 2) for x in by_token), **more) for group in line.groups]
         return torch.cat(out)[line.in_groups][None], None
 
     def _rows(self, layer: Any, query: Any, key: Any, value: Any, **more: Any) -> Any:
