@@ -115,3 +115,22 @@ def test_two_batches_before_one_backward_with_gradient_checkpointing():
     padded = gradients()
     PaddingFree(model)
     assert all(torch.allclose(a, b, atol=2e-5) for a, b in zip(padded, gradients(), strict=True))
+
+
+def test_gradients_are_the_same_bits_whatever_threads_do():
+    """Tokens that rows share get the gradients of all of them, added up in one order."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL | {"hidden_size": 64, "head_dim": 16}))
+    PaddingFree(model)
+    rows = batch([[1] * 40 + [n, *range(2, 50)] for n in range(1, 33)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen = set()
+        for _ in range(8):
+            model.zero_grad()
+            model(**rows, use_cache=False).logits.square().mean().backward()
+            seen.add(b"".join(p.grad.numpy().tobytes() for p in model.parameters()))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(seen) == 1
