@@ -25,34 +25,36 @@ Row = tuple[str, Mapping[str, Any]]
 """Its place (`line 3`, `row 3`, `split train, row 3`), and its values by column."""
 
 
-def read_file(path: Path, first: int | None = None) -> list[Row]:
+def read_file(
+    path: Path, first: int | None = None, what: str = "seed file", fix: str = "Fix split_seed.path in params.yaml"
+) -> list[Row]:
     """All rows of a file, or the `first` ones: a JSON object a line, a JSON list of objects, CSV with a header, or
     parquet; gzip by its content.
 
-    Raises SeedDataError with file and line.
+    Raises SeedDataError with file and line; it says `what` the file is, and what to `fix` where it is none.
     """
     ending = Path(path.name.removesuffix(".gz")).suffix
     if not path.exists():
-        raise SeedDataError(f"seed file {path} does not exist. Fix split_seed.path in params.yaml")
+        raise SeedDataError(f"{what} {path} does not exist. {fix}")
     if not path.is_file():  # a pipe or a device would never end
-        raise SeedDataError(f"seed file {path} is not a regular file. Fix split_seed.path in params.yaml")
+        raise SeedDataError(f"{what} {path} is not a regular file. {fix}")
     if ending not in READERS:
-        raise SeedDataError(f"seed file {path}: expected {FORMS}. Convert it, or name it by what it is")
+        raise SeedDataError(f"{what} {path}: expected {FORMS}. Convert it, or name it by what it is")
     try:
-        return rows_of(path.read_bytes(), str(path), ending, first)
+        return rows_of(path.read_bytes(), str(path), ending, first, what)
     except OSError as e:
-        raise SeedDataError(f"seed file {path} cannot be read: {e}") from e
+        raise SeedDataError(f"{what} {path} cannot be read: {e}") from e
 
 
-def rows_of(data: bytes, name: str, ending: str, first: int | None = None) -> list[Row]:
+def rows_of(data: bytes, name: str, ending: str, first: int | None = None, what: str = "seed file") -> list[Row]:
     """Of the content of a file `name`."""
     try:
         data = gzip.decompress(data) if data.startswith(GZIP) else data
         rows = list(islice(READERS[ending](data, name), first))
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
-        raise SeedDataError(f"seed file {name} cannot be read as {ending} or {ending}.gz: {e}") from e
+        raise SeedDataError(f"{what} {name} cannot be read as {ending} or {ending}.gz: {e}") from e
     if not rows:
-        raise SeedDataError(f"seed file {name} is empty. Expected rows; docs/data.md says which")
+        raise SeedDataError(f"{what} {name} is empty: expected at least one row")
     return rows
 
 
@@ -147,11 +149,13 @@ def _object(row: Any, name: str, place: str) -> Row:
     return place, row
 
 
-def read_hub(repo: str, revision: str, config: str | None = None, split: str | None = None) -> list[Row]:
+def read_hub(
+    repo: str, revision: str, config: str | None = None, split: str | None = None, where: str = "split_seed."
+) -> list[Row]:
     """Rows of a dataset on the Hub (or of a local folder in its layout): of its one or default `config`, of one `split`
     or all.
 
-    Raises SeedDataError naming repository and revision.
+    Raises SeedDataError naming repository and revision; config and split are given `where`.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
@@ -164,10 +168,10 @@ def read_hub(repo: str, revision: str, config: str | None = None, split: str | N
         why = e.__cause__ if isinstance(e, DatasetGenerationError) and e.__cause__ else e  # its own words say nothing
         raise SeedDataError(
             f"dataset {repo}{of} at revision {revision} cannot be loaded: {type(why).__name__}: "
-            f"{' '.join(str(why).split())}. Check the name, split_seed.config, the revision and your network"
+            f"{' '.join(str(why).split())}. Check the name, {where}config, the revision and your network"
         ) from e
     if split and split not in splits:
-        raise SeedDataError(f"dataset {repo} has no split {split!r}; it has {', '.join(splits)}. Fix split_seed.split")
+        raise SeedDataError(f"dataset {repo} has no split {split!r}; it has {', '.join(splits)}. Fix {where}split")
     return [
         (f"split {name}, row {n}", row)
         for name in ([split] if split else sorted(splits))
