@@ -158,6 +158,18 @@ def test_lineage_says_which_data_made_which_model(space):
         }
 
 
+def test_every_training_leaves_its_figures(space):
+    for model in ("SFT", "M1", "M2", "M3"):
+        metrics = json.loads((space.path / f"data/metrics/train/{model}.json").read_text())
+        log = pl.read_csv(space.path / f"data/plots/train_{model}.csv")
+        lineage = json.loads((space.path / f"data/models/{model}/lineage.json").read_text())
+        assert (metrics["steps"], metrics["tokens"]) == (len(log), log["tokens"][-1])
+        assert metrics["rows"] == lineage["pairs" if lineage["method"] == "dpo" else "rows"]
+        assert ("reward_margin" in metrics) == (lineage["method"] == "dpo")
+    done = space.run("stages.commands.cli", "query", "FROM metrics WHERE kind = 'train' AND metric = 'final_loss'")
+    assert all(model in done.stdout for model in ("SFT", "M1", "M2", "M3"))
+
+
 def test_models_differ(space):
     assert (
         len(

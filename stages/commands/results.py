@@ -38,6 +38,7 @@ TITLES = {
 """What does not end in % is no share; the title of any other figure is its name."""
 DIGITS = {"oracle_score": 2, "mean_margin": 2, "spearman": 3, "kendall": 3}
 NEXT = """Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl
+Trainings: dvc metrics show data/metrics/train/*; their curves: dvc plots show
 Look closer: srlm report (a page that needs no network), srlm query (any question);
 the run in a line: dvc metrics show data/summary.json
 A fourth iteration: one entry each in aift, models, drift and evaluated of params.yaml, then srlm repro"""

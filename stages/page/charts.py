@@ -24,7 +24,7 @@ COLOURS = {
     **{"win": BLUE, "tie": GREY, "lose": ORANGE},
     **{"chosen": BLUE, "rejected": ORANGE, "between": GREY, "tied": "#e6cf68", "duplicate": "#d8dce0"},
     **{"unreadable": "#c79bd8", "cut_off": "#c9a48c"},
-    **{"loss": BLUE, "margin": BLUE, "reward_chosen": "#4fa97f", "reward_rejected": ORANGE},
+    **{"loss": BLUE, "valid_loss": ORANGE, "margin": BLUE, "reward_chosen": "#4fa97f", "reward_rejected": ORANGE},
 }
 SPARE = ("#e6cf68", "#c79bd8", "#c9a48c", "#8fd0b5", "#f2b8c6", "#d8dce0", GREY, ORANGE)
 POINTS = 400

@@ -153,9 +153,10 @@ def training(lines: Mapping[tuple[str, str], Rows]) -> Iterator[Section]:
         "DPO's implicit rewards by step: beta times how much likelier than its parent the model finds the chosen and "
         "the rejected answers; the margin is their difference."
     )
+    losses = "Loss by step, that of IFT_VALID too where it was measured."
     ends = "In titles: the mean of the first and of the last tenth of the steps."
     for name, title, text, measures in (
-        ("learning", "Learning curves", f"Training loss by step. {ends}", ("loss",)),
+        ("learning", "Learning curves", f"{losses} {ends}", ("loss", "valid_loss")),
         ("rewards", "Reward margins", f"{dpo} {ends}", ("margin", "reward_chosen", "reward_rejected")),
     ):
         own = {key: line for key, line in lines.items() if key[1] in measures}

@@ -13,7 +13,7 @@ from stages.store.files import read_json
 from stages.store.names import Names
 
 REQUIRED = ("name", "parent", "method", "data", "params", "versions")
-MEASURES = ("loss", "margin", "reward_chosen", "reward_rejected")
+MEASURES = ("loss", "valid_loss", "margin", "reward_chosen", "reward_rejected")
 
 
 def lineages(root: Path) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ SECTIONS = {
     "drift": ("drift",),
     "models": _MODELS,
     "plots": _MODELS,
+    "train": _MODELS,
 }
 """Folder with a file or folder for each model or match -> the sections of params.yaml that name them."""
-UNNAMED = {"models": ("SFT", "M1"), "plots": ("SFT", "M1")}
+UNNAMED = dict.fromkeys(("models", "plots", "train"), ("SFT", "M1"))
 """What dvc.yaml makes in any run."""
 
 

@@ -17,6 +17,7 @@ from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.trainers import trackers
 from stages.trainers.faults import check_step, of_the_device
+from stages.trainers.figures import figures
 from stages.trainers.launch import on_processes
 from stages.trainers.references import Source
 from stages.trainers.resume import Checkpoints, digest, save_checkpoints, step_of
@@ -61,8 +62,8 @@ def new_model(
     choose: Choose | None = None,
     **more: Any,
 ) -> None:
-    """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage and log, and say what was
-    done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from; `valid`,
+    """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage, log and metrics, and say
+    what was done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from; `valid`,
     rows of IFT_VALID, are watched, and `choose` says which of the models on the way is the new one; `more` is what else
     `train` takes."""
     section = train.__name__
@@ -102,6 +103,9 @@ def new_model(
             notes["chosen"] = choose_of(steps, folder, choose) | {"engine": engine}
     run.figures |= trained.figures
     run.write_plot(f"train_{model}", trained.log)
+    left_out = {"too_long": trained.too_long, "same_tokens": trained.same_tokens}
+    content = {"rows": trained.rows, "left_out": left_out, **figures(trained.log, notes.get("chosen"))}
+    run.write_metrics("train", content, model)
     checkpoints.delete()
     print(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
@@ -202,8 +206,8 @@ def finish(
     if losses := {entry["step"]: entry[LOSS] for entry in trainer.state.log_history if LOSS in entry}:
         table = table.with_columns(pl.Series(LOSS, [losses.get(step) for step in table["step"]], dtype=pl.Float64))
     counts = len(ready.rows["prompt_ids"]), ready.too_long, ready.same_tokens
-    figures = speed.figures() | ({"continued_at": step_of(continued)} if continued else {})
+    of_speed = speed.figures() | ({"continued_at": step_of(continued)} if continued else {})
     replayed = {
         name: {"rows": len(one.rows["prompt_ids"]), "too_long": one.too_long} for name, one in ready.replayed.items()
     }
-    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), figures, replayed)
+    return Trained(table, *counts, ready.max_length, torch.get_num_threads(), of_speed, replayed)

@@ -266,11 +266,13 @@ def test_the_loop_names_every_child_and_what_the_stages_warned_of(tmp_path):
     store(tmp_path, ["say cat"])
     write_json(tmp_path / "data/metrics/AIFT/M1.json", AIFT | {"warned": ["the judge is saturated: 61% <b>"]})
     for name in ("M2", "M2b", "M2P"):
-        trained(tmp_path, name, "M1")
+        trained(tmp_path, name, "M1", "step,loss,valid_loss\n1,2.0,\n2,1.0,3.5\n3,0.5,3.0\n")
     text = written(tmp_path).read_text()
     assert "AIFT(M1): the judge is saturated: 61% &lt;b&gt;" in text
     assert "abc123" in text
     assert "which train <b>M2</b>, <b>M2P</b>, <b>M2b</b>" in text
+    assert "M2: 2 → 0.5 in 3 steps" in text
+    assert "valid_loss" in text
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def test_a_name_may_look_like_a_kind_and_hold_hyphens(tmp_path):
         ("EVAL", "drift-M1"),
         ("drift", "M1"),
         ("head_to_head", "M1"),
+        ("train", "SFT"),
         ("EFT", None),
     ):
         metrics.write(tmp_path, kind, name, {"a": 1})
@@ -31,18 +32,19 @@ def test_a_name_may_look_like_a_kind_and_hold_hyphens(tmp_path):
         ("EVAL", "drift-M1", "drift-M1", None),
         ("drift", "M1", "M1", None),
         ("head_to_head", "M1", "llama-3-8b", "drift-M1"),
+        ("train", "SFT", "SFT", None),
         ("EFT", None, None, None),
     }
 
 
 def test_what_params_do_not_name_is_left_out_and_listed(tmp_path):
     (tmp_path / "params.yaml").write_text(PARAMS)
-    for kind, name in (("drift", "M1"), ("AIFT", "M9"), ("EVAL", "M1"), ("old", "M1")):
+    for kind, name in (("drift", "M1"), ("AIFT", "M9"), ("EVAL", "M1"), ("train", "M9"), ("old", "M1")):
         metrics.write(tmp_path, kind, name, {"a": 1})
     write_json(tmp_path / "data/metrics/AIFT-M1.json", {"a": 1})
     assert [*metrics.read_all(tmp_path)] == [("drift", "M1")]
     left = {file.relative_to(tmp_path / "data/metrics").as_posix() for file in metrics.left_out(tmp_path)}
-    assert left == {"AIFT/M9.json", "EVAL/M1.json", "old/M1.json", "AIFT-M1.json"}
+    assert left == {"AIFT/M9.json", "EVAL/M1.json", "train/M9.json", "old/M1.json", "AIFT-M1.json"}
 
 
 @pytest.mark.parametrize("params", [None, "", "[", "drift: 3\nevaluated: null\nhead_to_head: [M1]"])

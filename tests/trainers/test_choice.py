@@ -16,6 +16,7 @@ from stages.engines.open import ask
 from stages.method.evaluation.choice import best_of, chooser
 from stages.store.run import Run
 from stages.trainers.dpo import train_dpo
+from stages.trainers.figures import figures
 from stages.trainers.resume import Checkpoints
 from stages.trainers.run import new_model
 from stages.trainers.sft import train_sft
@@ -132,6 +133,28 @@ def test_a_later_model_must_win_more_than_it_loses(matches, best):
     assert [sum(one[o] for o in ("win", "tie", "lose", "unreadable")) for one in told] == [3, 3]
 
 
+def test_the_figures_are_of_the_last_tenth_and_of_the_model_that_was_saved():
+    steps = range(1, 26)
+    log = pl.DataFrame({"step": steps, "loss": [1 / step for step in steps], "tokens": [10.0 * n for n in steps]})
+    log = log.with_columns(margin=pl.col("step") / 2, accuracy=0.5)
+    last = {"final_loss": round((1 / 24 + 1 / 25) / 2, 6), "reward_margin": 12.25, "reward_accuracy": 0.5}
+    whole = {"steps": 25, "tokens": 250, "first_loss": 1.0, **last}
+    none = {"valid_loss": None, "chosen_step": None, "matches_won": None}
+    assert figures(log, None) == whole | none
+    losses = {10: 0.4, 20: 0.3, 25: 0.6}
+    log = log.with_columns(valid_loss=pl.col("step").replace_strict(losses, default=None))
+    assert figures(log, None) == whole | none | {"valid_loss": 0.6}
+    matches = [{"step": 20, "against": 10, "win": 3, "lose": 2}, {"step": 25, "against": 20, "win": 1, "lose": 4}]
+    watched = {"valid_loss": 0.3, "chosen_step": 20, "matches_won": 2}
+    assert figures(log, {"step": 20, "matches": matches}) == whole | watched
+    even = [matches[0] | {"lose": 3}, {"step": 25, "against": 10, "win": 2, "lose": 2}]
+    assert figures(log, {"step": 10, "matches": even})["matches_won"] == 0, "it stays where no later one wins more"
+    assert (
+        figures(log.head(3).drop("margin"), None).keys()
+        == whole.keys() - {"reward_margin", "reward_accuracy"} | none.keys()
+    )
+
+
 # --- A whole choice ---
 
 
@@ -176,6 +199,10 @@ def test_the_early_model_is_chosen_where_the_late_one_is_worse(base_model, tmp_p
     measured = plot.drop_nulls("valid_loss").select("step", "valid_loss").rows()
     assert {str(step): loss for step, loss in measured} == how["valid_loss"]
     assert [step for step, _ in measured] == how["chosen"]["of"]
+    metrics = json.loads((tmp_path / "data/metrics/train/M1.json").read_text())
+    assert (metrics["steps"], metrics["rows"], metrics["chosen_step"]) == (15, len(ROWS), best)
+    assert metrics["valid_loss"] == round(dict(measured)[best], 6), "of the model that was saved"
+    assert metrics["left_out"] == {"too_long": 0, "same_tokens": 0}
 
 
 def test_a_judge_is_asked_in_both_orders_and_must_be_readable():
