@@ -155,7 +155,8 @@ def cost(work: Work, params: Params, machine: Machine, shape: Shape | None, know
     start = known.get(f"start {kind}", Speed("", speeds.START_S[kind])).per_text
     if kind in ("rows", "copy") or scripted:
         return Row(work, None, start, None, None, "")
-    exact = known.get(work.stage) if work.role != "answers" or not work.stage.startswith("evaluate") else None
+    chooses = work.role in WRITTEN and work.stage.startswith("train_")  # its log tells the speed of its training
+    exact = None if chooses else known.get(work.stage)
     speed = exact or known.get(work.role) or speeds.assumed(params, machine, shape, work)
     if shape is None:
         return Row(work, None, speed and start + speed.seconds(work), None, None, speed.source if speed else "")

@@ -8,14 +8,14 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
 from rich.filesize import decimal
 
-from stages.commands.workload import MOST, works
+from stages.commands.workload import MOST, kept, works
 from stages.config.params import Base, External, Params
 from stages.console.terminal import stderr
 from stages.store.catalog import model_dir
@@ -65,24 +65,13 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
         checkpoint = 0
     weights = models["M0"].weights * BYTES_OF_WEIGHT if "M0" in models else 0
     of_weights = {"trained models": trained, "checkpoints": checkpoint}
-    of_weights |= {"models to choose from": kept} if (kept := _kept(params)) else {}
+    to_choose_from = max(kept(work, params) for work in works(params, MOST))
+    of_weights |= {"models to choose from": to_choose_from} if to_choose_from else {}
     return ({what: times * weights for what, times in of_weights.items()} if weights else {}) | {
         "given models": sum(model.bytes for model in models.values()),
         "tables": (tokens + pairs) * BYTES_OF_TOKEN,
         "cached completions": tokens * BYTES_OF_TOKEN,
     }
-
-
-def _kept(params: Params) -> int:
-    """Most models that a training keeps on its way, to choose one of them when it ends."""
-    every, judged = params.choose.every_steps, {"sft"} | ({"dpo"} if params.choose.by == "model" else set())
-    if not (every and params.choose.by):
-        return 0
-    batch = {"sft": params.train_sft.batch, "dpo": params.train_dpo.batch}
-    trained = [
-        w for w in works(params, MOST) if w.role in judged and (w.role == "dpo") == w.stage.startswith("train_dpo")
-    ]
-    return max((w.passes * ceil(w.texts / batch[w.role]) - 1) // every for w in trained)
 
 
 def needed(root: Path, params: Params, models: Mapping[str, Model]) -> dict[Path, int]:

@@ -113,8 +113,8 @@ def legend(machine: Machine) -> dict[str, str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     w = row.work
-    parted = w.stage.startswith("evaluate@") or (w.stage.startswith("train_dpo@") and w.role == "sft")
-    name = f"{w.stage} {w.role}" if parted else w.stage
+    own = {"train_sft": "sft", "train_dpo": "dpo", "train_positive": "sft", "evaluate": ""}
+    name = w.stage if own.get(w.stage.partition("@")[0], w.role) == w.role else f"{w.stage} {w.role}"
     if not row.flops and not w.read:
         return name, si(w.texts), *[""] * 4, duration(row.seconds), *[""] * 3
     most = w.texts * w.most

@@ -100,7 +100,8 @@ def earlier(root: Path, params: Params, shape: Shape | None) -> dict[str, Speed]
         role, why = verbs.get(stage.partition("@")[0]), LOGGED
         if role in TRAINED and (rate := entry.get("tokens_per_s")):
             found = Speed(why, per_read=1 / rate)
-            starts.setdefault("trained", []).append(max(0.0, seconds - entry["tokens"] / rate))
+            if not entry.get("tokens_written"):  # it did not choose
+                starts.setdefault("trained", []).append(max(0.0, seconds - entry["tokens"] / rate))
         elif role in WRITTEN and entry.get("tokens_written") and compute:
             found = Speed(why, per_written=compute / entry["tokens_written"])
             starts.setdefault("written", []).append(seconds - compute)

@@ -107,7 +107,8 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
     yield from (Work(f"get_external@{name}", "copy", name) for name in params.external)
     yield Work("split_seed", "rows")
     people = facts.told_by("prompt", "answer")
-    yield Work("train_sft@SFT", "sft", "SFT", seed.ift, asked, passes=sft.epochs, lengths=people)
+    baseline = Work("train_sft@SFT", "sft", "SFT", seed.ift, asked, passes=sft.epochs, lengths=people)
+    yield from (baseline, *_choice(baseline, params, facts))
     judge, ranked = params.judge_seed, seed.eft_prompts * (params.judge_seed.answers_per_prompt or facts.ranked)
     tells = facts.told_by("prompt", "answer", "judgement")
     review = min(facts.judgement or judge.max_tokens / 2, judge.max_tokens)
@@ -119,7 +120,8 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
     yield Work("build_eft", "rows")
     eft, ift = ranked * facts.agreeing, seed.ift * sft.repeat_ift
     mixed = (ift * asked + eft * (facts.template + asked + review)) / (ift + eft)
-    yield Work("train_sft@M1", "sft", "M1", ift + eft, mixed, passes=sft.epochs, lengths=facts.told_by("agreeing"))
+    both = Work("train_sft@M1", "sft", "M1", ift + eft, mixed, passes=sft.epochs, lengths=facts.told_by("agreeing"))
+    yield from (both, *_choice(both, params, facts))
     for name in params.aift:
         yield from _aift(name, params, facts, shown, answer)
     yield from (Work(f"watch_drift@{name}", "rows") for name in params.drift)
@@ -127,14 +129,16 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
     for name, step in params.models.items():
         pairs = params.aift[step.prev].prompts * facts.pairs if step.prev in params.aift else 0
         twice = Work(f"train_dpo@{name}", "dpo", name, pairs, 2 * shown, passes=dpo.epochs, lengths=sampled)
-        yield twice._replace(shared=facts.prompt + facts.markup)
+        yield (twice := twice._replace(shared=facts.prompt + facts.markup))
         replayed = dpo.replay.rows * pairs / dpo.batch
         for weight, row in ((dpo.replay.eft, facts.template + asked + review), (dpo.replay.ift, asked)):
             if weight:
                 yield Work(f"train_dpo@{name}", "sft", name, replayed, row, passes=dpo.epochs, lengths=people)
+        yield from _choice(twice, params, facts)
     for name, variant in params.positive_only.items():
         some = ift + eft + params.aift[variant.aift].prompts
-        yield Work(f"train_positive@{name}", "sft", name, some, mixed, passes=sft.epochs, lengths=sampled)
+        perfect = Work(f"train_positive@{name}", "sft", name, some, mixed, passes=sft.epochs, lengths=sampled)
+        yield from (perfect, *_choice(perfect, params, facts))
     for name in params.evaluated:
         wrote = min(facts.candidate or facts.answer, of.max_tokens)
         lengths = facts.told_by("candidate")
@@ -152,6 +156,32 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
             many = 4 * seed.test_prompts
             yield Work(f"head_to_head@{name}", "judgements", of.compare_with, many, *compared, lengths="assumed")
     yield Work("summarize", "rows")
+
+
+def kept(training: Work, params: Params) -> int:
+    """Models that it keeps on its way, to choose one of them or the last when it ends."""
+    choose, dpo = params.choose, training.stage.startswith("train_dpo@")
+    trains = training.role == ("dpo" if dpo else "sft")  # and is no replay beside
+    if not (trains and choose.every_steps and choose.by) or (dpo and choose.by == "oracle"):
+        return 0
+    steps = training.passes * math.ceil(training.texts / (params.train_dpo if dpo else params.train_sft).batch)
+    return max(0, steps - 1) // choose.every_steps
+
+
+def _choice(training: Work, params: Params, facts: Facts) -> Iterator[Work]:
+    """What the models that a training kept, and the last, answer, and how a model compares each with the best before
+    it, in both orders."""
+    choose, prompts, later = params.choose, params.split_seed.ift_valid, kept(training, params)
+    if not later:
+        return
+    answer = min(facts.candidate or facts.answer, choose.max_tokens)
+    asked = facts.prompt + facts.markup
+    lengths, many = facts.told_by("candidate"), (later + 1) * prompts
+    yield Work(training.stage, "answers", training.model, many, asked, answer, choose.max_tokens, lengths=lengths)
+    if choose.by == "model":
+        compared = facts.template + asked + 2 * answer, choose.compare_max_tokens / 2, choose.compare_max_tokens
+        many = 2 * later * prompts
+        yield Work(training.stage, "judgements", choose.judge, many, *compared, lengths="assumed")
 
 
 def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) -> Iterator[Work]:

@@ -61,6 +61,12 @@ def room(stage: str, *texts: str) -> Rule:
     return rule
 
 
+def chosen_from(p: Params) -> Findings:
+    """Whoever compares them, the models on the way of a training answer by the section `engine`."""
+    if p.choose.every_steps and p.choose.by:
+        yield from room("", "choose.max_tokens")(p)
+
+
 def training(key: str) -> Rule:
     def rule(p: Params) -> Findings:
         t = attrgetter(key)(p)
@@ -131,6 +137,7 @@ NUMBERS: tuple[Rule, ...] = (
     room("judge_candidates", "judge_candidates.max_tokens", "write_prompts.max_tokens", "sample_candidates.max_tokens"),
     room("evaluate", "evaluate.max_tokens"),
     room("evaluate", "evaluate.judge_max_tokens"),
+    chosen_from,
     room("choose", "choose.compare_max_tokens", "choose.max_tokens", "choose.max_tokens"),
     room("head_to_head", "evaluate.compare_max_tokens", "evaluate.max_tokens", "evaluate.max_tokens"),
 )

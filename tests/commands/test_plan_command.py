@@ -10,9 +10,11 @@ from stages.commands import speeds
 from stages.commands.costs import _shape, cost, in_name
 from stages.commands.disk import Model, forecast
 from stages.commands.plan import duration, plan, si
+from stages.commands.profile import PROFILES
 from stages.commands.workload import MOST, Facts, works
 from stages.config.flops import shape_like
 from stages.config.load import load_params
+from stages.config.params import PositiveOnly
 from stages.config.shared import Adapter
 from stages.console.errors import ParamsError
 from stages.engines.cache import CompletionCache
@@ -55,6 +57,12 @@ def test_the_paper_on_cards_that_are_named(space, capsys):
     assert many["totals"]["flops"] == total["flops"]
     assert many["totals"]["seconds"] < total["seconds"]
     assert {stage["speed_from"] for stage in few["stages"]} == {"assumed", None}
+    chosen, prompts = (
+        stages(few)["train_sft@M1", "judgements"],
+        load_params(PROFILES, "paper.yaml").split_seed.ift_valid,
+    )
+    assert (chosen["model"], chosen["texts"] % (2 * prompts)) == ("writer", 0)
+    assert chosen["seconds"] > 0
 
 
 def test_a_models_size_may_be_given(space, capsys):
@@ -179,6 +187,38 @@ def test_replay_is_a_part_of_dpo(space):
         for p in (replaying.train_dpo, adapted)
     )
     assert part.flops == pytest.approx(2 / 3 * whole.flops), "DPO's adapter, not SFT's"
+
+
+def test_a_choice_is_a_part_of_the_trainings_that_make_one(space):
+    """32 + 48 rows of M1 in batches of 32: models of step 1 and 2, and the last; the oracle sees none of DPO."""
+    params = load_params(space.path)
+    choose = params.choose.model_copy(update={"every_steps": 1, "by": "model", "max_tokens": 40})
+    changed = {"train_sft": params.train_sft.model_copy(update={"batch": 32, "repeat_ift": 1, "epochs": 1})}
+    changed |= {"train_dpo": params.train_dpo.model_copy(update={"batch": 16, "epochs": 1})}
+    counts = {"ift": 32, "ift_valid": 10, "eft_prompts": 12}
+    changed |= {
+        "split_seed": params.split_seed.model_copy(update=counts),
+        "positive_only": {"M2P": PositiveOnly(aift="M1")},
+    }
+    facts = Facts(agreeing=1, pairs=1, candidate=30)
+
+    def parts(by):
+        asked = params.model_copy(update=changed | {"choose": choose.model_copy(update={"by": by})})
+        return [w for w in works(asked, facts) if w.stage.startswith("train_") and w.role not in ("sft", "dpo")]
+
+    answers, comparisons = (w for w in parts("model") if w.stage == "train_sft@M1")
+    assert (answers.role, answers.model, answers.texts, answers.written, answers.most) == ("answers", "M1", 30, 30, 40)
+    assert (comparisons.role, comparisons.model, comparisons.texts) == ("judgements", "M0", 2 * 2 * 10)
+    assert comparisons.read == facts.template + facts.prompt + facts.markup + 2 * 30
+    stages = [(w.stage, w.role) for w in parts("model")]
+    assert stages == [
+        (stage, role)
+        for stage in ("train_sft@M1", "train_dpo@M2", "train_dpo@M3", "train_positive@M2P")
+        for role in ("answers", "judgements")
+    ], "the baseline's 32 rows are one step"
+    assert {w.stage for w in parts("oracle")} == {"train_sft@M1", "train_positive@M2P"}
+    assert {w.role for w in parts("oracle")} == {"answers"}
+    assert parts(None) == []
 
 
 def test_numbers_have_units():

@@ -251,6 +251,14 @@ def hub(repo):
             "choose.compare_max_tokens",
             "+ choose.max_tokens + choose.max_tokens = 516 tokens leave nothing of engine.max_context, 512",
         ),
+        *(
+            (
+                {"choose.every_steps": 10, "choose.max_tokens": 512, **by},
+                "choose.max_tokens",
+                "choose.max_tokens = 512 tokens leave nothing of engine.max_context, 512",
+            )
+            for by in ({"choose.by": "oracle"}, {"choose.by": "model", "choose.engine": {"max_context": 4096}})
+        ),
         (
             {
                 "train_sft.adapter": {"r": 8, "alpha": 16, "save": "keep"},
