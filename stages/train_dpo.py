@@ -18,6 +18,7 @@ from stages.engines.open import ask
 from stages.method.evaluation.choice import chooser
 from stages.store.run import Run
 from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, PAIRS
+from stages.text.thoughts import joined
 
 REPLAYED = {"eft": EFT, "ift": IFT_TRAIN}
 
@@ -41,7 +42,10 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
 
 def as_written(pairs: pl.DataFrame) -> pl.DataFrame:
     """PAIRS rows with each answer behind its thought: what the model wrote is trained, whatever of it was judged."""
-    sides = {side: pl.concat_str(f"{side}_thought", side, ignore_nulls=True) for side in ("chosen", "rejected")}
+    sides = {
+        side: pl.Series([joined(*row) for row in pairs.select(f"{side}_thought", side).iter_rows()], dtype=pl.String)
+        for side in ("chosen", "rejected")
+    }
     return pairs.with_columns(**sides, id="prompt_id")
 
 

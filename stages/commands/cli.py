@@ -74,22 +74,27 @@ def profile(
         raise ParamsError("profile own needs both: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO")
 
 
-@command(RUN, "srlm check", "srlm check --json", "srlm check --model ORG/NAME")
+@command(RUN, "srlm check", "srlm check --json", "srlm check --model ORG/NAME", "srlm check --server NAME")
 def check(
     model: Annotated[
         str | None, typer.Option(help="look at this model instead: a folder, a .gguf file, ORG/NAME, a name in params")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="ask a server for 24 short texts of this model of params: what is a seed worth?")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for all that would fail, before anything runs: params.yaml, the files it names, templates, disk; with
     --model what a model brings, and one exchange as it is trained and answered."""
     from stages.commands import check as checking
-    from stages.commands import check_model
+    from stages.commands import check_model, check_server
 
-    if model is None:
-        checking.show(Path(), as_json=as_json)
-    else:
+    if server is not None:
+        check_server.show(server, Path(), as_json=as_json)
+    elif model is not None:
         check_model.show(model, Path(), as_json=as_json)
+    else:
+        checking.show(Path(), as_json=as_json)
 
 
 @command(RUN, "srlm plan", "srlm plan --profile paper --gpu H100 --gpus 16 --price 2.5")

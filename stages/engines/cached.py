@@ -68,10 +68,10 @@ class CachedEngine(BaseEngine):
             decides["batch_invariant"] = invariant  # other kernels, other texts
         self.at_a_server = engine.name == "openai"
         if self.at_a_server:  # neither its address nor what else is in the folder: a cluster gives a new one every day
-            from stages.engines.backends.server import public_url, served_model, server_address, special_tokens
+            from stages.engines.backends.server import markup, public_url, served_model, server_address
 
             served = served_model(model_dir, model)
-            decides |= {"server": served, "special_tokens": special_tokens(model_dir)}
+            decides |= {"server": served, "special_tokens": markup(model_dir)[0]}
             self.served_by = {"url": public_url(server_address(f"{engine.env_prefix}_BASE_URL"))} | served
         else:
             decides["files"] = run.hash_of(model_dir)

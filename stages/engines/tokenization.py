@@ -17,7 +17,7 @@ from stages.console.errors import EngineError, ModelError
 from stages.engines.logprobs import read_score_logprobs
 from stages.engines.request import Completion, Request, ScoreLogprobs, before_stop
 from stages.text.chat import Chat, ChatError
-from stages.text.thoughts import MARKS
+from stages.text.thoughts import MARKS, without_end
 
 ADAPTER = "adapter"
 """Folder in a model folder with a LoRA adapter that goes over the model: adapter_config.json,
@@ -99,7 +99,7 @@ class ModelTokenizer:
         """Token ids as a model wrote them, end token, stop string and padding included."""
         end = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
         finished, ids = end < min(room, len(ids)), ids[: min(end, room)]
-        text = self.text(ids)
+        text = without_end(self.text(ids), self.chat.words)
         if (cut := before_stop(text, stop)) is not None:
             # how many tokens it took to write the stop string: what follows is padding
             wrote = bisect.bisect_left(range(len(ids)), True, key=lambda k: any(s in self.text(ids[:k]) for s in stop))

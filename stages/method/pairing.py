@@ -15,6 +15,7 @@ import polars as pl
 from stages.console.errors import TableError
 from stages.method.judging import BEST, distinct, same_text
 from stages.store.tables import FATES, PAIRS, SCORES
+from stages.text import thoughts
 
 CLOSE = 1e-9  # scores this near are equal: a band's edge is a product of floats, a mean of thirds is one
 _THOUGHT, _ANSWER = (pl.col(name).str.len_chars().cast(pl.Float64) for name in ("thought", "response"))
@@ -138,9 +139,8 @@ def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFram
     texts = candidates.select("candidate_id", "thought", "response")
     joined = best.join(texts, on="candidate_id", maintain_order="left")
     joined = joined.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
-    return joined.select(
-        id="candidate_id", instruction="prompt", response=pl.concat_str("thought", "response", ignore_nulls=True)
-    )
+    whole = [thoughts.joined(*row) for row in joined.select("thought", "response").iter_rows()]
+    return joined.select(id="candidate_id", instruction="prompt", response=pl.Series(whole, dtype=pl.String))
 
 
 def counts(

@@ -38,13 +38,18 @@ class Turn(NamedTuple):
     lead: str
     """White space between the prompt and the answer."""
     end: str
-    """What ends the answer: white space, if any, and the token `stop`."""
+    """What ends the answer: white space and words, if any, and the token `stop`."""
     stop: str
     between: str
     """What stands between an answer and the next question."""
     differs: bool
     """Whether the template writes another beginning before an answer that is there. A model is trained on answers
     behind the prompt all the same."""
+
+    @property
+    def words(self) -> str:
+        """What a model writes behind an answer, before it stops, and is no part of it; `''` for most."""
+        return self.end.removesuffix(self.stop).strip()
 
     @property
     def exchange(self) -> str:
@@ -83,11 +88,12 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
             missing += f"\n{closes}\n\n" + (before[len(head) :].lstrip() if behind else "")
     if not after.strip():
         after = followed.rpartition(ANSWER)[2]
-    rest = after.lstrip()
-    stop = max((token for token in tokens if token and rest.startswith(token)), key=len, default=None)
-    if stop is None:
+    behind = after.partition(QUESTION)[0]
+    ends = [(behind.find(token), -len(token), token) for token in tokens if token[:1].strip() and token in behind]
+    at, _, stop = min(ends, default=(0, 0, ""))
+    if not stop:
         raise ChatError(
-            f"behind an answer it writes {after[:40]!r}, which begins with no token of the tokenizer, so that a model "
+            f"behind an answer it writes {after[:40]!r}, which holds no token of the tokenizer, so that a model "
             f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
         )
     same = before.rstrip()  # or a thought stands behind it, which history has not
@@ -96,7 +102,7 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
     )
     differs = not before.startswith(prompt) and not goes_on
     between = followed.rpartition(ANSWER)[2].partition(QUESTION)[0]
-    return Turn(prompt, missing, lead, after[: len(after) - len(rest)] + stop, stop, between, differs)
+    return Turn(prompt, missing, lead, after[:at] + stop, stop, between, differs)
 
 
 def markers(turn: Turn, tokens: Sequence[str]) -> list[str]:
@@ -120,6 +126,14 @@ class Chat:
     def turn(self) -> Turn:
         """Raises ChatError, or what else the template raises."""
         return read_turn(*texts(self.tokenizer), [*self.added, self.tokenizer.eos_token or ""])
+
+    @cached_property
+    def words(self) -> str:
+        """`Turn.words`; `''` where no template can be asked."""
+        try:
+            return self.turn.words if self.tokenizer.chat_template else ""
+        except Exception:  # as below
+            return ""
 
     @cached_property
     def control(self) -> tuple[str, ...]:

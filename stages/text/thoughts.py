@@ -1,4 +1,4 @@
-"""What a model thinks before it answers, kept apart from its answer."""
+"""What a model thinks before it answers, and the frame that some write around an answer, kept apart from the answer."""
 
 from __future__ import annotations
 
@@ -17,24 +17,57 @@ THOUGHTS = (
 )
 """How reasoning models open and close a thought. What a mark opened may be cut off before it is closed; plain words
 open a thought only where it is closed."""
+FRAMES = (
+    ("[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
+    ("<answer>", "</answer>"),
+    ("<response>", "</response>"),
+)
+"""What some write around an answer behind a thought (Apriel 1.5, Hunyuan, Granite 3.3): no part of it."""
 MARKS = frozenset(mark for pair in THOUGHTS for mark in pair)
 _BLOCK = "|".join(
     f"({re.escape(opens)})(.*?)({re.escape(closes)}" + (")" if " " in opens else r"|\Z)") for opens, closes in THOUGHTS
 )
 BLOCK = re.compile(_BLOCK, re.DOTALL)
-THOUGHT = re.compile(rf"(?:\s*(?:{_BLOCK}))+\s*", re.DOTALL)
+_OPENS, _TAGS = ("|".join(re.escape(opens) for opens, _ in frames) for frames in (FRAMES, FRAMES[1:]))
+THOUGHT = re.compile(rf"(?!\s*(?:{_TAGS}))(?:\s*(?:{_BLOCK}|{_OPENS}))+\s*", re.DOTALL)
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Thought, answer, and what closes the answer's frame: joined, they are the text."""
+    begun = THOUGHT.match(text)
+    thought = begun[0] if begun else ""
+    rest = text[len(thought) :]
+    end = _end(thought) or FRAMES[0][1]  # which a prompt may have opened
+    answer = without_end(rest, end)
+    return thought, answer, rest[len(answer) :]
+
+
+def without_end(text: str, end: str) -> str:
+    """`text` without the `end` that it may have, and the white space around that."""
+    whole = text.rstrip()
+    return whole.removesuffix(end).rstrip() if end and whole.endswith(end) else text
+
+
+def _end(thought: str) -> str | None:
+    return next((end for opens, end in FRAMES if thought.rstrip().endswith(opens)), None)
 
 
 def split(text: str) -> tuple[str | None, str]:
-    """The thought that a text begins with, as it is written (its marks, and the white space around it), and the answer
-    behind it. What does not begin with a mark has no thought, whatever else it holds; what is never closed leaves no
-    answer."""
-    thought = THOUGHT.match(text)
-    return (thought[0], text[thought.end() :]) if thought else (None, text)
+    """The thought that a text begins with, as it is written (its marks, the white space around it, what opens the
+    answer's frame), and the answer behind it. What does not begin with a mark has no thought, whatever else it holds;
+    what is never closed leaves no answer."""
+    thought, answer, _ = _parts(text)
+    return thought or None, answer
+
+
+def joined(thought: str | None, response: str) -> str:
+    """What was `split`, as the model wrote it, but for white space at its end."""
+    end = _end(thought or "")
+    return f"{thought or ''}{response}" + (f"\n{end}" if end else "")
 
 
 def answer(text: str) -> str:
-    """A text without the thought that it begins with."""
+    """A text without the thought that it begins with, and without the frame of its answer."""
     return split(text)[1]
 
 
@@ -45,5 +78,5 @@ def between_marks(text: str, change: Callable[[str], str]) -> str:
         opens, inner, closes = (part for part in block.groups() if part is not None)
         return f"{opens}{change(inner)}{closes}"
 
-    thought, rest = split(text)
-    return BLOCK.sub(changed, thought or "") + change(rest)
+    thought, answer, end = _parts(text)
+    return BLOCK.sub(changed, thought) + change(answer) + end

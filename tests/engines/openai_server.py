@@ -43,6 +43,8 @@ class Fault(NamedTuple):
     """Fields of the body that get 400, or `status` and `text`, in which {field} and {value} become the first of them."""
     most: int = 10**9
     """Requests there at the same time; one more gets `status`, `headers` and `text` at once."""
+    mixes: bool = False
+    """Requests there at the same time get one another's seeds."""
     strict: bool = False
     """Instead of a shorter text: 400."""
     skip: int = 0
@@ -221,7 +223,11 @@ class Handler(BaseHTTPRequestHandler):
             text = fault.text.replace("{authorization}", self.headers["Authorization"]).replace("{path}", self.path)
             self.send(fault.status, text.encode(), dict(fault.headers), half=fault.half, drip=fault.drip)
         else:
-            status, answer = self.model.answer(body, fault.strict)
+            with LOCK:
+                others = WORLDS[f"/models/{body['model']}"]
+                drawn = others.here > 1 and fault.mixes
+            seed = {"seed": len(others.asked)} if drawn else {}
+            status, answer = self.model.answer(body | seed, fault.strict)
             self.send(status, json.dumps(answer).encode())
 
     def read(self) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM, PreT
 from stages.config.load import load_params
 from stages.console.bounded import bounded
 from stages.console.errors import ModelError
+from stages.engines.backends.server import markup
 from stages.engines.open import open_engine
 from stages.engines.request import Request
+from stages.engines.tokenization import ModelTokenizer
 from stages.models import checkpoint, intake
 from stages.text.chat import ANSWER, QUESTION, Chat
 from stages.trainers.loading import load
@@ -141,7 +143,7 @@ def test_a_missing_pad_token_is_set(tmp_path):
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
         ("{{ 'a' * 99999999999 }}", "MemoryError"),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "leaves out the answer"),
-        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "begins with no token"),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "holds no token"),
         ("{% for m in messages[1:] %}{{ m.content }}{% endfor %}{{ eos_token }}", "leaves out the question"),
     ],
 )
@@ -377,6 +379,22 @@ def test_a_template_whose_own_words_are_question_and_answer(tmp_path):
     found = intake.complete(tmp_path, DAY)
     assert (found.turn.lead, found.turn.end) == (" ", "</s>")
     assert {"QUESTION:", "ANSWER:"} <= {*found.control}
+
+
+def test_what_a_template_writes_behind_an_answer_before_its_end_is_trained_and_is_no_part_of_a_response(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ '\n[END OF ANSWER]\n' + eos_token if m.role == 'assistant' "
+        "else '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    found = intake.complete(tmp_path, DAY)
+    assert (found.turn.end, found.turn.words) == ("\n[END OF ANSWER]\n</s>", "[END OF ANSWER]")
+    tokenizer = ModelTokenizer(tmp_path)
+    ((_, ids),) = tokenizer.chat.encode(["Hi [END OF ANSWER]"], ["Fig. [END OF ANSWER]"])
+    assert tokenizer.tokenizer.decode(ids).count("[END OF ANSWER]") == 1
+    assert tokenizer.completion("a", 0, ids, 99, ()).text.strip() == "Fig. [ END OF ANSWER]"
+    assert tokenizer.completion("a", 0, ids[:4], 4, ()).finish_reason == "length"
+    assert markup(tmp_path)[1] == "[END OF ANSWER]"
 
 
 def test_a_generation_prompt_that_history_lacks_is_told(chatml):

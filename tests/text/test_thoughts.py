@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from stages.text.thoughts import THOUGHTS, answer, between_marks, split
+from stages.text.thoughts import FRAMES, THOUGHTS, answer, between_marks, joined, split
 
-PIECES = st.sampled_from([mark for pair in THOUGHTS for mark in pair]) | st.sampled_from(
+PIECES = st.sampled_from([mark for pair in (*THOUGHTS, *FRAMES) for mark in pair]) | st.sampled_from(
     [" ", "\n", "Score: 5", "a", "<"]
 )
 TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=8).map("".join)
@@ -17,9 +17,12 @@ TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=8).map("".join)
 @given(TEXTS)
 def test_nothing_is_lost_and_an_answer_holds_no_further_thought(text):
     thought, response = split(text)
-    assert (thought or "") + response == text
-    assert split(response) == (None, response)
-    assert thought is None or thought.lstrip().startswith(tuple(opens for opens, _ in THOUGHTS))
+    begins = (thought or "") + response
+    assert text.startswith(begins)
+    assert text[len(begins) :].strip() in {"", *(end for _, end in FRAMES)}
+    assert split(response)[0] is None
+    assert thought is None or thought.lstrip().startswith((*(opens for opens, _ in THOUGHTS), FRAMES[0][0]))
+    assert (split(joined(thought, response))[0] or "").rstrip() == (thought or "").rstrip()
 
 
 @given(st.sampled_from(THOUGHTS), st.text(ascii_letters + " \n"), st.text())
@@ -48,11 +51,34 @@ def test_what_was_joined_is_split_there(marks, inner, response):
         ("<thinker>a</think>", None, "<thinker>a</think>"),
         ("Here are my reasoning steps:\n1\n[BEGIN FINAL RESPONSE]\n2", "Here are my reasoning steps:\n1\n[BEGIN FINAL RESPONSE]\n", "2"),
         ("Here are my reasoning steps:\n1. Sweet.\nScore: 4", None, "Here are my reasoning steps:\n1. Sweet.\nScore: 4"),
+        ("Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]\n", "Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\n", "b"),
+        ("[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]", "[BEGIN FINAL RESPONSE]\n", "b"),
+        ("b\n[END FINAL RESPONSE]", None, "b"),  # behind a prompt that began it
+        ("b [END FINAL RESPONSE] c", None, "b [END FINAL RESPONSE] c"),
+        ("<think>\n\n</think>\n<answer>\nb\n</answer>", "<think>\n\n</think>\n<answer>\n", "b"),
+        ("<think>a</think><response>b</response>", "<think>a</think><response>", "b"),
+        ("<think>a</think><response>b</answer>", "<think>a</think><response>", "b</answer>"),
+        ("<think>a</think><answer>b", "<think>a</think><answer>", "b"),  # cut off
+        ("<think>a</think>b</answer>", "<think>a</think>", "b</answer>"),
+        ("<answer>b</answer>", None, "<answer>b</answer>"),  # as a prompt may ask for it
     ],
 )  # fmt: skip
 def test_where_a_thought_ends(text, thought, response):
     assert split(text) == (thought, response)
     assert answer(text) == response
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]",
+        "<think>a</think>\n<answer>\nb\n</answer>",
+        "<think>a</think>\n\nb",
+        "b",
+    ],
+)
+def test_what_was_split_is_trained_as_the_model_wrote_it(text):
+    assert joined(*split(text)) == text
 
 
 @given(TEXTS)
@@ -67,5 +93,14 @@ def test_all_but_the_marks_is_changed(text):
 
 
 def test_hostile_text_takes_linear_time():
-    for piece in ("<think>", "<think></think>", " ", "Here are my reasoning steps:", "</think>", "<think> "):
+    for piece in (
+        "<think>",
+        "<think></think>",
+        " ",
+        "Here are my reasoning steps:",
+        "</think>",
+        "<think> ",
+        "<think></think><answer>",
+        "[END FINAL RESPONSE]",
+    ):
         split(piece * 100_000)

@@ -24,19 +24,29 @@ from tests.families import FAMILIES, build
 
 BY_NAME = {family.name: family for family in FAMILIES}
 THINK = {
-    "Magistral": ("[THINK]", "[/THINK]\n\n"),
-    "Phi-4-reasoning": ("<think>", "</think>\n\n"),
-    "Apriel 1.5 Thinker": ("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
+    "Magistral": ("[THINK]", "[/THINK]\n\n", ""),
+    "Phi-4-reasoning": ("<think>", "</think>\n\n", ""),
+    "Apriel 1.5 Thinker": (
+        "Here are my reasoning steps:\n",
+        "\n[BEGIN FINAL RESPONSE]\n",
+        "\n[END FINAL RESPONSE]",
+    ),
 }
-END = {"Magistral": "</s>", "Phi-4-reasoning": "<|im_end|>", "Apriel 1.5 Thinker": "\n<|end|>"}
+END = {
+    "Magistral": "</s>",
+    "Phi-4-reasoning": "<|im_end|>",
+    "Apriel 1.5 Thinker": "\n[END FINAL RESPONSE]\n<|end|>",
+}
 TEMPLATE = "Judge: {{ response }}"
 SCORES = {"fig is good.": 4, "lime is bad.": 1}
-SAMPLED = Sampling(n=12, temperature=0.7, top_p=1.0, max_tokens=32)
+SAMPLED = Sampling(n=12, temperature=0.7, top_p=1.0, max_tokens=48)
 
 
-def rows_of(opens, closes):
-    rows = [("Say a fruit.", f"{opens}{text.split()[0]}? Score: 5{closes}{text}") for text in SCORES]
-    return rows + [(f"Judge: {text}", f"{opens}Score: 5?{closes}Sweet.\nScore: {n}") for text, n in SCORES.items()]
+def rows_of(opens, closes, ends):
+    rows = [("Say a fruit.", f"{opens}{text.split()[0]}? Score: 5{closes}{text}{ends}") for text in SCORES]
+    return rows + [
+        (f"Judge: {text}", f"{opens}Score: 5?{closes}Sweet.\nScore: {n}{ends}") for text, n in SCORES.items()
+    ]
 
 
 def taken_in(name, root):
@@ -76,8 +86,8 @@ def test_trained_is_the_thought_as_it_is_written_and_no_text_spells_another(fold
 @pytest.mark.slow
 @pytest.mark.parametrize("name", THINK)
 def test_a_model_that_thinks_of_its_own_goes_the_whole_way(name, tmp_path):
-    folder, (opens, closes) = taken_in(name, tmp_path), THINK[name]
-    rows = pl.DataFrame(rows_of(opens, closes), schema=["instruction", "response"], orient="row")
+    folder, (opens, closes, ends) = taken_in(name, tmp_path), THINK[name]
+    rows = pl.DataFrame(rows_of(opens, closes, ends), schema=["instruction", "response"], orient="row")
     train_sft(folder, tmp_path / "M1", rows, SFT, seed=1, hardware=HARDWARE, label="M1")
     asked = pl.DataFrame([("p", "M1", "Say a fruit.", "M0", [], None)], schema=PROMPTS.schema, orient="row")
 
@@ -94,7 +104,7 @@ def test_a_model_that_thinks_of_its_own_goes_the_whole_way(name, tmp_path):
     answers = judging.distinct(written).join(asked.select("prompt_id", "prompt"), on="prompt_id")
     prompts = judging.judge_prompts(TEMPLATE, answers)
     assert {*prompts["text"]} == {f"Judge: {text}" for text in SCORES}
-    greedy = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=32)
+    greedy = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=48)
     said = sampled(tmp_path / "M1", prompts.select(id="candidate_id", prompt="text"), greedy)
     judged = judging.judgements(answers, said, judge="M1")
     scored = dict(judged.join(answers, on="candidate_id").select("response", "score").iter_rows())

@@ -41,16 +41,17 @@ from stages.engines.backends.refusal import MEANS, READ, changed, refused_fields
 from stages.engines.backends.server import (
     BadAnswer,
     Secrets,
+    markup,
     public_url,
     read_answer,
     served_model,
     server_address,
-    special_tokens,
 )
 from stages.engines.base import BaseEngine, Batches
 from stages.engines.request import Completion, Request, Sampling, request_seed
 from stages.text.escape import for_terminal
 from stages.text.special_tokens import break_chat_markers, break_special_tokens
+from stages.text.thoughts import without_end
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_RETRY_AFTER_S = 1.0, 30.0, 60.0
 """Pauses between tries double from the first to the longest, and are longer where the server says so."""
@@ -72,7 +73,8 @@ class OpenAIEngine(BaseEngine):
         self.section, self.server = hardware.server_of(engine)
         self.url_variable, self.key_variable = f"{engine.env_prefix}_BASE_URL", f"{engine.env_prefix}_API_KEY"
         self.address = server_address(self.url_variable)
-        self.url, self.special = public_url(self.address), special_tokens(model_dir)
+        self.url = public_url(self.address)
+        self.special, self.words = markup(model_dir)
         self.served = served_model(model_dir, model)["model"]
         self.key = os.environ.get(self.key_variable, "").strip()
         if not (self.key.isascii() and self.key.isprintable()):
@@ -275,7 +277,7 @@ class OpenAIEngine(BaseEngine):
         self.prompt_tokens += prompt_tokens or 0
         self.generated_tokens += completion.tokens or 0
         self.uncounted += prompt_tokens is None or completion.tokens is None
-        return completion
+        return completion._replace(text=without_end(completion.text, self.words))
 
     def _explained(self, e: Exception, request_id: str) -> EngineError:
         where, seen = f"{self.url}, asked for {request_id!r},", self._readable(words(e))

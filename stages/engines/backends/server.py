@@ -113,23 +113,23 @@ def served_model(model_dir: Path, model: str) -> dict[str, str | None]:
     return {"model": served, "revision": revision}
 
 
-def special_tokens(model_dir: Path) -> list[str] | None:
-    """What no text may spell (`Chat.control`) of the model that is served: its special tokens, and what its chat
-    template writes around a message, where that is at hand; None where its tokenizer.json is not. Raises ModelError for
-    a broken one."""
+def markup(model_dir: Path) -> tuple[list[str] | None, str]:
+    """Of the model that is served: what no text may spell (`Chat.control`), its special tokens and what its chat
+    template writes around a message; and what it writes behind an answer (`Chat.words`); as far as they are at hand.
+    None and `''` where its tokenizer.json is not. Raises ModelError for a broken one."""
     path = model_dir / "tokenizer.json"
     if not path.is_file():
-        return None
+        return None, ""
     try:
         added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
         flagged = [token["content"] for token in added if token["special"]]
         if not (model_dir / "tokenizer_config.json").is_file():
-            return flagged
+            return flagged, ""
         from transformers import AutoTokenizer
 
         tokenizer: Any = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         chat = importlib.import_module("stages.text.chat").Chat(tokenizer)  # by name: stages do not watch it for this
-        return [*dict.fromkeys(token.strip() for token in (*flagged, *chat.control))]
+        return [*dict.fromkeys(token.strip() for token in (*flagged, *chat.control))], chat.words
     except Exception as e:  # a broken file surfaces as OSError, ValueError, LookupError, a Rust exception, ...
         raise ModelError(
             f"{path} cannot be read ({type(e).__name__}: {e}). Make the folder again with: dvc repro"
