@@ -65,9 +65,7 @@ def _seen(different: int, alone: int, at_once: int, section: str) -> str:
             f"generation_config.json says do_sample: true)"
         )
     if alone < TEXTS:
-        return (
-            f"a seed is not heeded: of {TEXTS} texts {alone} came again. A run keeps its texts in its cache alone"
-        )
+        return f"a seed is not heeded: of {TEXTS} texts {alone} came again. A run keeps its texts in its cache alone"
     if at_once == TEXTS:
         return f"a seed is a seed: {TEXTS} of {TEXTS} texts came again, one at a time and {TEXTS} at once"
     why = (
