@@ -88,12 +88,12 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
             missing += f"\n{closes}\n\n" + (before[len(head) :].lstrip() if behind else "")
     if not after.strip():
         after = followed.rpartition(ANSWER)[2]
-    behind = after.partition(QUESTION)[0]
-    ends = [(behind.find(token), -len(token), token) for token in tokens if token[:1].strip() and token in behind]
+    tail = after.partition(QUESTION)[0]
+    ends = [(tail.find(token), -len(token), token) for token in tokens if token[:1].strip() and token in tail]
     at, _, stop = min(ends, default=(0, 0, ""))
     if not stop:
         raise ChatError(
-            f"behind an answer it writes {after[:40]!r}, which holds no token of the tokenizer, so that a model "
+            f"tail an answer it writes {after[:40]!r}, which holds no token of the tokenizer, so that a model "
             f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
         )
     same = before.rstrip()  # or a thought stands behind it, which history has not
