@@ -5,6 +5,7 @@ After such an act: `python -m tests.test_frozen_surface > tests/surface.txt`.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -19,10 +20,16 @@ def surface() -> Iterator[str]:
     yield from (".".join(key) for key in known_keys(Params))
     commands = typer.main.get_command(app).commands
     for name, command in sorted(commands.items()):
-        yield f"srlm {name}"
-        for parameter in command.params:
-            kind = "" if parameter.param_type_name == "option" else "argument "
-            yield f"srlm {name} {kind}{' '.join([*parameter.opts, *parameter.secondary_opts])}"
+        yield from of_command(f"srlm {name}", command)
+
+
+def of_command(name: str, command: Any) -> Iterator[str]:
+    yield name
+    for own, inner in sorted(getattr(command, "commands", {}).items()):
+        yield from of_command(f"{name} {own}", inner)
+    for parameter in command.params:
+        kind = "" if parameter.param_type_name == "option" else "argument "
+        yield f"{name} {kind}{' '.join([*parameter.opts, *parameter.secondary_opts])}"
 
 
 def test_keys_commands_and_options_are_those_that_were_decided():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stages.commands import judge_cli
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 
@@ -254,6 +255,10 @@ def verify(
     if revision and not repo:
         raise SrlmError("--revision is of a repository: add --repo ORG/NAME")
     verifying.verify(repo, revision, base_url)
+
+
+app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
+app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
 
 
 def main() -> None:

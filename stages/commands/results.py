@@ -32,7 +32,7 @@ TITLES = {
         "exact_match": "exact %",
     },
     **{"unreadable_share": "unreadable %", "pair_yield": "yield %", "oracle_score": "oracle score"},
-    **{"chars": "characters", "tokens": "tokens", "mean_margin": "mean margin"},
+    **{"margin": "margin", "chars": "characters", "tokens": "tokens", "mean_margin": "mean margin"},
     **{"spearman": "Spearman", "kendall": "Kendall"},
 }
 """What does not end in % is no share; the title of any other figure is its name."""
@@ -98,10 +98,24 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         for (kind, name), content in metrics.items()
         for warning in content.get("warned", [])
     ]
+    benchmarks = [
+        {"judge": name, "by": way, **cells(subsets.get("all", {}))}
+        for (kind, name), content in metrics.items()
+        if kind == "judgebench"
+        for way in ("pointwise", "pairwise")
+        if (subsets := content.get(way))
+    ]
+    rewards = [
+        {"judge": name, **cells({subset: figures.get("score") for subset, figures in content["subsets"].items()})}
+        for (kind, name), content in metrics.items()
+        if kind == "rewardbench"
+    ]
     in_brackets = "± 95 %, in brackets how many pairs, fives, prompts or answers"
     sheets = {
         "writers": sheet("As a writer, on n held-out prompts (± 95 %)", writers(evaluated)),
         "judges": sheet(f"As a judge, against held-out ranks ({in_brackets})", judges),
+        "judgebench": sheet("JudgeBench, by n pairs (± 95 %)", benchmarks),
+        "rewardbench": sheet("RewardBench 2, by ratings: scores by n prompts (± 95 %)", rewards),
         "matches": sheet("Head to head, by n readable verdicts (± 95 %)", matches),
         "datasets": sheet("Preference data that the models made", datasets),
         "fates": sheet("What became of every candidate", histograms(aift, "fates")),

@@ -88,7 +88,20 @@ class Match(Form):
     sampled: Shares | None = None
 
 
+Subsets = dict[str, dict[str, Figure]]
+
+
+class JudgeBench(Form):
+    pointwise: Subsets | None = None
+    pairwise: Subsets | None = None
+
+
+class RewardBench(Form):
+    subsets: Subsets
+
+
 FORMS: dict[str, type[Form]] = {"EVAL": Eval, "AIFT": Aift, "head_to_head": Match}
+FORMS |= {"judgebench": JudgeBench, "rewardbench": RewardBench}
 
 
 class Row(NamedTuple):
@@ -139,7 +152,7 @@ def read_all(root: Path) -> Metrics:
 
 def _contents(root: Path) -> Metrics:
     files = _files(Names(root))
-    contents = {key: _without_empty_claims(read_json(file)) for key, file in files.items()}
+    contents = {key: without_empty_claims(read_json(file)) for key, file in files.items()}
     check_recorded(root, files.values())
     return contents
 
@@ -171,13 +184,13 @@ def _files(names: Names) -> dict[tuple[str, str | None], Path]:
     return {(kind, name): file for kind, pattern in patterns.items() for name, file in names.files(pattern).items()}
 
 
-def _without_empty_claims(node: Any) -> Any:
+def without_empty_claims(node: Any) -> Any:
     """An interval of few values, or of equal ones (a bootstrap of 1, 1, 1 is sure of 1), is unknown."""
     if not isinstance(node, dict):
         return node
     if "value" in node and ((node.get("n") or 0) < MIN_N or node.get("low") == node.get("high")):
         return {**node, "low": None, "high": None}
-    return {key: _without_empty_claims(child) for key, child in node.items()}
+    return {key: without_empty_claims(child) for key, child in node.items()}
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, tuple[Any, Any, Any, Any]]]:

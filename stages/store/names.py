@@ -14,12 +14,14 @@ SECTIONS = {
     "EVAL": ("evaluated",),
     "head_to_head": ("head_to_head",),
     "drift": ("drift",),
+    "judgebench": _MODELS,
+    "rewardbench": _MODELS,
     "models": _MODELS,
     "plots": _MODELS,
     "train": _MODELS,
 }
 """Folder with a file or folder for each model or match -> the sections of params.yaml that name them."""
-UNNAMED = dict.fromkeys(("models", "plots", "train"), ("SFT", "M1"))
+UNNAMED = {folder: ("SFT", "M1") for folder, sections in SECTIONS.items() if sections is _MODELS}
 """What dvc.yaml makes in any run."""
 
 

@@ -1,0 +1,114 @@
+"""What the benchmarks of judges share: their files, a judge's answers, tables on the screen."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.commands.results import cells, sheet
+from stages.config.params import Params
+from stages.config.shared import MODEL_NAME
+from stages.console.errors import EngineError, ModelError, SeedDataError
+from stages.console.sheets import to_terminal
+from stages.engines.base import BaseEngine
+from stages.engines.open import open_engine
+from stages.engines.request import Sampling, ScoreLogprobs
+from stages.method import judging
+from stages.store import metrics
+from stages.store.files import atomic_write
+from stages.store.rows import FORMS, Row, read_file, read_hub
+from stages.store.run import Run
+
+REPO = re.compile(r"(?P<repo>[\w-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+FILE = re.compile(r"\.(?:jsonl|json|csv|parquet)(?:\.gz)?$")
+
+
+def rows_of(place: str, hub: str, split: str | None = None) -> tuple[list[Row], str]:
+    """The rows of a file, or of a dataset on the Hub, ORG/NAME[@REVISION] (`hub` by the word hub), and its name, there
+    with the commit. Raises SeedDataError."""
+    address = REPO.fullmatch(hub if place == "hub" else place)
+    if address is None or FILE.search(place) or Path(place).exists():
+        fix = f"Name a file ({FORMS}), a dataset on the Hub as ORG/NAME, or hub for {hub}"
+        return read_file(Path(place), what="file", fix=fix), place
+    repo, revision = address["repo"], _commit(address["repo"], address["revision"])
+    return read_hub(repo, revision, split=split, where="--"), f"{repo}@{revision}"
+
+
+def _commit(repo: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(repo, revision=revision).sha)
+    except Exception as e:  # network, authentication, unknown names: dozens of types
+        raise SeedDataError(
+            f"dataset {repo} cannot be looked at: {type(e).__name__}: {' '.join(str(e).split())[:300]}. Is it the name "
+            f"of a file here? Else check the name and the network"
+        ) from None
+
+
+def judge_engine(params: Params, stage: str, model: str, run: Run) -> BaseEngine:
+    """The engine that `model` judges with: `stage`'s where only a server has the model, else that of params. Raises
+    ModelError where the store has no such model."""
+    if not re.fullmatch(MODEL_NAME, model):
+        raise ModelError(f"{model!r:.80} is no model's name. Take one of data/models, or add it to external")
+    folder = run.model(model)
+    served = (folder / "server.json").is_file()
+    engine = params.engine_of(stage)[1] if served else params.engine
+    if served and engine.name != "openai":
+        engine = engine.model_copy(update={"name": "openai"})
+    return open_engine(engine, params.hardware, folder, model=model, seed=params.seed, run=run)
+
+
+def judged(params: Params, answers: pl.DataFrame, model: str, run: Run) -> pl.DataFrame:
+    """JUDGEMENTS of `answers` (candidate_id, prompt_id, prompt, response) by `model`, as candidates are judged: the
+    same template, K tries, sampling, and expected scores where params ask for them."""
+    p = params.judge_candidates
+    logprobs = ScoreLogprobs(*judging.SCORE_LOGPROBS) if p.score == "expected" else None
+    prompts = judging.judge_prompts(run.template(params.judge.template), answers)
+    with judge_engine(params, "judge_candidates", model, run) as engine:
+        sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens, score_logprobs=logprobs)
+        completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
+    judgements = judging.judgements(answers, completions, judge=model)
+    if p.score == "expected" and not judgements["expected"].count():
+        raise EngineError(
+            "no judgement has an expected score: the engine gave no probabilities, or no score could be read. "
+            "Use judge_candidates.score: sampled"
+        )
+    return judgements
+
+
+def texts_of(judgements: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Of each answer, by candidate_id: its judgements as they are shown to people."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for candidate_id, *values in judgements.select("candidate_id", "score", "expected", "text").iter_rows():
+        found.setdefault(candidate_id, []).append(dict(zip(("score", "expected", "judgment"), values, strict=True)))
+    return found
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """JSON lines."""
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def show(content: Mapping[str, Any], tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, as_json: bool) -> None:
+    """Print `content`, or each of `tables`: title -> subset -> figures."""
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False, indent=1))
+        return
+    for title, figures in metrics.without_empty_claims(dict(tables)).items():
+        rows = [{"subset": name, **_row(of)} for name, of in figures.items()]
+        to_terminal(sheet(title, rows), sys.stdout)
+        print()
+
+
+def _row(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """With two digits, as leaderboards have them."""
+    row = {title: figure and figure._replace(digits=2) for title, figure in cells(figures, shows_n=False).items()}
+    return {"n": next(iter(figures.values()))["n"]} | row
