@@ -11,7 +11,7 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,16 +158,23 @@ class Run:
 
     @contextmanager
     def new_model(
-        self, name: str, *, parent: str | None, method: str, params: dict[str, Any], notes: dict[str, Any]
+        self,
+        name: str,
+        *,
+        parent: str | None,
+        method: str,
+        params: dict[str, Any],
+        notes: dict[str, Any],
+        packages: Iterable[str] = (),
     ) -> Iterator[Path]:
         """Yield an empty folder for a new model; with its `lineage.json` it becomes `data/models/{name}` in one
-        rename."""
+        rename. `packages`: those that decide its bytes beside the usual ones."""
         with atomic_write(catalog.model_dir(self.root, name)) as partial:
             partial.mkdir()
             yield partial
             self.check_inputs()
             lineage = {"name": name, "parent": parent, "method": method, "data": self.inputs, "params": params}
-            write_json(partial / "lineage.json", lineage | {"versions": versions()} | notes)
+            write_json(partial / "lineage.json", lineage | {"versions": versions(*VERSIONED, *packages)} | notes)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -19,6 +19,12 @@ WEIGHTS = "adapter_model.safetensors"
 INSTALL = "Type: pip install -c constraints.txt -e '.[{}]'"
 
 
+def packages(folder: Path, adapter: Adapter | None) -> list[str]:
+    """Those that beside torch decide a training of the model in `folder`, where it or the training has an adapter."""
+    used = {"peft": adapter or (folder / FOLDER).is_dir(), "bitsandbytes": adapter and adapter.quantize}
+    return [name for name, is_used in used.items() if is_used]
+
+
 def quantization(adapter: Adapter | None) -> dict[str, Any]:
     """What from_pretrained takes to hold the frozen weights in 4 bits. Raises TrainingError where that cannot be."""
     import torch

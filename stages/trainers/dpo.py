@@ -4,6 +4,7 @@ training starts from."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
+from stages.trainers.adapters import packages
 from stages.trainers.arguments import arguments
 from stages.trainers.padding_free import fast_layers
 from stages.trainers.references import Source, add_references
@@ -127,7 +129,8 @@ def dpo_trainer(
     )
     trainer.replay, trainer.replayed = params.replay, ready.replayed
     fast_layers(trainer, compiled=hardware.compile)
-    way = hardware.compile, params.adapter and params.adapter.parent_adapter
+    of_adapters = map(version, packages(model_dir, params.adapter))
+    way = hardware.compile, params.adapter and params.adapter.parent_adapter, *of_adapters
     trainer.train_dataset = dataset = add_references(trainer, ready.rows, references, way)
     trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))
     return trainer, ready

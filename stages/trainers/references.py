@@ -111,8 +111,8 @@ class References:
 def add_references(trainer: Any, rows: Mapping[str, list[Any]], source: Source | None, way: object = None) -> Any:
     """A DPO trainer's training set: `rows` (columns prompt_ids, chosen_ids, rejected_ids) with the two columns from
     which TRL takes the reference. The reference is the trainer's model, which has not been trained yet. `way`: what
-    else decides how it computes, as whether an adapter is merged into its weights or beside them. With several
-    processes each computes its share. Raises TrainingError for a log-probability that is no number."""
+    else decides how it computes, as whether an adapter is merged into its weights or beside them, and PEFT. With
+    several processes each computes its share. Raises TrainingError for a log-probability that is no number."""
     from accelerate.utils import broadcast_object_list, gather_object
     from datasets import Dataset
 

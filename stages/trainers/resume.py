@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.console.errors import TrainingError
 from stages.console.terminal import warn
+from stages.trainers.adapters import packages
 from stages.trainers.rows import Prepared
 
 if TYPE_CHECKING:
@@ -176,12 +177,13 @@ def environment(trainer: Any, ready: Prepared) -> dict[str, Any]:
     import torch
 
     code = sorted(Path(__file__).parent.rglob("*.py"))
+    used = (*PACKAGES, *packages(ready.folder, ready.adapter))
     device = trainer.args.device.type
     rows = (one.rows for one in (ready, *ready.replayed.values()))
     return {
         "rows": digest(repr(row).encode() for part in rows for name in sorted(part) for row in (name, *part[name])),
         "code": digest(path.read_bytes() for path in code),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {name: importlib.metadata.version(name) for name in used},
         "processes": trainer.accelerator.num_processes,
         "distributed": trainer.accelerator.distributed_type.value,  # FSDP and DeepSpeed have files of their own
         "device": device,

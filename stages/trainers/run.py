@@ -16,6 +16,7 @@ from stages.console.errors import TrainingError
 from stages.console.progress import progress
 from stages.console.terminal import warn
 from stages.trainers import trackers
+from stages.trainers.adapters import packages
 from stages.trainers.faults import check_step, of_the_device
 from stages.trainers.figures import figures
 from stages.trainers.launch import on_processes
@@ -73,6 +74,7 @@ def new_model(
     if method == "DPO":
         more |= {"references": Source(run.completion_cache, parent, run.hash_of(start))}
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
+    lineage["packages"] = packages(start, p.adapter)
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
     decides["compile"] = params.hardware.compile
     if valid is not None and (every := params.choose.every_steps):

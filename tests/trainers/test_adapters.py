@@ -18,10 +18,12 @@ from stages.config.load import load_params
 from stages.config.sections import TrainDpo, TrainSft
 from stages.config.shared import Adapter
 from stages.console.errors import ModelError, TrainingError
+from stages.store.run import Run
 from stages.store.weights import check_weights
-from stages.trainers.adapters import quantization
+from stages.trainers.adapters import packages, quantization
 from stages.trainers.dpo import train_dpo
-from stages.trainers.sft import train_sft
+from stages.trainers.resume import environment
+from stages.trainers.sft import sft_trainer, train_sft
 
 PARAMS = load_params(Path(__file__).parents[2])
 CPU = PARAMS.hardware.model_copy(update={"device": "cpu", "threads": 1})
@@ -153,6 +155,23 @@ def test_modules_that_the_model_has_not(base_model, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is not refused there")
+def test_its_packages_decide_where_there_is_one(base_model, adapted, tmp_path):
+    """Else a checkpoint is what it was, and so is lineage."""
+    assert packages(base_model, None) == []
+    assert packages(adapted, None) == packages(base_model, Adapter(r=2, alpha=4)) == ["peft"], "merged in, too"
+    assert packages(base_model, Adapter(r=2, alpha=4, quantize="nf4")) == ["peft", "bitsandbytes"]
+    for folder, has_one in ((base_model, False), (adapted, True)):
+        params = TrainSft(**PARAMS.train_sft.model_dump() | COMMON)
+        trainer, ready = sft_trainer(folder, tmp_path, ROWS, params, seed=1, hardware=CPU)
+        assert ("peft" in environment(trainer, ready)["versions"]) == has_one
+        with Run("train_sft", tmp_path, "M1").new_model(
+            "M1", parent="M0", method="sft", params={}, notes={}, packages=packages(folder, None)
+        ):
+            pass
+        lineage = json.loads((tmp_path / "data/models/M1/lineage.json").read_text())
+        assert ("peft" in lineage["versions"]) == has_one
+
+
 def test_four_bits_want_a_gpu(base_model, tmp_path):
     with pytest.raises(TrainingError, match="nf4 needs a CUDA device"):
         sft(base_model, tmp_path / "M1", KEEP | {"quantize": "nf4"})

@@ -78,6 +78,15 @@ def test_an_adapter_that_is_merged_has_other_last_bits(base_model, tmp_path, com
     assert sum(computed) == 8
 
 
+def test_another_peft_computes_anew_where_there_is_an_adapter_alone(base_model, tmp_path, computed, monkeypatch):
+    path, adapter = tmp_path / "completions.sqlite", Adapter(r=2, alpha=4)
+    for again in ("", "2"):
+        run(base_model, tmp_path / f"whole{again}", path, rows=TWO)
+        run(base_model, tmp_path / f"adapted{again}", path, rows=TWO, adapter=adapter)
+        monkeypatch.setattr("stages.trainers.dpo.version", lambda name: f"another {name}")
+    assert sum(computed) == 4 + 4 + 4
+
+
 def test_a_killed_run_and_more_pairs_compute_the_rest_alone(base_model, tmp_path, computed, monkeypatch):
     path = tmp_path / "completions.sqlite"
     fresh = run(base_model, tmp_path / "fresh", None)
