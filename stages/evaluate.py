@@ -22,9 +22,10 @@ from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.method.answers import Check, answers
 from stages.method.evaluation.judge import judge_metrics
+from stages.method.evaluation.trust import calibration, trust_metrics
 from stages.method.evaluation.writer import Oracle, writer_metrics
 from stages.store.run import Run
-from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_PROMPTS
+from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_JUDGEMENTS, TEST_PROMPTS
 
 
 def main(model: str, root: Path = Path()) -> None:
@@ -36,12 +37,18 @@ def main(model: str, root: Path = Path()) -> None:
         prompts, ranked, template = run.read(TEST_PROMPTS), run.read(RANKED_VALID), run.template(params.judge.template)
         with stage_engine(params, "evaluate", model, run) as engine:
             written = answer(engine, prompts, model, oracle.check, params)
-            judged = judge(engine, ranked, template, model, params)
+            judged, judgements = judge(engine, ranked, template, model, params)
         run.write(ANSWERS, written, model, engine)
         run.write(JUDGED, judged, model, engine)
-        n, seed = params.evaluate.bootstrap, params.seed
-        as_writer = writer_metrics(written, prompts, oracle, n=n, seed=seed)
-        run.write_metrics("EVAL", {"writer": as_writer, "judge": judge_metrics(judged, n=n, seed=seed)}, model)
+        run.write(TEST_JUDGEMENTS, judgements, model, engine)
+        n, seed, kind = params.evaluate.bootstrap, params.seed, params.judge_candidates.score
+        figures = {
+            "writer": writer_metrics(written, prompts, oracle, n=n, seed=seed),
+            "judge": judge_metrics(judged, n=n, seed=seed),
+            "trust": trust_metrics(judged, judgements, ranked, kind=kind, n=n, seed=seed),
+            "calibration": calibration(judged, n=n, seed=seed),
+        }
+        run.write_metrics("EVAL", figures, model)
 
 
 def open_oracle(name: str) -> Oracle:
@@ -73,8 +80,10 @@ def answer(engine: BaseEngine, prompts: pl.DataFrame, model: str, check: Check |
     )
 
 
-def judge(engine: BaseEngine, ranked: pl.DataFrame, template: str, model: str, params: Params) -> pl.DataFrame:
-    """JUDGED rows: the model's mean score of every held-out ranked answer."""
+def judge(
+    engine: BaseEngine, ranked: pl.DataFrame, template: str, model: str, params: Params
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """JUDGED rows, the model's mean score of every held-out ranked answer; and the JUDGEMENTS rows behind them."""
     p = params.evaluate
     prompts = judging.judge_prompts(template, ranked).select(id="candidate_id", prompt="text")
     kind = params.judge_candidates.score
@@ -82,12 +91,10 @@ def judge(engine: BaseEngine, ranked: pl.DataFrame, template: str, model: str, p
     completions = engine.complete(
         prompts, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, score_logprobs=probe)
     )
-    scores = judging.mean_scores(judging.judgements(ranked, completions, judge=model), kind)
-    return (
-        ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left")
-        .with_columns(judge=pl.lit(model))
-        .select(list(JUDGED.schema))
-    )
+    judgements = judging.judgements(ranked, completions, judge=model)
+    scores = judging.mean_scores(judgements, kind)
+    judged = ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left")
+    return judged.with_columns(judge=pl.lit(model)).select(list(JUDGED.schema)), judgements
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 from stages.config.load import load_params
 from stages.config.params import Params
 from stages.console.command import command
+from stages.console.terminal import warn
+from stages.method.drift import both_scores, parted
 from stages.store import metrics
 from stages.store.files import write_json
 from stages.store.run import Run
@@ -23,7 +25,15 @@ def main(root: Path = Path()) -> None:
     params = load_params(root)
     with Run("summarize", root) as run:
         run.watch(root / metrics.FOLDER)
-        write_json(root / SUMMARY, summary(metrics.read_all(root), params))
+        found = metrics.read_all(root)
+        for warning in apart(found, params):
+            warn(warning)
+        write_json(root / SUMMARY, summary(found, params))
+
+
+def apart(found: metrics.Metrics, params: Params) -> list[str]:
+    """Where the judge's opinion of the loop parts from the checker's."""
+    return parted(both_scores(found, params.aift), params.warn.scores_apart)
 
 
 def summary(found: metrics.Metrics, params: Params) -> dict[str, Any]:
@@ -49,7 +59,7 @@ def summary(found: metrics.Metrics, params: Params) -> dict[str, Any]:
         **{role: by for role, by in measured.items() if by},
         "pairs": pairs,
         "pair_yield": round(pairs / prompts, 6) if prompts else None,
-        "warnings": sum(len(content.get("warned", ())) for content in found.values()),
+        "warnings": sum(len(content.get("warned", ())) for content in found.values()) + len(apart(found, params)),
     }
 
 

@@ -143,6 +143,35 @@ def repro(
     show(Path())
 
 
+@command(LOOK, "srlm head-to-head", "srlm head-to-head M1 M3 M0 --judge gpt --engine openai")
+def head_to_head(
+    models: Annotated[list[str] | None, typer.Argument(help="two or more; those in evaluated by default")] = None,
+    judge: Annotated[str | None, typer.Option(help="a model, or oracle; as evaluate.compare_by says")] = None,
+    engine: Annotated[str | None, typer.Option(help="that asks the judge: openai, vllm, transformers, ray")] = None,
+    sampled: Annotated[bool, typer.Option("--sampled", help="sampled answers, too")] = False,
+    canary: Annotated[bool, typer.Option(help="compare a constant answer as well: no judge should prefer it")] = True,
+) -> None:
+    """Every model against every other, by any judge, in both orders: wins, strengths (Bradley-Terry) and intervals;
+    and whether the judge falls for a constant answer."""
+    from stages.commands import head_to_head as playing
+
+    playing.play(models or [], judge=judge, engine=engine, sampled=sampled, canary=canary)
+
+
+@command(LOOK, "srlm bank", "srlm bank M3 gpt --engine openai")
+def bank(
+    judges: Annotated[list[str] | None, typer.Argument(help="models that judge; those in evaluated by default")] = None,
+    candidates: Annotated[int, typer.Option(min=0, help="about so many answers of models, when it is drawn")] = 500,
+    take: Annotated[Path | None, typer.Option(help="the bank of another run: its data/EVAL/bank.parquet")] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="draw it anew, though there is one")] = False,
+    engine: Annotated[str | None, typer.Option(help="that asks the judges: openai, vllm, transformers, ray")] = None,
+) -> None:
+    """Measure judges on a frozen bank of answers: agreement with its order, and what each thinks of each model's."""
+    from stages.commands import bank as measuring
+
+    measuring.measure(judges or [], candidates=candidates, take=take, draw_anew=draw, engine=engine)
+
+
 @command(LOOK, "srlm results", "srlm results --markdown")
 def results(
     markdown: Annotated[bool, typer.Option("--markdown", help="as Markdown")] = False,

@@ -10,9 +10,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from stages.commands.results import named
 from stages.config.load import PARAMS, read_mapping
 from stages.console.errors import MissingTableError
 from stages.console.terminal import stderr
+from stages.method.drift import both_scores, parted
 from stages.page import sections
 from stages.page.answer import answer
 from stages.page.pairs import fitting
@@ -93,12 +95,15 @@ def ask(store: database.Store, name: str, **values: Any) -> Rows:
 
 def warnings(folder: Path) -> list[str]:
     """What the stages warned of, and where params.yaml is not what they ran with."""
+    figures, params = metrics.read_all(folder), read_mapping(folder / PARAMS) or {}
     warned = [
-        f"{f'AIFT({name})' if name else kind}: {warning}"
-        for (kind, name), content in metrics.read_all(folder).items()
+        f"{named(kind, name)}: {warning}"
+        for (kind, name), content in figures.items()
         for warning in content.get("warned", [])
     ]
-    return [*filter(None, [other_params(folder)]), *warned]
+    limit, loop = (params.get("warn") or {}).get("scores_apart"), params.get("aift") or {}
+    apart = parted(both_scores(figures, loop), limit) if isinstance(limit, int | float) else []
+    return [*filter(None, [other_params(folder)]), *apart, *warned]
 
 
 def identity(root: Path, folder: Path, revision: str | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ from stages.config.load import load_params
 from stages.config.params import Params
 from stages.console.sheets import Figure, Sheet, to_json, to_markdown, to_terminal
 from stages.console.terminal import Console, stderr
+from stages.method.drift import both_scores, parted
 from stages.store.damage import other_params
 from stages.store.metrics import left_out, read_all
 
@@ -34,15 +35,19 @@ TITLES = {
     **{"unreadable_share": "unreadable %", "pair_yield": "yield %", "oracle_score": "oracle score"},
     **{"margin": "margin", "chars": "characters", "tokens": "tokens", "mean_margin": "mean margin"},
     **{"spearman": "Spearman", "kendall": "Kendall"},
+    **{"accuracy": "pairs %", "tries_apart": "tries apart"},
+    **{f"rank at {score}": str(score) for score in range(6)},
 }
 """What does not end in % is no share; the title of any other figure is its name."""
-DIGITS = {"oracle_score": 2, "mean_margin": 2, "spearman": 3, "kendall": 3}
+DIGITS = {"oracle_score": 2, "tries_apart": 2, "mean_margin": 2, "spearman": 3, "kendall": 3}
 NEXT = """Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl
 Trainings: dvc metrics show data/metrics/train/*; their curves: dvc plots show
 Look closer: srlm report (a page that needs no network), srlm query (any question);
 the run in a line: dvc metrics show data/summary.json
 A fourth iteration: one entry each in aift, models, drift and evaluated of params.yaml, then srlm repro"""
 
+BESIDE = ("accuracy", "length_matched", "longer_better", "shorter_better", "tries_agree")
+"""What of `trust` stands beside the plain figures of a judge on the bank."""
 Row = dict[str, Any]
 
 
@@ -94,7 +99,7 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         if (shares := metrics.get(("head_to_head", name), {}).get(decoding))
     ]
     warned = [
-        {"dataset": f"AIFT({name})" if name else kind, "warning": warning}
+        {"dataset": named(kind, name), "warning": warning}
         for (kind, name), content in metrics.items()
         for warning in content.get("warned", [])
     ]
@@ -110,19 +115,97 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         for (kind, name), content in metrics.items()
         if kind == "rewardbench"
     ]
+    calibrated = [
+        {"model": model, **cells({f"rank at {score}": figure for score, figure in m["calibration"].items()})}
+        for model, m in evaluated.items()
+        if m.get("calibration")
+    ]
+    trusted = [{"model": model, **cells(m["trust"])} for model, m in evaluated.items() if m.get("trust")]
+    scores = both_scores(metrics, params.aift)
+    warned += [{"dataset": "iterations", "warning": text} for text in parted(scores, params.warn.scores_apart)]
     in_brackets = "± 95 %, in brackets how many pairs, fives, prompts or answers"
     sheets = {
         "writers": sheet("As a writer, on n held-out prompts (± 95 %)", writers(evaluated)),
         "judges": sheet(f"As a judge, against held-out ranks ({in_brackets})", judges),
         "judgebench": sheet("JudgeBench, by n pairs (± 95 %)", benchmarks),
         "rewardbench": sheet("RewardBench 2, by ratings: scores by n prompts (± 95 %)", rewards),
+        "trust": sheet("The judge, every answer counted (docs/evaluation.md says how)", trusted),
+        "calibration": sheet("Mean rank by people, 0 is best, of the answers that got a score", calibrated),
         "matches": sheet("Head to head, by n readable verdicts (± 95 %)", matches),
+        "tournament": tournaments(of_kind(metrics, "tournament")),
+        **dict(zip(("bank", "bank_authors"), banks(of_kind(metrics, "bank")), strict=True)),
         "datasets": sheet("Preference data that the models made", datasets),
+        "iterations": sheet(
+            "Mean scores, 0 to 5: the loop's judge of AIFT's answers, the checker of held-out ones",
+            [{"model": m, "judge": params.aift[m].judge, "judge's": own, "checker's": of} for m, own, of in scores],
+        ),
         "fates": sheet("What became of every candidate", histograms(aift, "fates")),
         "scores": sheet("Readable judgements by score", histograms(aift, "score_histogram")),
         "warnings": sheet("Warnings", warned),
     }
     return {name: sheet for name, sheet in sheets.items() if sheet.rows}
+
+
+def named(kind: str, name: str | None) -> str:
+    """What a metrics file is about."""
+    return f"AIFT({name})" if kind in ("AIFT", "drift") else f"{kind} {name}" if name else kind
+
+
+def of_kind(metrics: Mapping[tuple[str, str | None], Any], kind: str) -> dict[str, Any]:
+    """The figures of one kind, by name."""
+    return {name: content for (of, name), content in metrics.items() if of == kind and name}
+
+
+def tournaments(by_judge: Mapping[str, Any]) -> Sheet:
+    """A row per judge, decoding and model: its strength, and its points against each other model."""
+    rows = []
+    for (judge, figures), decoding in product(by_judge.items(), DECODINGS):
+        if table := figures.get(decoding):
+            strongest = sorted(table["elo"], key=lambda model: -table["elo"][model]["value"])
+            for model in strongest:
+                against = {f"against {other} %": table["points"][model].get(other) for other in strongest}
+                if constant := table.get("constant", {}).get(model):
+                    against["against a constant answer %"] = _turned(constant)
+                rows.append(
+                    {"judge": judge, "decoding": decoding, "model": model, "n": table["elo"][model]["n"]}
+                    | {"Elo": Figure(**table["elo"][model], digits=0, shows_n=False)}
+                    | {"points %": Figure(**table["share"][model], digits=1, scale=100, shows_n=False)}
+                    | {
+                        title: figure and Figure(**figure, digits=1, scale=100, shows_n=False)
+                        for title, figure in against.items()
+                    }
+                )
+    return sheet("Every model against every other, in % of the points, a tie is half (± 95 %)", rows)
+
+
+def banks(by_judge: Mapping[str, Any]) -> list[Sheet]:
+    """Judges on the frozen bank: agreement with its order, and what each thinks of each author's answers."""
+    agreement = [
+        {"judge": judge, "answers": source, **cells({**part["judge"], **_named(part["trust"], BESIDE)})}
+        for source in ("ranked", "candidates")
+        for judge, figures in by_judge.items()
+        if (part := figures.get(source))
+    ]
+    authors: dict[str, Row] = {}
+    for judge, figures in by_judge.items():
+        for author, of in figures["authors"].items():
+            row = authors.setdefault(author, {"answers of": author})
+            row["checker"] = Figure(**of["checker"], shows_n=False) if of["checker"]["value"] is not None else None
+            row[f"judge {judge}"] = Figure(**of["score"], shows_n=False) if of["score"]["value"] is not None else None
+    return [
+        sheet("Judges on the frozen bank (± 95 %, in brackets of how many)", agreement),
+        sheet("Mean scores on the frozen bank, 0 to 5, by the checker and by each judge (± 95 %)", [*authors.values()]),
+    ]
+
+
+def _named(figures: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: figures[name] for name in names if name in figures}
+
+
+def _turned(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """A share seen from the other side."""
+    value, low, high = (None if figure[key] is None else 1 - figure[key] for key in ("value", "high", "low"))
+    return {**figure, "value": value, "low": low, "high": high}
 
 
 def sheet(title: str, rows: list[Row]) -> Sheet:

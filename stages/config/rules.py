@@ -15,7 +15,7 @@ from stages.config.numbers import NUMBERS, Findings, Rule
 from stages.config.params import ROLE_ENGINES, Params
 from stages.text.language import is_english
 
-TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people", "ranks")
+TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people", "ranks", "constant")
 """Names that stand for datasets, folders and judges that are no models."""
 TRAINED = "training"
 

@@ -283,6 +283,10 @@ class Warnings(Section):
     distinct_shrink: Share
     """From one AIFT to the next, 0.5 = half of the share of different texts is gone."""
 
+    scores_apart: NotNegative
+    """Warned where, from one iteration to the next, the mean score by the loop's judge rises by more than so many
+    points of 5 while the checker's score of held-out answers falls by more."""
+
 
 class Publish(Section):
     data_license: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]

@@ -162,7 +162,8 @@ def figures(files: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def quality(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The figures of one model that an evaluation gave, as judge and as writer: `value`, `low`, `high`, `n`."""
-    parts = {"judge": metrics.get("judge", {}), "writer": metrics.get("writer", {}).get("greedy", {})}
+    parts = {name: metrics.get(name, {}) for name in ("judge", "trust", "writer")}
+    parts["writer"] = parts["writer"].get("greedy", {})
     return {
         part: {name: f for name, f in named.items() if isinstance(f, dict) and f.get("value") is not None}
         for part, named in parts.items()

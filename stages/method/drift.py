@@ -6,6 +6,8 @@ iterations are put side by side.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 
@@ -37,3 +39,35 @@ def warnings(
         for name, limit, sentence in rules
         if (change := moved[name]) is not None and (change > limit if name == "length" else change < limit)
     ]
+
+
+Scores = list[tuple[str, float | None, float | None]]
+
+
+def both_scores(metrics: Mapping[tuple[str, str | None], Mapping[str, Any]], models: Iterable[str]) -> Scores:
+    """By iteration, of those of `models` whose AIFT is there: the mean score that the loop's own judge gives to AIFT's
+    answers, and the one that the checker gives to the same model's sampled answers to held-out prompts, null where
+    nobody knows."""
+    rows: Scores = []
+    for model in models:
+        if aift := metrics.get(("AIFT", model)):
+            writer = metrics.get(("EVAL", model), {}).get("writer", {})
+            checked = (writer.get("sampled") or writer.get("greedy") or {}).get("oracle_score", {}).get("value")
+            rows.append((model, aift.get("mean_score"), checked))
+    return rows
+
+
+def parted(scores: Scores, least: float) -> list[str]:
+    """A sentence for each step from one iteration to the next in which the judge's mean score rises by more than
+    `least` points while the checker's falls by more: the loop rewards what only its judge likes."""
+    sentences = []
+    for (before, own, checked), (now, own_now, checked_now) in pairwise(scores):
+        if own is None or checked is None or own_now is None or checked_now is None:
+            continue
+        if own_now - own > least and checked - checked_now > least:
+            sentences.append(
+                f"the judge's mean score rises from {own:.2f} ({before}) to {own_now:.2f} ({now}) while the checker's "
+                f"falls from {checked:.2f} to {checked_now:.2f}: what it rewards is no longer better (warned above "
+                f"{least:g})"
+            )
+    return sentences

@@ -7,7 +7,7 @@ a figure is a share or mean of, so what was left out shows; a figure of nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -19,16 +19,21 @@ CHUNK = 2**20
 DIGITS = 6  # further digits of a float sum may differ between machines; a metrics file should not
 
 
+def resamples(prompts: int, *, n: int, seed: int) -> Iterator[Floats]:
+    """`n` resamples of the prompts, how often each was drawn, in chunks (resamples, prompts) of about a million."""
+    rng, share = np.random.default_rng(seed), np.full(prompts, 1 / max(prompts, 1))
+    rows = max(1, CHUNK // max(prompts, 1))
+    for start in range(0, n if prompts else 0, rows):
+        yield rng.multinomial(prompts, share, size=min(rows, n - start)).astype(np.float64)
+
+
 def intervals(values: Floats, weights: Floats, *, n: int, seed: int) -> list[tuple[float, float] | None]:
     """95 % percentile intervals of sum(values) / sum(weights) of each figure (prompts, figures), from `n` resamples of
-    the prompts, the same for all figures; None for a figure whose weights sum to nothing. Drawn in chunks of about a
-    million counts, so memory goes with the prompts, not with `n` times the prompts."""
+    the prompts, the same for all figures; None for a figure whose weights sum to nothing. Memory goes with the
+    prompts, not with `n` times the prompts."""
     prompts, figures = values.shape
-    both, rng, sums = np.hstack([values, weights]), np.random.default_rng(seed), np.empty((n, 2 * figures))
-    share, rows = np.full(prompts, 1 / max(prompts, 1)), max(1, CHUNK // max(prompts, 1))
-    for start in range(0, n if prompts else 0, rows):
-        chunk = sums[start : start + rows]
-        chunk[:] = rng.multinomial(prompts, share, size=len(chunk)) @ both
+    both = np.hstack([values, weights])
+    sums = np.vstack([np.empty((0, 2 * figures)), *(chunk @ both for chunk in resamples(prompts, n=n, seed=seed))])
     result: list[tuple[float, float] | None] = []
     for top, below, weight in zip(sums[:, :figures].T, sums[:, figures:].T, weights.sum(axis=0), strict=True):
         ratios = top[below > 0] / below[below > 0] if weight > 0 else np.empty(0)

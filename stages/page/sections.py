@@ -19,6 +19,15 @@ METRICS = {
     "judge.spearman": "Spearman",
     "judge.kendall": "Kendall",
     "judge.unreadable_share": "Answers without a readable score, %",
+    "trust.accuracy": "Pairs in people's order, an unreadable one half right, %",
+    "trust.exact_match": "Prompts all in people's order, of all, %",
+    "trust.spearman": "Spearman, of all prompts",
+    "trust.kendall": "Kendall, of all prompts",
+    "trust.length_matched": "Pairs of like length in people's order, %",
+    "trust.longer_better": "Pairs whose longer answer is better, %",
+    "trust.shorter_better": "Pairs whose shorter answer is better, %",
+    "trust.longer_wins": "Equal ranks: the longer answer has the higher score, %",
+    "trust.tries_agree": "Two judgements of an answer give the same score, %",
     "writer.greedy.oracle_score": "The checker's score, 0 to 5",
     "writer.greedy.fully_right": "Fully right, %",
     "writer.greedy.all_five": "All five points, %",
@@ -95,6 +104,11 @@ VIEWS = (
     View("score_gap", "Chosen minus rejected", "Does the gap close from iteration to iteration?"),
     View("length_drift", "Length", "Do answers grow?"),
     View("repeats", "Repeats", "What comes again from iteration to iteration."),
+    View(
+        "tournament",
+        "Every model against every other",
+        "By `srlm head-to-head`, which any judge can decide: Elo by Bradley and Terry's model, its mean is 1000.",
+    ),
     View("most_improved", "Most improved", "Held-out prompts that gained most from the model `other` to the last."),
     View("most_worsened", "Most worsened", "Held-out prompts that lost most."),
 )
@@ -118,9 +132,14 @@ def head_to_head(rows: Rows) -> Section:
 
 
 def figures(rows: Rows) -> Iterator[Section]:
-    """Every metric that has values: as a judge against people, and as a writer."""
+    """Every metric that has values: as a judge against people, whether to trust that, and as a writer."""
     for role, title, text in (
         ("judge", "As a judge, against people", "Agreement with people's ranks of held-out answers; 95 % intervals."),
+        (
+            "trust",
+            "Can the judge be trusted?",
+            "Every answer counted, by length, and whether tries agree; 95 % intervals.",
+        ),
         ("writer", "As a writer", "Greedy answers to held-out prompts; 95 % intervals."),
     ):
         known = [

@@ -2,5 +2,5 @@
 -- by: model, metric
 SELECT model, metric, value, low, high, n
 FROM metrics
-WHERE kind = 'EVAL' AND (metric LIKE 'writer.%' OR metric LIKE 'judge.%')
+WHERE kind = 'EVAL' AND (metric LIKE 'writer.%' OR metric LIKE 'judge.%' OR metric LIKE 'trust.%')
 ORDER BY metric, model <> 'SFT', length(model), model

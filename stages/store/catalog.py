@@ -55,8 +55,7 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
     """
     path = table_path(table, root, model)
     if not path.is_file():
-        stage = table.made_by + (f"@{model}" if model else "")
-        raise TableError(f"{path} is not there: stage {stage} makes it. Run: dvc repro {stage}")
+        raise TableError(f"{path} is not there: {table.remedy(model)}")
     check_schema(table, path)
     if columns is not None:
         some = tuple(c for c in table.columns if c.name in {*table.key, *columns})
@@ -97,7 +96,7 @@ def write(
     path = table_path(table, root, model)
     frame = check(table, frame, str(path))
     if frame.is_empty() and not table.may_be_empty:
-        raise TableError(f"{path} would be empty: stage {table.made_by} made no row")
+        raise TableError(f"{path} would be empty: {table.maker} made no row")
     with atomic_write(path) as partial:
         metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else {}
         if left_out:
@@ -153,7 +152,7 @@ def check(table: Table, frame: pl.DataFrame, where: str) -> pl.DataFrame:
         )
         raise TableError(
             f"{where}: table {table.name} breaks its contract that {rule.meaning}, in {len(rows)} row(s), first at "
-            f"{_named(rows, ('row', *table.key, *rule.holds.meta.root_names()))}. Stage {table.made_by} writes it"
+            f"{_named(rows, ('row', *table.key, *rule.holds.meta.root_names()))}. Written by {table.maker}"
         )
     # a third of the memory and time of comparing the keys themselves
     hashes = frame.select(pl.struct(table.key).hash().n_unique()).item()

@@ -25,7 +25,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Table:
-    """Contract of one table. `path` may hold `{model}`; `made_by` is the verb that writes it."""
+    """Contract of one table. `path` may hold `{model}`; `made_by` is the verb, or the command `srlm ...`, that writes
+    it."""
 
     name: str
     path: str
@@ -35,6 +36,17 @@ class Table:
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
     may_be_empty: bool = False
+
+    @property
+    def maker(self) -> str:
+        return self.made_by if self.made_by.startswith("srlm ") else f"stage {self.made_by}"
+
+    def remedy(self, model: str | None = None) -> str:
+        """Who makes the table, of `model`, and what to type where it is not there."""
+        if self.made_by.startswith("srlm "):
+            return f"{self.made_by} makes it"
+        key = f"@{model}" if model else ""
+        return f"{self.maker}{key} makes it. Run: dvc repro {self.made_by}{key}"
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

@@ -71,7 +71,8 @@ class Store:
             unknown = re.match(r"Catalog Error: Table with name (\w+) does not exist", str(e))
             if unknown and (absent := self.missing.get(unknown[1].lower())):
                 raise MissingTableError(
-                    f"table {absent.name} is not there yet: stage {absent.made_by} makes it. Run: srlm repro"
+                    f"table {absent.name} is not there yet: {absent.maker} makes it"
+                    + ("" if absent.maker == absent.made_by else ". Run: srlm repro")
                 ) from None
             if unknown:
                 raise QueryError(f"no table {unknown[1]}; {closest(unknown[1])}\n{sql}") from None
@@ -224,7 +225,7 @@ def left_out(root: Path) -> dict[str, list[Path]]:
 def _select(table: Table, paths: dict[str | None, Path]) -> str:
     """The rows of all files; the model is the one in the path."""
     model = "* REPLACE ({}::VARCHAR AS model)" if "model" in table.schema else "{}::VARCHAR AS model, *"
-    if "head_to_head" in table.path:  # a match is named after two models
+    if "other" in table.schema:  # the file is named after a match, or after who judged
         model = "*"
     return " UNION ALL ".join(
         f"SELECT {model.format(_literal(name))} FROM read_parquet({_literal(str(path))})"

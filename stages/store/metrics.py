@@ -61,6 +61,8 @@ class AsWriters(BaseModel):
 class Eval(Form):
     writer: AsWriters
     judge: AsJudge
+    trust: dict[str, Figure] = {}
+    calibration: dict[str, Figure] = {}
 
 
 class Aift(Form):
@@ -72,6 +74,7 @@ class Aift(Form):
     score_histogram: dict[str, int]
     pair_yield: float | None
     mean_margin: float | None
+    mean_score: float | None = None
     unreadable_share: float | None
 
 
@@ -100,8 +103,37 @@ class RewardBench(Form):
     subsets: Subsets
 
 
+class Standings(BaseModel, extra="allow"):
+    elo: dict[str, Figure]
+    share: dict[str, Figure]
+    points: dict[str, dict[str, Figure]]
+    constant: dict[str, Figure] = {}
+    comparisons: int
+
+
+class OnBank(BaseModel):
+    judge: AsJudge
+    trust: dict[str, Figure]
+
+
+class Opinion(BaseModel):
+    score: Figure
+    checker: Figure
+
+
+class Bank(Form):
+    ranked: OnBank | None = None
+    candidates: OnBank | None = None
+    authors: dict[str, Opinion]
+
+
+class Tournament(Form):
+    greedy: Standings | None = None
+    sampled: Standings | None = None
+
+
 FORMS: dict[str, type[Form]] = {"EVAL": Eval, "AIFT": Aift, "head_to_head": Match}
-FORMS |= {"judgebench": JudgeBench, "rewardbench": RewardBench}
+FORMS |= {"judgebench": JudgeBench, "rewardbench": RewardBench, "tournament": Tournament, "bank": Bank}
 
 
 class Row(NamedTuple):

@@ -16,11 +16,14 @@ SECTIONS = {
     "drift": ("drift",),
     "judgebench": _MODELS,
     "rewardbench": _MODELS,
+    "tournament": (),
+    "bank": (),
     "models": _MODELS,
     "plots": _MODELS,
     "train": _MODELS,
 }
-"""Folder with a file or folder for each model or match -> the sections of params.yaml that name them."""
+"""Folder with a file or folder for each model or match -> the sections of params.yaml that name them; none: whatever
+lies there counts, since a command wrote it."""
 UNNAMED = {folder: ("SFT", "M1") for folder, sections in SECTIONS.items() if sections is _MODELS}
 """What dvc.yaml makes in any run."""
 
@@ -80,8 +83,8 @@ class Names:
         if self._params is None or name is None:
             return True
         folder = folder_of(pattern)
-        sections = (self._params.get(section) for section in SECTIONS[folder])
-        named = any(isinstance(section, dict | list) and name in section for section in sections)
+        sections = [self._params.get(section) for section in SECTIONS[folder]]
+        named = not sections or any(isinstance(section, dict | list) and name in section for section in sections)
         return named or name in UNNAMED.get(folder, ())
 
 

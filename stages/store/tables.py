@@ -11,26 +11,33 @@ from __future__ import annotations
 
 import polars as pl
 
+from stages.store.columns import ANSWERED as _ANSWERED
+from stages.store.columns import AUTHOR as _AUTHOR
+from stages.store.columns import FINISH as _FINISH
+from stages.store.columns import FINISH_REASON as _FINISH_REASON
+from stages.store.columns import JUDGEMENT as _JUDGEMENTS
+from stages.store.columns import JUDGEMENT_RULES as _JUDGED
+from stages.store.columns import THOUGHT as _THOUGHT
+from stages.store.columns import TOKENS as _TOKENS
+from stages.store.columns import Float64 as Float64
+from stages.store.columns import Int32 as Int32
+from stages.store.columns import String as String
+from stages.store.columns import Strings as Strings
 from stages.store.contract import Column as _c
 from stages.store.contract import Rule as Rule
 from stages.store.contract import Table as Table
 from stages.store.contract import among as _among
 from stages.store.contract import within as _range
-
-String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List(pl.String())
+from stages.store.evaluated import ANSWERS as ANSWERS
+from stages.store.evaluated import BANK as BANK
+from stages.store.evaluated import BANK_SCORES as BANK_SCORES
+from stages.store.evaluated import JUDGED as JUDGED
+from stages.store.evaluated import TEST_JUDGEMENTS as TEST_JUDGEMENTS
+from stages.store.evaluated import TOURNAMENT as TOURNAMENT
+from stages.store.evaluated import VERDICTS as VERDICTS
 
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
-_FINISH = _among("finish_reason", "stop", "length")
-_DECODING = _among("decoding", "greedy", "sampled")
-_FINISH_REASON = _c("finish_reason", String, "`stop`, or `length` when it was cut off")
-_TOKENS = _c("tokens", Int32, "length in tokens, thought included; null where a server tells none", nullable=True)
-_THOUGHT = _c("thought", String, "what the model thought before it answered, with its marks; or null", nullable=True)
-_ANSWERED = _c("prompt_id", String, "the prompt it answers")
-_DECODED = _c("decoding", String, "`greedy` or `sampled`")
-_HELD_OUT = _c("prompt_id", String, "the held-out prompt")
 _PROMPT_ID = _c("prompt_id", String, "hash of the prompt")
-_AUTHOR = _c("model", String, "who answered")
-_JUDGE = _c("judge", String, "model that judged; of the seed also `ranks` or `people`")
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
 _UNUSABLE = (
     "`cut_off` by the length limit; else `duplicate` of an earlier answer to the prompt; else `unreadable`, "
@@ -54,37 +61,6 @@ _RANKED = (
     _c("human_rank", Int32, "people's rank (source constraints: the checker's); 0 is best, ranks can be equal"),
     *_SOURCE,
 )
-_JUDGEMENTS = (
-    _c("candidate_id", String, "the answer that was judged"),
-    _ANSWERED,
-    _JUDGE,
-    _c("k", Int32, "0 .. K-1"),
-    _c("text", String, "all the judge said; no score is read in a thought"),
-    _FINISH_REASON,
-    _c(
-        "score",
-        Float64,
-        "the number that the judge wrote, 0 to 5; null when none could be read, never 0, never -1",
-        nullable=True,
-    ),
-    _c(
-        "expected",
-        Float64,
-        "mean score by the judge's probabilities of 0 to 5 in the score's place; null when not asked for or unknown",
-        nullable=True,
-    ),
-)
-
-_JUDGED = (
-    _range("k", 0),
-    _FINISH,
-    Rule("score is 0 to 5 in halves", pl.col("score").is_between(0, 5) & ((pl.col("score") * 2) % 1 == 0)),
-    _range("expected", 0, 5),
-    Rule(
-        "a judgement that was cut off has no score", (pl.col("finish_reason") != "length") | pl.col("score").is_null()
-    ),
-)
-
 IFT_TRAIN = Table(
     "ift", "data/IFT/train.parquet", "Instruction fine-tuning seed data (paper 2.1)", "split_seed", ("ift_id",), _IFT
 )
@@ -247,80 +223,6 @@ PAIRS = Table(
         Rule("chosen_id and rejected_id are two answers", pl.col("chosen_id") != pl.col("rejected_id")),
     ),
 )
-ANSWERS = Table(
-    "answers",
-    "data/EVAL/{model}/answers.parquet",
-    "Answers of one model to the held-out prompts",
-    "evaluate",
-    ("prompt_id", "decoding"),
-    (
-        _HELD_OUT,
-        _AUTHOR,
-        _DECODED,
-        _c("response", String, "the answer"),
-        _FINISH_REASON,
-        _TOKENS,
-        _c("oracle_score", Float64, "0 to 5 by a checker, where the world has one", nullable=True),
-        _c("points", Strings, "names of the rubric's points that the checker gave", nullable=True),
-        _THOUGHT,
-    ),
-    (_DECODING, _FINISH, _range("tokens", 0), _range("oracle_score", 0, 5)),
-)
-JUDGED = Table(
-    "judged",
-    "data/EVAL/{model}/judge.parquet",
-    "One model's scores of the held-out ranked answers",
-    "evaluate",
-    ("candidate_id",),
-    (
-        _c("candidate_id", String, "the ranked answer"),
-        _ANSWERED,
-        _JUDGE,
-        _c("human_rank", Int32, "people's rank; 0 is best"),
-        _c("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
-        _c("parsed", Int32, "how many of the K judgements could be read"),
-    ),
-    (_range("score", 0, 5), _range("human_rank", 0), _range("parsed", 0)),
-    may_be_empty=True,  # data without ranks
-)
-VERDICTS = Table(
-    "verdicts",
-    "data/EVAL/head_to_head/{model}.parquet",
-    "Head to head of two models on the held-out prompts",
-    "head_to_head",
-    ("model", "other", "prompt_id", "decoding"),
-    (
-        _HELD_OUT,
-        _c("model", String, "the first model"),
-        _c("other", String, "the second model"),
-        _DECODED,
-        _c("judge", String, "`oracle`, or the model that compared them"),
-        _c(
-            "first",
-            String,
-            "verdict with the first model's answer shown first: `win`, `tie`, `lose`; null if unreadable",
-            nullable=True,
-        ),
-        _c("second", String, "verdict with it shown second, from the first model's view", nullable=True),
-        _c("verdict", String, "both agree, else `tie`; null if either is unreadable", nullable=True),
-    ),
-    (
-        _DECODING,
-        Rule("model and other are two models", pl.col("model") != pl.col("other")),
-        *(_among(name, "win", "tie", "lose") for name in ("first", "second", "verdict")),
-        Rule(
-            "verdict is what first and second agree on, else tie; null where either is",
-            pl.when(pl.col("first").is_null() | pl.col("second").is_null())
-            .then(pl.col("verdict").is_null())
-            .otherwise(
-                pl.col("verdict").eq_missing(
-                    pl.when(pl.col("first") == pl.col("second")).then("first").otherwise(pl.lit("tie"))
-                )
-            ),
-        ),
-    ),
-)
-
 TABLES: tuple[Table, ...] = (
     IFT_TRAIN,
     IFT_VALID,
@@ -336,5 +238,9 @@ TABLES: tuple[Table, ...] = (
     PAIRS,
     ANSWERS,
     JUDGED,
+    TEST_JUDGEMENTS,
     VERDICTS,
+    TOURNAMENT,
+    BANK,
+    BANK_SCORES,
 )

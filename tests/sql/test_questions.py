@@ -15,6 +15,8 @@ from stages.store.files import write_json
 from stages.store.questions import questions
 from stages.store.tables import (
     ANSWERS,
+    BANK,
+    BANK_SCORES,
     CANDIDATES,
     IFT_TRAIN,
     JUDGED,
@@ -22,7 +24,9 @@ from stages.store.tables import (
     PAIRS,
     PROMPTS,
     SCORES,
+    TEST_JUDGEMENTS,
     TEST_PROMPTS,
+    TOURNAMENT,
     VERDICTS,
 )
 
@@ -383,6 +387,63 @@ def test_head_to_head_of_unreadable_and_tied_verdicts(tmp_path):
         greedy, sampled = ask(store, "head_to_head")
     assert of([greedy], "verdicts", "n", "readable", "win", "lead", "low") == [(3, 0, 0, None, None, None)]
     assert of([sampled], "verdicts", "n", "win", "tie", "lead", "low", "high") == [(3, 3, 0.0, 1.0, 0.0, None, None)]
+
+
+def test_tournament(tmp_path):
+    """Three matches and the constant answer, by two judges; without strengths the points are there."""
+    by_gpt = [
+        ("t1", "M2", "M1", "greedy", "gpt", "win", "win", "win"),
+        ("t2", "M2", "M1", "greedy", "gpt", "win", "lose", "tie"),
+        ("t3", "M2", "M1", "greedy", "gpt", "win", None, None),
+        ("t1", "constant", "M1", "greedy", "gpt", "win", "win", "win"),
+        ("t2", "constant", "M1", "greedy", "gpt", "tie", "tie", "tie"),
+        ("t1", "constant", "M2", "greedy", "gpt", "lose", "lose", "lose"),
+    ]
+    put(tmp_path, TOURNAMENT, by_gpt, "gpt")
+    put(tmp_path, TOURNAMENT, [("t1", "M2", "M1", "greedy", "oracle", "lose", "lose", "lose")], "oracle")
+    elo = {
+        "M2": {"value": 1100, "low": 1050, "high": 1150, "n": 2},
+        "M1": {"value": 900, "low": 850, "high": 950, "n": 2},
+    }
+    write_json(tmp_path / "data/metrics/tournament/gpt.json", {"judge": "gpt", "greedy": {"elo": elo}})
+    with connect(tmp_path) as store:
+        rows = ask(store, "tournament")
+    columns = ("judge", "model", "elo", "points", "n", "wins", "ties", "losses", "unreadable", "constant")
+    assert of(rows, *columns) == [
+        ("gpt", "M2", 1100, 0.75, 2, 1, 1, 0, 1, 1.0),
+        ("gpt", "M1", 900, 0.25, 2, 0, 1, 1, 1, 0.25),
+        ("oracle", "M1", None, 1.0, 1, 1, 0, 0, 0, None),
+        ("oracle", "M2", None, 0.0, 1, 0, 0, 1, 0, None),
+    ]
+
+
+def test_calibration(tmp_path):
+    judged = [("c1", "p", "M1", 0, 4.5, 2), ("c2", "p", "M1", 2, 5.0, 2), ("c3", "p", "M1", 1, 1.4, 1)]
+    put(tmp_path, JUDGED, [*judged, ("c4", "p", "M1", 3, None, 0)], "M1")
+    tries = (("c1", 0, 4.0), ("c1", 1, 5.0), ("c2", 0, 5.0), ("c2", 1, 5.0), ("c3", 0, 1.5), ("c3", 1, None))
+    put(tmp_path, TEST_JUDGEMENTS, [(c, "p", "M1", k, "", "stop", score, None) for c, k, score in tries], "M1")
+    with connect(tmp_path) as store:
+        rows = ask(store, "calibration")
+    columns = ("model", "score", "answers", "mean_rank", "best", "tries_apart")
+    assert of(rows, *columns) == [("M1", 1, 1, 1.0, 0.0, None), ("M1", 5, 2, 1.0, 0.5, 0.5)]
+
+
+def test_bank(tmp_path):
+    rows = [
+        ("c1", "p", "say", "a", ["people"], "ranked", 0, None),
+        ("c2", "q", "ask", "b", ["M1", "M2"], "candidates", 0, 5.0),
+        ("c3", "q", "ask", "c", ["M1"], "candidates", 1, 1.0),
+    ]
+    put(tmp_path, BANK, rows)
+    scores = [("c1", "p", "M2", 0, 4.0, 1), ("c2", "q", "M2", 0, 4.5, 1), ("c3", "q", "M2", 1, None, 0)]
+    put(tmp_path, BANK_SCORES, scores, "M2")
+    with connect(tmp_path) as store:
+        asked = ask(store, "bank")
+    assert of(asked, "judge", "author", "answers", "score", "checker", "over", "unreadable") == [
+        ("M2", "people", 1, 4.0, None, None, 0),
+        ("M2", "M1", 2, 4.5, 3.0, -0.5, 1),
+        ("M2", "M2", 1, 4.5, 5.0, -0.5, 0),
+    ]
 
 
 def test_pairs_in_full(store):

@@ -37,7 +37,7 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
             ((score == BEST) & (rank == rank.min())).sum().alias("best"),
         )
         .join(pairs, on="prompt_id", how="left")
-        .join(_correlations(readable), on="prompt_id", how="left")
+        .join(correlations(readable), on="prompt_id", how="left")
         .sort("prompt_id")
     )
     exact = pl.when(pl.col("pairs") > 0).then((pl.col("right") == pl.col("pairs")) & (pl.col("unreadable") == 0))
@@ -54,7 +54,7 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
     return ratio_figures(columns, n=n, seed=seed)
 
 
-def _correlations(readable: pl.DataFrame) -> pl.DataFrame:
+def correlations(readable: pl.DataFrame) -> pl.DataFrame:
     """prompt_id, spearman, kendall of the prompts that have them."""
     from scipy.stats import kendalltau, spearmanr  # takes longer to import than all of a head-to-head takes
 

@@ -1,0 +1,44 @@
+"""The model that a command asks to judge: named in params.yaml, reached through any engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stages.config.engines import EngineParams
+from stages.config.finding import nearest
+from stages.config.params import Params
+from stages.console.errors import ModelError, ParamsError
+from stages.engines.base import BaseEngine
+from stages.engines.open import ENGINES, open_engine
+from stages.store import catalog
+from stages.store.run import Run
+
+
+def open_judge(judge: str, stage: str, engine: str | None, params: Params, run: Run) -> BaseEngine:
+    """The engine that asks `judge`: of the role `stage`, or `engine`. Raises ModelError, ParamsError, and as
+    `open_engine`."""
+    there(judge, params, run.root)
+    how = engine_of(judge, stage, engine, params)
+    return open_engine(how, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run)
+
+
+def engine_of(judge: str, stage: str, name: str | None, params: Params) -> EngineParams:
+    """What asks the judge in the role of `stage`; a server for a server's model; or `name` instead."""
+    engine = params.engine_for(stage, judge)
+    if not name and getattr(params.external.get(judge), "source", None) == "server":
+        name = "openai"
+    try:
+        return EngineParams.model_validate(engine.model_dump() | {"name": name or engine.name})
+    except ValidationError:
+        raise ParamsError(f"no engine {name!r}; there are {', '.join(ENGINES)}") from None
+
+
+def there(model: str, params: Params, root: Path) -> None:
+    """Raises ModelError for a model that is in neither params.yaml nor data/models."""
+    names = [*params.input_models, *params.trained_models]
+    if model not in names and not catalog.model_dir(root, model).is_dir():
+        near = nearest(model, names, cutoff=60)
+        others = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
+        raise ModelError(f"no model {model!r}; {others}")
