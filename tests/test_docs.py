@@ -53,7 +53,9 @@ def test_commands_exist_and_take_these_options(name):
     for line in "\n".join(blocks(text)).splitlines():
         words = shlex.split(line, comments=True) if line.startswith("srlm ") else []
         if words:
-            known = {option for parameter in COMMANDS[words[1]].params for option in parameter.opts}
+            command = COMMANDS[words[1]]
+            command = getattr(command, "commands", {}).get(words[2], command) if len(words) > 2 else command
+            known = {option for parameter in command.params for option in parameter.opts}
             assert {word for word in words if word.startswith("-")} <= known, line
 
 

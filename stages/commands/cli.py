@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.commands import judge_cli
+from stages.commands import eval_cli, judge_cli
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 
@@ -288,6 +288,7 @@ def verify(
 
 app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
 app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
+eval_cli.add_to(app, LOOK)
 
 
 def main() -> None:

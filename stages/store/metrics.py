@@ -1,8 +1,8 @@
 """The figures of every dataset and model: the one reader and writer of data/metrics.
 
 A file for each kind that there is once (EFT.json, seed.json), a folder for each other kind (AIFT/M1.json, EVAL/M1.json,
-head_to_head/M3-M1.json, train/M1.json): the kind stands in the path, so no name is ever taken apart. A figure with an
-interval is `{value, low, high, n}`.
+head_to_head/M3-M1.json, train/M1.json; lm_eval/M3.json by a command): the kind stands in the path, so no name is ever
+taken apart. A figure with an interval is `{value, low, high, n}`.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ SECTIONS = {
     "rewardbench": _MODELS,
     "tournament": (),
     "bank": (),
+    "lm_eval": _MODELS,
     "models": _MODELS,
     "plots": _MODELS,
     "train": _MODELS,
