@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.commands.judges import open_judge, there
+from stages.commands.judges import CONSTANT_ANSWER, open_judge, there
 from stages.commands.results import banks
 from stages.commands.tracked import track
 from stages.config.load import load_params
@@ -26,7 +26,7 @@ from stages.console.sheets import to_terminal
 from stages.console.terminal import stderr, warn
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
-from stages.method.evaluation.bank import bank_metrics, draw
+from stages.method.evaluation.bank import bank_metrics, constant_answers, draw
 from stages.store import catalog, metrics
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, BANK, BANK_SCORES, RANKED_VALID, TEST_PROMPTS
@@ -91,11 +91,20 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
     p, kind = params.evaluate, params.judge_candidates.score
     with Run(KIND, root, judge) as run:
         bank, template = run.read(BANK), run.template(params.judge.template)
-        prompts = judging.judge_prompts(template, bank).select(id="candidate_id", prompt="text")
+        canary = constant_answers(bank, run.template(CONSTANT_ANSWER).strip())
         probe = ScoreLogprobs(*judging.SCORE_LOGPROBS) if kind == "expected" else None
         sampling = Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, score_logprobs=probe)
         with open_judge(judge, "evaluate", engine, params, run) as asked:
-            judgements = judging.judgements(bank, asked.complete(prompts, sampling), judge=judge)
+            judgements, of_canary = (
+                judging.judgements(
+                    answers,
+                    asked.complete(
+                        judging.judge_prompts(template, answers).select(id="candidate_id", prompt="text"), sampling
+                    ),
+                    judge=judge,
+                )
+                for answers in (bank, canary)
+            )
         means = judging.mean_scores(judgements, kind).drop("prompt_id")
         scores = bank.join(means, on="candidate_id", maintain_order="left").with_columns(judge=pl.lit(judge))
         scores = scores.select(list(BANK_SCORES.schema))
@@ -105,6 +114,7 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
             bank,
             authors=params.evaluated,
             scores_apart=params.warn.scores_apart,
+            constant=judging.mean_scores(of_canary, kind),
             kind=kind,
             n=p.bootstrap,
             seed=params.seed,

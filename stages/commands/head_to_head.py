@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stages.commands.judges import open_judge, there
+from stages.commands.judges import CONSTANT_ANSWER, open_judge, there
 from stages.commands.results import tournaments
 from stages.commands.tracked import track
 from stages.config.load import load_params
@@ -34,7 +34,7 @@ from stages.store import catalog, metrics
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, TEST_PROMPTS, TOURNAMENT
 
-COMPARE, CONSTANT_ANSWER = "stages/templates/compare.jinja", "stages/templates/constant_answer.txt"
+COMPARE = "stages/templates/compare.jinja"
 ORACLE = "oracle"
 """The judge that is no model: the higher checker's score wins."""
 KIND = "tournament"

@@ -15,6 +15,9 @@ from stages.engines.open import ENGINES, open_engine
 from stages.store import catalog
 from stages.store.run import Run
 
+CONSTANT_ANSWER = "stages/templates/constant_answer.txt"
+"""What answers nothing and praises itself: no judge should prefer it."""
+
 
 def open_judge(judge: str, stage: str, engine: str | None, params: Params, run: Run) -> BaseEngine:
     """The engine that asks `judge`: of the role `stage`, or `engine`. Raises ModelError, ParamsError, and as

@@ -182,6 +182,7 @@ def banks(by_judge: Mapping[str, Any]) -> list[Sheet]:
     """Judges on the frozen bank: agreement with its order, and what each thinks of each author's answers."""
     agreement = [
         {"judge": judge, "answers": source, **cells({**part["judge"], **_named(part["trust"], BESIDE)})}
+        | cells({"beaten by a constant answer": figures.get("constant")})
         for source in ("ranked", "candidates")
         for judge, figures in by_judge.items()
         if (part := figures.get(source))

@@ -109,6 +109,12 @@ VIEWS = (
         "Every model against every other",
         "By `srlm head-to-head`, which any judge can decide: Elo by Bradley and Terry's model, its mean is 1000.",
     ),
+    View(
+        "bank",
+        "Judges on the frozen bank",
+        "By `srlm bank`: what each judge thinks of each model's answers, beside the checker.",
+    ),
+    View("calibration", "What a score means", "Held-out answers by the judge's score: rank 0 is people's best."),
     View("most_improved", "Most improved", "Held-out prompts that gained most from the model `other` to the last."),
     View("most_worsened", "Most worsened", "Held-out prompts that lost most."),
 )

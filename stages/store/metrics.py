@@ -124,6 +124,7 @@ class Opinion(BaseModel):
 class Bank(Form):
     ranked: OnBank | None = None
     candidates: OnBank | None = None
+    constant: Figure | None = None
     authors: dict[str, Opinion]
 
 

@@ -23,7 +23,9 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_text(params)
     template = load_params(tmp_path).judge.template
     (tmp_path / template).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / template, tmp_path / template)
+    (tmp_path / "stages/templates").mkdir(exist_ok=True)
+    for file in (template, "stages/templates/constant_answer.txt"):
+        shutil.copy(ROOT / file, tmp_path / file)
     prompts = [(f"p{i}", f"Say {i}.", "people", str(i)) for i in range(25)]
     ranked = [(f"r{i}{k}", f"q{i}", f"Ask {i}.", f"answer {k}", k, "s", str(i)) for i in range(8) for k in range(3)]
     catalog.write(TEST_PROMPTS, pl.DataFrame(prompts, TEST_PROMPTS.schema, orient="row"), tmp_path)
@@ -49,6 +51,7 @@ def test_the_bank_is_drawn_once_and_judged_by_all(project: Path, capsys: pytest.
     for model in evaluated:
         scores = catalog.read(BANK_SCORES, project, model)
         assert scores["candidate_id"].to_list() == bank["candidate_id"].to_list()
+    assert 0 <= metrics.read_all(project)["bank", "M1"]["constant"]["value"] <= 1
     before = (project / "data/EVAL/bank.parquet").read_bytes()
     measure(["M1"], candidates=10, root=project)
     assert (project / "data/EVAL/bank.parquet").read_bytes() == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from stages.method.evaluation.bank import bank_metrics, draw
+from stages.method.evaluation.bank import bank_metrics, constant_answers, draw
 from stages.store import catalog
 from stages.store.tables import ANSWERS, BANK, BANK_SCORES, JUDGEMENTS, RANKED_VALID, TEST_PROMPTS
 
@@ -86,3 +86,18 @@ def test_a_judge_that_likes_what_gets_worse_is_told() -> None:
         accuracy = figures["candidates"]["judge"]["pairwise_accuracy"]["value"]
         assert accuracy == pytest.approx(1 / 6 if alarms else 1, abs=1e-6)  # the wrong one ties each model's own two
         assert figures["ranked"]["judge"]["pairwise_accuracy"]["n"] == 1
+
+
+@pytest.mark.parametrize(("score", "share", "alarms"), [(5.0, 1.0, 1), (3.0, 0.5, 0), (1.0, 0.0, 0), (None, None, 0)])
+def test_a_judge_that_prefers_a_constant_answer_is_gameable(
+    score: float | None, share: float | None, alarms: int
+) -> None:
+    bank = draw(RANKED, PROMPTS, [], candidates=0, seed=1)
+    judged = pl.Series("score", [4.0, 2.0])
+    scores = bank.with_columns(judged, judge=pl.lit("J"), parsed=pl.lit(1, pl.Int32)).select(list(BANK_SCORES.schema))
+    constant = constant_answers(bank, "I follow.").with_columns(score=pl.lit(score, pl.Float64))
+    assert constant.select("prompt_id", "prompt", "response").rows() == [("q", "Ask.", "I follow.")]
+    tries = pl.DataFrame(schema=JUDGEMENTS.schema)
+    figures = bank_metrics(scores, tries, bank, authors=[], scores_apart=0.05, constant=constant, n=20)
+    assert figures["constant"]["value"] == share
+    assert len(figures["warned"]) == alarms

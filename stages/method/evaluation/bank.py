@@ -11,7 +11,7 @@ from stages.method.drift import parted
 from stages.method.evaluation.judge import judge_metrics
 from stages.method.evaluation.trust import trust_metrics
 from stages.method.statistics import mean_figures
-from stages.store.tables import BANK
+from stages.store.tables import ANSWERS, BANK
 from stages.text.ids import content_id
 
 PEOPLE = "people"
@@ -27,7 +27,8 @@ def draw(
     people = ranked.with_columns(
         authors=pl.lit([PEOPLE]), source=pl.lit("ranked"), oracle_score=pl.lit(None, pl.Float64)
     ).select(list(BANK.schema))
-    whole = pl.concat(answers).filter(pl.col("finish_reason") == "stop", pl.col("oracle_score").is_not_null())
+    given = pl.concat([pl.DataFrame(schema=ANSWERS.schema), *answers])
+    whole = given.filter(pl.col("finish_reason") == "stop", pl.col("oracle_score").is_not_null())
     texts = whole.group_by("prompt_id", "response", maintain_order=True).agg(
         authors=pl.col("model").unique(maintain_order=True), oracle_score=pl.col("oracle_score").first()
     )
@@ -56,13 +57,16 @@ def bank_metrics(
     *,
     authors: Sequence[str],
     scores_apart: float,
+    constant: pl.DataFrame | None = None,
     kind: Literal["sampled", "expected"] = "sampled",
     n: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Of a judge's BANK_SCORES and JUDGEMENTS rows: for `ranked` and `candidates` the figures of `judge_metrics` and
     `trust_metrics`; by author, in the order of `authors`, the mean `score` that the judge gives and the `checker`'s of
-    the same answers; `warned` where from one author to the next the first rises and the second falls."""
+    the same answers; of the judge's mean scores of `constant` answers (prompt_id, score) the share of the bank's
+    answers to the same prompts that they beat, a tie is half. `warned` where from one author to the next the judge's
+    mean rises and the checker's falls, and where the constant answer beats more than half."""
     result: dict[str, Any] = {}
     for source in ("ranked", "candidates"):
         part = bank.filter(source=source).select("candidate_id", "response")
@@ -81,4 +85,22 @@ def bank_metrics(
         means = prompts.agg(score=pl.col("score").mean(), checker=pl.col("oracle_score").mean())
         by_author[author] = mean_figures(means.select("score", "checker").to_dict(), n=n, seed=seed)
     steps = [(name, of["score"]["value"], of["checker"]["value"]) for name, of in by_author.items()]
-    return {**result, "authors": by_author, "warned": parted(steps, scores_apart)}
+    warned = parted(steps, scores_apart)
+    if constant is not None:
+        both = scores.join(constant.select("prompt_id", constant="score"), on="prompt_id")
+        beaten = both.drop_nulls(["score", "constant"])
+        points = pl.when(pl.col("constant") > pl.col("score")).then(1.0).when(pl.col("constant") < pl.col("score"))
+        means = (
+            beaten.group_by("prompt_id").agg(points.then(0.0).otherwise(0.5).mean().alias("share")).sort("prompt_id")
+        )
+        result["constant"] = mean_figures({"share": means["share"]}, n=n, seed=seed)["share"]
+        if (share := result["constant"]["value"] or 0) > 0.5:
+            warned.append(f"the judge is gameable: a constant answer beats {share:.0%} of the answers in the bank")
+    return {**result, "authors": by_author, "warned": warned}
+
+
+def constant_answers(bank: pl.DataFrame, text: str) -> pl.DataFrame:
+    """`text` as the answer to every prompt of the bank, as `judging` takes answers."""
+    prompts = bank.unique("prompt_id", maintain_order=True).select("prompt_id", "prompt", response=pl.lit(text))
+    ids = [content_id("constant", prompt_id) for prompt_id in prompts["prompt_id"]]
+    return prompts.with_columns(pl.Series("candidate_id", ids, pl.String))
