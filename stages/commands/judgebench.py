@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.commands.benchmarks import judge_engine, judged, rows_of, show, texts_of, write_rows
+from stages.commands.tracked import track
 from stages.config.load import load_params
 from stages.console.terminal import stderr
 from stages.engines.request import Sampling
 from stages.method import judging
 from stages.method.evaluation import judge_bench
+from stages.store import metrics
 from stages.store.run import Run
 
 HUB = "ScalerLab/JudgeBench"
@@ -64,6 +66,7 @@ def judge(
                     path := root / ROWS.format(model, way),
                     [row | {"judge_name": f"{model} {way}", "judgments": of[row["pair_id"]]} for row in named],
                 )
+                track(root, path, metrics.file_of(root, KIND, model))
                 stderr.print(f"judgements: {path}", markup=False)
     show(content, {f"{model}, {way}": content[way] for way in judgments}, as_json=as_json)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.commands.benchmarks import judged, rows_of, show, texts_of, write_rows
+from stages.commands.tracked import track
 from stages.config.load import load_params
 from stages.console.terminal import stderr
 from stages.method import judging
 from stages.method.evaluation import reward_bench
+from stages.store import metrics
 from stages.store.run import Run
 
 HUB = "allenai/reward-bench-2"
@@ -41,6 +43,7 @@ def judge(model: str, prompts: str, *, split: str, first: int | None, as_json: b
                     for place, (row, scores) in enumerate(scored)
                 ),
             )
+            track(root, path, metrics.file_of(root, KIND, model))
             stderr.print(f"judgements: {path}", markup=False)
     show(content, {f"RewardBench 2, {model}": found}, as_json=as_json)
 
