@@ -19,23 +19,27 @@ from stages.text.thoughts import answer
 BEST = 5.0
 
 _BLANK = r"(?:[ \t]|\\[A-Za-z]++\{?)*+"  # and LaTeX's `\text{`
+_TAG = r"</?(?:b|i|u|p|em|strong|code|span|t[dh]|score)>"
+_CLOSED = rf"""(?:[*_`"'>\])}}$\\]|{_TAG})*+"""
 # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
 _SAME = (
-    rf"""[*_`"'>\])}}$\\]*+(?:{_BLANK}(?:points?|stars?)\b)?"""
-    rf"""(?:{_BLANK}\(?(?:/|out[ \t]++of\b)[ \t*_`<\[({{}}]*+5(?:\.0++)?+(?![0-9.,/]*[0-9]))?[*_`"'>\])}}$\\]*+"""
+    rf"""{_CLOSED}(?:{_BLANK}(?:points?|pts?|stars?)\b)?"""
+    rf"""(?:{_BLANK}\(?(?:/|(?:out[ \t]++)?of\b)[ \t*_`<\[({{}}]*+5(?:\.0++)?+(?![0-9.,/]*[0-9]))?{_CLOSED}"""
 )
 SAME = re.compile(_SAME, re.IGNORECASE)
 # The label, a colon or `=`, then a number, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
-# `"score": 4`, `Score = \boxed{4}`. Where the number is on the next line or behind a dash, it must end its line:
-# `Score:\n4`, `Final score - 4`, but not `Score:\n1. Relevant`. The rubric's own numbers have no such label. Group 1 is
-# the label, group 2 the number. Every run is possessive (`*+`), so that hostile text takes linear time.
-_OPEN = r"""(?:[*_`"' \t\xa0~<\[({$\\]|boxed\{)*+"""
+# `"score": 4`, `Score = \boxed{4}`, `<b>Score</b>: 4`. Where it stands on the next line, behind a dash, in the next
+# cell of a table or in a tag, nothing else may stand there: `Score:\n4`, `Final score - 4`, `| Score | 4 |`,
+# `<score>4</score>`, but not `Score:\n1. Relevant`. The rubric's own numbers have no such label. Group 1 is the label,
+# group 2 the number. Every run is possessive (`*+`), so that hostile text takes linear time.
+_LABEL = rf"""(?<![^\W_])(score)(?:[*_`"'\])}} \t\xa0]|{_TAG})*+"""
+_OPEN = rf"""(?:{_TAG}|[*_`"' \t\xa0~<\[({{}}|$\\]|(?:boxed|text[a-z]{{0,2}}|math[a-z]{{2}})\{{)*+"""
 _NUMBER = r"[+\-−–]?[0-9]++(?:[.,][0-9]++)*+"
-_LINE_END = r"""\.?+[*_`"' \t]*+(?:\r?\n(?!\s*+[0-9])|\Z)"""
+_ALONE = r"""(?:\.?+[*_`"' \t]*+(?:\r?\n(?!\s*+[0-9])|\Z)|\s*+</|[ \t]*+\|)"""
 SCORE = re.compile(
-    r"""(?<![^\W_])(score)[*_`"' \t\xa0]*+(?:[:：=]{1,2}+"""
-    rf"{_OPEN}(?=[+\-−–]?[0-9])|(?:[:：=]{{1,2}}+(?:{_OPEN}[\r\n]++)++|[-–—]++(?=[ \t])|(?=[-−–][0-9])){_OPEN}"
-    rf"(?={_NUMBER}{_SAME}{_LINE_END}))({_NUMBER})",
+    rf"{_LABEL}(?:[:：=]{{1,2}}+{_OPEN}(?=[+\-−–]?[0-9])|"
+    rf"(?:[:：=]{{0,2}}+(?:{_OPEN}[\r\n]++)++|[-–—]++(?=[ \t])|(?=[-−–][0-9])|\||>\s*+){_OPEN}"
+    rf"(?={_NUMBER}{_SAME}{_ALONE}))({_NUMBER})",
     re.IGNORECASE,
 )
 CHOICES = ("0", "1", "2", "3", "4", "5")
@@ -68,14 +72,25 @@ REMARK = re.compile(
 )
 
 
+# What a list of points adds up to, behind its last score line.
+TOTAL = re.compile(
+    rf"""\b(?:total|overall|sum)(?:[ \t]++(?:points?|rating|grade|marks?))?+[*_`"' \t]*+[:：=|]{{1,2}}+{_OPEN}"""
+    rf"({_NUMBER}){_SAME}{_ALONE}",
+    re.IGNORECASE,
+)
+ECHO = 20
+"""Characters before a score line that tell whose it is."""
+
+
 def read_score(text: str, finish_reason: str = "stop") -> float | None:
     """The score that a judgement gives, 0 to 5 in halves; None when it cannot be read.
 
     The last score line decides, readable or not: a judge that ends on `Score: 10` gave no score, whatever it wrote
     before. `Score: <n>`, `Score (out of 5): 4`, `a score of 4`, `Score 4` and `Score: four` are no score lines.
     Unreadable are numbers below 0, above 5 or between halves, a number that goes on as another (`4/10`, `3 or 4`,
-    `1 + 1 = 2`), on another scale or corrected in the same line, and a judgement cut off by the length limit. Nothing
-    is read in what the judge thought first (`thoughts.split`). Read as it is seen (`template.fold`).
+    `1 + 1 = 2`), on another scale or corrected in the same line, with another total behind it, and a judgement cut off
+    by the length limit. Nothing is read in what the judge thought first (`thoughts.split`). Read as it is seen
+    (`template.fold`).
     """
     text = fold(answer(text))
     if finish_reason == "length" or not (lines := list(SCORE.finditer(text))):
@@ -85,8 +100,20 @@ def read_score(text: str, finish_reason: str = "stop") -> float | None:
         return None
     if REMARK.search(text[lines[-1].end() :].partition("\n")[0]):
         return None
+    if any(total != number for total in TOTAL.findall(text, lines[-1].end())):
+        return None
     score = float(number)
     return score if score <= BEST and (2 * score).is_integer() else None
+
+
+def is_echo(text: str, response: str) -> bool:
+    """Whether the last score line of a judgement stands in the answer, behind the same words: the judge repeated the
+    answer without the mark (`mask_verdicts`), and gave no score of its own."""
+    seen, told = fold(answer(text)), fold(answer(response))
+    if not (SCORE.search(told) and (lines := list(SCORE.finditer(seen)))):
+        return False
+    before = seen[max(0, lines[-1].start() - ECHO) : lines[-1].start()]
+    return len(re.findall(r"\w", before)) >= ECHO // 2 and before + lines[-1][0] in told
 
 
 def expected(probs: Sequence[float] | None) -> float | None:
@@ -172,10 +199,11 @@ def judgements(answers: pl.DataFrame, completions: pl.DataFrame, judge: str) -> 
         lines = SCORE.findall(text)
         return bool(lines) and lines[-1][1] in CHOICES and lines == SCORE.findall(fold(text))  # probed as it stands
 
-    read = [
-        (score := read_score(text, why), expected(probs) if score is not None and whole(answer(text)) else None)
-        for text, why, probs in completions.select("text", "finish_reason", "probs").iter_rows()
-    ]
+    judged = dict(answers.select("candidate_id", "response").iter_rows())
+    read = []
+    for candidate, text, why, probs in completions.select("candidate_id", "text", "finish_reason", "probs").iter_rows():
+        score = None if is_echo(text, judged[candidate]) else read_score(text, why)
+        read.append((score, expected(probs) if score is not None and whole(answer(text)) else None))
     scores = pl.DataFrame(read, schema={"score": pl.Float64, "expected": pl.Float64}, orient="row")
     rows = completions.hstack(scores).with_columns(judge=pl.lit(judge))
     joined = answers.select("candidate_id", "prompt_id").with_row_index("row").join(rows, on="candidate_id")

@@ -18,7 +18,10 @@ CLOSING_TAG = re.compile(r"</([A-Za-z][\w-]*)>")
 NOT_PLAIN = re.compile(r"[^\t\n\r -~]+")
 NEVER = re.compile(r"(?!)")
 HANGUL_FILLERS = "\u115f\u1160"  # letters by category, and nothing to see
-SIGNS = str.maketrans("\u2044\u2215\u2236\ua789", "//::")  # slashes and colons that NFKD leaves
+SIGNS = str.maketrans(
+    "\u2044\u2215\u2236\ua789“”„«»「」『』【】〔〕аеорсухіјѕԁАВЕКМНОРСТХІЈЅοςερινΑΒΕΗΙΚΜΝΟΡΤΧıꜱᴄᴏʀᴇᴘᴀɴᴛɪᴡ",
+    '//::"""""[][][][]aeopcyxijsdABEKMHOPCTXIJSocepivABEHIKMNOPTXiscorepantiw',
+)  # what NFKD leaves: slashes, colons, quotation marks, and letters that look like others
 
 _jinja = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
@@ -54,6 +57,7 @@ class _Folds(dict[str, str]):
 
     def __missing__(self, c: str) -> str:
         plain = " " if c.isspace() else unicodedata.normalize("NFKD", c)
+        plain = "".join(str(unicodedata.digit(d, d)) for d in plain)
         return self.setdefault(c, "".join(d for d in plain.translate(SIGNS) if not _is_invisible(d)))
 
 

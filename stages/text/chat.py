@@ -93,7 +93,7 @@ def read_turn(prompt: str, answered: str, followed: str, tokens: Sequence[str]) 
     at, _, stop = min(ends, default=(0, 0, ""))
     if not stop:
         raise ChatError(
-            f"tail an answer it writes {after[:40]!r}, which holds no token of the tokenizer, so that a model "
+            f"behind an answer it writes {after[:40]!r}, which holds no token of the tokenizer, so that a model "
             f"trained with it would never stop. Let it write {{{{ eos_token }}}} there"
         )
     same = before.rstrip()  # or a thought stands behind it, which history has not
