@@ -19,7 +19,7 @@ from stages.text.thoughts import answer
 BEST = 5.0
 
 _BLANK = r"(?:[ \t]|\\[A-Za-z]++\{?)*+"  # and LaTeX's `\text{`
-_TAG = r"</?(?:b|i|u|p|em|strong|code|span|t[dh]|score)>"
+_TAG = r"</?(?:b|i|u|p|em|strong|code|span|t[dh])>"  # none holds the label: each run ends before the next
 _CLOSED = rf"""(?:[*_`"'>\])}}$\\]|{_TAG})*+"""
 # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
 _SAME = (
