@@ -39,6 +39,7 @@ LIBRARIES = {
         "datasets",
         "peft",
         "bitsandbytes",
+        "liger_kernel",
         "safetensors",
         "polars",
     },

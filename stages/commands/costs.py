@@ -38,11 +38,16 @@ class Row(NamedTuple):
     flops: float | None
     seconds: float | None
     memory: float | None
+    """Of a training: on each of its GPUs."""
     usd: float | None
     """Of a server."""
     speed: str
     start: float = 0.0
     """Of `seconds`, until the process computes."""
+    states: float = 0.0
+    """Bytes that a training spread over GPUs divides among them: weights, gradients and moments."""
+    gpus: int = 1
+    """Among which a training has divided them."""
 
     def as_json(self) -> dict[str, Any]:
         w = self.work
@@ -167,22 +172,21 @@ def cost(work: Work, params: Params, machine: Machine, shape: Shape | None, know
         adapter = p.adapter if work.role != "pretrain" else None
         passes = ADAPTED if adapter else TRAINED_PASSES
         flops = work.passes * work.texts * shape.flops(work.read - work.shared, context, passes)
-        step = math.ceil(p.micro_batch * work.read)
-        memory = shape.training_bytes(
-            step,
-            dtype=p.dtype,
-            checkpointing=p.gradient_checkpointing,
-            rank=adapter.r if adapter else None,
-            four_bit=bool(adapter and adapter.quantize),
-        )
+        launch = speeds.launch_of(params, machine)
+        step = math.ceil(min(p.micro_batch, max(1, p.batch // launch.gpus)) * work.read)
+        how: dict[str, Any] = {"dtype": p.dtype, "checkpointing": p.gradient_checkpointing}
+        how |= {"rank": adapter.r if adapter else None, "four_bit": bool(adapter and adapter.quantize)}
+        states, gpus = shape.training_bytes(0, **how), launch.gpus if launch.spread else 1
+        memory = shape.training_bytes(step, **how) - states + states // gpus
     else:
+        states, gpus = 0, 1
         context = continued(work.read, work.written)
         flops = work.texts * shape.flops(work.read + work.written, context, READ)
         together = min(params.engine.max_batch_tokens, work.texts * (work.read + work.most))
         memory = shape.parameters * BYTES[params.engine.dtype] + round(together * shape.kv_bytes(params.engine.dtype))
     seconds = start + speed.seconds(work) if speed else None
     memory += 0 if machine.gpus else LIBRARIES
-    return Row(work, flops, seconds, memory, None, speed.source if speed else "", start)
+    return Row(work, flops, seconds, memory, None, speed.source if speed else "", start, states, gpus)
 
 
 def totals(rows: list[Row], machine: Machine, price: float | None) -> dict[str, Any]:
@@ -203,13 +207,22 @@ def totals(rows: list[Row], machine: Machine, price: float | None) -> dict[str, 
 
 
 def too_large(rows: list[Row], machine: Machine) -> list[str]:
-    """A sentence for each kind of work that the memory does not hold."""
-    room = FITS * machine.memory * max(1, machine.gpus)
+    """A sentence for each kind of work that the memory does not hold: of one GPU in training, of all in writing."""
     most = {row.work.role: row for row in sorted(rows, key=lambda row: row.memory or 0)}
-    where = f"{machine.gpus} x {machine.name} have" if machine.gpus else f"{machine.name} has"
-    return [
-        f"{row.work.stage} needs about {decimal(round(row.memory))} of memory, and {where} {decimal(round(room))}"
-        + (f"; {math.ceil(row.memory / (FITS * machine.memory))} of these GPUs would do" if machine.gpus else "")
-        for row in most.values()
-        if row.memory and room and row.memory > room
-    ]
+    return [line for row in most.values() if row.memory and (line := _too_large(row, row.memory, machine))]
+
+
+def _too_large(row: Row, memory: float, machine: Machine) -> str | None:
+    one, gpus = FITS * machine.memory, 1 if row.work.role in TRAINED else max(1, machine.gpus)
+    if memory <= (room := gpus * one) or not room:
+        return None
+    needs = f"{row.work.stage} needs about {decimal(round(memory))} of memory"
+    if not machine.gpus:
+        return f"{needs}, and {machine.name} has {decimal(round(room))}"
+    if row.work.role not in TRAINED:
+        enough = math.ceil(memory / one)
+        return f"{needs}, and {gpus} x {machine.name} have {decimal(round(room))}; {enough} of these GPUs would do"
+    left = one - (memory - row.states / row.gpus)  # beside what every GPU holds of a step
+    fsdp2 = "" if row.gpus > 1 else " with hardware.launch: fsdp2"
+    would = f"{math.ceil(row.states / left)} of these GPUs would do{fsdp2}" if left > 0 else "lower micro_batch"
+    return f"{needs} on each GPU that trains, and {machine.name} has {decimal(round(room))}; {would}"

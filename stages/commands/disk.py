@@ -60,7 +60,8 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
     trained = len(params.trained_models)
     tokens = int(sum(work.texts * work.most for work in works(params, MOST)))
     pairs = sum(2 * aift.prompts * params.sample_candidates.max_tokens for aift in params.aift.values())
-    checkpoint = 0 if params.hardware.save_every_s is None else CHECKPOINT
+    masters = "bfloat16_weights" in (params.train_sft.dtype, params.train_dpo.dtype)
+    checkpoint = 0 if params.hardware.save_every_s is None else CHECKPOINT + masters  # a sixth more
     if params.train_sft.adapter and params.train_dpo.adapter:  # its optimizer is small
         checkpoint = 0
     weights = models["M0"].weights * BYTES_OF_WEIGHT if "M0" in models else 0

@@ -24,8 +24,10 @@ from stages.commands.profile import PROFILES
 from stages.commands.speeds import Machine
 from stages.commands.workload import Facts
 from stages.config.load import load_params
-from stages.console.errors import ParamsError
+from stages.config.params import Params
+from stages.console.errors import ParamsError, TrainingError
 from stages.console.sheets import UNKNOWN, Sheet, to_terminal
+from stages.trainers.launch import rows_of_each
 
 WORDS = {
     "tables": "tables of this run",
@@ -66,12 +68,23 @@ def plan(
         "machine": {"name": machine.name, "gpus": machine.gpus, "here": machine.here},
         "stages": [row.as_json() for row in rows],
         "totals": totals(rows, machine, price) | {"disk_bytes": sum(disk.needed(root, params, models).values())},
-        "does_not_fit": too_large(rows, machine),
+        "does_not_fit": too_large(rows, machine) + undealt(params, machine),
     }
     if as_json:
         print(json.dumps(content, ensure_ascii=False))
     else:
         show(content, rows, machine, price)
+
+
+def undealt(params: Params, machine: Machine) -> list[str]:
+    """A sentence for each training whose batch its processes cannot share."""
+    lines = []
+    for training in (params.train_sft, params.train_dpo):
+        try:
+            rows_of_each(training, speeds.launch_of(params, machine).gpus)
+        except TrainingError as e:
+            lines.append(str(e))
+    return list(dict.fromkeys(lines))
 
 
 def show(content: Mapping[str, Any], rows: list[Row], machine: Machine, price: float | None) -> None:
@@ -90,7 +103,7 @@ def show(content: Mapping[str, Any], rows: list[Row], machine: Machine, price: f
     if total["unknown_time"]:
         print(f"not in it, since nothing tells their speed: {', '.join(total['unknown_time'])}")
     for line in content["does_not_fit"]:
-        print(f"does not fit: {line}")
+        print(textwrap.fill(f"does not fit: {line}", 118, subsequent_indent="  "))
     used = {row.work.lengths for row in rows} | {row.speed for row in rows}
     for word, meaning in legend(machine).items():
         if word in used:

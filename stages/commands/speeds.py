@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import psutil
+from ruamel.yaml import YAML, YAMLError
 
 from stages.commands.workload import TRAINED, WRITTEN, Work
 from stages.config.flops import ADAPTED, BYTES, READ, Card, Shape, card_of, continued
@@ -84,6 +85,26 @@ def machine_of(params: Params, gpu: str | None, gpus: int | None) -> Machine:
     if card is None:
         return Machine(None, gpus or asked, 0, str(gpu), here=False)
     return Machine(card, gpus or asked, card.memory, card.name, here=False)
+
+
+class Launch(NamedTuple):
+    """How a training uses the GPUs of a machine."""
+
+    gpus: int
+    spread: bool
+    """Whether weights, gradients and moments are divided among them, or each holds all."""
+
+
+def launch_of(params: Params, machine: Machine) -> Launch:
+    """By hardware.launch; one without it, whatever the machine has."""
+    if not params.hardware.launch or machine.gpus < 2:
+        return Launch(1, False)
+    config: Any = {}
+    with suppress(OSError, YAMLError):  # srlm check says what is wrong with it
+        config = YAML(typ="safe").load(params.hardware.launch_config) or {}
+    own = config.get("num_processes") if isinstance(config, dict) else None
+    gpus = min(own, machine.gpus) if isinstance(own, int) and own > 0 else machine.gpus
+    return Launch(gpus, isinstance(config, dict) and config.get("distributed_type") in ("FSDP", "DEEPSPEED"))
 
 
 def earlier(root: Path, params: Params, shape: Shape | None) -> dict[str, Speed]:
@@ -200,7 +221,8 @@ def assumed(params: Params, machine: Machine, shape: Shape | None, work: Work) -
     dtype = training.dtype if work.role in TRAINED else params.engine.dtype
     tokens = work.read + work.written
     if machine.card is not None:
-        peak = SHARE * machine.card.peak(dtype) * machine.gpus
+        gpus = launch_of(params, machine).gpus if work.role in TRAINED else machine.gpus
+        peak = SHARE * machine.card.peak(dtype) * gpus
     elif machine.here and not machine.gpus:
         peak = CPU_SHARE * multiplied_per_s(params.hardware.threads)
     else:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 TRAINED, ADAPTED, READ = 3, 2, 1
 """Passes over the weights: forward, and twice as much backward; backward through weights that stay as they are (LoRA);
 forward alone."""
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "bfloat16_weights": 2, "float16": 2}
 TRAINED_BYTES = 16
 """Of a parameter in training: float32 weights 4, gradient 4, and AdamW's two moments 8."""
 
@@ -48,12 +48,12 @@ class Shape(NamedTuple):
         """At most, about, in a step over `tokens` on one device: weights, gradients and moments; a copy of the weights
         in bfloat16; what each layer keeps for its gradient (about 18 vectors, or its input alone); logits, their
         softmax and its gradient in float32. With LoRA of a `rank` the gradients and moments are those of matrices
-        beside each linear layer, and the weights may be in 4 bits."""
+        beside each linear layer, and the weights, in `dtype`, may be in 4 bits."""
         kept = self.layers * (1 if checkpointing else 18) + 18 * checkpointing
         logits = 3 * self.vocabulary * 4
         cast = 0 if dtype == "float32" else BYTES[dtype]
         adapter = 22 * self.layers * self.hidden * (rank or 0)
-        frozen = 0.5 if four_bit else BYTES["float32"] + cast
+        frozen = 0.5 if four_bit else BYTES[dtype]
         weights = (TRAINED_BYTES + cast) * self.parameters
         if rank:
             weights = round(frozen * self.parameters) + TRAINED_BYTES * adapter

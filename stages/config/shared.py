@@ -141,8 +141,10 @@ class Training(Section):
     """Tokens of prompt and answer together; longer rows are left out and counted, never cut."""
     dropout: Annotated[float, Field(ge=0, le=0.9)]
     """Share of activations that are zeroed in training."""
-    dtype: Literal["float32", "bfloat16"]
-    """Of the forward and backward passes; trained models are saved in float32."""
+    dtype: Literal["float32", "bfloat16", "bfloat16_weights"]
+    """Of the forward and backward passes; trained models are saved in float32. `bfloat16`: autocast over float32
+    weights. `bfloat16_weights`: weights and gradients too, over masters in float32 that AdamW moves; a model that came
+    in bfloat16 is saved in it."""
     gradient_checkpointing: bool
     """Compute activations again instead of keeping them: less memory, about a third more time."""
     adapter: Adapter | None = None

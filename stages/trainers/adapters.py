@@ -46,11 +46,18 @@ def quantization(adapter: Adapter | None) -> dict[str, Any]:
     return {"quantization_config": quantized, "device_map": {"": gpu}}
 
 
-def attach(model: Any, folder: Path, adapter: Adapter | None, seed: int) -> Any:
+def merges(folder: Path, adapter: Adapter | None) -> bool:
+    """Whether the adapter in `folder` is merged into its weights before `adapter`, or all of them, are trained."""
+    return (folder / FOLDER).is_dir() and not (adapter and adapter.parent_adapter == "continue")
+
+
+def attach(model: Any, folder: Path, adapter: Adapter | None, seed: int, dtype: str) -> Any:
     """`model`, from `folder`, as it is to be trained: all of it, the folder's adapter merged in, or the adapter alone,
-    a new one or the folder's. Raises ModelError for one that does not fit the weights, TrainingError for one that
-    cannot be continued as asked."""
-    has_one = (folder / FOLDER).is_dir()
+    a new one or the folder's. What is merged is float32, so that nothing is lost, and then frozen in `dtype`. Raises
+    ModelError for one that does not fit the weights, TrainingError for one that cannot be continued as asked."""
+    import torch
+
+    has_one, merged = (folder / FOLDER).is_dir(), merges(folder, adapter)
     if not (adapter or has_one):
         return model
     try:
@@ -59,14 +66,17 @@ def attach(model: Any, folder: Path, adapter: Adapter | None, seed: int) -> Any:
         raise TrainingError(f"LoRA adapters need the package peft. {INSTALL.format('peft')}") from None
     from transformers import set_seed
 
-    proceed = adapter is not None and has_one and adapter.parent_adapter == "continue"
+    from stages.trainers.masters import cast
+
     if has_one:
-        model = _with_adapter(model, folder, adapter if proceed else None)
-        if not proceed:
-            model = model.merge_and_unload(safe_merge=True).requires_grad_(True)
+        model = _with_adapter(model, folder, None if merged else adapter)
+    if merged:
+        model = model.merge_and_unload(safe_merge=True).requires_grad_(True)
     if adapter is None:
         return model
-    if proceed:
+    if merged:
+        cast(model, getattr(torch, dtype))
+    elif has_one:
         config = model.peft_config["default"]
         seen, asked = (config.r, config.lora_alpha), (adapter.r, adapter.alpha)
         if seen != asked:

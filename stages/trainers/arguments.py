@@ -12,6 +12,7 @@ from stages.config.sections import TrainDpo, TrainSft
 from stages.console.errors import TrainingError
 from stages.console.memory import keep_freed_memory
 from stages.trainers.launch import rows_of_each
+from stages.trainers.masters import by_masters
 
 
 def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hardware: Hardware) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def arguments(params: TrainSft | TrainDpo, rows: int, out: Path, seed: int, hard
         "gradient_accumulation_steps": accumulate,
         "max_length": None,  # rows that are too long are left out and counted, never cut
         "gradient_checkpointing": params.gradient_checkpointing,
-        "bf16": params.dtype == "bfloat16",
+        "bf16": params.dtype != "float32" and not by_masters(params.dtype),  # autocast
         "tf32": True if is_torch_tf32_available() else None,  # what stays float32, at the speed of 19-bit products
         "optim": "adamw_torch_fused",
         "seed": seed,

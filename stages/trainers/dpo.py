@@ -15,12 +15,14 @@ from stages.config.sections import TrainDpo
 from stages.console.errors import TrainingError
 from stages.trainers.adapters import packages
 from stages.trainers.arguments import arguments
+from stages.trainers.masters import train_masters
 from stages.trainers.padding_free import fast_layers
 from stages.trainers.references import Source, add_references
 from stages.trainers.replay import Replaying
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import NOTHING, Prepared, in_tokens, prepare
 from stages.trainers.run import Trained, finish
+from stages.trainers.short_steps import ShortSteps
 from stages.trainers.validation import Validation, validate
 
 LOG = {
@@ -33,7 +35,7 @@ LOG = {
     "tokens": "num_tokens",
     "grad_norm": "grad_norm",
 }
-TOLERANCE = {"float32": 0.01, "bfloat16": 1.0}
+TOLERANCE = {"float32": 0.01, "bfloat16": 1.0, "bfloat16_weights": 1.0}
 """How far, in nats per answer, the model may be from its reference before training: rounding only. Another checkpoint
 is several nats away."""
 
@@ -86,7 +88,7 @@ def dpo_trainer(
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    class Trainer(Resumable, Replaying, DPOTrainer):
+    class Trainer(Resumable, Replaying, ShortSteps, DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
             return dataset  # in tokens already: TRL would ask the chat template again, and cut where it differs
 
@@ -128,9 +130,10 @@ def dpo_trainer(
         callbacks=[CheckReference()],
     )
     trainer.replay, trainer.replayed = params.replay, ready.replayed
-    fast_layers(trainer, compiled=hardware.compile)
+    train_masters(trainer)
+    fast_layers(trainer, hardware)
     of_adapters = map(version, packages(model_dir, params.adapter))
-    way = hardware.compile, params.adapter and params.adapter.parent_adapter, *of_adapters
+    way = hardware.compile, hardware.kernels, params.adapter and params.adapter.parent_adapter, *of_adapters
     trainer.train_dataset = dataset = add_references(trainer, ready.rows, references, way)
     trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))
     return trainer, ready

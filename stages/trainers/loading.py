@@ -15,8 +15,7 @@ DROPOUTS = (
 
 
 def load(folder: Path, dropout: float, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer. What is trained is float32, bfloat16 a matter of autocast; weights under an adapter stay as
-    they are, and may be in less. `options` go to from_pretrained. Raises ModelError."""
+    """Model and tokenizer; `dtype` "auto": as stored. `options` go to from_pretrained. Raises ModelError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _no_bars()

@@ -17,6 +17,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl.trainer import utils as trl_utils
 
+from stages.config.machine import Hardware
+from stages.trainers.kernels import use_kernels
+from stages.trainers.masters import precision
+
 NAME = "padding_free"
 SHARED = 8
 """Fewest tokens with which two rows must begin alike to have them computed once."""
@@ -179,11 +183,12 @@ class PaddingFree:
         return out.flatten(0, 1)
 
 
-def fast_layers(trainer: Any, *, compiled: bool) -> None:
-    """Before a TRL trainer's first step: its model computes real tokens only, each layer by torch.compile if asked."""
-    without_padding(trainer)
+def fast_layers(trainer: Any, hardware: Hardware) -> None:
+    """Before a TRL trainer's first step: its model computes real tokens only, by kernels and torch.compile if asked."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    for layer in model.modules() if compiled else ():
+    use_kernels(model, hardware)
+    without_padding(trainer)
+    for layer in model.modules() if hardware.compile else ():
         if type(layer).__name__ in (model._no_split_modules or ()):
             layer.compile(dynamic=True)  # alike as they are, they share one graph
 
@@ -203,7 +208,7 @@ def without_padding(trainer: Any) -> PaddingFree | None:
         padded = _log_probs(trainer)
         way = PaddingFree(model)
         difference = (_log_probs(trainer) - padded).abs().max().item()
-        if difference <= TOLERANCE["bfloat16" if trainer.args.bf16 else "float32"]:
+        if difference <= TOLERANCE[precision(trainer)]:
             return way
     except Exception:  # a family's code may take no positions, or no attention of ours: any error
         pass

@@ -33,7 +33,7 @@ UNFINISHED = "unfinished.partial"
 CANDIDATES = "candidates"
 """Folder of the models that one is chosen from when training ends (validation.py)."""
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
-ROUNDING_ON_GPU = ("params.micro_batch", "params.gradient_checkpointing", "compile")
+ROUNDING_ON_GPU = ("params.micro_batch", "params.gradient_checkpointing", "compile", "kernels")
 """How a batch is computed, not what: on a GPU, whose sums are not the same twice anyway, they may be lowered between
 two parts of a training."""
 

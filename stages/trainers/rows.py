@@ -13,7 +13,7 @@ from stages.config.sections import TrainDpo, TrainSft
 from stages.config.shared import Adapter
 from stages.console.errors import ModelError, TrainingError
 from stages.text.chat import Chat
-from stages.trainers.adapters import attach, quantization
+from stages.trainers.adapters import attach, merges, quantization
 from stages.trainers.loading import load
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -49,10 +49,16 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
     of their own (null: none). What is longer than its limit or the parameter `max_length` with any of its answers is
     left out: TRL would cut it without a word. So are pairs whose answers are the same tokens. Raises ModelError,
     TrainingError when no row is left."""
-    adapter = params.adapter
-    below = params.dtype if adapter else "float32"
-    model, tokenizer = load(folder, params.dropout, below, **quantization(adapter))
-    return in_tokens(attach(model, folder, adapter, seed), tokenizer, folder, rows, params, key)
+    from stages.trainers.masters import add_masters, by_masters
+
+    adapter, masters = params.adapter, by_masters(params.dtype) and not params.adapter
+    dtype = "auto" if masters else params.dtype.removesuffix("_weights") if adapter else "float32"
+    read = "float32" if merges(folder, adapter) else dtype
+    model, tokenizer = load(folder, params.dropout, read, **quantization(adapter))
+    model = attach(model, folder, adapter, seed, dtype)
+    if masters:
+        add_masters(model)
+    return in_tokens(model, tokenizer, folder, rows, params, key)
 
 
 def in_tokens(

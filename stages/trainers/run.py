@@ -20,6 +20,7 @@ from stages.trainers.adapters import packages
 from stages.trainers.faults import check_step, of_the_device
 from stages.trainers.figures import figures
 from stages.trainers.launch import on_processes
+from stages.trainers.masters import precision
 from stages.trainers.references import Source
 from stages.trainers.resume import Checkpoints, digest, save_checkpoints, step_of
 from stages.trainers.rows import Prepared
@@ -76,7 +77,7 @@ def new_model(
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     lineage["packages"] = packages(start, p.adapter)
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
-    decides["compile"] = params.hardware.compile
+    decides |= {"compile": params.hardware.compile, "kernels": params.hardware.kernels}
     if valid is not None and (every := params.choose.every_steps):
         more |= {"validation": Validation(valid, every, choose is not None)}
         watched = digest([repr(valid.rows()).encode()])
@@ -183,7 +184,8 @@ def train(
 
 def _fingerprint(model: Any) -> list[float]:
     """One sum per weight matrix: enough to see whether anything moved, without a second copy of the model."""
-    sums = [weight.detach().double().sum() for weight in model.parameters() if weight.requires_grad]
+    trained = [getattr(weight, "master", weight) for weight in model.parameters() if weight.requires_grad]
+    sums = [weight.detach().double().sum() for weight in trained]
     return [float(one.full_tensor() if hasattr(one, "full_tensor") else one) for one in sums]  # of all processes' parts
 
 
@@ -199,7 +201,7 @@ def finish(
     what TRL calls it."""
     import torch
 
-    speed = Speed(ready, "bfloat16" if trainer.args.bf16 else "float32")
+    speed = Speed(ready, precision(trainer))
     steps = train(trainer, ready, label, speed, checkpoints)
     continued = checkpoints and checkpoints.continued
     save_model(trainer, ready, out)

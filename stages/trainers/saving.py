@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stages.trainers.adapters import save
+from stages.trainers.masters import as_stored
 from stages.trainers.rows import Prepared
 
 
 def save_model(trainer: Any, ready: Prepared, out: Path) -> None:
-    """Weights (float32 safetensors), config, generation config and tokenizer into `out`."""
+    """Weights (safetensors), config, generation config and tokenizer into `out`."""
     model, weights = trainer.accelerator.unwrap_model(trainer.model), None
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # parts of it are in every process
         weights = trainer.accelerator.get_state_dict(trainer.deepspeed or trainer.model)
     if trainer.is_world_process_zero():
+        masters = as_stored(model)
         with _as_used(model):
-            save(model, ready.folder, out, ready.adapter, weights)
-            ready.tokenizer.save_pretrained(out)
+            save(model, ready.folder, out, ready.adapter, weights or masters)
+        if masters:
+            _set_dtype(out / "config.json", next(iter(masters.values())).dtype)
+        ready.tokenizer.save_pretrained(out)
+
+
+def _set_dtype(file: Path, dtype: Any) -> None:
+    """transformers writes what the model computes in."""
+    config = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager

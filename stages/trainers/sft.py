@@ -12,10 +12,12 @@ import polars as pl
 from stages.config.machine import Hardware
 from stages.config.sections import TrainSft
 from stages.trainers.arguments import arguments
+from stages.trainers.masters import train_masters
 from stages.trainers.padding_free import fast_layers
 from stages.trainers.resume import Checkpoints, Resumable
 from stages.trainers.rows import Prepared, prepare
 from stages.trainers.run import Trained, finish
+from stages.trainers.short_steps import ShortSteps
 from stages.trainers.validation import Validation, validate
 
 LOG = {
@@ -72,7 +74,7 @@ def sft_trainer(
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    class Trainer(Resumable, SFTTrainer):
+    class Trainer(Resumable, ShortSteps, SFTTrainer):
         pass
 
     columns = rows.select("instruction", "response", pl.col("^(id|max_length)$"))
@@ -86,5 +88,6 @@ def sft_trainer(
     )
     args = SFTConfig(**arguments(params, len(dataset), out, seed, hardware), packing=False)
     trainer = Trainer(model=ready.model, args=args, train_dataset=dataset, processing_class=ready.tokenizer)
-    fast_layers(trainer, compiled=hardware.compile)
+    train_masters(trainer)
+    fast_layers(trainer, hardware)
     return trainer, ready

@@ -7,11 +7,12 @@ import json
 import pytest
 
 from stages.commands import speeds
-from stages.commands.costs import _shape, cost, in_name
+from stages.commands.costs import _shape, cost, in_name, too_large
 from stages.commands.disk import Model, forecast
 from stages.commands.plan import duration, plan, si
 from stages.commands.profile import PROFILES
-from stages.commands.workload import MOST, Facts, works
+from stages.commands.speeds import machine_of
+from stages.commands.workload import MOST, Facts, Work, works
 from stages.config.flops import shape_like
 from stages.config.load import load_params
 from stages.config.params import PositiveOnly
@@ -41,7 +42,7 @@ def stages(content):
 
 def test_the_paper_on_cards_that_are_named(space, capsys):
     few = planned(space, capsys, profile="paper", gpu="H100", gpus=8, price=2.0)
-    many = planned(space, capsys, profile="paper", gpu="H100", gpus=32, price=2.0)
+    many = planned(space, capsys, profile="paper", gpu="H200", gpus=16, price=2.0)
     assert few.keys() == {"profile", "machine", "stages", "totals", "does_not_fit"}
     assert few["machine"] == {"name": "H100", "gpus": 8, "here": False}
     assert [line.split()[0] for line in few["does_not_fit"]] == ["train_sft@M1", "train_dpo@M3"]
@@ -50,7 +51,7 @@ def test_the_paper_on_cards_that_are_named(space, capsys):
     sft, total = stages(few)["train_sft@SFT", "sft"], few["totals"]
     assert sft["tokens_in"] == 2 * 3200 * (60 + 240 + 8)
     assert sft["flops"] == pytest.approx(6 * 69e9 * sft["tokens_in"], rel=0.03), "70 B by its name"
-    assert sft["memory_bytes"] > 16 * 70e9
+    assert 16 * 70e9 < 8 * sft["memory_bytes"] < 20 * 70e9 + 8 * 20e9, "on each of eight"
     assert total["gpu_hours"] == pytest.approx(8 * total["seconds"] / 3600, rel=1e-3)
     assert total["usd"] == pytest.approx(2 * total["gpu_hours"], abs=0.01)
     assert total["seconds"] == pytest.approx(sum(stage["seconds"] for stage in few["stages"]), abs=2)
@@ -63,6 +64,41 @@ def test_the_paper_on_cards_that_are_named(space, capsys):
     )
     assert (chosen["model"], chosen["texts"] % (2 * prompts)) == ("writer", 0)
     assert chosen["seconds"] > 0
+
+
+@pytest.mark.parametrize(("launch", "gpus", "divided"), [(None, 1, 1), ("ddp", 4, 1), ("fsdp2", 4, 4), ("own", 2, 2)])
+def test_training_takes_the_gpus_that_launch_says(space, tmp_path, launch, gpus, divided):
+    own = tmp_path / "own.yaml"
+    own.write_text("distributed_type: FSDP\nnum_processes: 2\n")
+    params = load_params(PROFILES, "gpu.yaml")
+    hardware = params.hardware.model_copy(update={"launch": str(own) if launch == "own" else launch})
+    params = params.model_copy(update={"hardware": hardware})
+    machine = machine_of(params, "H100", 4)
+    shape = shape_like(1e9)
+    work = Work("train_sft@M1", "sft", "M1", 1000, 300)
+    alone, row = (cost(work, params, m, shape, {}) for m in (machine._replace(gpus=1), machine))
+    assert row.seconds - row.start == pytest.approx((alone.seconds - alone.start) / gpus)
+    assert alone.memory - row.memory == pytest.approx(alone.states * (1 - 1 / divided))
+    assert alone.states == 18e9, "gradients and moments in float32, weights in both"
+    writes = Work("evaluate@M1", "answers", "M1", 1000, 60, 240, 512)
+    asked = [cost(writes, params, m, shape, {}).memory for m in (machine._replace(gpus=1), machine)]
+    assert asked[0] == asked[1]
+
+
+def test_what_fits_no_gpu_says_how_many_would_do(space, capsys):
+    params = load_params(PROFILES, "gpu.yaml")
+    work = Work("train_sft@M1", "sft", "M1", 1000, 300)
+    for launch, words in ((None, "with hardware.launch: fsdp2"), ("fsdp2", "would do")):
+        params = params.model_copy(update={"hardware": params.hardware.model_copy(update={"launch": launch})})
+        machine = machine_of(params, "H100", 4)
+        row = cost(work, params, machine, shape_like(70e9), {})
+        [line] = too_large([row], machine)
+        assert line.endswith(words)
+        assert "on each GPU that trains, and H100 has 72.0 GB; 19 of these GPUs would do" in line
+        enough = cost(work, params, machine._replace(gpus=19), shape_like(70e9), {})
+        assert (too_large([enough], machine) == []) == (launch == "fsdp2")
+    uneven = planned(space, capsys, profile="paper", gpu="H200", gpus=32)["does_not_fit"]
+    assert "batch 16 cannot be dealt out to 32 processes" in uneven[-1]
 
 
 def test_a_models_size_may_be_given(space, capsys):

@@ -77,11 +77,19 @@ def train(function, base: Path, out: Path, rows: pl.DataFrame, params, machine: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("function", "rows", "params"), [(train_sft, ROWS, SFT), (train_dpo, PAIRS, DPO)])
+@pytest.mark.parametrize(
+    ("function", "rows", "params"),
+    [
+        *[(train_sft, ROWS, SFT), (train_dpo, PAIRS, DPO)],
+        # an epoch's last step has one row, or three, which accelerate fills up
+        *[(train_sft, ROWS.head(9), SFT), (train_dpo, PAIRS.head(9), DPO), (train_dpo, PAIRS.head(11), DPO)],
+    ],
+    ids=lambda value: len(value) if isinstance(value, pl.DataFrame) else getattr(value, "__name__", ""),
+)
 def test_two_processes_have_the_curve_of_one(base_model, tmp_path, function, rows, params):
     one = train(function, base_model, tmp_path / "one", rows, params, hardware(tmp_path, None))
     two = train(function, base_model, tmp_path / "two", rows, params, hardware(tmp_path))
-    assert (one.processes, two.processes, two.rows, two.threads) == (1, 2, 12, 1)
+    assert (one.processes, two.processes, two.rows, two.threads) == (1, 2, len(rows), 1)
     assert one.log.columns == two.log.columns
     for column in one.log.columns:
         assert two.log[column].drop_nulls().to_list() == pytest.approx(
@@ -91,7 +99,7 @@ def test_two_processes_have_the_curve_of_one(base_model, tmp_path, function, row
         assert two.log["loss"][0] == pytest.approx(math.log(2), abs=1e-5)
     assert {file.name for file in (tmp_path / "two").iterdir()} == {file.name for file in (tmp_path / "one").iterdir()}
     kept = [candidates(tmp_path / f"{name}-saved") for name in ("one", "two")]
-    assert sorted(kept[0]) == sorted(kept[1]) == [2, 4]
+    assert sorted(kept[0]) == sorted(kept[1]) == [2, 4]  # of 6
     for step, folder in kept[0].items():
         weights = [load_file(one / "model.safetensors") for one in (folder, kept[1][step])]
         assert all(torch.allclose(weight, weights[1][name], atol=1e-4) for name, weight in weights[0].items())
@@ -130,17 +138,21 @@ if "RANK" in os.environ:
 """
 
 
+def spread_on_cpus(tmp_path: Path, monkeypatch) -> Hardware:
+    """accelerate spreads over GPUs alone, so the processes are told that gloo's are such."""
+    (tmp_path / "sitecustomize.py").write_text(SPREAD_ON_CPUS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    return hardware(tmp_path).model_copy(update={"launch": "fsdp2", "device": "auto"})
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="would train on it")
 @pytest.mark.parametrize("adapter", [None, Adapter(r=4, alpha=8, save="keep")])
 def test_a_model_spread_by_fsdp2_has_the_curve_of_one(base_model, tmp_path, monkeypatch, adapter):
-    """accelerate spreads over GPUs alone, so the processes are told that gloo's are such."""
     params = DPO.model_copy(update={"adapter": adapter, "lr": 2e-2 if adapter else 2e-3})
     one = train(train_dpo, base_model, tmp_path / "one", PAIRS, params, hardware(tmp_path, None))
-    (tmp_path / "sitecustomize.py").write_text(SPREAD_ON_CPUS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    machine = hardware(tmp_path).model_copy(update={"launch": "fsdp2", "device": "auto"})
+    machine = spread_on_cpus(tmp_path, monkeypatch)
     two = train(train_dpo, base_model, tmp_path / "two", PAIRS, params, machine)
     assert (tmp_path / "spread").exists()
     for column in one.log.columns:
@@ -192,9 +204,20 @@ def test_one_process_killed_ends_the_training(base_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_training_continues_to_the_same_bytes(base_model, tmp_path):
-    machine = hardware(tmp_path).model_copy(update={"save_every_s": 0.0})
-    params = SFT.model_copy(update={"epochs": 10})
+@pytest.mark.parametrize(
+    ("launch", "options"),
+    [
+        ("ddp", {}),
+        ("ddp", {"dtype": "bfloat16_weights"}),
+        ("fsdp2", {}),
+        ("fsdp2", {"adapter": Adapter(r=4, alpha=8), "lr": 2e-2}),
+    ],
+    ids=["ddp", "ddp masters", "fsdp2", "fsdp2 adapter"],
+)
+def test_a_killed_training_continues_to_the_same_bytes(base_model, tmp_path, monkeypatch, launch, options):
+    machine = hardware(tmp_path) if launch == "ddp" else spread_on_cpus(tmp_path, monkeypatch)
+    machine = machine.model_copy(update={"save_every_s": 0.0})
+    params = SFT.model_copy(update={"epochs": 10} | options)
     whole = train(train_sft, base_model, tmp_path / "whole", ROWS, params, machine)
 
     def kill() -> None:
@@ -206,6 +229,7 @@ def test_a_killed_training_continues_to_the_same_bytes(base_model, tmp_path):
         train(train_sft, base_model, tmp_path / "M1", ROWS, params, machine)
     shutil.rmtree(tmp_path / "M1")
     again = train(train_sft, base_model, tmp_path / "M1", ROWS, params, machine)
+    assert (tmp_path / "spread").exists() == (launch == "fsdp2")
     assert again.figures["continued_at"] >= 3
     assert again.log.equals(whole.log)
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "M1"))

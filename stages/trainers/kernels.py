@@ -1,0 +1,31 @@
+"""hardware.kernels: liger. Norms, gated layers and rotary positions by Liger's kernels (triton); losses stay TRL's, and
+padding-free the layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from stages.config.machine import Hardware
+from stages.console.errors import TrainingError
+from stages.trainers.adapters import INSTALL
+
+
+def use_kernels(model: Any, hardware: Hardware) -> None:
+    """Patch the layers of `model` as hardware.kernels says. Raises TrainingError where that cannot be."""
+    if not hardware.kernels:
+        return
+    if hardware.device == "cpu" or not torch.cuda.is_available():
+        seen = "hardware.device is cpu" if hardware.device == "cpu" else "torch sees none"
+        raise TrainingError(f"hardware.kernels: liger needs a CUDA device, and {seen}. Set it to null")
+    try:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
+    except ModuleNotFoundError:
+        raise TrainingError(f"hardware.kernels: liger needs liger-kernel. {INSTALL.format('liger')}") from None
+    model = model.get_base_model() if hasattr(model, "peft_config") else model
+    if (family := model.config.model_type) not in MODEL_TYPE_TO_APPLY_LIGER_FN:
+        raise TrainingError(f"hardware.kernels: Liger has none for models of the type {family}. Set it to null")
+    # TRL's head computes the labelled tokens alone, without their logits
+    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
