@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import reduce
@@ -56,13 +57,16 @@ def controls(seeds: list[int], shared: Overrides, jobs: int = 1, root: Path = Pa
     run_all("controls", {f"{c}-{seed}": {**shared, **CONTROLS[c], "seed": seed} for seed, c in pairs}, root, jobs)
 
 
-def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) -> None:
-    """Run variants, `jobs` at a time, and keep their metrics beside those of other variants, run earlier. Raises
-    SrlmError naming the log of one that failed; stopped, it starts no other and stops those that run."""
+def run_all(
+    name: str, variants: dict[str, Overrides], root: Path, jobs: int, measure: Callable[[Path], Any] | None = None
+) -> None:
+    """Run variants, `jobs` at a time, and keep their metrics, and what `measure` says of their folders, beside those of
+    other variants, run earlier. Raises SrlmError naming the log of one that failed; stopped, it starts no other and
+    stops those that run."""
     results = root / "data" / "results" / f"{name}.json"
     done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     with progress(name, len(variants), "runs") as advance, ThreadPoolExecutor(jobs) as pool:
-        outcomes = pool.map(lambda v: run_one(root, name, v, variants[v]), variants)
+        outcomes = pool.map(lambda v: run_one(root, name, v, variants[v], measure), variants)
         try:
             for variant, outcome in zip(variants, outcomes, strict=True):
                 done[variant] = outcome
@@ -77,7 +81,9 @@ def run_all(name: str, variants: dict[str, Overrides], root: Path, jobs: int) ->
     stderr.print(f"kept in {results}")
 
 
-def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[str, Any]:
+def run_one(
+    root: Path, name: str, variant: str, overrides: Overrides, measure: Callable[[Path], Any] | None = None
+) -> dict[str, Any]:
     """One variant, in runs/{name}/{variant}. The same command after a crash goes on where it stopped."""
     folder = (root / "runs" / name / variant).resolve()
     prepare(root, folder, overrides)
@@ -101,6 +107,7 @@ def run_one(root: Path, name: str, variant: str, overrides: Overrides) -> dict[s
         "seconds": round(time.monotonic() - started, 1),
         "metrics": metrics,
         "stages": times(folder),
+        **({"measured": measure(folder)} if measure else {}),
     }
 
 

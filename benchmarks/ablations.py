@@ -1,0 +1,354 @@
+"""ablations: the default loop with one thing changed, on several seeds: what each part is worth, and what holds a judge.
+
+    python -m benchmarks.ablations list                        the arms
+    python -m benchmarks.ablations run --count 5 --jobs 2      hours; stopped, it goes on with the same command
+    python -m benchmarks.ablations run --arms plain,lagged     some of them
+    python -m benchmarks.readme_tables                         docs/ablations.md from data/results/ablations.json
+
+Every arm of a seed shares M0, and M1 where it changes nothing before it, through DVC's cache. The judge of every model is
+measured on the same held-out ranked prompts (BANK), greedily once; that AIFT's pairs are right is what the checker says,
+which no stage of the loop ever asks. An arm beside its control, and beside `plain`, is a mean of differences within a
+seed, with Student's 95 % interval.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from io import StringIO
+from math import sqrt
+from operator import getitem
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Annotated, Any, NamedTuple
+
+import polars as pl
+import typer
+from scipy.stats import t
+
+from benchmarks.seeds import Overrides, run_all
+from stages.console.command import run
+from stages.console.errors import SrlmError
+from stages.console.sheets import UNKNOWN, Code, Figure, Sheet, to_markdown
+from stages.console.terminal import stderr
+from stages.tinyworld.oracle import score
+
+BANK: Overrides = {"split_seed.test_ranked": 500, "evaluate.judge_k": 1, "evaluate.judge_temperature": 0.0}
+"""In every arm: 500 ranked prompts that no model was trained on, each answer judged greedily once."""
+LOOP = ("M1", "M2", "M3")
+RUN_S, M0_S = 80, 170
+"""Of one core, where nothing was measured yet: an arm from M0 on, and M0."""
+
+
+class Arm(NamedTuple):
+    group: str
+    what: str
+    overrides: Overrides
+    control: str | None = None
+    """The arm that it has to beat to mean what it says."""
+
+
+def loop(models: int, **aift: Any) -> Overrides:
+    """A loop up to M`models`; `aift`: what differs from the default in every AIFT."""
+    names = [f"M{t}" for t in range(1, models + 1)]
+    return {
+        "aift": {
+            m: {"writer": "M0", "judge": m, "prompts": 200 if m == "M1" else 600, "rho": None, **aift}
+            for m in names[:-1]
+        },
+        "models": {m: {"prev": prev} for prev, m in zip(names, names[1:], strict=False)},
+        "drift": {m: {"since": since} for since, m in zip(names, names[1:-1], strict=False)},
+        "evaluated": ["SFT", *names],
+        "head_to_head": {
+            "M1-SFT": {"model": "M1", "other": "SFT"},
+            **{f"{m}-M1": {"model": m, "other": "M1"} for m in names[1:]},
+        },
+    }
+
+
+def equal(n: int, k: int) -> Overrides:
+    """N answers judged K times for as many prompts as make the default's tokens (8 answers judged 3 times): an answer
+    has some 8 tokens and a judgement some 30."""
+    share = 8 * (8 + 3 * 30) / (n * (8 + k * 30))
+    prompts = {m: round(p * share) for m, p in (("M1", 200), ("M2", 600))}
+    return {
+        "sample_candidates.n": n,
+        "judge_candidates.k": k,
+        **{f"aift.{m}.prompts": p for m, p in prompts.items()},
+    }
+
+
+LAGGED: Overrides = {"aift.M2.judge": "M1"}
+EFT_2: Overrides = {"train_dpo.replay": {"eft": 2.0, "ift": 0.0, "rows": 16}}
+BEST: Overrides = LAGGED | EFT_2
+ARMS: dict[str, Arm] = {
+    "plain": Arm("", "the default loop", {}),
+    "no-eft": Arm(
+        "The paper's ablations",
+        "M2 and M3 from SFT, which judges without having been taught to",
+        {
+            "aift": {
+                "SFT": {"writer": "M0", "judge": "SFT", "prompts": 200, "rho": None},
+                "M2": {"writer": "M0", "judge": "M2", "prompts": 600, "rho": None},
+            },
+            "models": {"M2": {"prev": "SFT"}, "M3": {"prev": "M2"}},
+            "drift": {"M2": {"since": "SFT"}},
+        },
+    ),
+    "positive-only": Arm(
+        "The paper's ablations",
+        "SFT on AIFT(M1)'s perfect answers; its line is M2P's beside M2's",
+        {"positive_only": {"M2P": {"aift": "M1"}}, "evaluated": ["SFT", *LOOP, "M2P"]},
+    ),
+    "own-writer": Arm(
+        "The paper's ablations",
+        "Mt writes the prompts itself",
+        {"aift.M1.writer": "M1", "aift.M2.writer": "M2"},
+    ),
+    "n-2": Arm("Compute", "2 answers to four times the prompts", equal(2, 3)),
+    "n-4": Arm("Compute", "4 answers to twice the prompts", equal(4, 3)),
+    "k-1": Arm("Compute", "judged once, 2.6 times the prompts", equal(8, 1)),
+    "length-control": Arm(
+        "The paper's ablations", "rho 0.32 in both iterations", {"aift.M1.rho": 0.32, "aift.M2.rho": 0.32}
+    ),
+    "shuffled": Arm("Controls", "scores shuffled within a prompt", {"build_pairs.signal": "shuffled"}),
+    "longest": Arm("Controls", "the longest answer wins", {"build_pairs.signal": "longest"}),
+    "lagged": Arm("A judge that lasts", "M1 judges AIFT(M2), too", LAGGED),
+    "replay-eft": Arm("A judge that lasts", "EFT in every DPO step, weight 2", EFT_2, control="replay-ift"),
+    "replay-ift": Arm(
+        "A judge that lasts",
+        "control of EFT replay: IFT in every DPO step, weight 2",
+        {"train_dpo.replay": {"eft": 0.0, "ift": 2.0, "rows": 16}},
+    ),
+    "lagged-replay": Arm("A judge that lasts", "both", BEST),
+    "lagged-replay-5": Arm(
+        "A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay": {"eft": 5.0, "ift": 0.0, "rows": 16}}
+    ),
+    "six-plain": Arm("Six iterations", "the default loop on to M6", loop(6)),
+    "six-lasting": Arm(
+        "Six iterations", "the same with M1 as judge throughout and EFT replay", loop(6, judge="M1") | EFT_2
+    ),
+}
+
+
+def checked_pairs(folder: Path) -> dict[str, dict[str, float | int | None]]:
+    """What the checker says of each AIFT's pairs in the run `folder`: share whose chosen answer is the better one (a tie
+    is half), and the mean difference of points."""
+    result = {}
+    for file in sorted((folder / "data" / "AIFT").glob("*/pairs.parquet")):
+        differences = [
+            chosen.total - rejected.total
+            for prompt, a, b in pl.read_parquet(file).select("prompt", "chosen", "rejected").iter_rows()
+            if (chosen := score(prompt, a)) and (rejected := score(prompt, b))
+        ]
+        gap = pl.Series(differences, dtype=pl.Float64)
+        result[file.parent.name] = {
+            "pairs": len(gap),
+            "right": (gap.sign() + 1).mean() / 2 if len(gap) else None,  # type: ignore[operator]
+            "gap": gap.mean() if len(gap) else None,
+        }
+    return result  # type: ignore[return-value]
+
+
+def start(names: list[str], seeds: list[int], jobs: int, root: Path = Path()) -> None:
+    """Run the arms that data/results/ablations.json does not hold yet; a stopped run goes on so. Says beforehand how
+    long it takes, from what is there."""
+    results = load(root)
+    variants = {
+        f"{name}@{seed}": {"hardware.threads": 1, **BANK, **ARMS[name].overrides, "seed": seed}
+        for name in names
+        for seed in seeds
+    }
+    missing = {key: v for key, v in variants.items() if results.get(key, {}).get("overrides") != v}
+    new_seeds = {v["seed"] for v in missing.values()} - {result["overrides"]["seed"] for result in results.values()}
+    seconds = [result["seconds"] for result in results.values()]
+    hours = (len(missing) * (median(seconds) if seconds else RUN_S) + len(new_seeds) * M0_S) / jobs / 3600
+    stderr.print(f"{len(missing)} of {len(variants)} runs are left: about {hours:.1f} h, {jobs} at a time")
+    run_all("ablations", missing, root, jobs, checked_pairs)
+
+
+def load(root: Path) -> dict[str, Any]:
+    """arm@seed -> what `run_all` keeps of it."""
+    file = root / "data" / "results" / "ablations.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of one run: of its first and last model as a judge (pairwise accuracy, exact order, %), their fully right answers
+    (greedy, %), the checker's view of the last AIFT's pairs."""
+    models = [m for m in result["metrics"]["EVAL"] if m != "SFT"]
+    first, last = models[0], models[-1]
+    evals, pairs = result["metrics"]["EVAL"], list(result["measured"].values())
+
+    def percent(model: str, *path: str) -> float | None:
+        value = reduce(getitem, (*path, "value"), evals[model])
+        return None if value is None else 100 * value
+
+    judge = {m: percent(m, "judge", "pairwise_accuracy") for m in (first, last)}
+    return {
+        "judge_first": judge[first],
+        "judge_last": judge[last],
+        "judge_gain": minus(judge[last], judge[first]),
+        "exact": percent(last, "judge", "exact_match"),
+        "right_first": percent(first, "writer", "greedy", "fully_right"),
+        "right_last": percent(last, "writer", "greedy", "fully_right"),
+        "right_pairs": times_100(pairs[-1]["right"]),
+        "gap": pairs[-1]["gap"],
+        "gap_kept": pairs[-1]["gap"] / pairs[0]["gap"] if pairs[-1]["gap"] and pairs[0]["gap"] else None,
+    }
+
+
+def minus(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def times_100(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+class Mean(NamedTuple):
+    """With Student's 95 % interval over seeds; null below two."""
+
+    n: int
+    value: float
+    half_width: float | None
+
+
+def mean_of(values: Sequence[float | None]) -> Mean | None:
+    """None where a value is unknown, or there is none."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return None
+    n = len(known)
+    half_width = float(t.ppf(0.975, n - 1)) * stdev(known) / sqrt(n) if n > 1 else None
+    return Mean(n, mean(known), half_width)
+
+
+def by_arm(results: Mapping[str, Any]) -> dict[str, dict[int, dict[str, float | None]]]:
+    """arm -> seed -> figures, in the order of ARMS."""
+    runs: dict[str, dict[int, dict[str, float | None]]] = {name: {} for name in ARMS}
+    for key, result in results.items():
+        name, _, seed = key.partition("@")
+        if name in runs:
+            runs[name][int(seed)] = figures(result)
+    return {name: seeds for name, seeds in runs.items() if seeds}
+
+
+def difference(runs: Mapping[int, Any], other: Mapping[int, Any], figure: str) -> Mean | None:
+    """Of `runs` from `other`, within the seeds that both have."""
+    return mean_of([minus(runs[seed][figure], other[seed][figure]) for seed in sorted(runs.keys() & other.keys())])
+
+
+COLUMNS = (
+    "runs",
+    "judge %, M1 → last",
+    "gain",
+    "exact order %",
+    "fully right %, M1 → last",
+    "right pairs %",
+    "gap kept",
+    "judge − plain",
+    "fully right − plain",
+)
+
+COMPARED = {"judge": "judge_last", "exact order": "exact", "fully right": "right_last", "right pairs": "right_pairs"}
+SIX = (
+    ("oracle score, greedy", ("writer", "greedy", "oracle_score"), 1, 2),
+    ("fully right %, greedy", ("writer", "greedy", "fully_right"), 100, 1),
+    ("judge: pairwise acc. %", ("judge", "pairwise_accuracy"), 100, 1),
+)
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, str]:
+    """`ablations`: a row for each arm; `six`: the score of every model of the long loops. Markdown."""
+    runs = by_arm(results)
+    plain = runs.get("plain", {})
+    rows = [
+        [
+            Code(name),
+            ARMS[name].what,
+            len(own),
+            tuple(shown(own, f"judge_{when}") for when in ("first", "last")),
+            interval(mean_of([run["judge_gain"] for run in own.values()])),
+            shown(own, "exact"),
+            tuple(shown(own, f"right_{when}") for when in ("first", "last")),
+            shown(own, "right_pairs"),
+            shown(own, "gap_kept", digits=2),
+            *(
+                UNKNOWN if name == "plain" else interval(difference(own, plain, figure))
+                for figure in ("judge_last", "right_last")
+            ),
+        ]
+        for name, own in runs.items()
+    ]
+    against = [
+        [Code(name), Code(control), *(interval(difference(runs[name], runs[control], f)) for f in COMPARED.values())]
+        for name in runs
+        if (control := ARMS[name].control) in runs and control
+    ]
+    return {
+        "ablations": markdown(["", "", *COLUMNS], rows),
+        "ablations, controls": markdown(["", "its control", *COMPARED], against),
+        "ablations, six": markdown(["", "", *(f"M{i}" for i in range(1, 7))], long_loops(results)),
+    }
+
+
+def long_loops(results: Mapping[str, Any]) -> list[list[Any]]:
+    """Means over the seeds of every model of the loops of six iterations."""
+    rows = []
+    for name in (name for name in ARMS if name.startswith("six")):
+        evals = [r["metrics"]["EVAL"] for key, r in results.items() if key.startswith(f"{name}@")]
+        for what, path, scale, digits in SIX if evals else ():
+            cells = [
+                Figure(mean(reduce(getitem, (*path, "value"), e[f"M{i}"]) for e in evals), scale=scale, digits=digits)
+                for i in range(1, 7)
+            ]
+            rows.append([Code(name), what, *cells])
+    return rows
+
+
+def shown(runs: Mapping[int, Mapping[str, float | None]], figure: str, digits: int = 1) -> Figure:
+    average = mean_of([run[figure] for run in runs.values()])
+    return Figure(average and average.value, digits=digits)
+
+
+def markdown(columns: Sequence[str], rows: list[list[Any]]) -> str:
+    file = StringIO()
+    to_markdown(Sheet(columns, rows), file)
+    return file.getvalue()
+
+
+def interval(average: Mean | None, digits: int = 1) -> str:
+    """A signed difference."""
+    if average is None:
+        return UNKNOWN
+    return f"{average.value:+.{digits}f}" + (f" ±{average.half_width:.{digits}f}" if average.half_width else "")
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command("run")
+def run_command(
+    arms: Annotated[str, typer.Option(help="names, comma-separated; all of them if empty")] = "",
+    first: Annotated[int, typer.Option(help="the first seed")] = 401,
+    count: Annotated[int, typer.Option(min=1, help="how many seeds")] = 5,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at a time")] = 2,
+) -> None:
+    """Run arms on several seeds; keeps their figures in data/results/ablations.json."""
+    names = [name.strip() for name in arms.split(",")] if arms else list(ARMS)
+    if unknown := [name for name in names if name not in ARMS]:
+        raise SrlmError(f"no arm is called {', '.join(unknown)}. There are: {', '.join(ARMS)}")
+    start(names, list(range(first, first + count)), jobs)
+
+
+@app.command("list")
+def list_command() -> None:
+    """The arms, and what each changes."""
+    for name, arm in ARMS.items():
+        print(f"{name:<18}{arm.what}")
+
+
+if __name__ == "__main__":
+    run(app)
