@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro smol check test lint seeds controls test-vllm clean
+.PHONY: repro smol check test lint seeds controls ablations test-vllm clean
 repro: .venv/installed
 	@$(BIN)/srlm repro
 
@@ -40,6 +40,10 @@ seeds: .venv/installed
 
 controls: .venv/installed
 	@$(BIN)/python -m benchmarks.seeds controls
+
+ablations: .venv/installed
+	@$(BIN)/python -m benchmarks.ablations run
+	@$(BIN)/python -m benchmarks.readme_tables
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Expected Python 3.11 or newer: make PYTHON=python3.11")'

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks import ablations
 from benchmarks import smol as real
 from stages.config.load import load_params
 from stages.console.command import command
@@ -30,7 +31,7 @@ from stages.store.files import atomic_write, write_json
 from stages.store.questions import questions
 from stages.store.run import times as times_of
 
-PAGES = ("README.md", "docs/querying.md", "docs/results.md")
+PAGES = ("README.md", "docs/ablations.md", "docs/querying.md", "docs/results.md")
 Run = dict[str, Any]
 """One variant: overrides, seconds, metrics (kind -> name -> content), stages (name -> seconds, compute_s, peak_mb)."""
 WRITER = (("oracle_score", "oracle score 0–5", 1, 2), ("fully_right", "fully right %", 100, 1))
@@ -72,6 +73,7 @@ def main(check: bool = False, run: Path | None = None, smol: Path | None = None,
         "time": times(default["stages"]),
         "smol": real.table(smol_runs, real.SHORT),
         "smol, all": real.table(smol_runs, real.ALL),
+        **ablations.tables(ablations.load(root)),
     } | {f"query {name}": markdown(answer["columns"], answer["rows"]) for name, answer in default["answers"].items()}
     for page in PAGES:
         text = fresh = (root / page).read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ def test_one_seed_more_keeps_the_others(tmp_path, monkeypatch):
     results = tmp_path / "data/results/seeds.json"
     results.parent.mkdir(parents=True)
     results.write_text(json.dumps({"301": "old", "302": "old"}))
-    monkeypatch.setattr(seeds, "run_one", lambda root, name, variant, overrides: {"seconds": 1.0, **overrides})
+    monkeypatch.setattr(seeds, "run_one", lambda root, name, variant, overrides, measure: {"seconds": 1.0, **overrides})
     seeds.seeds(302, 2, {}, root=tmp_path)
     assert json.loads(results.read_text()) == {
         "301": "old",

@@ -1,0 +1,103 @@
+"""The arms of the ablations: what each changes in the default loop, and why."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from benchmarks.seeds import Overrides
+
+BANK: Overrides = {"split_seed.test_ranked": 500, "evaluate.judge_k": 1, "evaluate.judge_temperature": 0.0}
+"""In every arm: 500 ranked prompts that no model was trained on, each answer judged greedily once."""
+LOOP = ("M1", "M2", "M3")
+
+
+class Arm(NamedTuple):
+    group: str
+    what: str
+    overrides: Overrides
+    control: str | None = None
+    """The arm that it has to beat to mean what it says."""
+
+
+def loop(models: int, **aift: Any) -> Overrides:
+    """A loop up to M`models`; `aift`: what differs from the default in every AIFT."""
+    names = [f"M{t}" for t in range(1, models + 1)]
+    return {
+        "aift": {
+            m: {"writer": "M0", "judge": m, "prompts": 200 if m == "M1" else 600, "rho": None, **aift}
+            for m in names[:-1]
+        },
+        "models": {m: {"prev": prev} for prev, m in pairwise(names)},
+        "drift": {m: {"since": since} for since, m in pairwise(names[:-1])},
+        "evaluated": ["SFT", *names],
+        "head_to_head": {
+            "M1-SFT": {"model": "M1", "other": "SFT"},
+            **{f"{m}-M1": {"model": m, "other": "M1"} for m in names[1:]},
+        },
+    }
+
+
+def equal(n: int, k: int) -> Overrides:
+    """N answers judged K times for as many prompts as make the default's tokens (8 answers judged 3 times): an answer
+    has some 8 tokens and a judgement some 30."""
+    share = 8 * (8 + 3 * 30) / (n * (8 + k * 30))
+    prompts = {m: round(p * share) for m, p in (("M1", 200), ("M2", 600))}
+    return {
+        "sample_candidates.n": n,
+        "judge_candidates.k": k,
+        **{f"aift.{m}.prompts": p for m, p in prompts.items()},
+    }
+
+
+LAGGED: Overrides = {"aift.M2.judge": "M1"}
+EFT_2: Overrides = {"train_dpo.replay": {"eft": 2.0, "ift": 0.0, "rows": 16}}
+BEST: Overrides = LAGGED | EFT_2
+ARMS: dict[str, Arm] = {
+    "plain": Arm("", "the default loop", {}),
+    "no-eft": Arm(
+        "The paper's ablations",
+        "M2 and M3 from SFT, which judges without having been taught to",
+        {
+            "aift": {
+                "SFT": {"writer": "M0", "judge": "SFT", "prompts": 200, "rho": None},
+                "M2": {"writer": "M0", "judge": "M2", "prompts": 600, "rho": None},
+            },
+            "models": {"M2": {"prev": "SFT"}, "M3": {"prev": "M2"}},
+            "drift": {"M2": {"since": "SFT"}},
+        },
+    ),
+    "positive-only": Arm(
+        "The paper's ablations",
+        "SFT on AIFT(M1)'s perfect answers; its line is M2P's beside M2's",
+        {"positive_only": {"M2P": {"aift": "M1"}}, "evaluated": ["SFT", *LOOP, "M2P"]},
+    ),
+    "own-writer": Arm(
+        "The paper's ablations",
+        "Mt writes the prompts itself",
+        {"aift.M1.writer": "M1", "aift.M2.writer": "M2"},
+    ),
+    "n-2": Arm("Compute", "2 answers to four times the prompts", equal(2, 3)),
+    "n-4": Arm("Compute", "4 answers to twice the prompts", equal(4, 3)),
+    "k-1": Arm("Compute", "judged once, 2.6 times the prompts", equal(8, 1)),
+    "length-control": Arm(
+        "The paper's ablations", "rho 0.32 in both iterations", {"aift.M1.rho": 0.32, "aift.M2.rho": 0.32}
+    ),
+    "shuffled": Arm("Controls", "scores shuffled within a prompt", {"build_pairs.signal": "shuffled"}),
+    "longest": Arm("Controls", "the longest answer wins", {"build_pairs.signal": "longest"}),
+    "lagged": Arm("A judge that lasts", "M1 judges AIFT(M2), too", LAGGED),
+    "replay-eft": Arm("A judge that lasts", "EFT in every DPO step, weight 2", EFT_2, control="replay-ift"),
+    "replay-ift": Arm(
+        "A judge that lasts",
+        "control of EFT replay: IFT in every DPO step, weight 2",
+        {"train_dpo.replay": {"eft": 0.0, "ift": 2.0, "rows": 16}},
+    ),
+    "lagged-replay": Arm("A judge that lasts", "both", BEST),
+    "lagged-replay-5": Arm(
+        "A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay": {"eft": 5.0, "ift": 0.0, "rows": 16}}
+    ),
+    "six-plain": Arm("Six iterations", "the default loop on to M6", loop(6)),
+    "six-lasting": Arm(
+        "Six iterations", "the same with M1 as judge throughout and EFT replay", loop(6, judge="M1") | EFT_2
+    ),
+}

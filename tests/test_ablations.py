@@ -1,0 +1,84 @@
+"""The ablations' figures and tables, from hand-made runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, tables
+from benchmarks.arms import ARMS, BANK, equal
+from benchmarks.seeds import prepare
+from stages.config.load import load_params
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(judge: list[float], right: list[float], pairs: tuple[float, float]) -> dict:
+    models = [f"M{i + 1}" for i in range(len(judge))]
+    evals = {
+        m: {
+            "judge": {"pairwise_accuracy": {"value": j}, "exact_match": {"value": j / 2}},
+            "writer": {"greedy": {"fully_right": {"value": r}, "oracle_score": {"value": 5 * r}}},
+        }
+        for m, j, r in zip(models, judge, right, strict=True)
+    }
+    measured = {"M1": {"right": pairs[0], "gap": 2.0}, "M2": {"right": pairs[1], "gap": 1.5}}
+    return {"metrics": {"EVAL": {"SFT": evals["M1"], **evals}}, "measured": measured}
+
+
+RUNS = {
+    "plain@1": run([0.9, 0.9, 0.88], [0.5, 0.6, 0.7], (0.8, 0.7)),
+    "plain@2": run([0.92, 0.9, 0.91], [0.5, 0.6, 0.6], (0.8, 0.7)),
+    "lagged@1": run([0.9, 0.9, 0.91], [0.5, 0.6, 0.72], (0.8, 0.8)),
+    "lagged@2": run([0.92, 0.9, 0.92], [0.5, 0.6, 0.66], (0.8, 0.9)),
+    "six-plain@1": run([0.9] * 6, [0.5, 0.6, 0.7, 0.7, 0.6, 0.5], (0.8, 0.7)),
+}
+
+
+def test_differences_are_within_a_seed():
+    runs = by_arm(RUNS)
+    found = difference(runs["lagged"], runs["plain"], "judge_last")
+    assert found is not None
+    assert found.value == pytest.approx(2.0)
+    assert found.half_width == pytest.approx(12.706 * 1.41421356 / 2**0.5, rel=1e-4), "3 and 1: Student, one degree"
+    assert difference(runs["six-plain"], runs["plain"], "judge_last") == Mean(1, pytest.approx(2.0), None)
+
+
+def test_a_mean_with_an_unknown_is_unknown():
+    assert mean_of([1.0, None]) is None
+    assert mean_of([]) is None
+
+
+def test_tables():
+    shown = tables(RUNS)
+    [plain, lagged, six] = shown["ablations"].splitlines()[2:]
+    assert r"| 2 | 91.0 → 89.5 | \-1\.5 ±" in plain
+    assert r"\+2\.0 ±" in lagged
+    assert "85.0 | 0.75 |" in lagged
+    assert r"| 1 | 90.0 → 90.0 | \+0\.0 |" in six
+    assert "| 2.50 | 3.00 | 3.50 | 3.50 | 3.00 | 2.50 |" in shown["ablations, six"]
+
+
+def test_pairs_are_scored_by_the_checker(tmp_path: Path):
+    folder = tmp_path / "data" / "AIFT" / "M1"
+    folder.mkdir(parents=True)
+    prompt = "Count up from 7 to 9."
+    rows = [("Sure! 7 8 9.", "7 9."), ("7 9.", "Sure! 7 8 9."), ("7.", "7.")]
+    pl.DataFrame({"prompt": prompt, "chosen": [a for a, _ in rows], "rejected": [b for _, b in rows]}).write_parquet(
+        folder / "pairs.parquet"
+    )
+    assert checked_pairs(tmp_path)["M1"] == {"pairs": 3, "right": 0.5, "gap": 0.0}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_is_a_loop_that_can_run(name: str, tmp_path: Path):
+    prepare(ROOT, tmp_path / "run", {**BANK, **ARMS[name].overrides})
+    load_params(tmp_path / "run")
+    assert ARMS[name].control in {None, *ARMS}
+
+
+def test_equal_compute():
+    assert equal(8, 3)["aift.M1.prompts"] == 200
+    assert equal(4, 3)["aift.M2.prompts"] == 1200
