@@ -106,6 +106,25 @@ def test_yaml_blocks_and_keys_are_of_params_yaml(name):
             assert entry in {*params[section], "servers"} or section in {"external", "base"}, key
 
 
+def test_the_tests_that_docs_paper_names_exist():
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", PAGES["docs/paper.md"])
+    assert len(named) > 25
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (file, test)
+
+
+def test_each_number_of_the_paper_is_marked():
+    """Those of the method, in the profile: paper's, or ours."""
+    profile = (ROOT / "stages/config/profiles/paper.yaml").read_text()
+    for section in ("train_sft", "train_dpo", "write_prompts"):
+        lines = profile.split(f"\n{section}:\n")[1].split("\n\n")[0].split("\n")
+        for line in lines[: next((i for i, line in enumerate(lines) if not line.startswith("  ")), None)]:
+            if re.match(
+                r"  (epochs|lr|lr_end|batch|dropout|beta|warmup_steps|\w*shots|temperature|top_p|rouge_l):", line
+            ):
+                assert re.search(r"# (paper|ours)\b", line), line
+
+
 def test_stages_of_the_paper_table_are_stages():
     names = {f.stem for f in (ROOT / "stages").glob("*.py")}
     table = README.split("## Paper → stage → table")[1].split("\n\n")[1]
