@@ -18,8 +18,8 @@ from stages.store.files import md5
 
 
 def check_recorded(root: Path, files: Iterable[Path]) -> None:
-    """Raises TableError for the first file that is not the one that dvc.lock records, and for a dvc.lock that cannot
-    be read. What it does not record is not looked at."""
+    """Raises TableError for the first file that is not the one that dvc.lock records, or the .dvc file beside what a
+    command made, and for a record that cannot be read. What neither records is not looked at."""
     records = _records(root)
     for file in files:
         recorded = records.get(file.resolve())
@@ -27,6 +27,11 @@ def check_recorded(root: Path, files: Iterable[Path]) -> None:
             raise damaged([file]) or TableError(
                 f"{file} is not the file that dvc.lock records: it is damaged, was edited, or comes from a stage that "
                 f"did not run to its end under DVC. To restore it: srlm repro. To keep it as it is: dvc commit"
+            )
+        if (beside := Path(f"{file}.dvc")).is_file() and md5(file) != _record_beside(beside):
+            raise damaged([file]) or TableError(
+                f"{file} is not the file that {beside.name} records: it is damaged or was edited. To restore it: dvc "
+                f"checkout {beside}. To keep it as it is: dvc add {file}"
             )
 
 
@@ -70,6 +75,14 @@ def _records(root: Path) -> dict[Path, str]:
             f"{lock} is damaged, so no file can be compared with it. To restore it: srlm repro, or git checkout {lock}"
         )
     return records
+
+
+def _record_beside(file: Path) -> str:
+    """The md5 in a .dvc file."""
+    try:
+        return str((read_mapping(file) or {})["outs"][0]["md5"])
+    except (KeyError, IndexError, TypeError):
+        raise TableError(f"{file} is damaged. To restore it: git checkout {file}") from None
 
 
 def damaged(files: Iterable[Path]) -> TableError | None:

@@ -107,7 +107,8 @@ class Store:
             f"{name}@{model}"
             for name in tables
             for beside in TABLES
-            if self.files[name] and folder_of(beside.path) == folder_of(TABLE[name].path)
+            if self.files[name] and "{model}" in TABLE[name].path
+            if folder_of(beside.path) == folder_of(TABLE[name].path)
             for model in self.files[beside.name]
             if model and model not in self.files[name]
         ]

@@ -13,6 +13,7 @@ from stages.commands.results import collect
 from stages.config.load import load_params
 from stages.console.errors import ModelError, SrlmError, TableError
 from stages.store import catalog, metrics
+from stages.store.database import connect
 from stages.store.tables import ANSWERS, BANK, BANK_SCORES, RANKED_VALID, TEST_PROMPTS
 from tests.workspace import ROOT
 
@@ -56,6 +57,9 @@ def test_the_bank_is_drawn_once_and_judged_by_all(project: Path, capsys: pytest.
     measure(["M1"], candidates=10, root=project)
     assert (project / "data/EVAL/bank.parquet").read_bytes() == before
     assert "Judges on the frozen bank" in capsys.readouterr().out
+    with connect(project) as store:
+        assert store.rows("SELECT count(*) AS n FROM bank")[0]["n"] == len(bank)
+        assert store.notes("SELECT * FROM bank") == []
     sheets = collect(project, load_params(project))
     assert {(row[0], row[1]) for row in sheets["bank"].rows} == {
         (m, s) for m in evaluated for s in ("ranked", "candidates")

@@ -177,6 +177,14 @@ def test_dvc_holds_the_rows_and_compares_the_figures(project: Path, monkeypatch:
     assert len(catalog.read(TOURNAMENT, project, "M0")) == 3 * N
     shown = subprocess.run(["dvc", "metrics", "diff", "--json"], capture_output=True, text=True, check=True).stdout
     assert "greedy.elo.M1.value" in json.loads(shown)["data/metrics/tournament/M0.json"]
+    rows = project / "data/EVAL/tournament/M0.parquet"
+    rows.chmod(0o644)
+    catalog.write(TOURNAMENT, catalog.read(TOURNAMENT, project, "M0").head(7), project, "M0")
+    with connect(project) as store, pytest.raises(TableError, match=r"not the file that M0\.parquet\.dvc records"):
+        store.rows("FROM tournament")
+    pointer.write_text("outs: 3")
+    with connect(project) as store, pytest.raises(TableError, match=r"M0\.parquet\.dvc is damaged"):
+        store.rows("FROM tournament")
 
 
 def test_a_servers_model_is_asked_through_a_server() -> None:
