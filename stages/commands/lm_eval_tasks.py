@@ -1,5 +1,5 @@
 """lm-eval: the paper's NLP benchmarks, by EleutherAI's harness. A model of data/models leaves its figures in
-data/metrics/lm_eval, which `srlm query` and `dvc metrics diff --targets` read."""
+data/metrics/lm_eval, which `srlm query` and `dvc metrics diff` read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.commands.answering import model_folder
+from stages.commands.tracked import declare
 from stages.config.load import load_params
 from stages.console.errors import ModelError, SrlmError
 from stages.console.sheets import Figure, Sheet, to_terminal
 from stages.console.terminal import stderr
+from stages.store.metrics import file_of
 from stages.store.run import Run
 
 PAPER = (
@@ -71,6 +73,7 @@ def evaluate(
         settings = {"lm_eval": version("lm_eval"), "limit": limit, "prompt": "chat" if chat else "plain"}
         if name:
             run.write_metrics(KIND, content | {"settings": settings}, name)
+            declare(file_of(root, KIND, name))
     if as_json:
         print(json.dumps(content | {"settings": settings}, indent=2))
         return
@@ -83,7 +86,7 @@ def evaluate(
         Sheet(("task", "metric", "value ± 95 %", "n"), rows, f"{model}: lm-eval {settings['lm_eval']}"), sys.stdout
     )
     if name:
-        stderr.print(f"data/metrics/{KIND}/{name}.json; compare: dvc metrics diff --targets data/metrics/{KIND}")
+        stderr.print(f"data/metrics/{KIND}/{name}.json; compare: dvc metrics diff")
 
 
 def figures(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:

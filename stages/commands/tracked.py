@@ -11,12 +11,17 @@ from stages.console.terminal import warn
 from stages.store.files import atomic_write
 
 
+def declare(figures: Path) -> None:
+    """The files beside `figures` are metrics: a dvc.yaml there says so."""
+    names = sorted(file.name for file in figures.parent.glob("*.json"))
+    with atomic_write(figures.parent / "dvc.yaml") as partial:
+        partial.write_text("metrics:\n" + "".join(f"- {name}\n" for name in names), encoding="utf-8")
+
+
 def track(root: Path, table: Path, figures: Path | None = None) -> None:
-    """Add `table` to DVC (`dvc add`), and declare the files beside `figures` as metrics in a dvc.yaml there."""
+    """Add `table` to DVC (`dvc add`), and declare `figures`."""
     if figures:
-        names = sorted(file.name for file in figures.parent.glob("*.json"))
-        with atomic_write(figures.parent / "dvc.yaml") as partial:
-            partial.write_text("metrics:\n" + "".join(f"- {name}\n" for name in names), encoding="utf-8")
+        declare(figures)
     if not (root / ".dvc").is_dir():
         return
     path = os.path.relpath(table)
