@@ -123,6 +123,14 @@ def test_what_a_judge_writes_is_read_as_people_read_it(text: str, score: float |
         assert read_score(before + text + "\n") == score
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[[B]]", "**[[B]]**", "[[ B ]]", "［［Ｂ］］", "[[A]] at first.\nVerdict: `[[B]]`.", '{"verdict": "[[B]]"}'],
+)
+def test_what_a_judge_of_two_writes_is_read_as_people_read_it(text: str) -> None:
+    assert read_comparison(text) == "B"
+
+
 @pytest.mark.parametrize("text", OTHER_LANGUAGES)
 def test_other_labels_are_text(text: str) -> None:
     assert read_score(text) is None

@@ -9,12 +9,12 @@ import polars as pl
 
 from stages.console.errors import TableError
 from stages.method.statistics import mean_figures
-from stages.method.template import mask_verdicts, render
+from stages.method.template import fold, mask_verdicts, render
 from stages.store.tables import VERDICTS
 from stages.text.thoughts import answer
 
 OUTCOMES = ("win", "tie", "lose")
-CHOICE = re.compile(r"(\[\[[ABC])\]\]")
+CHOICE = re.compile(r"(\[\[[ \t]*+[ABC])[ \t]*+\]\]")
 MEANING = {"first": {"A": "win", "B": "lose", "C": "tie"}, "second": {"A": "lose", "B": "win", "C": "tie"}}
 """Of a choice for the first model, by where its answer stood."""
 
@@ -50,7 +50,7 @@ def compare_prompts(template: str, prompts: pl.DataFrame, a: pl.DataFrame, b: pl
 def read_comparison(text: str, finish_reason: str = "stop") -> Literal["A", "B", "C"] | None:
     """The last `[[A]]`, `[[B]]` or `[[C]]` (tie) of a comparison; None without one, or when it was cut off by the
     length limit. Nothing is read in what the judge thought first."""
-    choices = CHOICE.findall(answer(text))
+    choices = CHOICE.findall(fold(answer(text)))
     return choices[-1][-1] if choices and finish_reason != "length" else None
 
 
