@@ -58,7 +58,9 @@ def main(run: Path, models: Annotated[list[str], typer.Option()] = ["M1", "M2"])
 def judged(run: Path, params: Params, model: str, *answers: pl.DataFrame) -> list[pl.DataFrame]:
     """JUDGEMENTS rows of each table of answers, with `score` and `expected`."""
     p, template = params.judge_candidates, (run / params.judge.template).read_text()
-    sampling = Sampling(3, p.temperature, p.top_p, p.max_tokens, score_logprobs=ScoreLogprobs(*judging.SCORE_LOGPROBS))
+    sampling = Sampling(
+        3, p.temperature, p.top_p, p.max_tokens, score_logprobs=ScoreLogprobs(*judging.OF_FIVE.score_logprobs)
+    )
     with open_engine(
         params.engine, params.hardware, catalog.model_dir(run, model), model=model, seed=params.seed
     ) as engine:

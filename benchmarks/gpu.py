@@ -36,12 +36,13 @@ from stages.engines.cached import version
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Message, Request, Sampling, ScoreLogprobs
 from stages.engines.tokenization import ADAPTER
-from stages.method.judging import SCORE_LOGPROBS, expected, judge_prompts
+from stages.method.judging import judge_prompts
+from stages.method.scale import OF_FIVE, expected
 from stages.tinyworld.demonstrators import seed_tables
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 JUDGE = ROOT / "stages/templates/judge_short.jinja"
-PROBE = ScoreLogprobs(*SCORE_LOGPROBS)
+PROBE = ScoreLogprobs(*OF_FIVE.score_logprobs)
 ANSWERING, JUDGING = Sampling(4, 0.7, 0.9, 128), Sampling(1, 0.7, 0.9, 8, score_logprobs=PROBE)
 JUDGING_GREEDILY, GREEDY = JUDGING._replace(temperature=0.0), Sampling(1, 0.0, 1.0, 32)
 ROUNDS = 2

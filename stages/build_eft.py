@@ -14,6 +14,7 @@ from stages.console.command import command
 from stages.console.errors import TableError
 from stages.console.terminal import warn
 from stages.method import eft, eft_yield, judging
+from stages.method.scale import Scale
 from stages.store.run import Run
 from stages.store.tables import EFT, RANKED, SEED_JUDGEMENTS
 
@@ -25,19 +26,19 @@ def main(root: Path = Path()) -> None:
     with Run("build_eft", root) as run:
         everyone, judgements = run.read(RANKED), run.read(SEED_JUDGEMENTS)
         ranked = everyone.join(judgements, on="candidate_id", how="semi", maintain_order="left")
-        template = run.template(params.judge.template)
+        template, scale = run.template(params.judge.template), Scale(**dict(params.judge.scale))
         now = eft_yield.Setting(p.tau if p.agreement == "tau" else p.agreement, p.tries)
         agreeing = eft.agreeing(ranked, judgements, now.agreement, p.tries, seed)
         by_chance = eft.chance(ranked, judgements, now.agreement, p.tries, seed)
         thinned = eft.thin(agreeing, p.max_share_of_commonest_score, seed)
-        rows = eft.eft_rows(ranked, thinned, judging.judge_prompts(template, ranked))
-        lost = eft_yield.lost(ranked, judgements, agreeing, p.tries, seed)
-        counts = eft_yield.counts(everyone, judgements, agreeing, by_chance, lost, rows, now)
+        rows = eft.eft_rows(ranked, thinned, judging.judge_prompts(template, ranked, scale))
+        lost = eft_yield.lost(ranked, judgements, agreeing, p.tries, seed, scale)
+        counts = eft_yield.counts(everyone, judgements, agreeing, by_chance, lost, rows, now, scale)
         warnings = eft_yield.warnings(counts, params.warn.eft_yield)
         if warnings:
-            warnings += eft_yield.advice(ranked, judgements, now, p.tau, counts, seed)
+            warnings += eft_yield.advice(ranked, judgements, now, p.tau, counts, seed, scale)
         if agreeing.is_empty():
-            raise TableError(empty(judgements, warnings, params.judge.template))
+            raise TableError(empty(judgements, warnings, params.judge.template, scale))
         run.write(EFT, rows)
         run.write_metrics("EFT", {**counts, "warnings": len(warnings), "warned": warnings})
         print(
@@ -48,9 +49,9 @@ def main(root: Path = Path()) -> None:
             warn(f"EFT: {warning}")
 
 
-def empty(judgements: pl.DataFrame, warnings: list[str], template: str) -> str:
+def empty(judgements: pl.DataFrame, warnings: list[str], template: str, scale: Scale) -> str:
     """Why EFT would be empty, and what to change."""
-    unread = [] if judgements["score"].count() else [judging.unreadable(judgements, template)]
+    unread = [] if judgements["score"].count() else [judging.unreadable(judgements, template, scale)]
     return "\n- ".join(["EFT would be empty", *warnings, *unread])
 
 

@@ -24,6 +24,7 @@ from stages.method.answers import Check, answers
 from stages.method.evaluation.judge import judge_metrics
 from stages.method.evaluation.trust import calibration, trust_metrics
 from stages.method.evaluation.writer import Oracle, writer_metrics
+from stages.method.scale import Scale
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, JUDGED, RANKED_VALID, TEST_JUDGEMENTS, TEST_PROMPTS
 
@@ -44,7 +45,7 @@ def main(model: str, root: Path = Path()) -> None:
         n, seed, kind = params.evaluate.bootstrap, params.seed, params.judge_candidates.score
         figures = {
             "writer": writer_metrics(written, prompts, oracle, n=n, seed=seed),
-            "judge": judge_metrics(judged, n=n, seed=seed),
+            "judge": judge_metrics(judged, n=n, seed=seed, best=params.judge.scale.max),
             "trust": trust_metrics(judged, judgements, ranked, kind=kind, n=n, seed=seed),
             "calibration": calibration(judged, n=n, seed=seed),
         }
@@ -85,13 +86,14 @@ def judge(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """JUDGED rows, the model's mean score of every held-out ranked answer; and the JUDGEMENTS rows behind them."""
     p = params.evaluate
-    prompts = judging.judge_prompts(template, ranked).select(id="candidate_id", prompt="text")
+    scale = Scale(**dict(params.judge.scale))
+    prompts = judging.judge_prompts(template, ranked, scale).select(id="candidate_id", prompt="text")
     kind = params.judge_candidates.score
-    probe = ScoreLogprobs(*judging.SCORE_LOGPROBS) if kind == "expected" else None
+    probe = ScoreLogprobs(*scale.score_logprobs) if kind == "expected" else None
     completions = engine.complete(
         prompts, Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, score_logprobs=probe)
     )
-    judgements = judging.judgements(ranked, completions, judge=model)
+    judgements = judging.judgements(ranked, completions, model, scale)
     scores = judging.mean_scores(judgements, kind)
     judged = ranked.join(scores.drop("prompt_id"), on="candidate_id", maintain_order="left")
     return judged.with_columns(judge=pl.lit(model)).select(list(JUDGED.schema)), judgements

@@ -17,6 +17,7 @@ from stages.console.errors import EngineError
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
+from stages.method.scale import Scale
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
 
@@ -28,17 +29,18 @@ def main(model: str, root: Path = Path()) -> None:
     with Run("judge_candidates", root, model) as run:
         candidates, texts = run.read(CANDIDATES, model), run.read(PROMPTS, model).select("prompt_id", "prompt")
         answers = judging.distinct(candidates).join(texts, on="prompt_id", maintain_order="left")
-        prompts = judging.judge_prompts(run.template(params.judge.template), answers)
+        scale = Scale(**dict(params.judge.scale))
+        prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
         sampling = Sampling(
             p.k,
             p.temperature,
             p.top_p,
             p.max_tokens,
-            score_logprobs=ScoreLogprobs(*judging.SCORE_LOGPROBS) if p.score == "expected" else None,
+            score_logprobs=ScoreLogprobs(*scale.score_logprobs) if p.score == "expected" else None,
         )
         with stage_engine(params, "judge_candidates", judge, run) as engine:
             completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
-        judgements = judging.judgements(answers, completions, judge=judge)
+        judgements = judging.judgements(answers, completions, judge, scale)
         if p.score == "expected" and len(answers) and not judgements["expected"].count():
             raise EngineError(
                 f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score "

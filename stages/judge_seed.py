@@ -19,6 +19,7 @@ from stages.console.errors import ParamsError, TableError
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
 from stages.method import judging, seed_judging
+from stages.method.scale import Scale
 from stages.method.score_line import score_line
 from stages.store.run import Run
 from stages.store.tables import RANKED, SEED_JUDGEMENTS
@@ -36,23 +37,23 @@ def main(root: Path = Path()) -> None:
                 "answers (docs/data.md), or stop at the SFT baseline: dvc repro train_sft_baseline"
             )
         answers = seed_judging.draw(ranked, p.answers_per_prompt, params.seed)
-        template, engine = run.template(params.judge.template), None
+        template, engine, scale = run.template(params.judge.template), None, Scale(**dict(params.judge.scale))
         if judge := p.model:
-            prompts = judging.judge_prompts(template, answers)
+            prompts = judging.judge_prompts(template, answers, scale)
             with stage_engine(params, "judge_seed", judge, run) as engine:
                 completions = engine.complete(
                     prompts.select(id="candidate_id", prompt="text"),
                     Sampling(p.k, p.temperature, p.top_p, p.max_tokens),
                 )
         elif p.source == "ranks":
-            judge, line = "ranks", score_line(template)[0] or "Score: 4"
+            judge, line = "ranks", score_line(template, scale)[0] or f"Score: {scale.example}"
             halves = params.judge_candidates.score == "sampled"  # an expected score is of whole ones
-            texts = seed_judging.by_rank(ranked, run.template(p.path), line, params.seed, halves=halves)
+            texts = seed_judging.by_rank(ranked, run.template(p.path), line, params.seed, halves=halves, scale=scale)
             everyone = judging.as_completions(ranked, texts)
             completions = everyone.filter(pl.col("id").is_in(answers["candidate_id"].implode()))
         else:
             judge, completions = "people", judging.as_completions(answers, written(answers, params.split_seed.source))
-        judgements = judging.judgements(answers, completions, judge=judge)
+        judgements = judging.judgements(answers, completions, judge, scale)
         run.write(SEED_JUDGEMENTS, judgements, engine=engine)
         print(
             f"seed judgements by {judge}: {len(judgements)} of {len(answers)} answers, of which "

@@ -19,7 +19,7 @@ from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.engines.open import ask
-from stages.method import judging, pairing
+from stages.method import pairing
 from stages.method.evaluation.choice import chooser
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, EFT, IFT_TRAIN, IFT_VALID, PROMPTS, SCORES
@@ -35,10 +35,10 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
         from stages.trainers.sft import mixture, train_sft
 
         scores = run.read(SCORES, aift)
-        perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores)
+        perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores, params.judge.scale.max)
         if perfect.is_empty():
             raise TableError(
-                f"no answer of AIFT({aift}) got the perfect mean score {judging.BEST:g}; the best got "
+                f"no answer of AIFT({aift}) got the perfect mean score {params.judge.scale.max:g}; the best got "
                 f"{scores['score'].max()!r}: nothing to add"
             )
         rows = mixture([run.read(IFT_TRAIN), run.read(EFT), perfect], params.train_sft)

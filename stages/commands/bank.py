@@ -27,6 +27,7 @@ from stages.console.terminal import stderr, warn
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.method.evaluation.bank import bank_metrics, constant_answers, draw
+from stages.method.scale import Scale
 from stages.store import catalog, metrics
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, BANK, BANK_SCORES, RANKED_VALID, TEST_PROMPTS
@@ -88,20 +89,22 @@ def drawn(params: Params, root: Path, candidates: int) -> pl.DataFrame:
 
 def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[str, Any]:
     """The figures of one judge, after its scores and they were written."""
-    p, kind = params.evaluate, params.judge_candidates.score
+    p, kind, scale = params.evaluate, params.judge_candidates.score, Scale(**dict(params.judge.scale))
     with Run(KIND, root, judge) as run:
         bank, template = run.read(BANK), run.template(params.judge.template)
         canary = constant_answers(bank, run.template(CONSTANT_ANSWER).strip())
-        probe = ScoreLogprobs(*judging.SCORE_LOGPROBS) if kind == "expected" else None
+        probe = ScoreLogprobs(*scale.score_logprobs) if kind == "expected" else None
         sampling = Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, score_logprobs=probe)
         with open_judge(judge, "evaluate", engine, params, run) as asked:
             judgements, of_canary = (
                 judging.judgements(
                     answers,
                     asked.complete(
-                        judging.judge_prompts(template, answers).select(id="candidate_id", prompt="text"), sampling
+                        judging.judge_prompts(template, answers, scale).select(id="candidate_id", prompt="text"),
+                        sampling,
                     ),
-                    judge=judge,
+                    judge,
+                    scale,
                 )
                 for answers in (bank, canary)
             )
@@ -118,6 +121,7 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
             kind=kind,
             n=p.bootstrap,
             seed=params.seed,
+            best=scale.max,
         )
         run.write(BANK_SCORES, scores, judge, asked)
         run.write_metrics(KIND, figures, judge)

@@ -20,6 +20,7 @@ from stages.engines.base import BaseEngine
 from stages.engines.open import open_engine
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
+from stages.method.scale import Scale
 from stages.store import metrics
 from stages.store.files import atomic_write
 from stages.store.rows import FORMS, Row, read_file, read_hub
@@ -69,12 +70,13 @@ def judged(params: Params, answers: pl.DataFrame, model: str, run: Run) -> pl.Da
     """JUDGEMENTS of `answers` (candidate_id, prompt_id, prompt, response) by `model`, as candidates are judged: the
     same template, K tries, sampling, and expected scores where params ask for them."""
     p = params.judge_candidates
-    logprobs = ScoreLogprobs(*judging.SCORE_LOGPROBS) if p.score == "expected" else None
-    prompts = judging.judge_prompts(run.template(params.judge.template), answers)
+    scale = Scale(**dict(params.judge.scale))
+    logprobs = ScoreLogprobs(*scale.score_logprobs) if p.score == "expected" else None
+    prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
     with judge_engine(params, "judge_candidates", model, run) as engine:
         sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens, score_logprobs=logprobs)
         completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
-    judgements = judging.judgements(answers, completions, judge=model)
+    judgements = judging.judgements(answers, completions, model, scale)
     if p.score == "expected" and not judgements["expected"].count():
         raise EngineError(
             "no judgement has an expected score: the engine gave no probabilities, or no score could be read. "

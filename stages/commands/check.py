@@ -21,6 +21,7 @@ from stages.console.errors import ParamsError, SeedDataError, TrainingError
 from stages.console.terminal import stderr
 from stages.method import template_check
 from stages.method.formats import recognize
+from stages.method.scale import Scale
 from stages.method.score_line import score_line
 from stages.store.rows import read_file
 from stages.store.weights import file_faults
@@ -107,9 +108,11 @@ def show(root: Path, *, as_json: bool = False) -> None:
         return
     params = gate(root)
     template = params.judge.template
-    line, _ = score_line((root / template).read_text(encoding="utf-8"))
+    scale = Scale(**dict(params.judge.scale))
+    line, _ = score_line((root / template).read_text(encoding="utf-8"), scale)
     asked = f"as {template} asks for it: {line}" if line else f"which {template} leaves to the judge's training"
     stderr.print(
         f"{PARAMS}: no fault in its keys, {len(params.input_models) + len(params.trained_models)} models, the files "
-        f"and templates that they name, and the room on disk. A score is read from {template_check.WANTED!r}, {asked}"
+        f"and templates that they name, and the room on disk. A score is read from {template_check.wanted(scale)!r}, "
+        f"{asked}"
     )

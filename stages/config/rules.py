@@ -217,6 +217,19 @@ def perfect(p: Params) -> Findings:
             yield Finding(f"positive_only.{name}", seen, "Set build_pairs.signal to judge")
 
 
+def expected(p: Params) -> Findings:
+    """An expected score compares the tokens that could stand in the place of the score: each must be one."""
+    if p.judge_candidates.score == "expected" and p.judge.scale.max > 9 and not p.judge.scale.letters:
+        seen = f"expected, and {p.judge.scale.max} of judge.scale is more than one token of many models"
+        yield Finding("judge_candidates.score", seen, "Set it to sampled, or judge.scale.max to 9 at most")
+
+
+def written(p: Params) -> Findings:
+    """What people of the tiny world wrote is on their scale."""
+    if p.judge_seed.source == "written" and dict(p.judge.scale) != {"min": 0, "max": 5, "letters": None}:
+        yield Finding("judge.scale", "judge_seed.source written has judgements of 0 to 5", "Set it to 0 to 5")
+
+
 def engines(p: Params) -> Findings:
     """What an engine would silently not do."""
     hardware, used = p.hardware, dict(map(p.engine_of, ("", *ROLE_ENGINES)))
@@ -268,6 +281,8 @@ RULES: tuple[Rule, ...] = (
     chooser,
     world,
     perfect,
+    expected,
+    written,
     engines,
     english,
     *NUMBERS,

@@ -94,10 +94,32 @@ class TrainSft(Training):
     `max_length` holds for both."""
 
 
+class Scale(Section):
+    min: Annotated[int, Field(ge=0, le=1000)]
+    """The worst score."""
+    max: Annotated[int, Field(ge=1, le=1000)]
+    """The best score."""
+    letters: Annotated[str, Field(pattern="^[A-Z]{2,26}$")] | None
+    """Of a multiple-choice prompt: the letters that are read in the place of `min` to `max`, the worst first, as EDCBA
+    for 1 to 5. null: numbers."""
+
+    @model_validator(mode="after")
+    def _counts_up(self) -> Scale:
+        if self.max <= self.min:
+            raise ValueError(f"expected a max above the min, seen min {self.min} and max {self.max}")
+        if self.letters is not None and not len(self.letters) == len({*self.letters}) == self.max - self.min + 1:
+            number = self.max - self.min + 1
+            raise ValueError(f"expected {number} different letters for {self.min} to {self.max}, seen {self.letters}")
+        return self
+
+
 class Judge(Section):
     template: str
     """File of the LLM-as-a-Judge prompt; holds `{{ prompt }}` and `{{ response }}`, and asks for a line
     `Score: <n>`."""
+    scale: Scale
+    """Of the scores that it asks for; halves of numbers are read, too. Points of other keys, as
+    `build_pairs.min_margin`, are of it."""
 
 
 class JudgeSeed(Decoding):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from stages.method import eft
-from stages.method.judging import SCORE
+from stages.method.scale import OF_FIVE, Scale
 from stages.method.seed_judging import draw
 from stages.method.template import fold
 from stages.text.thoughts import answer
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
         return f"build_eft.agreement: tau, tau: {self.agreement:g}"
 
 
-def unread(judgements: pl.DataFrame) -> pl.Series:
+def unread(judgements: pl.DataFrame, scale: Scale = OF_FIVE) -> pl.Series:
     """One of UNREAD for each judgement; null where its score was read."""
 
     def why(text: str, finish_reason: str, score: float | None) -> str | None:
@@ -51,18 +51,23 @@ def unread(judgements: pl.DataFrame) -> pl.Series:
             return None
         if finish_reason == "length":
             return "cut_off"
-        return "other_score" if SCORE.search(fold(answer(text))) else "no_score_line"
+        return "other_score" if scale.verdict.search(fold(answer(text))) else "no_score_line"
 
     rows = judgements.select("text", "finish_reason", "score").iter_rows()
     return pl.Series("unread", [why(*row) for row in rows], pl.String)
 
 
 def lost(
-    ranked: pl.DataFrame, judgements: pl.DataFrame, agreeing: pl.DataFrame, tries: eft.Tries, seed: int
+    ranked: pl.DataFrame,
+    judgements: pl.DataFrame,
+    agreeing: pl.DataFrame,
+    tries: eft.Tries,
+    seed: int,
+    scale: Scale = OF_FIVE,
 ) -> Counter[str]:
     """Prompts by LOST; with those of `agreeing` they add up to the prompts of `ranked`."""
     why = dict[str, str]()
-    reasons = judgements.with_columns(unread(judgements)).drop_nulls("unread")
+    reasons = judgements.with_columns(unread(judgements, scale)).drop_nulls("unread")
     for prompt, each in reasons.group_by("prompt_id").agg("unread").iter_rows():
         counted = Counter(each)
         why[prompt] = max(UNREAD, key=lambda reason: counted[reason])
@@ -82,12 +87,13 @@ def counts(
     lost: Counter[str],
     rows: pl.DataFrame,
     now: Setting,
+    scale: Scale = OF_FIVE,
 ) -> dict[str, Any]:
     """Figures of EFT for its metrics file: who judged; `agreeing_share` of the prompts agree, `chance_share` would by
     chance (`chance_is` exact, or drawn: `eft.DRAWN` orders of many scores); why the `lost_prompts` do not, and why
     judgements are `unread`; thinned: dropped from the agreeing judgements."""
     prompts, agreeing_prompts = ranked["prompt_id"].n_unique(), agreeing["prompt_id"].n_unique()
-    judge, why = judgements["judge"][0], Counter(unread(judgements).drop_nulls())
+    judge, why = judgements["judge"][0], Counter(unread(judgements, scale).drop_nulls())
     answers = judgements.group_by("prompt_id").agg(pl.col("candidate_id").n_unique())["candidate_id"]
     drawn = not isinstance(now.agreement, str) and (answers > eft.ENUMERATED).any()
     return {
@@ -123,18 +129,25 @@ def warnings(figures: Mapping[str, Any], eft_yield: float) -> list[str]:
 
 
 def advice(
-    ranked: pl.DataFrame, judgements: pl.DataFrame, now: Setting, tau: float, figures: Mapping[str, Any], seed: int
+    ranked: pl.DataFrame,
+    judgements: pl.DataFrame,
+    now: Setting,
+    tau: float,
+    figures: Mapping[str, Any],
+    seed: int,
+    scale: Scale = OF_FIVE,
 ) -> list[str]:
     """A sentence for each way in which prompts were lost, with what would help, the largest gain first. `figures` are
     those of `counts`. Other settings, with `tau` as threshold, are tried on the judgements at hand, and named where
     they give more than now, and more than chance by two standard deviations (of a Poisson count)."""
     lost, why, total = figures["lost_prompts"], figures["unread"], figures["judgements"]
+    one = f"single {'letter' if scale.letters else 'number'} from {scale}"
     remedies = {
         "cut_off": f"{why['cut_off']} of {total} judgements were cut off. Raise judge_seed.max_tokens, unless they "
         "repeat themselves",
         "no_score_line": f"{why['no_score_line']} of {total} judgements have no score line. {ELSEWHERE}, or write a "
         "judge.template that this judge follows",
-        "other_score": f"{why['other_score']} of {total} judgements give no single number from 0 to 5. {ELSEWHERE}, or "
+        "other_score": f"{why['other_score']} of {total} judgements give no {one}. {ELSEWHERE}, or "
         "end judge.template with `Score: <n>`",
         "one_score": f"all answers have one score{_commonest(judgements)}. {ELSEWHERE}",
         "other_order": "the order of the scores is not people's",

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from stages.console.errors import TableError
-from stages.method.judging import BEST, distinct, same_text
+from stages.method.judging import distinct, same_text
+from stages.method.scale import OF_FIVE
 from stages.store.tables import FATES, PAIRS, SCORES
 from stages.text import thoughts
 
@@ -131,13 +132,15 @@ def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame)
     return joined.select(*PAIRS.schema).sort("prompt_id")
 
 
-def perfect(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """Columns id (candidate_id), instruction, response, in the order of `scores`: the answers with a perfect mean
-    score, each behind its thought, for SFT without rejected ones (paper 2.3); none that was cut off or is a
+def perfect(
+    prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame, best: float = OF_FIVE.max
+) -> pl.DataFrame:
+    """Columns id (candidate_id), instruction, response, in the order of `scores`: the answers whose mean score is
+    the `best`, each behind its thought, for SFT without rejected ones (paper 2.3); none that was cut off or is a
     duplicate."""
-    best = scores.filter(pl.col("score") >= BEST - CLOSE, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
+    chosen = scores.filter(pl.col("score") >= best - CLOSE, ~pl.col("fate").is_in(["cut_off", "duplicate"]))
     texts = candidates.select("candidate_id", "thought", "response")
-    joined = best.join(texts, on="candidate_id", maintain_order="left")
+    joined = chosen.join(texts, on="candidate_id", maintain_order="left")
     joined = joined.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
     whole = [thoughts.joined(*row) for row in joined.select("thought", "response").iter_rows()]
     return joined.select(id="candidate_id", instruction="prompt", response=pl.Series(whole, dtype=pl.String))

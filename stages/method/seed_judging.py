@@ -7,12 +7,9 @@ import math
 import polars as pl
 
 from stages.console.errors import ParamsError
-from stages.method.judging import BEST, SCORE, read_score
+from stages.method.scale import OF_FIVE, Scale, read_score
 from stages.method.template import render
 from stages.text.ids import content_id
-
-WHOLE_LEVELS = 6
-"""Distinct ranks that whole scores can tell apart, 0 to 5; halves tell eleven apart."""
 
 
 def draw(ranked: pl.DataFrame, n: int | None, seed: int) -> pl.DataFrame:
@@ -35,19 +32,24 @@ def draw(ranked: pl.DataFrame, n: int | None, seed: int) -> pl.DataFrame:
     return ranked.join(kept, on="candidate_id", how="semi", maintain_order="left")
 
 
-def score_of(level: int, levels: int, halves: bool = True) -> float:
+def score_of(level: int, levels: int, halves: bool = True, scale: Scale = OF_FIVE) -> float:
     """The score of an answer whose rank is the `level`-th best (0 ..) of the prompt's `levels` distinct ranks.
 
-    The best gets 5, the worst 1, from six ranks on 0, and those between are spread evenly, to whole points; to `halves`
-    where seven ranks or more need them. Answers that are all ranked alike get 3: nothing can be said of them.
+    Of 0 to 5 the best gets 5, the worst 1, from six ranks on 0, and those between are spread evenly, to whole points;
+    to `halves` where seven ranks or more need them. Answers that are all ranked alike get 3: nothing can be said of
+    them. Other scales likewise.
     """
     if levels < 2:
-        return 3.0
-    lowest, unit = (1, 1) if levels < WHOLE_LEVELS else (0, 2 if halves and levels > WHOLE_LEVELS else 1)
-    return math.floor((BEST - level * (BEST - lowest) / (levels - 1)) * unit + 0.5 + 1e-9) / unit
+        return float((scale.min + scale.max + 1) // 2)
+    whole, best = len(scale.choices), float(scale.max)
+    lowest = scale.min + (levels < whole)
+    unit = 2 if halves and levels > whole and scale.letters is None else 1
+    return math.floor((best - level * (best - lowest) / (levels - 1)) * unit + 0.5 + 1e-9) / unit
 
 
-def by_rank(ranked: pl.DataFrame, template: str, score_line: str, seed: int, *, halves: bool = True) -> list[str]:
+def by_rank(
+    ranked: pl.DataFrame, template: str, score_line: str, seed: int, *, halves: bool = True, scale: Scale = OF_FIVE
+) -> list[str]:
     """People's ranks as judgements, one for each of `ranked` (RANKED rows, all answers of their prompts): the reasons
     by `template`, the score by `score_of` in the number's place of `score_line` (`Score: 4`).
 
@@ -68,21 +70,21 @@ def by_rank(ranked: pl.DataFrame, template: str, score_line: str, seed: int, *, 
     for candidate, level, levels, better, worse, other in counted.iter_rows():
         counts = {"better": better, "equal": other - better - worse, "worse": worse}
         pick = int(content_id(seed, "by_rank", candidate), 16)
-        texts.append(reasons(template, score_line, score_of(level, levels, halves), pick, **counts))
+        texts.append(reasons(template, score_line, score_of(level, levels, halves, scale), pick, scale, **counts))
     return texts
 
 
-def reasons(template: str, score_line: str, score: float, pick: int, **counts: int) -> str:
+def reasons(template: str, score_line: str, score: float, pick: int, scale: Scale = OF_FIVE, **counts: int) -> str:
     """One judgement of `by_rank`."""
-    *_, place = SCORE.finditer(score_line)
+    *_, place = scale.verdict.finditer(score_line)
     before, after = score_line[: place.start(2)], score_line[place.end(2) :]
     if before.endswith("<") and after.startswith(">"):  # `<n>` shows the place; nobody writes the brackets
         before, after = before[:-1], after[1:]
-    line = f"{before}{score:g}{after}"
+    line = f"{before}{scale.written(score)}{after}"
     text = render(template, **counts, pick=pick, score_line=line)
-    if read_score(text) != score:
+    if (read := read_score(text, scale=scale)) != score:
         raise ParamsError(
-            f"a judgement by judge_seed.path is read as the score {read_score(text)}, expected {score:g}: "
+            f"a judgement by judge_seed.path is read as the score {read}, expected {score:g}: "
             f"{text[-200:]!r}. End the template with {{{{ score_line }}}}"
         )
     return text

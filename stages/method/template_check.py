@@ -13,6 +13,7 @@ from stages.config.finding import Finding
 from stages.config.params import Params
 from stages.console.bounded import BoundedError, bounded
 from stages.console.errors import SrlmError
+from stages.method.scale import OF_FIVE, Scale
 from stages.method.score_line import TO, score_line
 from stages.method.seed_judging import reasons
 from stages.method.template import render
@@ -20,7 +21,6 @@ from stages.method.template import render
 COMPARE = "stages/templates/compare.jinja"
 MARKS = tuple(f"«{i} <b> & 'mark' of a text» " + "x" * 4000 + f" «end {i}»" for i in range(8))
 """Texts as long as an answer, with what a filter could change; what is shown whole shows them letter by letter."""
-WANTED = "Score: <n>"
 SCALE = re.compile(
     rf"(?:(?<![\w.])(?:[01](?:\.0)?|zero|one){TO}|\bout[ \t]+of[ \t]+|[\w>\])}}$][ \t]*/[ \t]*"
     r"|\b(?:scale[ \t]+(?:of|to)|up[ \t]+to|maximum(?:[ \t]+of)?)[ \t]+)(?P<top>[0-9]{1,3}|five|ten)\b"
@@ -36,10 +36,11 @@ def faults(params: Params, root: Path) -> list[Finding]:
     """What is wrong with the templates of `params`, of which sections may be absent. A file that cannot be read is told
     elsewhere."""
     checks: list[tuple[str, Callable[[str, str], list[Finding]]]] = []
+    scale = Scale(**dict(params.judge.scale)) if hasattr(params, "judge") else OF_FIVE
     if hasattr(params, "judge"):
-        checks.append((params.judge.template, judge_faults))
+        checks.append((params.judge.template, partial(judge_faults, scale=scale)))
     if hasattr(params, "judge_seed") and params.judge_seed.source == "ranks":
-        checks.append((params.judge_seed.path, rank_faults))
+        checks.append((params.judge_seed.path, partial(rank_faults, scale=scale)))
     if hasattr(params, "write_prompts"):
         checks.append((params.write_prompts.template, writer_faults))
     if hasattr(params, "evaluate") and params.evaluate.compare_by == "model":
@@ -55,28 +56,35 @@ def faults(params: Params, root: Path) -> list[Finding]:
     return found
 
 
-def judge_faults(name: str, text: str) -> list[Finding]:
+def wanted(scale: Scale) -> str:
+    """The line that a judge's template asks for."""
+    return "Score: <letter>" if scale.letters else "Score: <n>"
+
+
+def judge_faults(name: str, text: str, scale: Scale = OF_FIVE) -> list[Finding]:
     """Of the judge's template: both fields whole, and a score line that can be read."""
     found = _shown("judge.template", name, text, prompt=MARKS[0], response=MARKS[1])
     if found or Path(name).parent.name == "tinyworld":  # its M0 has read how judges write
         return found
-    line, other = score_line(text)
-    if scale := other_scale(render(text, prompt="", response="")):
-        seen = f"{name} asks for another range ({scale!r}), and scores here are 0 to 5"
+    line, other = score_line(text, scale)
+    if span := other_scale(render(text, prompt="", response=""), scale):
+        seen = f"{name} asks for another range ({span!r}), and scores here are {scale}"
     elif line and not other:
         return []
     else:
         seen = f"{name} asks for {other!r}, which is not read as a score" if other else f"{name} asks for no score"
-    fix = f"A score of 0 to 5 is read from a line like {WANTED!r}: end the template with it"
+    fix = f"A score of {scale} is read from a line like {wanted(scale)!r}: end the template with it, or set judge.scale"
     return [Finding("judge.template", seen, fix)]
 
 
-def rank_faults(name: str, text: str) -> list[Finding]:
+def rank_faults(name: str, text: str, scale: Scale = OF_FIVE) -> list[Finding]:
     """Of the template that turns ranks into judgements: whatever the counts and the wording, it ends in the score."""
+    score = (scale.min + scale.max + 2) // 2 + (0.0 if scale.letters else 0.5)
     try:
         for better, equal, worse in ((0, 0, 1), (1, 0, 0), (1, 1, 1), (0, 1, 0), (3, 0, 3), (0, 2, 4), (4, 2, 0)):
             for pick in range(12):
-                reasons(text, "Score: 4", 3.5, pick, better=better, equal=equal, worse=worse)
+                counts = {"better": better, "equal": equal, "worse": worse}
+                reasons(text, f"Score: {scale.example}", score, pick, scale, **counts)
     except SrlmError as e:
         fix = "It may use better, equal, worse, pick and score_line, with which it ends"
         return [Finding("judge_seed.path", f"{name} makes no judgement: {e}", fix)]
@@ -99,17 +107,17 @@ def compare_faults(name: str, text: str) -> list[Finding]:
     return found
 
 
-def other_scale(text: str) -> str | None:
-    """The widest range of scores that a judge's template names, when it does not end at 5. Ranges below that count only
-    in a sentence about rating."""
+def other_scale(text: str, scale: Scale = OF_FIVE) -> str | None:
+    """The widest range of scores that a judge's template names, when it does not end at the scale's top. Ranges below
+    that count only in a sentence about rating."""
     ranges = [
         (int({"five": "5", "ten": "10"}.get(top := (m["top"] or m["best"]).lower(), top)), m[0])
         for sentence in re.split(r"\n|[.!?]\s", text)
         for m in SCALE.finditer(sentence)
         if RATING.search(sentence) or len(m["top"] or "") > 1
     ]
-    top, words = max(ranges, default=(5, ""))
-    return words if top != 5 else None
+    top, words = max(ranges, default=(scale.max, ""))
+    return words if top != scale.max and not scale.letters else None
 
 
 def _shown(key: str, name: str, text: str, **fields: str | list[str]) -> list[Finding]:

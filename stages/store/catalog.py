@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from stages.config.load import PARAMS, read_mapping
 from stages.config.shared import MODEL_NAME
 from stages.console.errors import ParamsError, TableError
 from stages.store.files import atomic_write
@@ -57,6 +58,7 @@ def read(table: Table, root: Path, model: str | None = None, columns: tuple[str,
     if not path.is_file():
         raise TableError(f"{path} is not there: {table.remedy(model)}")
     check_schema(table, path)
+    table = on_scale(table, root)
     if columns is not None:
         some = tuple(c for c in table.columns if c.name in {*table.key, *columns})
         names = {c.name for c in some}
@@ -93,7 +95,7 @@ def write(
     """Check, then write in one rename, with the versions of the `packages` that made its texts, and the fields that a
     server would not take, in the file's metadata. Raises TableError on a broken contract or an empty frame that
     may not be so."""
-    path = table_path(table, root, model)
+    path, table = table_path(table, root, model), on_scale(table, root)
     frame = check(table, frame, str(path))
     if frame.is_empty() and not table.may_be_empty:
         raise TableError(f"{path} would be empty: {table.maker} made no row")
@@ -102,6 +104,16 @@ def write(
         if left_out:
             metadata[LEFT_OUT] = json.dumps(left_out)
         frame.write_parquet(partial, compression="zstd", statistics=True, metadata=metadata or None)
+
+
+def on_scale(table: Table, root: Path) -> Table:
+    """Its contract where the judge of the store under `root` has another scale than 0 to 5 (`judge.scale`)."""
+    if not any(rule.on for rule in table.rules):
+        return table
+    judge = (read_mapping(root / PARAMS) or {}).get("judge")
+    scale = judge.get("scale") if isinstance(judge, dict) else None
+    least, most = (scale.get("min"), scale.get("max")) if isinstance(scale, dict) else (0, 5)
+    return table.on_scale(least, most) if isinstance(least, int) and isinstance(most, int) else table
 
 
 def packages(path: Path) -> dict[str, str]:

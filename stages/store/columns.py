@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from stages.store.contract import Column, Rule, among, within
+from stages.store.contract import Column, Rule, among, judged, within
 
 String, Int32, Float64, Strings = pl.String(), pl.Int32(), pl.Float64(), pl.List(pl.String())
 
@@ -25,13 +25,13 @@ JUDGEMENT = (
     Column(
         "score",
         Float64,
-        "the number that the judge wrote, 0 to 5; null when none could be read, never 0, never -1",
+        "the number that the judge wrote, on `judge.scale` (0 to 5); null when none could be read, never 0, never -1",
         nullable=True,
     ),
     Column(
         "expected",
         Float64,
-        "mean score by the judge's probabilities of 0 to 5 in the score's place; null when not asked for or unknown",
+        "mean score by the judge's probabilities of the whole scores in its place; null when not asked for or unknown",
         nullable=True,
     ),
 )
@@ -39,8 +39,8 @@ JUDGEMENT = (
 JUDGEMENT_RULES = (
     within("k", 0),
     FINISH,
-    Rule("score is 0 to 5 in halves", pl.col("score").is_between(0, 5) & ((pl.col("score") * 2) % 1 == 0)),
-    within("expected", 0, 5),
+    judged("score", halves=True),
+    judged("expected"),
     Rule(
         "a judgement that was cut off has no score", (pl.col("finish_reason") != "length") | pl.col("score").is_null()
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import polars as pl
 
@@ -21,6 +23,8 @@ class Rule:
 
     meaning: str
     holds: pl.Expr = field(compare=False)
+    on: Callable[[int, int], Rule] | None = field(default=None, compare=False)
+    """The same for another `judge.scale`, of a score that a judge gave."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Table:
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
     may_be_empty: bool = False
+
+    def on_scale(self, least: int, most: int) -> Table:
+        return replace(self, rules=tuple(rule.on(least, most) if rule.on else rule for rule in self.rules))
 
     @property
     def maker(self) -> str:
@@ -56,6 +63,18 @@ class Table:
 def within(name: str, least: float, most: float | None = None) -> Rule:
     held = pl.col(name) >= least if most is None else pl.col(name).is_between(least, most)
     return Rule(f"{name} is at least {least:g}" if most is None else f"{name} is {least:g} to {most:g}", held)
+
+
+def judged(name: str, *, halves: bool = False, least: int = 0, most: int = 5) -> Rule:
+    """A score on the judge's scale; with `halves` nothing between halves."""
+    bounds, on = within(name, least, most), partial(_judged, name, halves)
+    if not halves:
+        return replace(bounds, on=on)
+    return Rule(f"{bounds.meaning} in halves", bounds.holds & ((pl.col(name) * 2) % 1 == 0), on)
+
+
+def _judged(name: str, halves: bool, least: int, most: int) -> Rule:
+    return judged(name, halves=halves, least=least, most=most)
 
 
 def among(name: str, *values: str) -> Rule:

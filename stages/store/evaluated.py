@@ -19,7 +19,7 @@ from stages.store.columns import (
     String,
     Strings,
 )
-from stages.store.contract import Column, Rule, Table, among, within
+from stages.store.contract import Column, Rule, Table, among, judged, within
 
 DECODING = among("decoding", "greedy", "sampled")
 DECODED = Column("decoding", String, "`greedy` or `sampled`")
@@ -57,7 +57,7 @@ JUDGED = Table(
         Column("score", Float64, "mean of the judgements that could be read; null if none could", nullable=True),
         Column("parsed", Int32, "how many of the K judgements could be read"),
     ),
-    (within("score", 0, 5), within("human_rank", 0), within("parsed", 0)),
+    (judged("score"), within("human_rank", 0), within("parsed", 0)),
     may_be_empty=True,  # data without ranks
 )
 TEST_JUDGEMENTS = Table(

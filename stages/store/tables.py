@@ -27,6 +27,7 @@ from stages.store.contract import Column as _c
 from stages.store.contract import Rule as Rule
 from stages.store.contract import Table as Table
 from stages.store.contract import among as _among
+from stages.store.contract import judged as _judged
 from stages.store.contract import within as _range
 from stages.store.evaluated import ANSWERS as ANSWERS
 from stages.store.evaluated import BANK as BANK
@@ -110,7 +111,7 @@ EFT = Table(
         _c("score", Float64, "the score in it"),
         _c("human_rank", Int32, "people's rank of the answer"),
     ),
-    (_range("score", 0, 5), _range("human_rank", 0)),
+    (_judged("score"), _range("human_rank", 0)),
 )
 TEST_PROMPTS = Table(
     "test_prompts",

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from stages.method.evaluation.match import CHOICE, compare_prompts, read_comparison
-from stages.method.judging import SCORE, is_echo, judge_prompts, judgements, read_score
+from stages.method.judging import judge_prompts, judgements
+from stages.method.scale import SCORE, is_echo, read_score
 from stages.method.template import CLOSING_TAG, fold, mask_verdicts
 from stages.text.special_tokens import MARKERS, break_chat_markers
 from tests.method.hostile import ALL, LONG, OTHER_LANGUAGES, SHORT, TEMPLATES

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from stages.console.errors import TableError
 from stages.method.evaluation.match import read_comparison
-from stages.method.judging import SCORE, SCORE_LOGPROBS, expected, judge_prompts, judgements, mean_scores, read_score
+from stages.method.judging import judge_prompts, judgements, mean_scores
+from stages.method.scale import OF_FIVE, SCORE, expected, read_score
 from stages.method.template import mask_verdicts
 from stages.store.tables import JUDGEMENTS
 from stages.text.thoughts import split
@@ -412,7 +413,7 @@ def test_the_probabilities_of_another_line_than_the_last_are_not_used() -> None:
     ],
 )
 def test_the_probed_place_is_where_the_last_score_is_read(text: str, place: int | None) -> None:
-    pattern, group, choices = SCORE_LOGPROBS
+    pattern, group, choices = OF_FIVE.score_logprobs
     found = list(re.finditer(pattern, text))
     assert (found[-1].start(group) if found else None) == place
     assert choices == ("0", "1", "2", "3", "4", "5")

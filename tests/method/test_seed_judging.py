@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stages.console.errors import ParamsError
 from stages.method.eft import agrees
-from stages.method.judging import read_score
+from stages.method.scale import read_score
 from stages.method.score_line import score_line
 from stages.method.seed_judging import by_rank, draw, score_of
 from stages.method.template_check import rank_faults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.method.judging import SCORE
+from stages.method.scale import SCORE
 from stages.method.template import mask_verdicts
 from stages.text.chat import Chat
 from stages.text.special_tokens import breakable

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from stages.config.sections import TrainDpo, TrainSft
 from stages.engines.open import open_engine
 from stages.engines.request import Request, Sampling, ScoreLogprobs
-from stages.method.judging import SCORE_LOGPROBS
+from stages.method.scale import OF_FIVE
 from stages.models import intake
 from stages.store.weights import check_weights
 from stages.text.chat import Chat
@@ -85,7 +85,7 @@ def test_the_end_of_a_turn_is_learnt_a_score_is_read_and_a_text_is_one_alone_in_
     with opened(folder, family.name) as engine:
         batch = engine.generate(requests, GREEDY)
         alone = engine.generate(requests[3:4], GREEDY)
-        judged = engine.generate(requests[-2:], GREEDY._replace(score_logprobs=ScoreLogprobs(*SCORE_LOGPROBS)))
+        judged = engine.generate(requests[-2:], GREEDY._replace(score_logprobs=ScoreLogprobs(*OF_FIVE.score_logprobs)))
         sampled = engine.generate(requests[:3], GREEDY._replace(n=2, temperature=0.7))
         prompts = engine.prompts.encode(requests)
     assert [(c.text.strip(), c.finish_reason) for c in batch] == [(answer, "stop") for _, answer in ROWS]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import polars as pl
 from numpy.typing import ArrayLike
 
-from stages.method.judging import BEST
+from stages.method.scale import OF_FIVE
 from stages.method.statistics import Figure, as_mean, ratio_figures
 
 
-def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict[str, Figure]:
+def judge_metrics(
+    judged: pl.DataFrame, *, n: int = 1000, seed: int = 0, best: float = OF_FIVE.max
+) -> dict[str, Figure]:
     """Agreement of a judge's mean scores with people's ranks (JUDGED rows); unreadable answers are left out and
     counted.
 
     Over all pairs of answers to one prompt that people ranked apart: `pairwise_accuracy` (a tie of score is half
-    right), `tie_share`. Over all answers with a mean score of exactly 5: `five_best`, the share that people ranked
+    right), `tie_share`. Over all answers with the `best` mean score: `five_best`, the share that people ranked
     best. Means over prompts: `exact_match` (all such pairs of a prompt strictly right), `spearman`, `kendall` (tau-b)
     of score against rank, positive when they agree; a prompt where all scores or all ranks are equal has no correlation
     and is left out of these two.
@@ -33,8 +35,8 @@ def judge_metrics(judged: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict
         .agg(
             pl.len().alias("answers"),
             score.is_null().sum().alias("unreadable"),
-            (score == BEST).sum().alias("fives"),
-            ((score == BEST) & (rank == rank.min())).sum().alias("best"),
+            (score == best).sum().alias("fives"),
+            ((score == best) & (rank == rank.min())).sum().alias("best"),
         )
         .join(pairs, on="prompt_id", how="left")
         .join(correlations(readable), on="prompt_id", how="left")
