@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.commands.answering import answerer
-from stages.commands.records import field, read_records, read_texts
+from stages.commands.records import field, keep, read_records, read_texts
 from stages.config.finding import nearest
 from stages.console.errors import SrlmError, TableError
 from stages.console.sheets import Figure, Sheet, to_terminal
@@ -79,6 +79,7 @@ def read_instructions(path: Path) -> list[tuple[str, str]]:
 
 def score(
     file: Path,
+    root: Path,
     *,
     instructions: Path | None,
     difficulty: Path | None,
@@ -106,6 +107,8 @@ def score(
     }
     if annotations.complete or (incomplete and len(annotations.preferences)):
         result |= figures(annotations, difficulty, weights, records if official else None)
+    if annotations.complete:
+        keep("alpaca_eval", annotations.model, as_metrics(result), root)
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     elif "win_rate" in result:
@@ -212,6 +215,20 @@ def check_outputs(path: Path, records: Sequence[tuple[str, Any]], model: str) ->
                 raise TableError(f"{where}: {path} has no output to {text[:80]!r}")
             if outputs[text][0] != record.get("output_2"):
                 raise TableError(f"{where}: its output_2 is not the output of {outputs[text][1]}")
+
+
+def as_metrics(result: dict[str, Any]) -> dict[str, Any]:
+    """The rates as figures, the counts as they are."""
+    n = result["n_total"]
+    content = {name: result[name] for name in ("n_wins", "n_wins_base", "n_draws", "avg_length", "standard_error")}
+    content["win_rate"] = {"value": result["win_rate"], "low": result["low"], "high": result["high"], "n": n}
+    if "lc_by" in result:
+        rate = {"value": result["length_controlled_winrate"], "low": result["lc_low"], "high": result["lc_high"]}
+        content |= {"length_controlled_winrate": rate | {"n": n}, "lc_by": result["lc_by"]}
+    if adjusted := result.get("length_adjusted"):
+        rate = {"value": adjusted["win_rate"], "low": adjusted["low"], "high": adjusted["high"], "n": n}
+        content[f"length_adjusted_{adjusted['variant']}"] = rate
+    return content | {name: result[name] for name in ("baseline", "annotator")}
 
 
 def show(result: dict[str, Any]) -> None:

@@ -14,18 +14,27 @@ from typing import Any, NamedTuple
 
 from stages.commands.answering import Answer, Answerer, answerer
 from stages.commands.benchmarks import write_rows
-from stages.commands.records import field, read_records
+from stages.commands.records import field, keep, read_records
 from stages.console.errors import SrlmError, TableError
 from stages.console.sheets import Figure, Sheet, to_terminal
 from stages.console.terminal import stderr
 from stages.engines.request import Message, Request
-from stages.method.evaluation import arena_hard, mt_bench
+from stages.method.evaluation import arena_hard, mt_bench, style
 from stages.method.statistics import ratio_figures
 from stages.store.files import result_file
 from stages.text.escape import for_terminal
 
 RESAMPLES, SEED = 1000, 0
+RESPONSES = "responses"
+"""Whose they are IFEval's files do not say."""
 Records = Sequence[tuple[str, Any]]
+
+
+class Options(NamedTuple):
+    """Of Arena-Hard."""
+
+    baseline: str | None = None
+    answers: Path | None = None
 
 
 def export(
@@ -150,16 +159,30 @@ def _id(*parts: str) -> str:
 
 
 def score(
-    benchmark: str, file: Path, questions: Path | None, *, baseline: str | None, incomplete: bool, as_json: bool
+    benchmark: str,
+    file: Path,
+    questions: Path | None,
+    root: Path,
+    *,
+    options: Options,
+    model: str | None,
+    incomplete: bool,
+    as_json: bool,
 ) -> None:
     """Print the figures of official judgements. Exits with 1 where some are missing, unless `incomplete`."""
     kind = BENCHMARKS[benchmark]
     asked = read_records(questions) if questions else None
     if asked:
         kind.check(asked)
-    result = kind.score(read_records(file), asked, baseline)
+    result = kind.score(read_records(file), asked, options)
+    if model is not None:
+        if model not in result and list(result) != [RESPONSES]:
+            raise TableError(f"{file}: nothing of {model!r}; there are {', '.join(map(repr, result))}")
+        result = {model: result.get(model) or result[RESPONSES]}
     missing = {model: figures.pop("missing") for model, figures in result.items()}
     whole = {model: figures for model, figures in result.items() if incomplete or not missing[model]}
+    for model in (model for model in whole if not missing[model]):
+        keep(benchmark.replace("-", "_"), model, whole[model], root)
     if as_json:
         rows = {model: {"complete": not n, "n_missing": n, **whole.get(model, {})} for model, n in missing.items()}
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -185,22 +208,29 @@ def show(benchmark: str, model: str, figures: dict[str, Any], scale: int) -> Non
     to_terminal(Sheet(("figure", "value ± 95 %", "n"), rows, title), sys.stdout)
 
 
-def score_arena_hard(records: Records, asked: Records | None, baseline: str | None) -> dict[str, dict[str, Any]]:
+def score_arena_hard(records: Records, asked: Records | None, options: Options) -> dict[str, dict[str, Any]]:
     of = {record["uid"]: record["category"] for _, record in asked} if asked else None
-    rates = arena_hard.rates(records, of, baseline=baseline, n=RESAMPLES, seed=SEED)
+    rows = arena_hard.judgements(records, of, baseline=options.baseline)
+    rates = arena_hard.rates(rows, of, n=RESAMPLES, seed=SEED)
+    files = sorted(options.answers.glob("*.jsonl")) if options.answers else []
+    if options.answers and not files:
+        raise SrlmError(f"--answers {options.answers}: expected a folder of MODEL.jsonl, also of the baselines")
+    styles = style.styles([record for file in files for record in read_records(file)])
+    controlled = arena_hard.style_controlled(rows, styles, n=RESAMPLES, seed=SEED) if files else {}
     return {
         model: {category: figures["rate"] for category, figures in categories.items()}
+        | {f"{category}_style_controlled": figure for category, figure in controlled.get(model, {}).items()}
         | {name: sum(f[name] for f in categories.values()) for name in ("battles", "unreadable", "missing")}
         for model, categories in rates.items()
     }
 
 
-def score_mt_bench(records: Records, asked: Records | None, baseline: str | None) -> dict[str, dict[str, Any]]:
+def score_mt_bench(records: Records, asked: Records | None, options: Options) -> dict[str, dict[str, Any]]:
     of = {record["question_id"]: record["category"] for _, record in asked} if asked else mt_bench.QUESTIONS
     return mt_bench.means(records, of, n=RESAMPLES, seed=SEED)
 
 
-def score_ifeval(records: Records, asked: Records | None, baseline: str | None) -> dict[str, dict[str, Any]]:
+def score_ifeval(records: Records, asked: Records | None, options: Options) -> dict[str, dict[str, Any]]:
     from stages.constraints import ifeval
 
     if asked is None:
@@ -217,14 +247,14 @@ def score_ifeval(records: Records, asked: Records | None, baseline: str | None) 
     answered = [(where, record) for where, record in asked if record["prompt"] in responses]
     kept = [ifeval.check(where, record, responses[record["prompt"]]) for where, record in answered]
     figures = ratio_figures(ifeval.counts(kept), n=RESAMPLES, seed=SEED)
-    return {"responses": {**figures, "missing": len(asked) - len(kept)}}
+    return {RESPONSES: {**figures, "missing": len(asked) - len(kept)}}
 
 
 class Benchmark(NamedTuple):
     check: Callable[[Records], None]
     """Of its questions. Raises TableError."""
     answer: Callable[[Records, str, Answerer], list[dict[str, Any]]]
-    score: Callable[[Records, Records | None, str | None], dict[str, dict[str, Any]]]
+    score: Callable[[Records, Records | None, Options], dict[str, dict[str, Any]]]
     """Model to figures, counts and how many are `missing`."""
     max_tokens: int
     place: str

@@ -67,6 +67,7 @@ def score_alpaca_eval(
 
     command.score(
         annotations,
+        Path(),
         instructions=instructions,
         difficulty=difficulty,
         weights=weights,
@@ -82,7 +83,7 @@ def score_alpaca_eval(
 def lm_eval(
     model: Model,
     tasks: Annotated[str, typer.Option(help="paper, or lm-eval's names with commas between, or a task.yaml")] = "paper",
-    limit: Annotated[int | None, typer.Option(min=1, help="only so many examples of each task, to try it out")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="so many of each task, to try: nothing is kept")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time")] = 8,
     chat: Annotated[bool, typer.Option("--chat", help="through the model's chat template")] = False,
     as_json: AsJson = False,
@@ -128,10 +129,21 @@ def score_benchmark(
     file: Annotated[Path, typer.Argument(help="judgements as their scripts write them; of IFEval responses")],
     questions: Annotated[Path | None, typer.Option(help="all questions: what is missing? IFEval needs them")] = None,
     baseline: Annotated[str | None, typer.Option(help="of Arena-Hard, where it is not the official one")] = None,
+    answers: Annotated[Path | None, typer.Option(help="of Arena-Hard: model_answer/, for style control")] = None,
+    model: Annotated[str | None, typer.Option(help="which, of several; of IFEval, whose responses these are")] = None,
     incomplete: Annotated[bool, typer.Option("--incomplete", help="figures even where some are missing")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Figures of official judgements, per category, with 95 % intervals; what could not be read is counted."""
     from stages.commands import benchmark as command
 
-    command.score(kind.value, file, questions, baseline=baseline, incomplete=incomplete, as_json=as_json)
+    command.score(
+        kind.value,
+        file,
+        questions,
+        Path(),
+        options=command.Options(baseline, answers),
+        model=model,
+        incomplete=incomplete,
+        as_json=as_json,
+    )

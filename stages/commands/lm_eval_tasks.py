@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.commands.answering import model_folder
-from stages.commands.tracked import declare
+from stages.commands.records import keep
 from stages.config.load import load_params
 from stages.console.errors import ModelError, SrlmError
 from stages.console.sheets import Figure, Sheet, to_terminal
-from stages.console.terminal import stderr
-from stages.store.metrics import file_of
 from stages.store.run import Run
 
 PAPER = (
@@ -39,8 +37,11 @@ KIND = "lm_eval"
 def evaluate(
     model: str, tasks: str, root: Path, *, limit: int | None, batch_size: int, chat: bool, as_json: bool
 ) -> None:
-    """Evaluate, write data/metrics/lm_eval/MODEL.json and print. Raises SrlmError."""
-    names = [name for part in tasks.split(",") for name in (PAPER if part == "paper" else [part]) if name]
+    """Evaluate, write data/metrics/lm_eval/MODEL.json (not with a `limit`) and print. Raises SrlmError."""
+    parts = [part.strip() for part in tasks.split(",")]
+    names = [_task(name) for part in parts for name in (PAPER if part == "paper" else [part]) if name]
+    if not names:
+        raise SrlmError("--tasks names none: paper, or tasks with commas between")
     params = load_params(root)
     harness = _harness()
     with Run(KIND, root, Path(model).name) as run:
@@ -53,7 +54,7 @@ def evaluate(
             found = harness.simple_evaluate(
                 model="hf",
                 model_args={"pretrained": str(folder), "dtype": params.engine.dtype},
-                tasks=[_task(task) for task in names],
+                tasks=names,
                 batch_size=batch_size,
                 device=device,
                 limit=limit,
@@ -71,9 +72,8 @@ def evaluate(
             ) from None
         content = figures(found)
         settings = {"lm_eval": version("lm_eval"), "limit": limit, "prompt": "chat" if chat else "plain"}
-        if name:
-            run.write_metrics(KIND, content | {"settings": settings}, name)
-            declare(file_of(root, KIND, name))
+        if limit is None:
+            keep(KIND, name or "", content | {"settings": settings}, root)
     if as_json:
         print(json.dumps(content | {"settings": settings}, indent=2))
         return
@@ -85,8 +85,6 @@ def evaluate(
     to_terminal(
         Sheet(("task", "metric", "value ± 95 %", "n"), rows, f"{model}: lm-eval {settings['lm_eval']}"), sys.stdout
     )
-    if name:
-        stderr.print(f"data/metrics/{KIND}/{name}.json; compare: dvc metrics diff")
 
 
 def figures(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -18,7 +18,7 @@ SECTIONS = {
     "rewardbench": _MODELS,
     "tournament": (),
     "bank": (),
-    "lm_eval": _MODELS,
+    **dict.fromkeys(("alpaca_eval", "arena_hard", "ifeval", "lm_eval", "mt_bench"), _MODELS),
     "models": _MODELS,
     "plots": _MODELS,
     "train": _MODELS,

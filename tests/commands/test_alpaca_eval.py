@@ -17,6 +17,7 @@ from stages.commands.cli import app
 from stages.commands.records import read_records
 from stages.console.errors import SrlmError
 from stages.method.evaluation import alpaca_eval as rules
+from stages.store import metrics
 from tests.workspace import ROOT
 
 EVAL = Path(__file__).parents[3] / "shared/eval"
@@ -324,6 +325,19 @@ def test_an_export_has_a_row_of_each_instruction_and_is_cached(project):
     again = srlm("export", "M1", "--instructions", "i.jsonl", "--max-tokens", 30, "--out", "again.json")
     assert "60 cached" in again.stdout + again.stderr
     assert json.loads(Path("again.json").read_text()) == rows
+
+
+def test_figures_of_a_model_of_the_store_are_metrics(project):
+    Path("i.json").write_text(json.dumps(TEXTS))
+    Path("a.json").write_text(json.dumps([row(i, 1 + i / 8, model="M1") for i in range(8)]))
+    done = srlm("score", "a.json", "--instructions", "i.json")
+    assert "data/metrics/alpaca_eval/M1.json" in done.stderr
+    found = {r.metric: r for r in metrics.rows(project)}
+    assert (found["win_rate"].kind, found["win_rate"].model, found["win_rate"].n) == ("alpaca_eval", "M1", 8)
+    assert found["win_rate"].value == pytest.approx(43.75)
+    assert {"n_draws", "avg_length", "length_adjusted_minimal"} <= {*found}
+    Path("a.json").write_text(json.dumps([row(i, model="other2") for i in range(8)]))
+    assert "data/metrics" not in srlm("score", "a.json", "--instructions", "i.json").stderr
 
 
 def test_what_cannot_be_exported_is_named(project):

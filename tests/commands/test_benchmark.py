@@ -137,6 +137,39 @@ def test_verdicts_of_both_orders_are_battles_and_strong_ones_are_three(project):
     assert without["M1"]["n_missing"] == 741, "of v2.0's 750"
 
 
+def answers_of(model, lengths):
+    metadata = {"header_count": {"h1": 0}, "list_count": {"ordered": 1}, "bold_count": {"**": 0}}
+    return [{"uid": f"u{i}", "model": model, "metadata": {"token_len": n, **metadata}} for i, n in enumerate(lengths)]
+
+
+def test_style_is_taken_out_of_a_rate(project):
+    rng = random.Random(4)
+    ours, theirs = ([rng.randint(10, 800) for _ in range(400)] for _ in range(2))
+    longer = [(a - b) / (a + b) for a, b in zip(ours, theirs, strict=True)]
+    rows, questions = [], []
+    for i, more in enumerate(longer):
+        p = 1 / (1 + 2.7 ** (-3 * (more + 0.2)))
+        question = {"uid": f"u{i}", "category": "hard_prompt", "prompt": f"{i}"}
+        as_b, as_a = ("B>A" if rng.random() < p else "A>B"), ("A>B" if rng.random() < p else "B>A")
+        rows.append(judgement(1, as_b, as_a, uid=question["uid"]))
+        questions.append(question)
+    Path("answers").mkdir()
+    files = ("--questions", lines("q.jsonl", questions), "--answers", "answers", "--json")
+    assert "expected a folder of MODEL.jsonl" in str(
+        srlm("score", "arena-hard", lines("j.jsonl", rows), *files).exception
+    )
+    lines("answers/M1.jsonl", answers_of("M1", ours))
+    assert "no answer of 'o3-mini-2025-01-31' to 'u0'" in str(srlm("score", "arena-hard", "j.jsonl", *files).exception)
+    lines("answers/o3.jsonl", answers_of("o3-mini-2025-01-31", theirs))
+    result = json.loads(srlm("score", "arena-hard", "j.jsonl", *files).stdout)["M1"]
+    equal = result["hard_prompt_style_controlled"]
+    at_the_mean = 1 / (1 + 2.7 ** (-3 * (sum(longer) / 400 + 0.2)))  # as the script has it: of the mean difference
+    assert equal["low"] < at_the_mean < equal["high"]
+    assert equal["n"] == 400
+    lines("answers/o3.jsonl", answers_of("o3-mini-2025-01-31", [-1] * 400))
+    assert "metadata: expected counts" in str(srlm("score", "arena-hard", "j.jsonl", *files).exception)
+
+
 def rating(question, turn, score, model="M1"):
     return {"question_id": question, "model": model, "judge": ["gpt-4", "single-v1"], "score": score, "turn": turn}
 
@@ -150,7 +183,10 @@ def test_ratings_that_could_not_be_read_are_counted_and_never_averaged(project):
     assert (result["turn_2"]["value"], result["unreadable"], result["n_missing"]) == (6.5, 1, 0)
     assert result["average"]["value"] == pytest.approx((78 * 4 + 10 + 80 * 6.5) / 159, abs=1e-6)
     assert result["writing"]["value"] == pytest.approx((8 * 4 + 10 + 65) / 19, abs=1e-6)
+    kept = json.loads(Path("data/metrics/mt_bench/M1.json").read_text())
+    assert kept["turn_2"] == result["turn_2"]
     assert srlm("score", "mt-bench", lines("r.jsonl", rows[:-1])).exit_code == 1
+    assert "nothing of 'M7'" in str(srlm("score", "mt-bench", "r.jsonl", "--model", "M7").exception)
 
 
 def test_ifeval_counts_prompts_and_instructions_strictly_and_loosely(project):
@@ -171,6 +207,16 @@ def test_ifeval_counts_prompts_and_instructions_strictly_and_loosely(project):
         "keywords": 1.0,
     }
     assert ifeval.check("here", IFEVAL[1], "a cat").strict == [False, True]
+
+
+def test_what_a_checker_draws_is_drawn_from_the_prompt():
+    """IFEval's prompt 1129 asks for six `!`; the checkers, which know letters only, draw one."""
+    pytest.importorskip("lm_eval")
+    arguments = [{"let_relation": "at least", "letter": "!", "let_frequency": 1}]
+    asked = {"prompt": "Six !", "instruction_id_list": ["keywords:letter_frequency"], "kwargs": arguments}
+    state = random.getstate()
+    assert len({tuple(ifeval.check("here", asked, "abcdefghijklm").strict) for _ in range(20)}) == 1
+    assert random.getstate() == state
 
 
 BAD = {

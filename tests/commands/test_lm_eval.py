@@ -53,6 +53,7 @@ def test_a_task_of_a_local_file_leaves_its_figures_in_the_metrics(project):
     assert [(r.kind, r.model, r.metric, r.value) for r in metrics.rows(project) if r.metric == "fruit.acc"] == [
         ("lm_eval", "M1", "fruit.acc", figure["value"])
     ]
+    assert (project / "data/metrics/lm_eval/dvc.yaml").read_text() == "metrics:\n- M1.json\n"
     unknown = CliRunner().invoke(app, ["lm-eval", "M1", "--tasks", "no_such_task"])
     assert isinstance(unknown.exception, SrlmError)
     assert "no_such_task" in str(unknown.exception)
@@ -86,6 +87,7 @@ def test_what_cannot_be_evaluated_is_named(project):
         (["M9"], "no model 'M9': expected one of data/models (there is none yet; run: srlm repro)"),
         (["served"], "served is at a server"),
         (["M1", "--tasks", "none.yaml"], "--tasks none.yaml: no such file"),
+        (["M1", "--tasks", ","], "--tasks names none"),
     ):
         for name, file in (("served", "server.json"), ("M1", "config.json")):
             if arguments[0] == name:

@@ -18,15 +18,13 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_validator
 
 from stages.console.errors import TableError
+from stages.method.evaluation.logistic import fit, sigmoid
 from stages.method.statistics import Floats, intervals
 
 SIZE = 805
 BASELINE = "gpt4_1106_preview"
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 DRAW = 1.5
-RIDGE = 1e-4
-"""Of a fit: so little that it only matters where there is no finite one, as of preferences that are all alike."""
-MOST_STEPS = 200
 
 
 class Annotation(BaseModel, strict=True, extra="ignore", frozen=True):
@@ -204,13 +202,14 @@ class Weights(NamedTuple):
 
 def length_controlled(difficulty: Floats, weights: Weights) -> Floats:
     """Of each instruction the probability that the model wins with an answer as long as the baseline's."""
-    return _sigmoid(weights.theta + weights.psi * difficulty)
+    return sigmoid(weights.theta + weights.psi * difficulty)
 
 
 def interval(values: Floats, *, n: int, seed: int) -> tuple[float, float] | None:
-    """95 % of the mean of `values`, by `n` resamples of the instructions; None of fewer than two."""
+    """95 % of the mean of `values`, by `n` resamples of the instructions; None where all are equal, which says nothing
+    of how sure a mean is."""
     column = values.reshape(-1, 1)
-    return intervals(column, np.ones_like(column), n=n, seed=seed)[0] if len(values) > 1 else None
+    return intervals(column, np.ones_like(column), n=n, seed=seed)[0] if np.ptp(values) > 0 else None
 
 
 def own_fit(annotations: Annotations, difficulty: Floats | None, *, n: int, seed: int) -> dict[str, Any]:
@@ -226,40 +225,18 @@ def own_fit(annotations: Annotations, difficulty: Floats | None, *, n: int, seed
     rows = len(features)
     resamples = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=n)
     counts = np.vstack([np.ones((1, rows)), resamples])
-    weights = _fit(features, annotations.preferences - 1, counts)
-    at_equal_length = _sigmoid(np.delete(weights, 1, axis=1) @ np.delete(features, 1, axis=1).T)
+    weights = fit(features, annotations.preferences - 1, counts)
+    at_equal_length = sigmoid(np.delete(weights, 1, axis=1) @ np.delete(features, 1, axis=1).T)
     rates = 100 * (counts * at_equal_length).sum(axis=1) / rows
-    low, high = np.percentile(rates[1:], [2.5, 97.5])
+    low, high = np.percentile(rates[1:], [2.5, 97.5]) if np.ptp(annotations.preferences) > 0 else (None, None)
     names = ("theta", "phi", "psi")[: features.shape[1]]
     return {
         "variant": "minimal" if difficulty is None else "noreg",
         "win_rate": float(rates[0]),
-        "low": float(low),
-        "high": float(high),
+        "low": low if low is None else float(low),
+        "high": high if high is None else float(high),
         "weights": dict(zip(names, map(float, weights[0]), strict=True)),
     }
-
-
-def _fit(features: Floats, shares: Floats, counts: Floats) -> Floats:
-    """Logistic regressions of `shares` on `features` (rows, k), one for each line of `counts` (how often a row counts):
-    (lines, k). By Newton's method, whose steps are cut to where the curvature is still that of their beginning."""
-    products = np.einsum("ni,nj->nij", features, features).reshape(len(features), -1)
-    k, reach = features.shape[1], np.linalg.norm(features, axis=1).max()
-    weights = np.zeros((len(counts), k))
-    for _ in range(MOST_STEPS):
-        p = _sigmoid(weights @ features.T)
-        gradient = (counts * (shares - p)) @ features - RIDGE * weights
-        curvature = ((counts * p * (1 - p)) @ products).reshape(-1, k, k) + RIDGE * np.eye(k)
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        size = np.linalg.norm(step, axis=1, keepdims=True) * reach
-        weights += step / np.maximum(1, size / 2)
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(np.exp(-np.logaddexp(0, -x)), dtype=np.float64)
 
 
 def published_weights(records: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Weights]:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stages.console.errors import TableError
+from stages.method.evaluation import style
 from stages.method.statistics import Figure, ratio_figures
 
 SIZES = {"hard_prompt": 500, "creative_writing": 250}
@@ -54,17 +55,11 @@ def battles(judgement: Judgement) -> tuple[float, int] | None:
     return won, int(count)
 
 
-def rates(
-    records: Sequence[tuple[str, Any]],
-    questions: Mapping[str, str] | None = None,
-    *,
-    baseline: str | None = None,
-    n: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """Model to category to `rate` (a share of battles), `battles`, and `unreadable` and `missing` questions.
-    `questions`: uid to category, of all there are. Raises TableError for what is no judgement, is there twice, or is
-    against another baseline."""
+def judgements(
+    records: Sequence[tuple[str, Any]], questions: Mapping[str, str] | None = None, *, baseline: str | None = None
+) -> list[Judgement]:
+    """Those of `records`, each with where it stands. `questions`: uid to category, of all there are. Raises TableError
+    for what is no judgement, is there twice, or is against another baseline."""
     rows: dict[tuple[str, str], tuple[str, Judgement]] = {}
     for where, record in records:
         row = _judgement(where, record)
@@ -79,14 +74,21 @@ def rates(
         if (row.model, row.uid) in rows:
             raise TableError(f"{where}: question {row.uid!r} is judged twice, first in {rows[row.model, row.uid][0]}")
         rows[row.model, row.uid] = where, row
+    return [row for _, row in rows.values()]
+
+
+def rates(
+    rows: Sequence[Judgement], questions: Mapping[str, str] | None = None, *, n: int = 1000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Model to category to `rate` (a share of battles), `battles`, and `unreadable` and `missing` questions."""
     result: dict[str, dict[str, Any]] = {}
     sizes = dict(SIZES)
     if questions is not None:
         sizes = {category: list(questions.values()).count(category) for category in questions.values()}
-    for model in dict.fromkeys(model for model, _ in rows):
-        own = sorted((row.uid, row) for (of, _), (_, row) in rows.items() if of == model)
-        for category in dict.fromkeys([*sizes, *(row.category for _, row in own)]):
-            inside = [row for _, row in own if row.category == category]
+    for model in dict.fromkeys(row.model for row in rows):
+        own = sorted((row for row in rows if row.model == model), key=lambda row: row.uid)
+        for category in dict.fromkeys([*sizes, *(row.category for row in own)]):
+            inside = [row for row in own if row.category == category]
             counted = [each for row in inside if (each := battles(row)) is not None]
             won, weights = [each[0] for each in counted], [each[1] for each in counted]
             figure: Figure = ratio_figures({"rate": (won, weights)}, n=n, seed=seed)["rate"]
@@ -96,6 +98,27 @@ def rates(
                 "unreadable": len(inside) - len(counted),
                 "missing": max(0, sizes.get(category, 0) - len(inside)),
             }
+    return result
+
+
+def style_controlled(
+    rows: Sequence[Judgement], styles: Mapping[tuple[str, str], list[float]], *, n: int = 1000, seed: int = 0
+) -> dict[str, dict[str, Figure]]:
+    """Model to category to the rate under style control. Raises TableError for an answer that `styles` lacks."""
+    result: dict[str, dict[str, Figure]] = {}
+    for category in dict.fromkeys(row.category for row in rows):
+        counted = []
+        for row in sorted((row for row in rows if row.category == category), key=lambda row: (row.model, row.uid)):
+            baseline = row.baseline or BASELINES.get(category, "")
+            for model in (row.model, baseline):
+                if (model, row.uid) not in styles:
+                    raise TableError(f"no answer of {model!r} to {row.uid!r}. Add its file to --answers")
+            if (each := battles(row)) is not None:
+                counted.append(
+                    style.Battles(row.model, row.uid, *each, styles[row.model, row.uid], styles[baseline, row.uid])
+                )
+        for model, figure in style.controlled(counted, n=n, seed=seed).items() if counted else ():
+            result.setdefault(model, {})[category] = figure
     return result
 
 
