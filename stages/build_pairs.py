@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.console.terminal import warn
-from stages.method import judging, pairing
+from stages.method import consistency, judging, pair_counts, pairing
+from stages.method.pair_choice import leave_out
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
 
@@ -23,11 +26,17 @@ def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/{scores,pairs}.parquet and their metrics."""
     params = load_params(root)
     p, rho = params.build_pairs, entry(params.aift, "aift", model).rho
+    older, second = params.rejected_from(model), params.second_judge(model)
     with Run("build_pairs", root, model) as run:
         prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
         # not what the judge wrote, the largest column of the store
         judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score", "expected"))
-        judged = judging.mean_scores(judging.pool(candidates, judgements), params.judge_candidates.score)
+        by_second = pl.col("judge") == (second or "")
+        judgements, again = judgements.filter(~by_second), judgements.filter(by_second)
+        judged, judged_again = (
+            judging.mean_scores(judging.pool(candidates, rows), params.judge_candidates.score)
+            for rows in (judgements, again)
+        )
         scores = pairing.fates(
             candidates,
             judged,
@@ -35,9 +44,22 @@ def main(model: str, root: Path = Path()) -> None:
             rho=rho,
             signal=p.signal,
             seed=params.seed,
+            older=older,
+            rejected=p.rejected,
         )
-        pairs = pairing.pairs(prompts, candidates, scores)
-        counts = pairing.counts(prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score)
+        if second:
+            taus = consistency.taus(judged, judged_again)
+            scores = scores.drop("tau").join(taus, on="prompt_id", how="left", maintain_order="left")
+
+        scores = leave_out(scores, prompts, p, params.split_seed.lang, params.seed)
+        pairs = pairing.pairs(
+            prompts, candidates, scores, per_prompt=p.pairs_per_prompt, min_margin=p.min_margin, older=older
+        )
+        if p.consistency == "smooth":
+            pairs = consistency.smooth(pairs, scores, p.tau, params.seed)
+        counts = pair_counts.counts(
+            prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score
+        )
         fates = ", ".join(f"{n} {fate}" for fate, n in counts["fates"].items())
         if pairs.is_empty():
             why = f"of {counts['prompts']} prompts with {len(candidates)} candidates: {fates}"
@@ -45,7 +67,7 @@ def main(model: str, root: Path = Path()) -> None:
                 why += f". {judging.unreadable(run.read(JUDGEMENTS, model, ('text',)), params.judge.template)}"
             raise TableError(f"AIFT({model}) has no pairs {why}")
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
-        warnings = pairing.warnings(counts, **limits)
+        warnings = pair_counts.warnings(counts, **limits)
         run.write(SCORES, scores, model)
         run.write(PAIRS, pairs, model)
         run.write_metrics("AIFT", {**counts, "warnings": len(warnings), "warned": warnings}, model)

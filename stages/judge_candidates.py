@@ -3,13 +3,16 @@
     python -m stages.judge_candidates M1
 
 Equal answers to a prompt are judged once, cut-off answers not at all: they take no part in pairs. Another judge
-(`aift.M1.judge`), another engine for it (`judge_candidates.engine`) and its expected score instead of the sampled one
-(`judge_candidates.score`) are ours, off by default.
+(`aift.M1.judge`), a second one that tells how consistent the first is (`judge_candidates.second_judge`), another engine
+(`judge_candidates.engine`) and its expected score instead of the sampled one (`judge_candidates.score`) are ours, off
+by default.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import polars as pl
 
 from stages.config.load import entry, load_params
 from stages.console.command import command
@@ -26,8 +29,11 @@ def main(model: str, root: Path = Path()) -> None:
     """Write data/AIFT/MODEL/judgements.parquet."""
     params = load_params(root)
     p, judge = params.judge_candidates, entry(params.aift, "aift", model).judge
+    second = params.second_judge(model)
     with Run("judge_candidates", root, model) as run:
         candidates, texts = run.read(CANDIDATES, model), run.read(PROMPTS, model).select("prompt_id", "prompt")
+        if params.build_pairs.rejected == "unjudged":
+            candidates = candidates.filter(model=model)
         answers = judging.distinct(candidates).join(texts, on="prompt_id", maintain_order="left")
         scale = Scale(**dict(params.judge.scale))
         prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
@@ -47,9 +53,14 @@ def main(model: str, root: Path = Path()) -> None:
                 f"could be read. "
                 "Use judge_candidates.score: sampled"
             )
+        if second:
+            with stage_engine(params, "judge_candidates", second, run) as other:
+                completions = other.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
+            judgements = pl.concat([judgements, judging.judgements(answers, completions, second, scale)])
         run.write(JUDGEMENTS, judgements, model, engine)
+        judges = " and ".join(filter(None, [judge, second]))
         print(
-            f"AIFT({model}): {len(judgements)} judgements by {judge} of {len(answers)} different answers of "
+            f"AIFT({model}): {len(judgements)} judgements by {judges} of {len(answers)} different answers of "
             f"{len(candidates)}, {judgements['score'].null_count()} could not be read"
         )
 

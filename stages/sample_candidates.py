@@ -1,6 +1,8 @@
 """sample_candidates: Mt answers each new prompt N times (paper 2.2, step 2).
 
-python -m stages.sample_candidates M1
+    python -m stages.sample_candidates M1
+
+With `build_pairs.rejected_from` an older model answers them as often, behind it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ def main(model: str, root: Path = Path()) -> None:
         with stage_engine(params, "sample_candidates", model, run) as engine:
             completions = engine.complete(prompts.select(id="prompt_id", prompt="prompt"), sampling)
         rows = candidates(completions, model)
+        if older := params.rejected_from(model):
+            with stage_engine(params, "sample_candidates", older, run) as other:
+                completions = other.complete(prompts.select(id="prompt_id", prompt="prompt"), sampling)
+            rows = pl.concat([rows, candidates(completions.with_columns(pl.col("n") + p.n), older)])
         run.write(CANDIDATES, rows, model, engine)
         print(f"AIFT({model}): {len(rows)} candidates, {rows.filter(finish_reason='length').height} cut off")
 

@@ -17,10 +17,11 @@ from stages.console.command import command
 from stages.engines.open import ask
 from stages.method.evaluation.choice import chooser
 from stages.store.run import Run
-from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, PAIRS
+from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, JUDGE_PAIRS, PAIRS
 from stages.text.thoughts import joined
 
 REPLAYED = {"eft": EFT, "ift": IFT_TRAIN}
+TRAINED = ("id", "prompt", "chosen", "rejected")
 
 
 def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) -> None:
@@ -37,15 +38,21 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         valid = run.read(IFT_VALID) if params.choose.every_steps else None
         choose = chooser(params.choose, model, valid, partial(ask, params, run), run.template)
         pairs = as_written(run.read(PAIRS, prev))
+        if params.judge_pairs.source and len(judged := run.read(JUDGE_PAIRS, prev)):
+            of += f" and {len(judged)} pairs of judgements"
+            pairs = pl.concat([pairs.select(TRAINED), judged.with_columns(id="candidate_id").select(TRAINED)])
         new_model(run, train_dpo, model, prev, pairs, params, of, valid, choose, replay=replay)
 
 
 def as_written(pairs: pl.DataFrame) -> pl.DataFrame:
-    """PAIRS rows with each answer behind its thought: what the model wrote is trained, whatever of it was judged."""
-    sides = {
-        side: pl.Series([joined(*row) for row in pairs.select(f"{side}_thought", side).iter_rows()], dtype=pl.String)
+    """PAIRS rows with each answer behind its thought: what the model wrote is trained, whatever of it was judged. Those
+    that are `reversed` are turned."""
+    chosen, rejected = (
+        pl.Series([joined(*row) for row in pairs.select(f"{side}_thought", side).iter_rows()], dtype=pl.String)
         for side in ("chosen", "rejected")
-    }
+    )
+    turned = pl.when(pl.col("reversed") == 1)
+    sides = {"chosen": turned.then(rejected).otherwise(chosen), "rejected": turned.then(chosen).otherwise(rejected)}
     return pairs.with_columns(**sides, id="prompt_id")
 
 

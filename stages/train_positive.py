@@ -34,7 +34,7 @@ def main(model: str, aift: Annotated[str, typer.Option()], root: Path = Path()) 
         from stages.trainers.run import new_model
         from stages.trainers.sft import mixture, train_sft
 
-        scores = run.read(SCORES, aift)
+        scores = run.read(SCORES, aift).filter(model=aift)  # not what an older model answered beside it
         perfect = pairing.perfect(run.read(PROMPTS, aift), run.read(CANDIDATES, aift), scores, params.judge.scale.max)
         if perfect.is_empty():
             raise TableError(

@@ -26,6 +26,8 @@ REASONS = 64
 """Tokens of a judgement that is made of ranks, about."""
 FIRST_ROWS = 1000
 FEW = 200
+COUPLES = 4
+"""Of answers that build_judge_pairs judges for each pair that it may make of changed prompts."""
 """Prompts of the tiny world whose texts are measured."""
 
 
@@ -196,13 +198,24 @@ def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) 
     count = aift.prompts * sample.n
     texts_ = facts.prompt + facts.markup, answer, sample.max_tokens
     lengths = facts.told_by("candidate")
-    yield Work(f"sample_candidates@{name}", "answers", name, count, *texts_, lengths=lengths)
+    writers, judges = [name, params.rejected_from(name)], [aift.judge, params.second_judge(name)]
+    for writer in filter(None, writers):
+        yield Work(f"sample_candidates@{name}", "answers", writer, count, *texts_, lengths=lengths)
     review = min(facts.judgement or judge.max_tokens / 2, judge.max_tokens)
     judged = facts.template + shown, review, judge.max_tokens
     lengths = facts.told_by("candidate", "judgement", "distinct")
-    many = count * facts.distinct * judge.k
-    yield Work(f"judge_candidates@{name}", "judgements", aift.judge, many, *judged, lengths=lengths)
+    answers = count * (1 if params.build_pairs.rejected == "unjudged" else sum(map(bool, writers)))
+    many = answers * facts.distinct * judge.k
+    for by in filter(None, judges):
+        yield Work(f"judge_candidates@{name}", "judgements", by, many, *judged, lengths=lengths)
     yield Work(f"build_pairs@{name}", "rows")
+    known = params.judge_pairs
+    if not known.source:
+        yield Work(f"build_judge_pairs@{name}", "rows")
+        return
+    most = known.share / (1 - known.share) * aift.prompts * facts.pairs
+    answers = params.split_seed.eft_prompts * facts.ranked if known.source == "eft" else 2 * COUPLES * most
+    yield Work(f"build_judge_pairs@{name}", "judgements", name, answers * known.n, *judged, lengths=lengths)
 
 
 def facts_of(

@@ -19,6 +19,7 @@ from stages.config.sections import (
     Evaluate,
     Judge,
     JudgeCandidates,
+    JudgePairs,
     JudgeSeed,
     Publish,
     SampleCandidates,
@@ -40,6 +41,10 @@ ROLE_ENGINES = {
     "head_to_head": ("evaluate", "judge_engine"),
 }
 """Stages that may have an engine of their own, and where it stands."""
+
+
+PREVIOUS = "previous"
+"""Stands for the model that Mt comes of, M(t-1), where a model is named for all AIFTs."""
 
 
 class Base(Section):
@@ -152,6 +157,7 @@ class Params(Section):
     sample_candidates: SampleCandidates
     judge_candidates: JudgeCandidates
     build_pairs: BuildPairs
+    judge_pairs: JudgePairs
     train_dpo: TrainDpo
     choose: Choose
     evaluate: Evaluate
@@ -176,6 +182,24 @@ class Params(Section):
         while (step := self.models.get(model)) and step.prev not in chain:
             chain.append(model := step.prev)
         return chain
+
+    def rejected_from(self, model: str) -> str | None:
+        """The older model whose answers may be rejected in AIFT(model)."""
+        return self._older(self.build_pairs.rejected_from, model)
+
+    def second_judge(self, model: str) -> str | None:
+        """The model that judges AIFT(model) once more."""
+        name = self.judge_candidates.second_judge
+        second = model if name == model else self._older(name, model)
+        return None if second == self.aift[model].judge else second
+
+    def _older(self, name: str | None, model: str) -> str | None:
+        """`name`, or the model that `previous` stands for, where `model` comes of it. Its weights are recorded in the
+        lineage of `model`, which DVC watches."""
+        chain = self.ancestors(model)
+        if name == PREVIOUS:
+            return chain[0] if chain else None
+        return name if name in (*chain, "M0") else None
 
     @property
     def trained_models(self) -> list[str]:

@@ -11,11 +11,12 @@ from itertools import pairwise
 from os.path import normpath
 
 from stages.config.finding import Finding, nearest
+from stages.config.levers import LEVERS
 from stages.config.numbers import NUMBERS, Findings, Rule
-from stages.config.params import ROLE_ENGINES, Params
+from stages.config.params import PREVIOUS, ROLE_ENGINES, Params
 from stages.text.language import is_english
 
-TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people", "ranks", "constant")
+TAKEN = ("ift", "eft", "aift", "test", "seed", "head_to_head", "oracle", "people", "ranks", "constant", PREVIOUS)
 """Names that stand for datasets, folders and judges that are no models."""
 TRAINED = "training"
 
@@ -53,6 +54,12 @@ def uses(p: Params) -> Iterator[tuple[str, str, str]]:
         yield f"aift.{name}", name, "sample_candidates"
         yield f"aift.{name}.writer", aift.writer, "write_prompts"
         yield f"aift.{name}.judge", aift.judge, "judge_candidates"
+    for key, name, stage in (
+        ("build_pairs.rejected_from", p.build_pairs.rejected_from, "sample_candidates"),
+        ("judge_candidates.second_judge", p.judge_candidates.second_judge, "judge_candidates"),
+    ):
+        if name and name != PREVIOUS:
+            yield key, name, stage
     if p.judge_seed.source == "judge" and p.judge_seed.judge:
         yield "judge_seed.judge", p.judge_seed.judge, "judge_seed"
     for name, step in p.models.items():
@@ -286,5 +293,6 @@ RULES: tuple[Rule, ...] = (
     engines,
     english,
     *NUMBERS,
+    *LEVERS,
 )
 """Each for itself: one that needs a faulty section hides no other."""

@@ -53,8 +53,8 @@ class Config(NamedTuple):
         return self.splits[0].table
 
 
-def configs(trained: Mapping[str, str]) -> tuple[Config, ...]:
-    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`.
+def configs(trained: Mapping[str, str], *, judge_pairs: bool = False) -> tuple[Config, ...]:
+    """Of a store in which AIFT(Mt) trains Mt+1 for each `Mt: Mt+1` of `trained`, and `judge_pairs` beside it.
 
     Raises HubError when two would have one name: configs have lower-case names.
     """
@@ -70,6 +70,8 @@ def configs(trained: Mapping[str, str]) -> tuple[Config, ...]:
     for model, trains in trained.items():
         name = f"aift_{model.lower()}"
         every.append(Config(name, (Split("train", tables.PAIRS, model),), trains))
+        if judge_pairs:
+            every.append(Config(f"{name}_judge_pairs", (Split("train", tables.JUDGE_PAIRS, model),), trains))
         for table in (tables.PROMPTS, tables.CANDIDATES, tables.JUDGEMENTS, tables.SCORES):
             every.append(Config(f"{name}_{table.name}", (Split("train", table, model),), raw=True))
     names = [config.name for config in every]

@@ -83,7 +83,9 @@ def datasets(
     """The datasets, written to `folder`; with `raw`, also what they were made from. `read` gives the checked table of a
     split, `published` is a snapshot as in `write_shards`."""
     params, trains = source.params, trained(source.params)
-    wanted = [config for config in configs(trains) if raw or not config.raw]
+    wanted = [
+        config for config in configs(trains, judge_pairs=bool(params.judge_pairs.source)) if raw or not config.raw
+    ]
     files: dict[str, dict[str, Any]] = {}
     local: list[Local] = []
     pairs: list[tuple[str, pl.DataFrame]] = []
@@ -146,7 +148,7 @@ def model(source: Source, name: str, data: Remote, others: Mapping[str, str]) ->
     on_hub = {line[-1]: first.repo} if first and first.source == "hub" and first.repo else {}
     base = next((repo for above in line[1:] if (repo := {**on_hub, **others}.get(above))), None)
     about, run = facts.of_the_model(name, params, source.metrics, source.lineages), facts.of_the_run(params)
-    known, every = source.lineages[name], configs(trained(params))
+    known, every = source.lineages[name], configs(trained(params), judge_pairs=bool(params.judge_pairs.source))
     adapter = "adapter/adapter_config.json" in names
     section = {
         "model": known,

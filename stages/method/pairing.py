@@ -1,13 +1,14 @@
 """Preference pairs (paper 2.2, step 4): one score and one fate per candidate, best against worst per prompt.
 
 A null score neither wins nor loses. Fates are decided in this order, so that every candidate has exactly one: `cut_off`
-(by the length limit), `duplicate` (an earlier candidate of the prompt has the same text), `unreadable` (no score),
-and for the rest `chosen`, `rejected`, `between`, or `tied` where the prompt gives no pair.
+(by the length limit), `duplicate` (an earlier candidate of the prompt has the same text), `chosen`, `rejected`,
+`unjudged` (an older model's, which nobody judged), `unreadable` (no score), `tied` where the prompt gives no pair, and
+`between`. Where a rule leaves out a prompt that gives a pair, `inconsistent` or `capped` takes the place of the last.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -15,8 +16,9 @@ import polars as pl
 from stages.console.errors import TableError
 from stages.method.judging import distinct, same_text
 from stages.method.scale import OF_FIVE
-from stages.store.tables import FATES, PAIRS, SCORES
+from stages.store.tables import PAIRS, SCORES
 from stages.text import thoughts
+from stages.text.ids import content_id
 
 CLOSE = 1e-9  # scores this near are equal: a band's edge is a product of floats, a mean of thirds is one
 _THOUGHT, _ANSWER = (pl.col(name).str.len_chars().cast(pl.Float64) for name in ("thought", "response"))
@@ -25,6 +27,8 @@ ANSWER_TOKENS = (
     .then("tokens")
     .otherwise((pl.col("tokens") * _ANSWER / (_THOUGHT + _ANSWER)).round().cast(pl.Int32))
 )
+Rejected = Literal["worst", "older", "half", "unjudged"]
+PAIRED = pl.col("fate").is_in(["chosen", "rejected", "between"])
 
 
 def fates(
@@ -35,6 +39,8 @@ def fates(
     rho: float | None,
     signal: Literal["judge", "shuffled", "longest"],
     seed: int,
+    older: str | None = None,
+    rejected: Rejected = "worst",
 ) -> pl.DataFrame:
     """SCORES rows, sorted by prompt_id, then n. `judged`: `mean_scores` of the pooled judgements (`judging.pool`).
 
@@ -43,6 +49,10 @@ def fates(
     is the shortest candidate (tokens) whose score is in the top share `rho` of the prompt's range, rejected the longest
     in the bottom share; equals go by score (further out first), then the lowest variance of the judgements, then n. At
     rho = 0 the bands are points, so variance decides before length.
+
+    `older`: candidates of this model are never chosen. `rejected` says whose text is: `worst`, any; `older`, one that
+    it wrote; `half`, one that it wrote for half of the prompts, by a hash of `(seed, prompt_id)`, for the others one
+    that Mt wrote; `unjudged`, one that it alone wrote, by a hash of `(seed, candidate_id)`, whatever its score.
 
     `signal` `shuffled` (control): score, spread, variance and parsed are dealt out anew among the prompt's scored
     texts, by `seed`. `longest` (control): the score of a scored text is its length in tokens, margin included, without
@@ -55,13 +65,12 @@ def fates(
             "length decides which answers make a pair, and the lengths of some candidates in tokens are not known: "
             "the server that wrote them told none. Switch length off, or sample the candidates with another engine"
         )
-    scored = (
-        distinct(candidates)
-        .join(judged.drop("prompt_id"), on="candidate_id")
-        .drop_nulls("score")
-        .with_columns(tokens=ANSWER_TOKENS)
-        .sort("prompt_id", "candidate_id")
-    )
+    text_of = same_text(candidates)
+    wrote = text_of.join(candidates.select("candidate_id", theirs=pl.col("model") == (older or "")), on="candidate_id")
+    wrote = wrote.group_by(candidate_id="text_id").agg(pl.col("theirs").any(), (~pl.col("theirs")).any().alias("own"))
+    texts = distinct(candidates).join(wrote, on="candidate_id").with_columns(tokens=ANSWER_TOKENS)
+    scored = texts.join(judged.drop("prompt_id"), on="candidate_id").drop_nulls("score")
+    scored = scored.sort("prompt_id", "candidate_id")
     if signal == "shuffled":
         draw = pl.Series("draw", np.random.default_rng(seed).random(len(scored)), pl.Float64)
         dealt = pl.col("score", "spread", "variance", "parsed").sort_by("draw", "candidate_id").over("prompt_id")
@@ -69,30 +78,60 @@ def fates(
     elif signal == "longest":
         scored, rho = scored.with_columns(score=pl.col("tokens").cast(pl.Float64)), None
 
-    texts = scored.select(pl.col("candidate_id").alias("text_id"), "score", "spread", "parsed")
+    if rejected == "unjudged":
+        ends = _best_and_any(scored.filter("own"), texts.filter(~pl.col("own")), rho, seed)
+    else:
+        may_lose = {"worst": pl.lit(True), "older": pl.col("theirs"), "half": _half(scored, seed)}[rejected]
+        ends = _best_and_worst(scored.with_columns(may_lose=may_lose), min_margin, rho)
+    figures = scored.select(pl.col("candidate_id").alias("text_id"), "score", "spread", "parsed")
     rows = (
         candidates.sort("prompt_id", "n", "candidate_id")
-        .join(same_text(candidates), on="candidate_id", how="left", maintain_order="left")
-        .join(texts, on="text_id", how="left", maintain_order="left")
-        .join(_best_and_worst(scored, min_margin, rho), on="prompt_id", how="left", maintain_order="left")
+        .join(text_of, on="candidate_id", how="left", maintain_order="left")
+        .join(figures, on="text_id", how="left", maintain_order="left")
+        .join(ends, on="prompt_id", how="left", maintain_order="left")
     )
     candidate = pl.col("candidate_id")
     rules = {
         "cut_off": pl.col("text_id").is_null(),
         "duplicate": candidate != pl.col("text_id"),
-        "unreadable": pl.col("score").is_null(),
-        "tied": pl.col("chosen_id").is_null(),
         "chosen": candidate == pl.col("chosen_id"),
         "rejected": candidate == pl.col("rejected_id"),
+        "unjudged": pl.lit(rejected == "unjudged") & (pl.col("model") == (older or "")),
+        "unreadable": pl.col("score").is_null(),
+        "tied": pl.col("chosen_id").is_null(),
     }
     fate = pl.coalesce(*(pl.when(holds).then(pl.lit(name)) for name, holds in rules.items()), pl.lit("between"))
-    return rows.with_columns(pl.col("parsed").fill_null(0), fate=fate).select(*SCORES.schema)
+    rows = rows.with_columns(pl.col("parsed").fill_null(0), fate=fate, tau=pl.lit(None, pl.Float64))
+    return rows.select(*SCORES.schema)
+
+
+def _half(scored: pl.DataFrame, seed: int) -> pl.Series:
+    """Whether each text may lose: for half of the prompts the older model's, for the others Mt's own."""
+    theirs = {prompt: int(content_id(seed, prompt), 16) % 2 == 0 for prompt in scored["prompt_id"].unique()}
+    rows = scored.select("prompt_id", "theirs", "own").iter_rows()
+    return pl.Series([their if theirs[prompt] else own for prompt, their, own in rows], dtype=pl.Boolean)
+
+
+def _best_and_any(own: pl.DataFrame, other: pl.DataFrame, rho: float | None, seed: int) -> pl.DataFrame:
+    """As `_best_and_worst`, with one of the `other` texts of each prompt, by a hash, as the rejected one."""
+    hashes = pl.Series("hash", [content_id(seed, candidate) for candidate in other["candidate_id"]], pl.String)
+    drawn = other.with_columns(hashes).sort("prompt_id", "hash").unique("prompt_id", keep="first")
+    best = _ends(own.with_columns(may_lose=pl.lit(True)), rho)[0]
+    return best.join(drawn.select("prompt_id", rejected_id="candidate_id"), on="prompt_id").drop("chosen_score")
 
 
 def _best_and_worst(scored: pl.DataFrame, min_margin: float, rho: float | None) -> pl.DataFrame:
     """prompt_id, chosen_id, rejected_id of the prompts that give a pair."""
+    best, worst = _ends(scored, rho)
+    apart = pl.col("chosen_score") - pl.col("rejected_score") > min_margin + CLOSE
+    return best.join(worst, on="prompt_id").filter(apart).select("prompt_id", "chosen_id", "rejected_id")
+
+
+def _ends(scored: pl.DataFrame, rho: float | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of each prompt the best of its `own` texts and the worst of those that `may_lose`: prompt_id, id, score."""
     score, variance, tokens = pl.col("score"), pl.col("variance"), pl.col("tokens").cast(pl.Int64)
-    high, low = score.max().over("prompt_id"), score.min().over("prompt_id")
+    own, may_lose = pl.col("own"), pl.col("may_lose")
+    high, low = score.filter(own).max().over("prompt_id"), score.filter(may_lose).min().over("prompt_id")
     band = (rho or 0.0) * (high - low) + CLOSE
     best: list[pl.Expr] = []
     worst: list[pl.Expr] = []
@@ -104,32 +143,50 @@ def _best_and_worst(scored: pl.DataFrame, min_margin: float, rho: float | None) 
     def first(side: str, in_band: pl.Expr, order: list[pl.Expr]) -> pl.DataFrame:
         rows = scored.filter(in_band).sort("prompt_id", *order, "n", "candidate_id")
         rows = rows.unique("prompt_id", keep="first", maintain_order=True)
-        return rows.select("prompt_id", candidate_id.alias(f"{side}_id"), score.alias(f"{side}_score"))
+        return rows.select("prompt_id", pl.col("candidate_id").alias(f"{side}_id"), score.alias(f"{side}_score"))
 
-    candidate_id = pl.col("candidate_id")
-    ends = first("chosen", score >= high - band, best).join(
-        first("rejected", score <= low + band, worst), on="prompt_id"
+    return first("chosen", own & (score >= high - band), best), first(
+        "rejected", may_lose & (score <= low + band), worst
     )
-    apart = pl.col("chosen_score") - pl.col("rejected_score") > min_margin + CLOSE
-    return ends.filter(apart).select("prompt_id", "chosen_id", "rejected_id")
 
 
-def pairs(prompts: pl.DataFrame, candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """PAIRS rows, sorted by prompt_id: the `chosen` and the `rejected` candidate of each prompt that has them."""
-    texts = scores.join(candidates.select("candidate_id", "response", "thought"), on="candidate_id")
-    chosen, rejected = (
-        texts.filter(fate=side).select(
+def pairs(
+    prompts: pl.DataFrame,
+    candidates: pl.DataFrame,
+    scores: pl.DataFrame,
+    *,
+    per_prompt: int = 1,
+    min_margin: float = 0.0,
+    older: str | None = None,
+) -> pl.DataFrame:
+    """PAIRS rows, sorted by prompt_id: the `chosen` and the `rejected` candidate of each prompt that has them, and
+    after those, up to `per_prompt`, its other pairs of scores more than `min_margin` apart, the widest first. What
+    `older` wrote is never chosen."""
+    texts = scores.filter(PAIRED).join(candidates.select("candidate_id", "response", "thought"), on="candidate_id")
+    sides = {
+        side: texts.select(
             "prompt_id",
             "model",
             pl.col("response").alias(side),
             pl.col("thought").alias(f"{side}_thought"),
             pl.col("candidate_id").alias(f"{side}_id"),
             pl.col("score").alias(f"{side}_score"),
+            pl.col("fate").alias(f"{side}_fate"),
         )
         for side in ("chosen", "rejected")
+    }
+    best_and_worst = (pl.col("chosen_fate") == "chosen") & (pl.col("rejected_fate") == "rejected")
+    margin = pl.col("chosen_score") - pl.col("rejected_score")
+    own = sides["chosen"].filter(pl.col("model") != (older or ""))
+    by = pl.when(pl.col("model") == (older or "")).then("model").alias("rejected_by")
+    couples = own.join(sides["rejected"].select(pl.exclude("model"), by), on="prompt_id")
+    couples = (
+        couples.filter(best_and_worst if per_prompt == 1 else best_and_worst | (margin > min_margin + CLOSE))
+        .sort("prompt_id", ~best_and_worst, -margin, "chosen_id", "rejected_id")
+        .filter(pl.int_range(pl.len()).over("prompt_id") < per_prompt)
     )
-    joined = chosen.join(rejected.drop("model"), on="prompt_id").join(prompts, on="prompt_id")
-    return joined.select(*PAIRS.schema).sort("prompt_id")
+    joined = couples.join(prompts, on="prompt_id", maintain_order="left")
+    return joined.with_columns(reversed=pl.lit(None, pl.Int32)).select(*PAIRS.schema)
 
 
 def perfect(
@@ -144,78 +201,3 @@ def perfect(
     joined = joined.join(prompts.select("prompt_id", "prompt"), on="prompt_id", maintain_order="left")
     whole = [thoughts.joined(*row) for row in joined.select("thought", "response").iter_rows()]
     return joined.select(id="candidate_id", instruction="prompt", response=pl.Series(whole, dtype=pl.String))
-
-
-def counts(
-    prompts: pl.DataFrame,
-    candidates: pl.DataFrame,
-    judgements: pl.DataFrame,
-    judged: pl.DataFrame,
-    scores: pl.DataFrame,
-    pairs: pl.DataFrame,
-    kind: Literal["sampled", "expected"] = "sampled",
-) -> dict[str, Any]:
-    """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
-
-    prompts: accepted ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged
-    text, whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
-    readable judgements by written score; chosen_tokens, rejected_tokens: mean lengths.
-    """
-    accepted, readable = prompts["dropped"].null_count(), judgements["score"].drop_nulls()
-    unread = judgements["score" if kind == "sampled" else "expected"].null_count()
-    histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(11)}
-    by_fate = {fate: int((scores["fate"] == fate).sum()) for fate in FATES}
-    tokens = scores.join(candidates.select("candidate_id", "tokens"), on="candidate_id", maintain_order="left")
-
-    def share(part: int, whole: int) -> float | None:
-        return part / whole if whole else None
-
-    return {
-        "prompts": accepted,
-        "dropped": dict(prompts.drop_nulls("dropped").group_by("dropped").len().sort("dropped").iter_rows()),
-        "candidates": len(candidates),
-        "judgements": len(judgements),
-        "unparsed": unread,
-        "fates": by_fate,
-        "ties": scores.filter(fate="tied")["prompt_id"].n_unique(),
-        "pairs": len(pairs),
-        "pair_yield": share(len(pairs), accepted),
-        "mean_score": judged["score"].mean(),
-        "mean_margin": (pairs["chosen_score"] - pairs["rejected_score"]).mean(),
-        "score_histogram": histogram,
-        "commonest_score_share": share(max(histogram.values()), len(readable)),
-        "unreadable_share": share(unread, len(judgements)),
-        "candidate_tokens": candidates["tokens"].mean(),
-        "distinct_share": 1 - by_fate["duplicate"] / len(candidates) if len(candidates) else None,
-        "chosen_tokens": tokens.filter(fate="chosen")["tokens"].mean(),
-        "rejected_tokens": tokens.filter(fate="rejected")["tokens"].mean(),
-    }
-
-
-def warnings(
-    counts: dict[str, Any], *, commonest_score: float, unreadable: float, pair_yield: float, distinct: float
-) -> list[str]:
-    """What is suspicious in `counts`, a sentence each. Limits are shares."""
-    commonest = max(histogram, key=histogram.__getitem__) if (histogram := counts.get("score_histogram")) else ""
-    above, below = "{share:.0%} {what} (warned above {limit:.0%})", "only {share:.0%} {what} (warned below {limit:.0%})"
-    rules = (
-        (
-            "commonest_score_share",
-            commonest_score,
-            f"the judge is saturated: {above}",
-            f"of its readable scores are {commonest}",
-        ),
-        ("unreadable_share", unreadable, above, "of the judgements could not be read"),
-        ("pair_yield", pair_yield, below, "of the prompts give a pair"),
-        (
-            "distinct_share",
-            distinct,
-            f"the answers collapse: {below}",
-            "of the candidates of a prompt are different texts",
-        ),
-    )
-    return [
-        sentence.format(share=share, what=what, limit=limit)
-        for figure, limit, sentence, what in rules
-        if (share := counts[figure]) is not None and (share < limit if below in sentence else share > limit)
-    ]

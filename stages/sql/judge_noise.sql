@@ -7,6 +7,6 @@ SELECT
     count(*) / sum(count(*)) OVER (PARTITION BY model) AS share,
     avg(score) AS mean_score,
 FROM scores
-WHERE fate NOT IN ('cut_off', 'duplicate')
+WHERE fate NOT IN ('cut_off', 'duplicate', 'unjudged')
 GROUP BY model, spread_of_k
 ORDER BY length(model), model, spread_of_k NULLS LAST

@@ -1,9 +1,9 @@
 -- Does the judge still tell answers apart? Its commonest score and that score's share of what could be read, the share of full marks, and of the unreadable.
--- by: model
-WITH bins AS (SELECT model, any_value(judge) AS judge, score, count(*) AS n FROM judgements GROUP BY model, score)
+-- by: model, judge
+WITH bins AS (SELECT model, judge, score, count(*) AS n FROM judgements GROUP BY model, judge, score)
 SELECT
     model,
-    any_value(judge) AS judge,
+    judge,
     sum(n)::BIGINT AS judgements,
     arg_max(score, (n, score)) FILTER (score IS NOT NULL) AS commonest,
     max(n) FILTER (score IS NOT NULL) / sum(n) FILTER (score IS NOT NULL) AS commonest_share,
@@ -11,5 +11,5 @@ SELECT
     count(*) FILTER (score IS NOT NULL) AS distinct_scores,
     coalesce(sum(n) FILTER (score IS NULL), 0) / sum(n) AS unreadable,
 FROM bins
-GROUP BY model
-ORDER BY length(model), model
+GROUP BY model, judge
+ORDER BY length(model), model, judge

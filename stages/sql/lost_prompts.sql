@@ -3,7 +3,8 @@
 WITH ends AS (
     SELECT
         model, prompt_id,
-        bool_or(fate = 'chosen') AS paired, bool_or(fate = 'tied') AS tied, bool_or(fate = 'unreadable') AS unreadable
+        bool_or(fate = 'chosen') AS paired, bool_or(fate = 'tied') AS tied, bool_or(fate = 'unreadable') AS unreadable,
+        bool_or(fate = 'inconsistent') AS inconsistent, bool_or(fate = 'capped') AS capped
     FROM scores
     GROUP BY model, prompt_id
 ), reasons AS (
@@ -14,6 +15,8 @@ WITH ends AS (
             WHEN ends.prompt_id IS NULL THEN 'kept: no answers'
             WHEN paired THEN 'kept: gave a pair'
             WHEN tied THEN 'kept: scores too close'
+            WHEN inconsistent THEN 'kept: judges disagree'
+            WHEN capped THEN 'kept: enough pairs of its cluster'
             WHEN unreadable THEN 'kept: no readable score'
             ELSE 'kept: every answer cut off'
         END AS reason

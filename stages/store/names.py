@@ -11,6 +11,7 @@ from stages.config.load import PARAMS, read_mapping
 _MODELS = ("base", "external", "models", "positive_only")
 SECTIONS = {
     "AIFT": ("aift",),
+    "judge_pairs": ("aift",),
     "EVAL": ("evaluated",),
     "head_to_head": ("head_to_head",),
     "drift": ("drift",),

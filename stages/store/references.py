@@ -59,6 +59,7 @@ REFERENCES = (
     ),
     Reference(tables.PAIRS, "chosen_id", ((tables.SCORES, "candidate_id"),), (("chosen_score", "score"),)),
     Reference(tables.PAIRS, "rejected_id", ((tables.SCORES, "candidate_id"),), (("rejected_score", "score"),)),
+    *(Reference(tables.JUDGE_PAIRS, column, (*_RANKED, *_CANDIDATE)) for column in ("candidate_id", "other_id")),
 )
 
 

@@ -37,7 +37,8 @@ from stages.store.evaluated import TEST_JUDGEMENTS as TEST_JUDGEMENTS
 from stages.store.evaluated import TOURNAMENT as TOURNAMENT
 from stages.store.evaluated import VERDICTS as VERDICTS
 
-FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate")
+OF_LEVERS = ("inconsistent", "capped", "unjudged")
+FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate", *OF_LEVERS)
 _PROMPT_ID = _c("prompt_id", String, "hash of the prompt")
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
 _UNUSABLE = (
@@ -46,7 +47,8 @@ _UNUSABLE = (
 )
 _USABLE = (
     "usable: `chosen` or `rejected`, the pair; `between`, beside it; `tied`, no pair: margin not above "
-    "`build_pairs.min_margin`, or the only one"
+    "`build_pairs.min_margin`, or the only one. With levers (docs/levers.md) `inconsistent` or `capped` where the "
+    "prompt's pair was left out, and `unjudged`, an older model's"
 )
 _IFT = (
     _c("ift_id", String, "hash of instruction and response"),
@@ -140,14 +142,15 @@ PROMPTS = Table(
 CANDIDATES = Table(
     "candidates",
     "data/AIFT/{model}/candidates.parquet",
-    "N answers to every kept prompt (paper 2.2, step 2)",
+    "N answers to every kept prompt (paper 2.2, step 2); with `build_pairs.rejected_from` N of an older model's "
+    "behind them",
     "sample_candidates",
     ("candidate_id",),
     (
         _c("candidate_id", String, "hash of prompt_id, model and n"),
         _ANSWERED,
         _AUTHOR,
-        _c("n", Int32, "0 .. N-1"),
+        _c("n", Int32, "0 .. N-1; an older model's from N on"),
         _c("response", String, "the answer"),
         _FINISH_REASON,
         _TOKENS,
@@ -159,9 +162,9 @@ JUDGEMENTS = Table(
     "judgements",
     "data/AIFT/{model}/judgements.parquet",
     "K judgements of every different answer to a prompt: of equal texts the lowest n is judged, cut-off ones are not "
-    "(paper 2.2, step 3)",
+    "(paper 2.2, step 3); with `judge_candidates.second_judge` K of that judge behind them",
     "judge_candidates",
-    ("candidate_id", "k"),
+    ("candidate_id", "judge", "k"),
     _JUDGEMENTS,
     _JUDGED,
 )
@@ -185,6 +188,13 @@ SCORES = Table(
         _c("spread", Float64, "highest minus lowest readable score", nullable=True),
         _c("parsed", Int32, "how many judgements of its text could be read"),
         _c("fate", String, f"{_UNUSABLE}; else {_USABLE}"),
+        _c(
+            "tau",
+            Float64,
+            "Kendall's tau-b of the judge's and the second judge's scores of the prompt's answers; null without a "
+            "second judge, or where one of them gives the same score to all",
+            nullable=True,
+        ),
     ),
     (
         _among("fate", *FATES),
@@ -192,9 +202,12 @@ SCORES = Table(
         _range("spread", 0),
         _range("parsed", 0),
         Rule(
-            "what is chosen, rejected, between or tied has a score",
-            pl.col("score").is_not_null() | ~pl.col("fate").is_in(FATES[:4]),
+            "what is chosen, rejected, between or tied has a score, but for what was rejected unjudged",
+            pl.col("score").is_not_null()
+            | ~pl.col("fate").is_in(FATES[:4])
+            | ((pl.col("fate") == "rejected") & (pl.col("parsed") == 0)),
         ),
+        _range("tau", -1, 1),
         Rule("what is unreadable has no score", (pl.col("fate") != "unreadable") | pl.col("score").is_null()),
     ),
 )
@@ -203,7 +216,7 @@ PAIRS = Table(
     "data/AIFT/{model}/pairs.parquet",
     "AIFT(Mt): the preference pairs that train Mt+1 (paper 2.2, step 4)",
     "build_pairs",
-    ("prompt_id",),
+    ("prompt_id", "chosen_id", "rejected_id"),
     (
         _c("prompt_id", String, "the prompt"),
         _c("model", String, "whose answers and judgements these are"),
@@ -213,16 +226,54 @@ PAIRS = Table(
         _c("chosen_id", String, "candidate_id of chosen"),
         _c("rejected_id", String, "candidate_id of rejected"),
         _c("chosen_score", Float64, "its mean score, above rejected_score"),
-        _c("rejected_score", Float64, "its mean score"),
+        _c("rejected_score", Float64, "its mean score; null where it was taken unjudged", nullable=True),
         _c("chosen_thought", String, "what was thought before chosen, and is trained with it", nullable=True),
         _c("rejected_thought", String, "what was thought before rejected, and is trained with it", nullable=True),
+        _c("rejected_by", String, "the older model that wrote rejected; null: `model` did", nullable=True),
+        _c("reversed", Int32, "1: trained the other way round (`build_pairs.consistency`); or null", nullable=True),
     ),
     (
         Rule("chosen_score is above rejected_score", pl.col("chosen_score") > pl.col("rejected_score")),
         _range("rejected_score", 0),
+        Rule("reversed is 1 or null", pl.col("reversed") == 1),
         Rule("chosen and rejected are two texts", pl.col("chosen") != pl.col("rejected")),
         Rule("chosen_id and rejected_id are two answers", pl.col("chosen_id") != pl.col("rejected_id")),
     ),
+)
+JUDGE_PAIRS = Table(
+    "judge_pairs",
+    "data/AIFT/{model}/judge_pairs.parquet",
+    "Pairs of Mt's judgements of answers whose order is known without it, trained beside AIFT(Mt)'s pairs of answers; "
+    "empty where `judge_pairs.source` is null, as in the paper",
+    "build_judge_pairs",
+    ("candidate_id", "prompt_id"),
+    (
+        _c("candidate_id", String, "the answer that is judged: of `ranked` (source `eft`), else of `candidates`"),
+        _c("prompt_id", String, "the prompt under which it is judged, not always the one that it answers"),
+        _c("other_id", String, "the answer that it is compared with"),
+        _c("source", String, "how their order is known: `eft`, by people's ranks; `changed_prompt`"),
+        _c("known", String, "the judged answer is the `better` or the `worse` one"),
+        _c("prompt", String, "the rendered judge prompt"),
+        _c("chosen", String, "a judgement on the right side of other_score"),
+        _c("rejected", String, "a judgement on the wrong side of it"),
+        _c("chosen_score", Float64, "the score in chosen"),
+        _c("rejected_score", Float64, "the score in rejected"),
+        _c("other_score", Float64, "mean score of the other answer"),
+    ),
+    (
+        _among("source", "eft", "changed_prompt"),
+        _among("known", "better", "worse"),
+        *(_judged(f"{name}_score") for name in ("chosen", "rejected", "other")),
+        Rule(
+            "chosen_score is on the right side of other_score, rejected_score on the wrong one",
+            pl.when(pl.col("known") == "better")
+            .then((pl.col("chosen_score") > pl.col("other_score")) & (pl.col("other_score") > pl.col("rejected_score")))
+            .otherwise(
+                (pl.col("chosen_score") < pl.col("other_score")) & (pl.col("other_score") < pl.col("rejected_score"))
+            ),
+        ),
+    ),
+    may_be_empty=True,
 )
 TABLES: tuple[Table, ...] = (
     IFT_TRAIN,
@@ -237,6 +288,7 @@ TABLES: tuple[Table, ...] = (
     JUDGEMENTS,
     SCORES,
     PAIRS,
+    JUDGE_PAIRS,
     ANSWERS,
     JUDGED,
     TEST_JUDGEMENTS,

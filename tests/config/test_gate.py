@@ -141,6 +141,29 @@ def hub(repo):
             "write_prompts.ift_shots",
             "60 demonstrations of only 50",
         ),
+        # levers
+        ({"build_pairs.rejected_from": "SFT"}, "build_pairs.rejected_from", "SFT is no model that one of M1, M2 comes"),
+        ({"build_pairs.rejected_from": "M9"}, "build_pairs.rejected_from", "M9 is a model that nothing makes"),
+        ({"build_pairs.rejected": "half"}, "build_pairs.rejected", "rejected_from is null: no older model answers"),
+        (
+            {"build_pairs.rejected_from": "M1", "build_pairs.rejected": "older", "build_pairs.pairs_per_prompt": 2},
+            "build_pairs.pairs_per_prompt",
+            "2, and build_pairs.rejected older says",
+        ),
+        ({"judge_candidates.second_judge": "M3"}, "judge_candidates.second_judge", "beside its judge"),
+        ({"build_pairs.consistency": "smooth"}, "build_pairs.consistency", "there is no tau"),
+        ({"judge_pairs.order": "shuffled"}, "judge_pairs.order", "judge_pairs.source is null"),
+        ({"judge_pairs.source": "eft", "judge_pairs.n": 1}, "judge_pairs.n", "no two judgements of an answer differ"),
+        ({"build_pairs.tau": "mean"}, "build_pairs.tau", "consistency none asks no tau"),
+        (
+            {
+                "judge_candidates.second_judge": "previous",
+                "build_pairs.consistency": "filter",
+                "build_pairs.tau": "mean",
+            },
+            "build_pairs.tau",
+            "mean would drop all prompts or none",
+        ),
         ({"write_prompts.max_rounds": 1}, "aift.M1.prompts", "200 are more than 1 rounds of 100 can give"),
         # paths
         ({"judge.template": ""}, "judge.template", "expected a text file, seen ''"),

@@ -69,13 +69,13 @@ ROWS: dict[Table, list[dict[str, Any]]] = {
         ("c0", 4.0, 0.0, 1, "chosen"),
         ("c1", 1.5, 0.0, 1, "rejected"),
         ("c2", None, None, 0, "unreadable"),
-        **M1,
+        **M1 | {"tau": None},
     ),
     tables.PAIRS: [
         M1
         | PAIR
         | {"chosen_id": "c0", "rejected_id": "c1", "chosen_score": 4.0, "rejected_score": 1.5}
-        | {"chosen_thought": THOUGHT, "rejected_thought": None},
+        | {"chosen_thought": THOUGHT, "rejected_thought": None, "rejected_by": None, "reversed": None},
     ],
 }
 METRICS = {

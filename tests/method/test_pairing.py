@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stages.console.errors import TableError
 from stages.method.judging import distinct, mean_scores, pool
-from stages.method.pairing import counts, fates, pairs, perfect, warnings
+from stages.method.pair_counts import counts, warnings
+from stages.method.pairing import fates, pairs, perfect
 from stages.store.tables import CANDIDATES, FATES, PAIRS, PROMPTS, SCORES
 from stages.train_dpo import as_written
 
@@ -81,7 +82,9 @@ def test_best_meets_worst_on_unrounded_means() -> None:
     assert scores["score"].to_list() == [4.0, 13 / 3, 11.5 / 3, 4.0]
     assert scores["spread"].to_list() == [0.0, 1.0, 0.5, 0.0]
     assert scores["parsed"].to_list() == [3, 3, 3, 1]
-    assert made.rows() == [("p", "M1", "prompt p", "text 1", "text 2", "c1", "c2", 13 / 3, 11.5 / 3, None, None)]
+    assert made.rows() == [
+        ("p", "M1", "prompt p", "text 1", "text 2", "c1", "c2", 13 / 3, 11.5 / 3, None, None, None, None)
+    ]
 
 
 def test_among_equal_scores_the_lowest_n_is_taken() -> None:

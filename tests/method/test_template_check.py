@@ -23,6 +23,14 @@ def test_the_line_that_is_read_is_shown():
     assert line == "Score: <4>"
 
 
+def test_a_judge_that_answers_first_is_asked_for_a_score_that_is_read():
+    name = "stages/templates/judge_own_answer.jinja"
+    text = (ROOT / name).read_text()
+    assert template_check.judge_faults(name, text) == []
+    assert score_line(text) == ("Score: <4>", None)
+    assert text.index("{{ response }}") < text.index("your own answer") < text.index("justify")
+
+
 @pytest.mark.parametrize(
     "ending",
     [

@@ -1,0 +1,60 @@
+"""What levers of AIFT (docs/levers.md) cannot mean: models that are not older, controls of what is off."""
+
+from __future__ import annotations
+
+from stages.config.finding import Finding
+from stages.config.numbers import Findings, Rule
+from stages.config.params import Params
+
+
+def older(p: Params) -> Findings:
+    """A model that is in no AIFT what it is named for."""
+    for key, name, of, what in (
+        ("build_pairs.rejected_from", p.build_pairs.rejected_from, p.rejected_from, "comes of"),
+        (
+            "judge_candidates.second_judge",
+            p.judge_candidates.second_judge,
+            p.second_judge,
+            "comes of, beside its judge",
+        ),
+    ):
+        if name and p.aift and not any(map(of, p.aift)):
+            seen = f"{name} is no model that one of {', '.join(p.aift)} {what}"
+            yield Finding(key, seen, "Name an older model, or previous; or set it to null")
+
+
+def rejected(p: Params) -> Findings:
+    pairs = p.build_pairs
+    if pairs.rejected != "worst" and not pairs.rejected_from:
+        seen = f"{pairs.rejected}, and build_pairs.rejected_from is null: no older model answers"
+        yield Finding("build_pairs.rejected", seen, "Name one there, or set this to worst")
+    if pairs.pairs_per_prompt > 1 and pairs.rejected != "worst":
+        seen = f"{pairs.pairs_per_prompt}, and build_pairs.rejected {pairs.rejected} says whose one answer is rejected"
+        yield Finding("build_pairs.pairs_per_prompt", seen, "Set it to 1, or rejected to worst")
+
+
+def consistency(p: Params) -> Findings:
+    pairs = p.build_pairs
+    if pairs.consistency != "none" and not p.judge_candidates.second_judge:
+        seen = f"{pairs.consistency}, and judge_candidates.second_judge is null: there is no tau"
+        yield Finding("build_pairs.consistency", seen, "Name a second judge, as previous, or set this to none")
+    if pairs.tau != "prompt" and pairs.consistency == "none":
+        yield Finding(
+            "build_pairs.tau", f"{pairs.tau}, and build_pairs.consistency none asks no tau", "Set it to prompt"
+        )
+    if pairs.tau == "mean" and pairs.consistency == "filter":
+        yield Finding("build_pairs.tau", "mean would drop all prompts or none", "Set it to prompt or shuffled")
+
+
+def judge_pairs(p: Params) -> Findings:
+    known, how = p.judge_pairs, p.judge_candidates
+    if not known.source:
+        if known.order != "known":
+            yield Finding("judge_pairs.order", f"{known.order}, and judge_pairs.source is null", "Set it to known")
+        return
+    if known.n < 2 or how.temperature == 0:
+        seen = f"{known.n} at judge_candidates.temperature {how.temperature:g}: no two judgements of an answer differ"
+        yield Finding("judge_pairs.n", seen, "Set both higher")
+
+
+LEVERS: tuple[Rule, ...] = (older, rejected, consistency, judge_pairs)

@@ -1,0 +1,97 @@
+"""Figures of one AIFT, for its metrics, and what is suspicious in them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import polars as pl
+
+from stages.store.tables import FATES, OF_LEVERS
+
+
+def counts(
+    prompts: pl.DataFrame,
+    candidates: pl.DataFrame,
+    judgements: pl.DataFrame,
+    judged: pl.DataFrame,
+    scores: pl.DataFrame,
+    pairs: pl.DataFrame,
+    kind: Literal["sampled", "expected"] = "sampled",
+) -> dict[str, Any]:
+    """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
+
+    prompts: accepted ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged
+    text, whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
+    readable judgements by written score; chosen_tokens, rejected_tokens: mean lengths.
+    candidate_tokens and distinct_share are of Mt's own. Figures of levers (docs/levers.md) are absent where those are
+    off.
+    """
+    accepted, readable = prompts["dropped"].null_count(), judgements["score"].drop_nulls()
+    unread = judgements["score" if kind == "sampled" else "expected"].null_count()
+    histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(11)}
+    by_fate = {fate: int((scores["fate"] == fate).sum()) for fate in FATES}
+    by_fate = {fate: n for fate, n in by_fate.items() if n or fate not in OF_LEVERS}
+    own = candidates.filter(pl.col("model").is_in(prompts["model"].implode()))
+    repeated = scores.join(own, on="candidate_id", how="semi").filter(fate="duplicate").height
+    tokens = scores.join(candidates.select("candidate_id", "tokens"), on="candidate_id", maintain_order="left")
+
+    known = scores.unique("prompt_id", maintain_order=True)["tau"]
+    of_levers = {
+        "rejected_by_older": pairs["rejected_by"].count() or None,
+        "reversed": int(pairs["reversed"].sum()) or None,
+        "mean_tau": known.mean(),
+        "prompts_with_tau": known.count() or None,
+    }
+
+    def share(part: int, whole: int) -> float | None:
+        return part / whole if whole else None
+
+    return {
+        "prompts": accepted,
+        "dropped": dict(prompts.drop_nulls("dropped").group_by("dropped").len().sort("dropped").iter_rows()),
+        "candidates": len(candidates),
+        "judgements": len(judgements),
+        "unparsed": unread,
+        "fates": by_fate,
+        "ties": scores.filter(fate="tied")["prompt_id"].n_unique(),
+        "pairs": len(pairs),
+        "pair_yield": share(pairs["prompt_id"].n_unique(), accepted),
+        "mean_score": judged["score"].mean(),
+        "mean_margin": (pairs["chosen_score"] - pairs["rejected_score"]).mean(),
+        "score_histogram": histogram,
+        "commonest_score_share": share(max(histogram.values()), len(readable)),
+        "unreadable_share": share(unread, len(judgements)),
+        "candidate_tokens": own["tokens"].mean(),
+        "distinct_share": 1 - repeated / len(own) if len(own) else None,
+        "chosen_tokens": tokens.filter(fate="chosen")["tokens"].mean(),
+        "rejected_tokens": tokens.filter(fate="rejected")["tokens"].mean(),
+    } | {name: n for name, n in of_levers.items() if n is not None}
+
+
+def warnings(
+    counts: dict[str, Any], *, commonest_score: float, unreadable: float, pair_yield: float, distinct: float
+) -> list[str]:
+    """What is suspicious in `counts`, a sentence each. Limits are shares."""
+    commonest = max(histogram, key=histogram.__getitem__) if (histogram := counts.get("score_histogram")) else ""
+    above, below = "{share:.0%} {what} (warned above {limit:.0%})", "only {share:.0%} {what} (warned below {limit:.0%})"
+    rules = (
+        (
+            "commonest_score_share",
+            commonest_score,
+            f"the judge is saturated: {above}",
+            f"of its readable scores are {commonest}",
+        ),
+        ("unreadable_share", unreadable, above, "of the judgements could not be read"),
+        ("pair_yield", pair_yield, below, "of the prompts give a pair"),
+        (
+            "distinct_share",
+            distinct,
+            f"the answers collapse: {below}",
+            "of the candidates of a prompt are different texts",
+        ),
+    )
+    return [
+        sentence.format(share=share, what=what, limit=limit)
+        for figure, limit, sentence, what in rules
+        if (share := counts[figure]) is not None and (share < limit if below in sentence else share > limit)
+    ]

@@ -1,0 +1,71 @@
+"""Levers that need an older model, switched on together: the whole loop with them, under every contract."""
+
+import json
+
+import polars as pl
+import pytest
+
+from stages.store.references import follow
+from tests.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+LEVERS = {
+    "build_pairs.rejected_from": "previous",
+    "build_pairs.consistency": "smooth",
+    "build_pairs.pairs_per_prompt": 3,
+    "build_pairs.prompts_per_cluster": 20,
+    "judge_candidates.second_judge": "previous",
+    "judge_pairs.source": "changed_prompt",
+    "judge_pairs.share": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    space = Workspace(tmp_path_factory.mktemp("levers"), **LEVERS)
+    space.repro("train_dpo@M3", "build_judge_pairs@M2")
+    return space
+
+
+def table(space, name, model):
+    return pl.read_parquet(space.path / f"data/AIFT/{model}/{name}.parquet")
+
+
+def test_an_aift_without_an_older_model_is_the_papers(space):
+    assert table(space, "candidates", "M1")["model"].unique().to_list() == ["M1"]
+    assert table(space, "judgements", "M1")["judge"].unique().to_list() == ["M1"]
+    assert table(space, "scores", "M1")["tau"].null_count() == len(table(space, "scores", "M1"))
+
+
+def test_the_older_model_answers_and_judges_the_next(space):
+    candidates, scores = table(space, "candidates", "M2"), table(space, "scores", "M2")
+    by = dict(candidates["model"].value_counts().iter_rows())
+    assert by["M1"] == by["M2"] == len(candidates) / 2
+    assert candidates.filter(model="M1")["n"].min() == candidates.filter(model="M2")["n"].max() + 1
+    assert {*table(space, "judgements", "M2")["judge"]} == {"M1", "M2"}
+    assert scores["tau"].count() > 0
+    assert (
+        "M1"
+        not in table(space, "pairs", "M2").join(scores, left_on="chosen_id", right_on="candidate_id")["model_right"]
+    )
+    metrics = json.loads((space.path / "data/metrics/AIFT/M2.json").read_text())
+    assert sum(metrics["fates"].values()) == metrics["candidates"] == len(candidates)
+    assert metrics["prompts_with_tau"] > 0
+
+
+def test_every_row_can_be_followed(space):
+    assert [one for one in follow(space.path, ["M1", "M2"]) if one.wrong] == []
+
+
+def test_lineage_names_what_was_trained(space):
+    data = json.loads((space.path / "data/models/M3/lineage.json").read_text())["data"]
+    assert {"data/AIFT/M2/pairs.parquet", "data/models/M2"} <= {*data}
+    assert ("data/AIFT/M2/judge_pairs.parquet" in data) == bool(LEVERS["judge_pairs.source"])
+
+
+def test_another_older_model_reruns_what_it_decides_and_no_more(space):
+    space.set(**{"judge_candidates.second_judge": None, "build_pairs.consistency": "none"})
+    ran = space.repro("build_pairs@M2")
+    assert "sample_candidates@M2" not in ran
+    assert {"judge_candidates@M2", "build_pairs@M2"} <= {*ran}
