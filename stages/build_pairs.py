@@ -28,7 +28,7 @@ def main(model: str, root: Path = Path()) -> None:
     p, rho = params.build_pairs, entry(params.aift, "aift", model).rho
     older, second = params.rejected_from(model), params.second_judge(model)
     with Run("build_pairs", root, model) as run:
-        prompts, candidates = run.read(PROMPTS, model, ("prompt", "dropped")), run.read(CANDIDATES, model)
+        prompts, candidates = run.read(PROMPTS, model, ("model", "prompt", "dropped")), run.read(CANDIDATES, model)
         # not what the judge wrote, the largest column of the store
         judgements = run.read(JUDGEMENTS, model, ("prompt_id", "score", "expected"))
         by_second = pl.col("judge") == (second or "")
