@@ -214,8 +214,8 @@ def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) 
         yield Work(f"build_judge_pairs@{name}", "rows")
         return
     most = known.share / (1 - known.share) * aift.prompts * facts.pairs
-    answers = params.split_seed.eft_prompts * facts.ranked if known.source == "eft" else 2 * COUPLES * most
-    yield Work(f"build_judge_pairs@{name}", "judgements", name, answers * known.n, *judged, lengths=lengths)
+    again = params.split_seed.eft_prompts * facts.ranked if known.source == "eft" else 2 * COUPLES * most
+    yield Work(f"build_judge_pairs@{name}", "judgements", name, again * known.n, *judged, lengths=lengths)
 
 
 def facts_of(

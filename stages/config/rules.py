@@ -54,12 +54,12 @@ def uses(p: Params) -> Iterator[tuple[str, str, str]]:
         yield f"aift.{name}", name, "sample_candidates"
         yield f"aift.{name}.writer", aift.writer, "write_prompts"
         yield f"aift.{name}.judge", aift.judge, "judge_candidates"
-    for key, name, stage in (
+    for key, older, stage in (
         ("build_pairs.rejected_from", p.build_pairs.rejected_from, "sample_candidates"),
         ("judge_candidates.second_judge", p.judge_candidates.second_judge, "judge_candidates"),
     ):
-        if name and name != PREVIOUS:
-            yield key, name, stage
+        if older and older != PREVIOUS:
+            yield key, older, stage
     if p.judge_seed.source == "judge" and p.judge_seed.judge:
         yield "judge_seed.judge", p.judge_seed.judge, "judge_seed"
     for name, step in p.models.items():

@@ -76,7 +76,8 @@ def _likeness(some: list[str], texts: list[str], lang: str | None) -> np.ndarray
     strings, queries = [interned.add(text) for text in texts], [interned.add(text) for text in some]
     lengths = np.array([len(q) for q in queries])[:, None] + np.array([len(s) for s in strings])[None, :]
     common: np.ndarray = process.cdist(queries, strings, scorer=LCSseq.similarity)
-    return 2 * common / np.maximum(lengths, 1)
+    alike: np.ndarray = 2 * common / np.maximum(lengths, 1)
+    return alike
 
 
 def shuffle(couples: pl.DataFrame, seed: int) -> pl.DataFrame:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from stages.config.sections import BuildPairs
-from stages.method.consistency import CLOSE, consistency
+from stages.method.consistency import consistency
 from stages.method.likeness import near_duplicates
-from stages.method.pairing import PAIRED
+from stages.method.pairing import CLOSE, PAIRED
 from stages.text.ids import content_id
 
 

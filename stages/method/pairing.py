@@ -81,7 +81,8 @@ def fates(
     if rejected == "unjudged":
         ends = _best_and_any(scored.filter("own"), texts.filter(~pl.col("own")), rho, seed)
     else:
-        may_lose = {"worst": pl.lit(True), "older": pl.col("theirs"), "half": _half(scored, seed)}[rejected]
+        whose: dict[str, pl.Expr | pl.Series] = {"worst": pl.lit(True), "older": pl.col("theirs")}
+        may_lose = _half(scored, seed) if rejected == "half" else whose[rejected]
         ends = _best_and_worst(scored.with_columns(may_lose=may_lose), min_margin, rho)
     figures = scored.select(pl.col("candidate_id").alias("text_id"), "score", "spread", "parsed")
     rows = (
