@@ -12,14 +12,13 @@ from pydantic import Field, model_validator
 
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
+from stages.config.pair_sections import BuildPairs, JudgePairs
 from stages.config.sections import (
     BuildEft,
-    BuildPairs,
     Choose,
     Evaluate,
     Judge,
     JudgeCandidates,
-    JudgePairs,
     JudgeSeed,
     Publish,
     SampleCandidates,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from stages.config.sections import BuildPairs
+from stages.config.pair_sections import BuildPairs
 from stages.method.consistency import consistency
 from stages.method.likeness import near_duplicates
 from stages.method.pairing import CLOSE, PAIRED

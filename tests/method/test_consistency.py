@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from test_older_answers import tables
 
-from stages.config.sections import BuildPairs
+from stages.config.pair_sections import BuildPairs
 from stages.method.consistency import consistency, smooth, taus
 from stages.method.judging import mean_scores
 from stages.method.pair_choice import beyond, leave_out
