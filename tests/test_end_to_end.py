@@ -84,6 +84,8 @@ def test_its_tables_are_the_golden_ones(space):
 
 def test_every_table_keeps_its_contract(space):
     for table in TABLES:
+        if table.made_by.startswith("srlm "):  # by hand
+            continue
         names = {"verdicts": ["M3-M1"], "answers": ["SFT", "M3"], "judged": ["SFT", "M3"]}.get(
             table.name, ["M1", "M2"] if "{model}" in table.path else [None]
         )

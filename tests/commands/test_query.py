@@ -160,7 +160,7 @@ def test_json_holds_what_json_can(capsys, root):
     ("what", "given", "said"),
     [
         ("fate", [], "no question fate; did you mean fates?"),
-        ("zzz", [], "no question zzz; there are doubtful_pairs"),
+        ("zzz", [], "no question zzz; there are bank"),
         ("SELECT", ["1"], "SQL is one argument: put it in quotes"),
         ("pairs", [], 'pairs is a table, not a question. Type: srlm query "FROM pairs LIMIT 10"'),
         ("FROM paris", [], "no table paris; did you mean pairs?"),
