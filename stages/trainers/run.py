@@ -110,12 +110,19 @@ def new_model(
     content = {"rows": trained.rows, "left_out": left_out, **figures(trained.log, notes.get("chosen"))}
     run.write_metrics("train", content, model)
     checkpoints.delete()
+    chosen = notes.get("chosen")
     print(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
         f"{trained.max_length} tokens"
         + (f", {trained.same_tokens} as the same tokens twice" if trained.same_tokens else "")
-        + (f"; chosen: step {chosen['step']} of {len(trained.log)}" if (chosen := notes.get("chosen")) else "")
+        + (f"; chosen: step {chosen['step']} of {len(trained.log)}" if chosen else "")
     )
+    if chosen and chosen["matches"] and not any(match["win"] or match["lose"] for match in chosen["matches"]):
+        warn(
+            f"{model}: {chosen['judge']} preferred no model on the way to another (orders that disagree are ties), so "
+            f"the earliest, of step {chosen['step']}, is taken. Set choose.judge to one that can compare, or choose.by "
+            f"to null"
+        )
     shares = {unit: trained.too_long / len(rows)}
     for name, counts in trained.replayed.items():
         shares[f"rows of {name.upper()} to replay"] = counts["too_long"] / sum(counts.values())

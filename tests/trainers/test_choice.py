@@ -205,6 +205,14 @@ def test_the_early_model_is_chosen_where_the_late_one_is_worse(base_model, tmp_p
     assert metrics["left_out"] == {"too_long": 0, "same_tokens": 0}
 
 
+def test_who_tells_no_two_apart_is_told(base_model, tmp_path, capsys):
+    """Else the least trained model would be taken without a word."""
+    as_stage(tmp_path, base_model, lambda prompt, answer: (1.0, []), lambda best, steps: best(steps), epochs=3)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "M1: oracle preferred no model on the way to another" in said
+    assert "the earliest, of step 6, is taken" in said
+
+
 def test_a_judge_is_asked_in_both_orders_and_must_be_readable():
     """It prefers what is longer, wherever it stands; then what stands first; then says nothing."""
 
