@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from stages.method.scale import OF_FIVE, Scale
 from stages.store.tables import FATES, OF_LEVERS
 
 
@@ -17,6 +18,7 @@ def counts(
     scores: pl.DataFrame,
     pairs: pl.DataFrame,
     kind: Literal["sampled", "expected"] = "sampled",
+    scale: Scale = OF_FIVE,
 ) -> dict[str, Any]:
     """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
 
@@ -28,7 +30,7 @@ def counts(
     """
     accepted, readable = prompts["dropped"].null_count(), judgements["score"].drop_nulls()
     unread = judgements["score" if kind == "sampled" else "expected"].null_count()
-    histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(11)}
+    histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(2 * scale.min, 2 * scale.max + 1)}
     by_fate = {fate: int((scores["fate"] == fate).sum()) for fate in FATES}
     by_fate = {fate: n for fate, n in by_fate.items() if n or fate not in OF_LEVERS}
     own = candidates.filter(pl.col("model").is_in(prompts["model"].implode()))

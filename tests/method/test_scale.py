@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from stages.console.errors import TableError
-from stages.method import judging, pairing, seed_judging, template_check
+from stages.method import judging, pair_counts, pairing, seed_judging, template_check
 from stages.method.scale import OF_FIVE, Scale, expected, read_score
 from stages.method.score_line import score_line
 from stages.store import catalog
@@ -137,3 +137,15 @@ def test_the_contract_follows_the_scale(tmp_path):
     (tmp_path / "params.yaml").write_text("judge: {scale: {min: 1, max: 8, letters: null}}\n")
     with pytest.raises(TableError, match="score is 1 to 8 in halves"):
         catalog.read(JUDGEMENTS, tmp_path, "M1")
+
+
+def test_the_histogram_holds_the_whole_scale():
+    schema = {"dropped": pl.String, "model": pl.String, "candidate_id": pl.String, "prompt_id": pl.String}
+    schema |= {"n": pl.Int32, "response": pl.String, "finish_reason": pl.String, "tokens": pl.Int32, "fate": pl.String}
+    schema |= {"chosen_id": pl.String, "rejected_id": pl.String, "chosen_score": pl.Float64, "expected": pl.Float64}
+    schema |= {"rejected_score": pl.Float64, "score": pl.Float64, "judge": pl.String, "tau": pl.Float64}
+    schema |= {"rejected_by": pl.String, "reversed": pl.Boolean, "text": pl.String, "spread": pl.Float64}
+    none = pl.DataFrame(schema=schema)
+    judgements = pl.DataFrame({"score": [9.0, 10.0, 10.0]}).with_columns(expected=pl.lit(None, pl.Float64))
+    histogram = pair_counts.counts(none, none, judgements, none, none, none, scale=TEN)["score_histogram"]
+    assert (*[*histogram][::18], histogram["9"], histogram["10"]) == ("1", "10", 1, 2)
