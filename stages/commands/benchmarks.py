@@ -11,13 +11,11 @@ from typing import Any
 
 import polars as pl
 
+from stages.commands.judges import open_judge
 from stages.commands.results import cells, sheet
 from stages.config.params import Params
-from stages.config.shared import MODEL_NAME
-from stages.console.errors import EngineError, ModelError, SeedDataError
+from stages.console.errors import EngineError, SeedDataError
 from stages.console.sheets import to_terminal
-from stages.engines.base import BaseEngine
-from stages.engines.open import open_engine
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.method.scale import Scale
@@ -53,19 +51,6 @@ def _commit(repo: str, revision: str | None) -> str:
         ) from None
 
 
-def judge_engine(params: Params, stage: str, model: str, run: Run) -> BaseEngine:
-    """The engine that `model` judges with: `stage`'s where only a server has the model, else that of params. Raises
-    ModelError where the store has no such model."""
-    if not re.fullmatch(MODEL_NAME, model):
-        raise ModelError(f"{model!r:.80} is no model's name. Take one of data/models, or add it to external")
-    folder = run.model(model)
-    served = (folder / "server.json").is_file()
-    engine = params.engine_of(stage)[1] if served else params.engine
-    if served and engine.name != "openai":
-        engine = engine.model_copy(update={"name": "openai"})
-    return open_engine(engine, params.hardware, folder, model=model, seed=params.seed, run=run)
-
-
 def judged(params: Params, answers: pl.DataFrame, model: str, run: Run) -> pl.DataFrame:
     """JUDGEMENTS of `answers` (candidate_id, prompt_id, prompt, response) by `model`, as candidates are judged: the
     same template, K tries, sampling, and expected scores where params ask for them."""
@@ -73,7 +58,7 @@ def judged(params: Params, answers: pl.DataFrame, model: str, run: Run) -> pl.Da
     scale = Scale(**dict(params.judge.scale))
     logprobs = ScoreLogprobs(*scale.score_logprobs) if p.score == "expected" else None
     prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
-    with judge_engine(params, "judge_candidates", model, run) as engine:
+    with open_judge(model, "evaluate", None, params, run) as engine:
         sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens, score_logprobs=logprobs)
         completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
     judgements = judging.judgements(answers, completions, model, scale)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.commands.benchmarks import judge_engine, judged, rows_of, show, texts_of, write_rows
+from stages.commands.benchmarks import judged, rows_of, show, texts_of, write_rows
+from stages.commands.judges import open_judge
 from stages.commands.tracked import track
 from stages.config.load import load_params
 from stages.console.terminal import stderr
@@ -48,7 +49,7 @@ def judge(
             }
         if by != POINTWISE:
             comparisons = judge_bench.compare_prompts(run.template(COMPARE), table)
-            with judge_engine(params, "head_to_head", model, run) as engine:
+            with open_judge(model, "evaluate", None, params, run) as engine:
                 sampling = Sampling(1, 0.0, 1.0, params.evaluate.compare_max_tokens)
                 completions = engine.complete(comparisons.select(id="id", prompt="text"), sampling)
             made = judge_bench.pairwise(table, comparisons, completions, model)

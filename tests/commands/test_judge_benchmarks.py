@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from stages.commands import judgebench, rewardbench
 from stages.commands.cli import app
-from stages.console.errors import ModelError, SeedDataError
+from stages.console.errors import ModelError, ParamsError, SeedDataError
 from stages.method.evaluation import judge_bench, reward_bench
 from stages.store import database
 from stages.store.rows import rows_of
@@ -91,9 +91,9 @@ def test_to_try_leaves_nothing(space, capsys):
 
 
 def test_no_such_judge(space):
-    with pytest.raises(ModelError, match="M7 holds no model"):
+    with pytest.raises(ModelError, match="no model 'M7'"):
         rewardbench.judge("M7", "prompts.jsonl", split="test", first=None, as_json=False)
-    with pytest.raises(ModelError, match="no model's name"):
+    with pytest.raises(ParamsError, match="is no name of a model"):
         rewardbench.judge("../M1", "prompts.jsonl", split="test", first=None, as_json=False)
 
 
