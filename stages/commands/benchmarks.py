@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from stages.commands.judges import open_judge
-from stages.commands.results import cells, sheet
+from stages.commands.results import cells, of_pairs, sheet
 from stages.config.params import Params
 from stages.console.errors import EngineError, SeedDataError
 from stages.console.sheets import to_terminal
@@ -97,5 +97,7 @@ def show(content: Mapping[str, Any], tables: Mapping[str, Mapping[str, Mapping[s
 
 def _row(figures: Mapping[str, Any]) -> dict[str, Any]:
     """With two digits, as leaderboards have them."""
-    row = {title: figure and figure._replace(digits=2) for title, figure in cells(figures, shows_n=False).items()}
+    row = {
+        title: figure and figure._replace(digits=2) for title, figure in cells(of_pairs(figures), shows_n=False).items()
+    }
     return {"n": next(iter(figures.values()))["n"]} | row

@@ -104,7 +104,7 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         for warning in content.get("warned", [])
     ]
     benchmarks = [
-        {"judge": name, "by": way, **cells(subsets.get("all", {}))}
+        {"judge": name, "by": way, **cells(of_pairs(subsets.get("all", {})))}
         for (kind, name), content in metrics.items()
         if kind == "judgebench"
         for way in ("pointwise", "pairwise")
@@ -225,6 +225,11 @@ def cells(figures: Mapping[str, Any], shows_n: bool = True) -> Row:
         written = Figure(**known, digits=DIGITS.get(name, 1), scale=scale, shows_n=shows_n)
         result[title] = None if written.value is None else written
     return result
+
+
+def of_pairs(figures: Mapping[str, Any]) -> Row:
+    """JudgeBench's accuracy is of right pairs, beside those right in both orders."""
+    return {"right" if name == "accuracy" else name: figure for name, figure in figures.items()}
 
 
 def writers(evaluated: Mapping[str, Any]) -> list[Row]:
