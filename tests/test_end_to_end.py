@@ -90,7 +90,7 @@ def test_every_table_keeps_its_contract(space):
             table.name, ["M1", "M2"] if "{model}" in table.path else [None]
         )
         for name in names:
-            assert len(read(table, space.path, name)) > 0
+            assert len(read(table, space.path, name)) > 0 or table.name == "judge_pairs"  # which is off
 
 
 def test_prompts_of_an_earlier_aift_do_not_come_back(space):
