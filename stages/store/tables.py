@@ -235,7 +235,7 @@ PAIRS = Table(
     (
         Rule("chosen_score is above rejected_score", pl.col("chosen_score") > pl.col("rejected_score")),
         _range("rejected_score", 0),
-        Rule("reversed is 1 or null", pl.col("reversed") == 1),
+        Rule("reversed is 0, 1 or null", pl.col("reversed").is_in([0, 1])),
         Rule("chosen and rejected are two texts", pl.col("chosen") != pl.col("rejected")),
         Rule("chosen_id and rejected_id are two answers", pl.col("chosen_id") != pl.col("rejected_id")),
     ),

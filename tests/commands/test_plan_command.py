@@ -184,7 +184,16 @@ def test_no_stage_is_forgotten_and_yields_only_lessen(space):
     names = [work.stage for work in most]
     assert {name.partition("@")[0] for name in names} == {
         *("get_model", "split_seed", "train_sft", "judge_seed", "build_eft", "write_prompts", "sample_candidates"),
-        *("judge_candidates", "build_pairs", "watch_drift", "train_dpo", "evaluate", "head_to_head", "summarize"),
+        *(
+            "judge_candidates",
+            "build_pairs",
+            "build_judge_pairs",
+            "watch_drift",
+            "train_dpo",
+            "evaluate",
+            "head_to_head",
+            "summarize",
+        ),
     }
     assert [work.stage for work in expected] == names
     for few, many in zip(expected, most, strict=True):

@@ -503,7 +503,7 @@ def test_a_model_card_has_its_shape_its_figures_and_its_warnings():
 
 
 def test_the_example_is_the_widest_of_the_short_pairs():
-    row = dict.fromkeys(PAIRS.schema, "x") | {"chosen_score": 4.0, "rejected_score": 3.0}
+    row = dict.fromkeys(PAIRS.schema, "x") | {"chosen_score": 4.0, "rejected_score": 3.0, "reversed": None}
     rows = [row, row | {"prompt_id": "b", "rejected_score": 1.0}, row | {"rejected_score": 0.0, "prompt": "x" * 2000}]
     frame = pl.DataFrame(rows, schema=PAIRS.schema)
     assert facts.example([("M1", frame), ("M2", frame.clear())])["prompt_id"] == "b"

@@ -166,7 +166,7 @@ def test_a_sound_row_keeps_the_rules(table):
         (
             JUDGEMENTS,
             {"score": 7.0},
-            "score is 0 to 5 in halves, in 1 row(s), first at row=0 candidate_id=x k=0 score=7.0",
+            "score is 0 to 5 in halves, in 1 row(s), first at row=0 candidate_id=x judge=x k=0 score=7.0",
         ),
         (JUDGEMENTS, {"score": -1.0}, "score is 0 to 5"),
         (JUDGEMENTS, {"score": 3.3}, "in halves"),
