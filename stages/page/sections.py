@@ -15,7 +15,7 @@ METRICS = {
     "judge.pairwise_accuracy": "Pairs in people's order, %",
     "judge.tie_share": "Pairs with the same score, %",
     "judge.exact_match": "Prompts all in people's order, %",
-    "judge.five_best": "Answers of score 5 that people ranked best, %",
+    "judge.five_best": "Answers of the best score that people ranked best, %",
     "judge.spearman": "Spearman",
     "judge.kendall": "Kendall",
     "judge.unreadable_share": "Answers without a readable score, %",
