@@ -4,14 +4,15 @@ without stemming does, some thousand times faster."""
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from unicodedata import normalize
 
 import numpy as np
 import regex
 from rapidfuzz import process
-from rapidfuzz.distance import LCSseq
+from rapidfuzz.distance import Indel, LCSseq
 
 from stages.text.language import is_english
 
@@ -25,6 +26,7 @@ _TOKEN = regex.compile(rf"{CHARACTER.pattern}|{_WORD}", regex.V1)
 WORDS = 4
 """Of 64 bits, in the hashed set of a text's tokens."""
 CHUNK = 256
+UNSEEN = chr(0x10FFFF)
 SLACK = 1e-6
 """Rounding must not rule out what the last bit decides."""
 
@@ -48,49 +50,65 @@ class Interned:
         return "".join(known.setdefault(t, chr(1 + len(known) % 0x10FFFE)) for t in tokens(text, self.lang))
 
     def look_up(self, text: str) -> str:
-        """With "\\0" for what no added text has."""
-        return "".join(self._characters.get(t, "\0") for t in tokens(text, self.lang))
+        """With the last character for what no added text has."""
+        return "".join(self._characters.get(t, UNSEEN) for t in tokens(text, self.lang))
 
 
 class RougeL:
     """Texts to compare with by ROUGE-L F-measure.
 
-    It depends on the length of the common subsequence and both texts' lengths only: texts are grouped by length, and
-    each length has a least subsequence that would be above the threshold.
+    A common subsequence of n tokens is n tokens that both texts hold. Let one order sort the tokens of each text, rare
+    first: the first that both hold has the others behind it, in either. So an index of the tokens that sorted texts
+    begin with finds whatever can be alike, and little else (prefix and positional filters: Bayardo et al. 2007, Xiao et
+    al. 2008).
     """
 
     def __init__(self, threshold: float, lang: str | None) -> None:
         self.threshold = threshold
         self._interned = Interned(lang)
-        self._by_length: defaultdict[int, list[str]] = defaultdict(list)
+        self._texts: list[str] = []
+        self._index: dict[str, array[int]] = {}
+        """Token -> number of a text, its length, the length of the longest that may be alike; of the next text, ..."""
 
     def add(self, text: str) -> None:
-        interned = self._interned.add(text)
-        self._by_length[len(interned)].append(interned)
+        string = self._interned.add(text)
+        for token, longest in self._beginning(string):
+            self._index.setdefault(token, array("I")).extend((len(self._texts), len(string), longest))
+        self._texts.append(string)
 
     def above(self, text: str) -> bool:
         """Whether the F-measure of `text` against any added text is above the threshold."""
         query = self._interned.look_up(text)
-        for length, texts in self._by_length.items():
-            least = self._least(len(query), length)
-            if least <= min(len(query), length) and process.extractOne(
-                query, texts, scorer=LCSseq.similarity, score_cutoff=least
-            ):
-                return True
-        return False
+        indexed = [(self._index[token], most) for token, most in self._beginning(query) if token in self._index]
+        if not indexed:
+            return False
+        number, length, longest = np.frombuffer(b"".join(rows for rows, _ in indexed), np.uint32).reshape(-1, 3).T
+        fits = length <= np.repeat([most for _, most in indexed], [len(rows) // 3 for rows, _ in indexed])
+        candidates = (self._texts[i] for i in number[fits & (longest >= len(query))].tolist())
+        alike = process.extract_iter(
+            query, candidates, scorer=Indel.normalized_similarity, score_cutoff=self.threshold - SLACK
+        )  # the F-measure, but for its last bit
+        return any(_f_measure(query, other) > self.threshold for other, _, _ in alike)
 
-    def _least(self, a: int, b: int) -> int:
-        """The shortest common subsequence of texts of `a` and `b` tokens that is above the threshold; more than both
-        when none is."""
+    def _beginning(self, string: str) -> Iterator[tuple[str, int]]:
+        """The tokens that a text is found by, rare first, and how long another text may be where this is the first
+        token of both. The newest token counts as the rarest, so that the order of two never changes; a token's second
+        occurrence is a token of its own."""
+        counts, length = Counter(string), len(string)
+        shortest = length * self.threshold / (2 - self.threshold) - SLACK
+        in_order = (token * n for token in sorted(counts, reverse=True) for n in range(counts[token], 0, -1))
+        for at, token in enumerate(in_order):
+            longest = int(2 * (length - at) / self.threshold - length + SLACK)
+            if longest < shortest:
+                break
+            yield token, longest
 
-        def above(common: int) -> bool:  # in rouge_score's own steps: at the threshold the last bit decides
-            precision, recall = common / a, common / b
-            return 2 * precision * recall / (precision + recall) > self.threshold
 
-        least = max(1, int(self.threshold * (a + b) / 2) - 1)
-        while least <= min(a, b) and not above(least):
-            least += 1
-        return least
+def _f_measure(a: str, b: str) -> float:
+    """In rouge_score's own steps: at the threshold the last bit decides."""
+    common = LCSseq.similarity(a, b)
+    precision, recall = common / len(a), common / len(b)
+    return 2 * precision * recall / (precision + recall)
 
 
 def near_duplicates(texts: Sequence[str], threshold: float, lang: str | None) -> list[int]:

@@ -15,6 +15,31 @@ REFERENCE = RougeScorer(["rougeL"], use_stemmer=False)
 texts = st.lists(st.sampled_from(["a", "b", "c", "A", "d1", "é", "-", "x_y", "\n"]), max_size=12).map(" ".join)
 
 
+vocabularies = st.integers(2, 40).flatmap(
+    lambda size: st.lists(
+        st.lists(st.integers(0, size).map("w{}".format), max_size=25).map(" ".join), min_size=2, max_size=12
+    )
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    st.one_of(vocabularies, st.lists(texts, max_size=12)), st.data(), st.floats(0.1, 1) | st.sampled_from([0.5, 0.7])
+)
+def test_texts_in_any_order_of_arrival_are_decided_as_the_reference_does(
+    some: list[str], data: st.DataObject, threshold: float
+) -> None:
+    """Parts of earlier texts come again, some of their words changed or moved, as near-duplicates do."""
+    some += [" ".join(data.draw(st.permutations(one.split()[:3])) + one.split()[3:]) for one in some[:4]]
+    index, accepted = RougeL(threshold, "en"), list[str]()
+    for text in data.draw(st.permutations(some)):
+        expected = any(REFERENCE.score(one, text)["rougeL"].fmeasure > threshold for one in accepted)
+        assert index.above(text) == expected
+        if not expected:
+            index.add(text)
+            accepted.append(text)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(texts, max_size=9), st.sampled_from([0.3, 0.5, 2 / 3, 0.7, 0.9, 1.0]))
 def test_groups_are_what_the_reference_joins(some: list[str], threshold: float) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from typing import Any
@@ -216,15 +217,14 @@ def test_the_rouge_decision_is_the_references(known: list[str], text: str, thres
     assert index.above(text) == any(REFERENCE.score(text, one)["rougeL"].fmeasure > threshold for one in known)
 
 
-def test_the_least_common_length_follows_the_references_last_bit() -> None:
-    for threshold in (0.5, 0.6, 0.7, 0.75, 0.9):
-        for a in range(1, 41):
-            for b in range(1, 41):
-                f = [2 * (n / a) * (n / b) / (n / a + n / b) for n in range(1, min(a, b) + 1)]
-                above = [n for n, value in enumerate(f, 1) if value > threshold]
-                assert min(RougeL(threshold, "en")._least(a, b), min(a, b) + 1) == (
-                    above[0] if above else min(a, b) + 1
-                )
+def test_the_last_bit_decides_as_the_references() -> None:
+    for threshold, a, b in itertools.product((0.5, 0.6, 0.7, 0.75, 0.9), range(1, 21), range(1, 21)):
+        middle = int(threshold * (a + b) / 2)
+        for n in range(max(1, middle - 1), min(a, b, middle + 1) + 1):
+            index = RougeL(threshold, "en")
+            index.add(" ".join(f"x{i}" for i in range(n)) + "".join(f" a{i}" for i in range(a - n)))
+            text = " ".join(f"x{i}" for i in range(n)) + "".join(f" b{i}" for i in range(b - n))
+            assert index.above(text) == (2 * (n / b) * (n / a) / (n / b + n / a) > threshold)
 
 
 def test_filtering_is_fast() -> None:
