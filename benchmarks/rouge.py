@@ -45,9 +45,13 @@ SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 
 
 def main(
-    files: list[Path], column: Annotated[str | None, typer.Option()] = None, seed: Annotated[int, typer.Option()] = 0
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
+    column: Annotated[str | None, typer.Option()] = None,
+    seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     real = [text for text in dict.fromkeys(texts(files, column)) if WORDS[0] <= len(text.split(" ")) <= WORDS[1]]
+    if not real:
+        raise SystemExit(f"no prompt of {WORDS[0]} to {WORDS[1]} words in the files. Name others, or their --column")
     rng = random.Random(seed)
     rng.shuffle(real)
     console, rows = Console(width=120), list[dict[str, int | float]]()
@@ -126,8 +130,8 @@ def check(arrivals: Sequence[str], accepted: Sequence[bool]) -> None:
         if at < WHOLE:
             earlier = (one for one, was in zip(arrivals[:at], accepted, strict=False) if was)
             scores = [SCORER.score(one, text)["rougeL"].fmeasure for one in earlier]
-            assert above == any(score > THRESHOLD for score in scores)
-        assert kept != above, f"decided otherwise than the reference: {text!r}"
+            assert above == any(score > THRESHOLD for score in scores), f"rouge_score decides otherwise: {text!r}"
+        assert kept != above, f"comparing with every text decides otherwise: {text!r}"
         if kept:
             before.append(string)
 
