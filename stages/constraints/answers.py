@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any
 
 import polars as pl
@@ -16,8 +16,8 @@ from stages.constraints.sentences import Constraint, add, draw, read
 from stages.text.ids import content_id
 
 ALL_KEPT = 5.0
-DRAWS = 20
-"""Tries to find constraints that an answer can be made to keep, and does not keep by itself."""
+TRIES = 20
+"""To find constraints that an answer can be made to keep, and does not keep by itself."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 WORD = re.compile(r"[A-Za-z]{4,}")
 EDITED = (
@@ -29,33 +29,40 @@ keeps them, or is not taken."""
 
 
 def checked_answers(ranked: pl.DataFrame, prompts: int, *, seed: int) -> pl.DataFrame:
-    """RANKED rows for at most `prompts` of the prompts in `ranked`, with constraints: an answer of people's, edited so
-    that it keeps all of them (rank 0), and the same with one or all edits left out, ranked by what the checker says.
+    """RANKED rows for at most `prompts` new prompts, which are those of `ranked` with constraints: an answer of people's,
+    edited so that it keeps all of them (rank 0), and the same with one or all edits left out, ranked by what the
+    checker says. More new prompts than there are in `ranked`: each has several, with other constraints.
 
-    Which prompts, answers and constraints is decided by `(seed, prompt_id)`. A prompt none of whose answers can be
-    edited so is passed over.
+    Which prompts, answers and constraints is decided by `(seed, prompt_id)`, and what few prompts have stands among what
+    more have. A prompt none of whose answers can be edited so is passed over.
     """
-    rows: list[dict[str, Any]] = []
-    taken = 0
     by_hash = ranked.with_columns(
         order=pl.col("prompt_id").map_elements(lambda i: content_id(seed, "constraints", i), return_dtype=pl.String)
     )
-    for group in by_hash.sort("order", "human_rank", "candidate_id").drop("order").partition_by("prompt_id"):
-        if taken == prompts:
+    groups = [
+        group.sort(pl.col("response").str.len_chars(), "candidate_id").to_dicts()
+        for group in by_hash.sort("order", "human_rank", "candidate_id").drop("order").partition_by("prompt_id")
+    ]
+    versions: dict[str, list[dict[str, Any]]] = {}
+    for draw_no in count():
+        before = len(versions)
+        for answers in groups:
+            if len(versions) == prompts:
+                break
+            if new := _of_prompt(answers, seed, draw_no):
+                versions.setdefault(new[0]["prompt_id"], new)
+        if len(versions) in (before, prompts):
             break
-        answers = group.sort(pl.col("response").str.len_chars(), "candidate_id").to_dicts()
-        if new := _of_prompt(answers, seed):
-            rows += new
-            taken += 1
-    return pl.DataFrame(rows, ranked.schema)
+    return pl.DataFrame([row for rows in versions.values() for row in rows], ranked.schema)
 
 
-def _of_prompt(answers: Sequence[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
-    for attempt in range(DRAWS):
+def _of_prompt(answers: Sequence[Mapping[str, Any]], seed: int, draw_no: int) -> list[dict[str, Any]]:
+    for attempt in range(TRIES):
         answer = answers[attempt % len(answers)]
-        prompt = add(answer["prompt"], draw(seed, content_id(answer["prompt_id"], attempt)))
-        versions = _versions(answer["response"], read(prompt), random.Random(f"{seed}\x1f{prompt}"))
-        scores = {text: checked[0] for text in dict.fromkeys(versions) if text and (checked := check(prompt, text))}
+        drawn = draw(seed, content_id(answer["prompt_id"], draw_no * TRIES + attempt))
+        prompt = add(answer["prompt"], drawn)
+        texts = _versions(answer["response"], read(prompt), random.Random(f"{seed}\x1f{prompt}"))
+        scores = {text: checked[0] for text in dict.fromkeys(texts) if text and (checked := check(prompt, text))}
         levels = sorted(set(scores.values()), reverse=True)
         if len(levels) < 2 or levels[0] < ALL_KEPT:
             continue
