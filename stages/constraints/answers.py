@@ -29,12 +29,12 @@ keeps them, or is not taken."""
 
 
 def checked_answers(ranked: pl.DataFrame, prompts: int, *, seed: int) -> pl.DataFrame:
-    """RANKED rows for at most `prompts` new prompts, which are those of `ranked` with constraints: an answer of people's,
-    edited so that it keeps all of them (rank 0), and the same with one or all edits left out, ranked by what the
-    checker says. More new prompts than there are in `ranked`: each has several, with other constraints.
+    """RANKED rows for at most `prompts` new prompts, which are those of `ranked` with constraints: an answer of
+    people's, edited so that it keeps all of them (rank 0), and the same with one or all edits left out, ranked by what
+    the checker says. Where more are wanted than stand in `ranked`, each makes several, with other constraints.
 
-    Which prompts, answers and constraints is decided by `(seed, prompt_id)`, and what few prompts have stands among what
-    more have. A prompt none of whose answers can be edited so is passed over.
+    Which prompts, answers and constraints is decided by `(seed, prompt_id)`, and fewer rows are the first of more. A
+    prompt none of whose answers can be edited so is passed over.
     """
     by_hash = ranked.with_columns(
         order=pl.col("prompt_id").map_elements(lambda i: content_id(seed, "constraints", i), return_dtype=pl.String)

@@ -63,8 +63,17 @@ def test_decided_by_the_seed_and_the_prompt_alone():
     assert rows.filter(pl.col("prompt_id").is_in(some["prompt_id"])).equals(some)
 
 
+def test_more_new_prompts_than_ranked_ones_have_other_constraints_each():
+    rows = checked_answers(PEOPLE, 40, seed=1)
+    assert rows["prompt_id"].n_unique() == 40
+    few = checked_answers(PEOPLE, 12, seed=1)
+    assert rows.head(len(few)).equals(few), "the first draw of every prompt comes first"
+    by_base = {without(prompt) for prompt in rows["prompt"]}
+    assert by_base == {without(prompt) for prompt in few["prompt"]}
+
+
 def test_what_cannot_be_edited_is_passed_over():
-    assert checked_answers(ranked({"What?": ["?"]}), 5, seed=1).height <= 3
+    assert checked_answers(ranked({"What?": ["?"]}), 400, seed=1)["prompt_id"].n_unique() < 400
     assert checked_answers(PEOPLE.clear(), 5, seed=1).schema == pl.Schema(RANKED.schema)
 
 
