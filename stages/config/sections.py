@@ -68,9 +68,9 @@ class SplitSeed(Source):
     eft_prompts: Count
     """Prompts whose ranked answers are judged to make EFT."""
     eft_constraints: Number
-    """How many of them stand in EFT's part once more with constraints, and with one of people's answers, edited so that
-    all are kept, and so that some are not: ranks by the checker of constraints, where people's say nothing of them. In
-    English; wants the extra eval."""
+    """How many prompts with constraints stand in EFT's part beside them: they once more, several times where more are
+    wanted, with one of people's answers, edited so that all are kept, and so that some are not: ranks by the checker of
+    constraints, where people's say nothing of them. In English; wants the extra eval."""
     test_prompts: Count
     """Prompts held out to evaluate the writer; in no training data."""
     test_ranked: Count
