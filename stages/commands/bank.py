@@ -29,6 +29,7 @@ from stages.method import judging
 from stages.method.evaluation.bank import bank_metrics, constant_answers, draw
 from stages.method.scale import Scale
 from stages.store import catalog, metrics
+from stages.store.damage import other_bank
 from stages.store.run import Run
 from stages.store.tables import ANSWERS, BANK, BANK_SCORES, RANKED_VALID, TEST_PROMPTS
 
@@ -67,6 +68,8 @@ def measure(
     for name, figures in shown.items():
         for warning in figures["warned"]:
             warn(f"{name}: {warning}")
+    if note := other_bank(root, metrics.read_all(root)):
+        warn(note)
 
 
 def taken(file: Path) -> pl.DataFrame:
@@ -123,6 +126,7 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
             seed=params.seed,
             best=scale.max,
         )
+        figures["bank"] = run.inputs[str(catalog.table_path(BANK, root).relative_to(root))]
         run.write(BANK_SCORES, scores, judge, asked)
         run.write_metrics(KIND, figures, judge)
     return figures

@@ -21,7 +21,7 @@ from stages.page.pairs import fitting
 from stages.page.render import Page, render
 from stages.page.sections import Section
 from stages.store import database, metrics, models, versions
-from stages.store.damage import other_params
+from stages.store.damage import other_bank, other_params
 from stages.store.files import atomic_write, md5, result_file
 from stages.store.questions import questions
 
@@ -103,7 +103,7 @@ def warnings(folder: Path) -> list[str]:
     ]
     limit, loop = (params.get("warn") or {}).get("scores_apart"), params.get("aift") or {}
     apart = parted(both_scores(figures, loop), limit) if isinstance(limit, int | float) else []
-    return [*filter(None, [other_params(folder)]), *apart, *warned]
+    return [*filter(None, [other_params(folder), other_bank(folder, figures)]), *apart, *warned]
 
 
 def identity(root: Path, folder: Path, revision: str | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from stages.config.params import Params
 from stages.console.sheets import Figure, Sheet, to_json, to_markdown, to_terminal
 from stages.console.terminal import Console, stderr
 from stages.method.drift import both_scores, parted
-from stages.store.damage import other_params
+from stages.store.damage import other_bank, other_params
 from stages.store.metrics import left_out, read_all
 
 DECODINGS = ("greedy", "sampled")
@@ -63,7 +63,7 @@ def show(root: Path, form: str = "table") -> None:
             to_terminal(sheet, sys.stdout, longest=200)
             print()
         Console().print(NEXT if sheets else "No metrics yet. Run: srlm repro", highlight=False, soft_wrap=True)
-    if note := other_params(root):
+    for note in filter(None, (other_params(root), other_bank(root, read_all(root)))):
         stderr.print(note, markup=False)
     if stale := left_out(root):
         stderr.print(

@@ -5,7 +5,7 @@ A flipped byte often leaves a parquet file readable; a join would then lose rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,22 @@ def other_params(root: Path) -> str | None:
     return (
         f"{len(older)} stage(s) ran with other parameters than params.yaml has now (first {stage}: {key}): what they "
         f"wrote, and the names shown over it, may not fit. Run: srlm repro"
+    )
+
+
+def other_bank(root: Path, figures: Mapping[tuple[str, str | None], Mapping[str, Any]]) -> str | None:
+    """One sentence when judges were measured on another bank than the one that is there now; None otherwise."""
+    bank = root / "data/EVAL/bank.parquet"
+    drawn = {str(name): of["bank"] for (kind, name), of in figures.items() if kind == "bank" and "bank" in of}
+    if not drawn or not bank.is_file():
+        return None
+    now = md5(bank)
+    before = [name for name, on in drawn.items() if on != now]
+    if not before:
+        return None
+    return (
+        f"{', '.join(before)} judged another bank than {bank.relative_to(root)} is now, so that these figures are of "
+        f"other answers. Run: srlm bank {' '.join(before)}"
     )
 
 

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from stages.commands.bank import measure
-from stages.commands.results import collect
+from stages.commands.report import warnings
+from stages.commands.results import collect, show
 from stages.config.load import load_params
 from stages.console.errors import ModelError, SrlmError, TableError
 from stages.store import catalog, metrics
@@ -78,6 +79,17 @@ def test_the_bank_of_another_run_is_taken(project: Path, tmp_path_factory: pytes
     assert len(drawn) > len(catalog.read(BANK, project))
     measure(["M1"], take=project / "data/EVAL/bank.parquet", root=other)
     assert catalog.read(BANK, other).equals(catalog.read(BANK, project))
+
+
+def test_judges_of_a_bank_that_is_gone_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measure(["M1", "M2"], candidates=20, root=project)
+    show(project)
+    assert "another bank" not in capsys.readouterr().err
+    measure(["M1"], candidates=50, draw_anew=True, root=project)
+    assert "M2 judged another bank" in (again := " ".join(capsys.readouterr().err.split())), again
+    show(project)
+    assert "M2 judged another bank than data/EVAL/bank.parquet is now" in " ".join(capsys.readouterr().err.split())
+    assert any("Run: srlm bank M2" in warning for warning in warnings(project))
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(project: Path) -> None:
