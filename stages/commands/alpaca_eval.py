@@ -236,7 +236,7 @@ def show(result: dict[str, Any]) -> None:
         ("win rate %", Figure(result["win_rate"], result["low"], result["high"]), result["n_total"]),
         ("standard error", Figure(result["standard_error"]), None),
         ("wins, losses, draws", f"{result['n_wins']}, {result['n_wins_base']}, {result['n_draws']}", None),
-        ("average length", result["avg_length"], None),
+        (f"average length{'' if result['complete'] else ', 0 where not judged'}", result["avg_length"], None),
     ]
     if "lc_by" in result:
         figure = Figure(result["length_controlled_winrate"], result["lc_low"], result["lc_high"])

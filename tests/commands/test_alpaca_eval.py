@@ -135,6 +135,10 @@ def test_every_instruction_once_is_a_score_whatever_the_order(files):
     assert done["win_rate"] == pytest.approx(100 * 4.1 / 8)
     assert (done["complete"], done["n_draws"], done["avg_length"]) == (True, 2, 16)
     assert mixed == done
+    whole, part = (srlm("score", *files(r), "--incomplete").stdout for r in (rows, rows[:1]))
+    assert "average length " in whole
+    assert "0 where not judged" not in whole
+    assert "average length, 0 where not judged" in part
 
 
 BAD = {
