@@ -167,13 +167,15 @@ def judge_pairs(
 
 
 def cap(pairs: pl.DataFrame, most: int, per_score: float) -> pl.DataFrame:
-    """The first `most` of `pairs` of which at most the share `per_score` have one chosen_score; where there are too few
-    scores for that, equally many of each."""
+    """The first of `pairs`, `most` at most, of which at most the share `per_score` have one chosen_score; where there
+    are too few scores for that, equally many of each."""
     sizes = pairs["chosen_score"].value_counts()["count"].to_list()
-    reached = [
-        n for n in range(1, max(sizes, default=0) + 1) if n <= per_score * sum(min(n, size) for size in sizes) + CLOSE
-    ]
-    limit = max(reached, default=min(sizes, default=0))
+
+    def fit(n: int) -> int:
+        return min(most, sum(min(n, size) for size in sizes))
+
+    reached = [n for n in range(1, max(sizes, default=0) + 1) if n <= per_score * fit(n) + CLOSE]
+    limit = max(reached, default=min([max(most // max(len(sizes), 1), 1), *sizes]))
     fits = pl.int_range(pl.len()).over("chosen_score") < limit
     return pairs.filter(fits).head(most)
 

@@ -52,7 +52,8 @@ def fates(
 
     `older`: candidates of this model are never chosen. `rejected` says whose text is: `worst`, any; `older`, one that
     it wrote; `half`, one that it wrote for half of the prompts, by a hash of `(seed, prompt_id)`, for the others one
-    that Mt wrote; `unjudged`, one that it alone wrote, by a hash of `(seed, candidate_id)`, whatever its score.
+    that Mt wrote; `unjudged`, one that it alone wrote, by a hash of `(seed, candidate_id)`, whatever its score. Without
+    `older` all are `worst`.
 
     `signal` `shuffled` (control): score, spread, variance and parsed are dealt out anew among the prompt's scored
     texts, by `seed`. `longest` (control): the score of a scored text is its length in tokens, margin included, without
@@ -65,6 +66,7 @@ def fates(
             "length decides which answers make a pair, and the lengths of some candidates in tokens are not known: "
             "the server that wrote them told none. Switch length off, or sample the candidates with another engine"
         )
+    rejected = rejected if older else "worst"
     text_of = same_text(candidates)
     wrote = text_of.join(candidates.select("candidate_id", theirs=pl.col("model") == (older or "")), on="candidate_id")
     wrote = wrote.group_by(candidate_id="text_id").agg(pl.col("theirs").any(), (~pl.col("theirs")).any().alias("own"))

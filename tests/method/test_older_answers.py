@@ -34,13 +34,13 @@ def tables(own: dict[str, list[float | None]], older: dict[str, list[float | Non
     )
 
 
-def run(own, older, *, rejected="worst", prompts=1, rho=None, seed=1):
+def run(own, older, *, rejected="worst", prompts=1, rho=None, seed=1, name="M1"):
     """(fate by candidate without the prompt's name, SCORES, PAIRS), under their contracts."""
     asked, candidates, judgements = tables(own, older, prompts)
     judged = mean_scores(pool(candidates, judgements))
     how = {"min_margin": 0.0, "rho": rho, "signal": "judge", "seed": seed}
-    scores = check(SCORES, fates(candidates, judged, older="M1", rejected=rejected, **how), "scores")
-    made = check(PAIRS, pairs(asked, candidates, scores, older="M1"), "pairs")
+    scores = check(SCORES, fates(candidates, judged, older=name, rejected=rejected, **how), "scores")
+    made = check(PAIRS, pairs(asked, candidates, scores, older=name), "pairs")
     figures = counts(asked, candidates, judgements, judged, scores, made)
     assert sum(figures["fates"].values()) == len(candidates)
     assert figures["fates"]["chosen"] == figures["fates"]["rejected"] == len(made)
@@ -91,6 +91,12 @@ def test_unjudged_takes_any_answer_that_the_older_model_alone_wrote():
     assert figures["fates"]["unjudged"] == figures["fates"]["duplicate"] == 40
     assert figures["mean_margin"] is None
     assert run({"a": [None]}, older, rejected="unjudged")[0]["aM2"] == "unreadable"
+
+
+@pytest.mark.parametrize("rejected", ["worst", "older", "half", "unjudged"])
+def test_an_aift_that_no_older_model_answers_has_the_papers_pairs(rejected):
+    _, made, _ = run({"a": [4.0], "b": [1.0]}, {}, rejected=rejected, prompts=20, name=None)
+    assert made.select("chosen", "rejected").rows() == [("a", "b")] * 20
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.2])
