@@ -82,11 +82,12 @@ def load(root: Path = Path()) -> dict[str, Any]:
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Of one run: of its first and last model as a judge (pairwise accuracy, exact order, %), their fully right answers
-    (greedy, %), the checker's view of the last AIFT's pairs."""
-    models = [m for m in result["metrics"]["EVAL"] if m != "SFT"]
-    first, last = models[0], models[-1]
-    evals, pairs = result["metrics"]["EVAL"], list(result["measured"].values())
+    """Of one run: of the first and the last model of its loop as a judge (pairwise accuracy, exact order, %), their
+    fully right answers (greedy, %), the checker's view of the last AIFT's pairs."""
+    evals, measured = result["metrics"]["EVAL"], result["measured"]
+    aifts = sorted(measured, key=lambda model: model != "SFT")  # which is the first where there is one; M1, M2 ..
+    first, last = aifts[0], [m for m in evals if m != "SFT"][-1]
+    pairs = [measured[model] for model in aifts]
 
     def percent(model: str, *path: str) -> float | None:
         value = reduce(getitem, (*path, "value"), evals[model])
@@ -167,6 +168,11 @@ SIX = (
 )
 
 
+def comparable(name: str) -> bool:
+    """Whether an arm's last model stands where that of `plain` does."""
+    return name != "plain" and ARMS[name].models == ARMS["plain"].models
+
+
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
     """`ablations`: a row for each arm; `six`: the score of every model of the long loops. Markdown."""
     runs = by_arm(results)
@@ -183,7 +189,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
             shown(own, "right_pairs"),
             shown(own, "gap_kept", digits=2),
             *(
-                UNKNOWN if name == "plain" or name.startswith("six") else interval(difference(own, plain, figure))
+                interval(difference(own, plain, figure)) if comparable(name) else UNKNOWN
                 for figure in ("judge_last", "right_last")
             ),
         ]
@@ -202,16 +208,14 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def long_loops(results: Mapping[str, Any]) -> list[list[Any]]:
-    """Means over the seeds of every model of the loops of six iterations."""
+    """Means over the seeds of every model of the loops of six iterations, with their intervals."""
     rows = []
-    for name in (name for name in ARMS if name.startswith("six")):
+    for name in (name for name, arm in ARMS.items() if arm.models == 6):
         evals = [r["metrics"]["EVAL"] for key, r in results.items() if key.startswith(f"{name}@")]
         for what, path, scale, digits in SIX if evals else ():
-            cells = [
-                Figure(mean(reduce(getitem, (*path, "value"), e[f"M{i}"]) for e in evals), scale=scale, digits=digits)
-                for i in range(1, 7)
-            ]
-            rows.append([Code(name), what, *cells])
+            values = [[reduce(getitem, (*path, "value"), e[f"M{i}"]) for e in evals] for i in range(1, 7)]
+            means = [mean_of([None if one is None else scale * one for one in of_model]) for of_model in values]
+            rows.append([Code(name), what, *(interval(average, digits, sign="") for average in means)])
     return rows
 
 
@@ -226,11 +230,11 @@ def markdown(columns: Sequence[str], rows: list[list[Any]]) -> str:
     return file.getvalue()
 
 
-def interval(average: Mean | None, digits: int = 1) -> str:
-    """A signed difference."""
+def interval(average: Mean | None, digits: int = 1, sign: str = "+") -> str:
+    """A signed difference; without `sign` a value."""
     if average is None:
         return UNKNOWN
-    return f"{average.value:+.{digits}f}" + (f" ±{average.half_width:.{digits}f}" if average.half_width else "")
+    return f"{average.value:{sign}.{digits}f}" + (f" ±{average.half_width:.{digits}f}" if average.half_width else "")
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

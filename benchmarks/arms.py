@@ -9,7 +9,6 @@ from benchmarks.seeds import Overrides
 
 BANK: Overrides = {"split_seed.test_ranked": 500, "evaluate.judge_k": 1, "evaluate.judge_temperature": 0.0}
 """In every arm: 500 ranked prompts that no model was trained on, each answer judged greedily once."""
-LOOP = ("M1", "M2", "M3")
 
 
 class Arm(NamedTuple):
@@ -18,6 +17,8 @@ class Arm(NamedTuple):
     overrides: Overrides
     control: str | None = None
     """The arm that it has to beat to mean what it says."""
+    models: int = 3
+    """Whose last one stands where M`models` does: what has as many is compared with `plain`."""
 
 
 def loop(models: int, **aift: Any) -> Overrides:
@@ -57,7 +58,7 @@ ARMS: dict[str, Arm] = {
     "plain": Arm("", "the default loop", {}),
     "no-eft": Arm(
         "The paper's ablations",
-        "M2 and M3 from SFT, which judges without having been taught to",
+        "M2 and M3 from SFT, which judges without having been taught to, and stands in M1's place",
         {
             "aift": {
                 "SFT": {"writer": "M0", "judge": "SFT", "prompts": 200, "rho": None},
@@ -69,9 +70,12 @@ ARMS: dict[str, Arm] = {
     ),
     "positive-only": Arm(
         "The paper's ablations",
-        "SFT on AIFT(M1)'s perfect answers; its line is M2P's beside M2's",
-        {"positive_only": {"M2P": {"aift": "M1"}}, "evaluated": ["SFT", *LOOP, "M2P"]},
+        "SFT on AIFT(M1)'s perfect answers: its last model is M2P",
+        {**loop(2), "positive_only": {"M2P": {"aift": "M1"}}, "evaluated": ["SFT", "M1", "M2", "M2P"]},
+        control="plain-2",
+        models=2,
     ),
+    "plain-2": Arm("The paper's ablations", "control of positive-only: the default loop to M2", loop(2), models=2),
     "own-writer": Arm(
         "The paper's ablations",
         "Mt writes the prompts itself",
@@ -96,8 +100,12 @@ ARMS: dict[str, Arm] = {
     "lagged-replay-5": Arm(
         "A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay": {"eft": 5.0, "ift": 0.0, "rows": 16}}
     ),
-    "six-plain": Arm("Six iterations", "the default loop on to M6", loop(6)),
+    "six-plain": Arm("Six iterations", "the default loop on to M6", loop(6), models=6),
     "six-lasting": Arm(
-        "Six iterations", "the same with M1 as judge throughout and EFT replay", loop(6, judge="M1") | EFT_2
+        "Six iterations",
+        "the same with M1 as judge throughout and EFT replay",
+        loop(6, judge="M1") | EFT_2,
+        control="six-plain",
+        models=6,
     ),
 }

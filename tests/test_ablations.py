@@ -19,7 +19,7 @@ def run(judge: list[float], right: list[float], pairs: tuple[float, float]) -> d
     models = [f"M{i + 1}" for i in range(len(judge))]
     evals = {
         m: {
-            "judge": {"pairwise_accuracy": {"value": j}, "exact_match": {"value": j / 2}},
+            "judge": {"pairwise_accuracy": {"value": j}, "exact_match": {"value": j and j / 2}},
             "writer": {"greedy": {"fully_right": {"value": r}, "oracle_score": {"value": 5 * r}}},
         }
         for m, j, r in zip(models, judge, right, strict=True)
@@ -58,7 +58,31 @@ def test_tables():
     assert r"\+2\.0 ±" in lagged
     assert "85.0 | 0.75 |" in lagged
     assert r"| 1 | 90.0 → 90.0 | \+0\.0 |" in six
-    assert "| 2.50 | 3.00 | 3.50 | 3.50 | 3.00 | 2.50 |" in shown["ablations, six"]
+    assert r"| 2\.50 | 3\.00 | 3\.50 | 3\.50 | 3\.00 | 2\.50 |" in shown["ablations, six"]
+    again = tables({**RUNS, "six-plain@2": run([0.9] * 6, [0.7] * 6, (0.8, 0.7))})
+    assert r"| 3\.00 ±6\.35 |" in again["ablations, six"], "2.5 and 3.5: Student, one degree"
+
+
+def test_a_loop_begins_with_the_model_of_its_first_aift_and_ends_with_its_last_model():
+    no_eft = run([0.9, 0.8, 0.7], [0.5, 0.4, 0.3], (0.8, 0.7))
+    no_eft["metrics"]["EVAL"]["SFT"] = run([0.6], [0.2], (0, 0))["metrics"]["EVAL"]["M1"]
+    no_eft["measured"] = {"M2": {"right": 0.9, "gap": 1.0}, "SFT": {"right": 0.6, "gap": 2.0}}  # by name, as files are
+    positive = run([0.9, 0.8], [0.5, 0.4], (0.8, 0.7))
+    positive["metrics"]["EVAL"]["M2P"] = run([0.7], [0.3], (0, 0))["metrics"]["EVAL"]["M1"]
+    positive["measured"].pop("M2")
+    shown = tables({**RUNS, "no-eft@1": no_eft, "positive-only@1": positive, "plain-2@1": RUNS["plain@1"]})
+    rows = {line.split("|")[1].strip(" `"): line for line in shown["ablations"].splitlines()[2:]}
+    assert r"| 60.0 → 70.0 | \+10\.0 | 35.0 | 20.0 → 30.0 | 90.0 | 0.50 |" in rows["no-eft"]
+    assert r"| 90.0 → 70.0 | \-20\.0 | 35.0 | 50.0 → 30.0 | 80.0 | 1.00 | – | – |" in rows["positive-only"]
+    assert [line.split("|")[1:3] for line in shown["ablations, controls"].splitlines()[2:]] == [
+        [" `positive-only` ", " `plain-2` "]
+    ]
+
+
+def test_an_unknown_figure_of_a_long_loop_is_unknown():
+    blind = run([None] * 6, [0.5] * 6, (0.8, 0.7))  # type: ignore[list-item]
+    shown = tables({"six-plain@1": blind, "six-plain@2": blind})["ablations, six"]
+    assert "| – | – | – | – | – | – |" in shown
 
 
 def test_pairs_are_scored_by_the_checker(tmp_path: Path):
