@@ -169,7 +169,7 @@ def judge_pairs(
 def cap(pairs: pl.DataFrame, most: int, per_score: float) -> pl.DataFrame:
     """The first of `pairs`, `most` at most, of which at most the share `per_score` have one chosen_score; where there
     are too few scores for that, equally many of each."""
-    sizes = pairs["chosen_score"].value_counts()["count"].to_list()
+    sizes: list[int] = pairs["chosen_score"].value_counts()["count"].to_list()
 
     def fit(n: int) -> int:
         return min(most, sum(min(n, size) for size in sizes))
