@@ -39,6 +39,7 @@ def _parts(text: str) -> tuple[str, str, str]:
     rest = text[len(thought) :]
     end = _end(thought) or FRAMES[0][1]  # which a prompt may have opened
     answer = without_end(rest, end)
+    answer = rest.rstrip() if end in answer and _end(thought) else answer  # closed before its end: all of it stays
     return thought, answer, rest[len(answer) :]
 
 
@@ -61,9 +62,13 @@ def split(text: str) -> tuple[str | None, str]:
 
 
 def joined(thought: str | None, response: str) -> str:
-    """What was `split`, as the model wrote it, but for white space at its end."""
-    end = _end(thought or "")
-    return f"{thought or ''}{response}" + (f"\n{end}" if end else "")
+    """What was `split`, as the model wrote it, but for white space at its end: a frame is closed as it was opened, on a
+    line of its own or not, and once."""
+    thought = thought or ""
+    end = _end(thought)
+    gap = "\n" if "\n" in thought[len(thought.rstrip()) :] else ""
+    closes = end and response and end not in response  # behind a thought that is never closed nothing is
+    return f"{thought}{response}" + (f"{gap}{end}" if closes else "")
 
 
 def answer(text: str) -> str:

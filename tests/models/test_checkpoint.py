@@ -19,6 +19,7 @@ from stages.engines.open import open_engine
 from stages.engines.request import Request
 from stages.engines.tokenization import ModelTokenizer
 from stages.models import checkpoint, intake
+from stages.text import thoughts
 from stages.text.chat import ANSWER, QUESTION, Chat
 from stages.trainers.loading import load
 
@@ -395,6 +396,19 @@ def test_what_a_template_writes_behind_an_answer_before_its_end_is_trained_and_i
     assert tokenizer.completion("a", 0, ids, 99, ()).text.strip() == "Fig. [ END OF ANSWER]"
     assert tokenizer.completion("a", 0, ids[:4], 4, ()).finish_reason == "length"
     assert markup(tmp_path)[1] == "[END OF ANSWER]"
+
+
+def test_a_frame_that_the_template_closes_is_closed_once_in_training(tmp_path):
+    checkpoint.random_llama(tmp_path, seed=1, max_context=64)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.content }}{{ '\n[END FINAL RESPONSE]\n' + eos_token if m.role == 'assistant' "
+        "else '\n' }}{% endfor %}"
+    )
+    intake.complete(tmp_path, DAY)
+    tokenizer, text = ModelTokenizer(tmp_path), "[BEGIN FINAL RESPONSE]\nFig."
+    wrote = tokenizer.completion("a", 0, tokenizer.chat.encode(["Hi"], [text])[0][1], 99, ()).text
+    ((_, ids),) = tokenizer.chat.encode(["Hi"], [thoughts.joined(*thoughts.split(wrote))])
+    assert tokenizer.tokenizer.decode(ids).count("[END FINAL RESPONSE]") == 1
 
 
 def test_a_generation_prompt_that_history_lacks_is_told(chatml):

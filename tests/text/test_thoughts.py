@@ -73,6 +73,10 @@ def test_where_a_thought_ends(text, thought, response):
     [
         "Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]",
         "<think>a</think>\n<answer>\nb\n</answer>",
+        "<think>a</think><response>b</response>",
+        "<think>a</think>\n<answer>b</answer> And more.",
+        "<think>a</think><answer>b</answer>\n<answer>c</answer>",
+        "[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]\nc",
         "<think>a</think>\n\nb",
         "b",
     ],
