@@ -36,7 +36,7 @@ def findings(root: Path) -> tuple[Params, list[Finding]]:
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
     faulty = {finding.key for finding in found}
     found += [*_model_faults(params, root, faulty), *_data_faults(params, root, faulty)]
-    found += _launch_faults(params, root, faulty)
+    found += [*_launch_faults(params, root, faulty), *_kernel_faults(params)]
     if not found:  # else what a run takes is not known
         found = [Finding("disk", line) for line in disk.look(root, params)]
     return params, found
@@ -88,6 +88,17 @@ def _launch_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding
             except TrainingError as e:
                 found.append(Finding(f"{section}.batch", str(e)))
     return found
+
+
+def _kernel_faults(params: Params) -> list[Finding]:
+    """Kernels that the first training would not find, after hours of texts."""
+    hardware = getattr(params, "hardware", None)
+    if not (hardware and hardware.kernels):
+        return []
+    from stages.trainers.kernels import without_cuda
+
+    seen = without_cuda(hardware)
+    return [Finding("hardware.kernels", seen, "Set it to null")] if seen else []
 
 
 def gate(root: Path) -> Params:

@@ -12,13 +12,20 @@ from stages.console.errors import TrainingError
 from stages.trainers.adapters import INSTALL
 
 
+def without_cuda(hardware: Hardware) -> str | None:
+    """What hardware.kernels lacks on this machine, in words."""
+    if not hardware.kernels or (hardware.device != "cpu" and torch.cuda.is_available()):
+        return None
+    seen = "hardware.device is cpu" if hardware.device == "cpu" else "torch sees none"
+    return f"liger needs a CUDA device, and {seen}"
+
+
 def use_kernels(model: Any, hardware: Hardware) -> None:
     """Patch the layers of `model` as hardware.kernels says. Raises TrainingError where that cannot be."""
     if not hardware.kernels:
         return
-    if hardware.device == "cpu" or not torch.cuda.is_available():
-        seen = "hardware.device is cpu" if hardware.device == "cpu" else "torch sees none"
-        raise TrainingError(f"hardware.kernels: liger needs a CUDA device, and {seen}. Set it to null")
+    if fault := without_cuda(hardware):
+        raise TrainingError(f"hardware.kernels: {fault}. Set it to null")
     try:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
         from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN

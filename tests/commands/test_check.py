@@ -54,6 +54,12 @@ def test_faults_of_every_kind_are_told_together(space, capsys):
     assert all(finding["seen"] for finding in told["findings"])
 
 
+def test_kernels_without_a_gpu_are_told_before_hours_of_texts(space):
+    space.set(**{"hardware.kernels": "liger", "hardware.device": "cpu"})
+    with pytest.raises(ParamsError, match=r"hardware\.kernels: liger needs a CUDA device, and hardware\.device is cpu"):
+        check.gate(space.path)
+
+
 def test_too_little_room_on_disk_is_a_fault(space, monkeypatch):
     monkeypatch.setattr(disk, "look", lambda *_: ["up to 435 TB more may be needed"])
     with pytest.raises(ParamsError, match="disk: up to 435 TB more may be needed"):
