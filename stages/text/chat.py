@@ -187,8 +187,8 @@ class Chat:
         """Token ids of each prompt (what a user wrote) as it is generated from, and of the answer with its end. An
         answer that begins with a thought has the thought's marks as the model writes them."""
         asked = [self.prompt([{"role": "user", "content": text}]) for text in prompts]
-        whole = (without_end(between_marks(text, self.unmarked), self.turn.words) for text in answers)  # it writes them
-        ends = [f"{self.turn.lead}{text}{self.turn.end}" for text in whole]
+        plain = (without_end(between_marks(text, self.unmarked), self.turn.words) for text in answers)  # it writes them
+        ends = [f"{self.turn.lead}{text}{self.turn.end}" for text in plain]
         heads = self._ids(asked)
         wholes = self._ids([head + end for head, end in zip(asked, ends, strict=True)])
         encoded = []
