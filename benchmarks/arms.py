@@ -54,6 +54,9 @@ def equal(n: int, k: int) -> Overrides:
 LAGGED: Overrides = {"aift.M2.judge": "M1"}
 EFT_2: Overrides = {"train_dpo.replay": {"eft": 2.0, "ift": 0.0, "rows": 16}}
 BEST: Overrides = LAGGED | EFT_2
+ANCHORED: Overrides = {"build_pairs.rejected_from": "previous", "aift.M2.prompts": 300}
+SECOND: Overrides = {"judge_candidates.second_judge": "previous"}
+JUDGE_PAIRS: Overrides = {"judge_pairs.source": "eft"}
 ARMS: dict[str, Arm] = {
     "plain": Arm("", "the default loop", {}),
     "no-eft": Arm(
@@ -99,6 +102,55 @@ ARMS: dict[str, Arm] = {
     "lagged-replay": Arm("A judge that lasts", "both", BEST),
     "lagged-replay-5": Arm(
         "A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay": {"eft": 5.0, "ift": 0.0, "rows": 16}}
+    ),
+    "anchored": Arm(
+        "Levers",
+        "M1's answers may be the rejected ones of AIFT(M2), half as many prompts for as many tokens",
+        ANCHORED,
+        control="anchored-half",
+    ),
+    "anchored-half": Arm(
+        "Levers", "control: of half of the prompts, by seed", ANCHORED | {"build_pairs.rejected": "half"}
+    ),
+    "anchored-unjudged": Arm("Levers", "control: unjudged (SPIN)", ANCHORED | {"build_pairs.rejected": "unjudged"}),
+    "filter": Arm(
+        "Levers",
+        "prompts on which M1's and M2's scores do not agree give no pair (Kendall's tau below 0.3)",
+        SECOND | {"build_pairs.consistency": "filter", "build_pairs.min_tau": 0.3},
+        control="filter-shuffled",
+    ),
+    "filter-shuffled": Arm(
+        "Levers",
+        "control: another prompt's tau",
+        SECOND | {"build_pairs.consistency": "filter", "build_pairs.min_tau": 0.3, "build_pairs.tau": "shuffled"},
+    ),
+    "smooth": Arm(
+        "Levers",
+        "a pair is reversed as often as M1's and M2's scores disagree on its prompt",
+        SECOND | {"build_pairs.consistency": "smooth"},
+        control="smooth-mean",
+    ),
+    "smooth-mean": Arm(
+        "Levers",
+        "control: as often in every prompt (CREAM)",
+        SECOND | {"build_pairs.consistency": "smooth", "build_pairs.tau": "mean"},
+    ),
+    "judge-pairs-eft": Arm(
+        "Levers", "pairs of judgements of people's ranked answers", JUDGE_PAIRS, control="judge-pairs-eft-shuffled"
+    ),
+    "judge-pairs-eft-shuffled": Arm(
+        "Levers", "control: order by chance", JUDGE_PAIRS | {"judge_pairs.order": "shuffled"}
+    ),
+    "judge-pairs-changed": Arm(
+        "Levers",
+        "pairs of judgements of answers and of those to another prompt",
+        JUDGE_PAIRS | {"judge_pairs.source": "changed_prompt"},
+        control="judge-pairs-changed-shuffled",
+    ),
+    "judge-pairs-changed-shuffled": Arm(
+        "Levers",
+        "control: order by chance",
+        JUDGE_PAIRS | {"judge_pairs.source": "changed_prompt", "judge_pairs.order": "shuffled"},
     ),
     "six-plain": Arm("Six iterations", "the default loop on to M6", loop(6), models=6),
     "six-lasting": Arm(
