@@ -112,7 +112,7 @@ VIEWS = (
     View(
         "bank",
         "Judges on the frozen bank",
-        "By `srlm bank`: what each judge thinks of each model's answers, beside the checker.",
+        "By `srlm bank`: what each judge thinks of each model's answers.",
     ),
     View("calibration", "What a score means", "Held-out answers by the judge's score: rank 0 is people's best."),
     View("most_improved", "Most improved", "Held-out prompts that gained most from the model `other` to the last."),

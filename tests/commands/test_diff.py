@@ -111,6 +111,7 @@ def repository(tmp_path):
         ):
             subprocess.run(command, cwd=root, check=True, env=ENV)
     judged(root, "M1", (0, 5.0))
+    subprocess.run((*dvc, "add", "-q", "data/AIFT/M1/judgements.parquet"), cwd=root, check=True, env=ENV)
     return root
 
 

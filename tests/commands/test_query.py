@@ -204,7 +204,7 @@ def repository(tmp_path):
     ):
         subprocess.run(command, cwd=root, check=True)
     for tag, n in (("v1", 1), ("v2", 2)):
-        rows = [(f"p{i}", "M1", "say", "a", "b", f"c{i}", f"d{i}", 5.0, 4.0, None, None) for i in range(n)]
+        rows = [(f"p{i}", "M1", "say", "a", "b", f"c{i}", f"d{i}", 5.0, 4.0, None, None, None, None) for i in range(n)]
         catalog.write(PAIRS, pl.DataFrame(rows, schema=PAIRS.schema, orient="row"), root, "M1")
         subprocess.run([*DVC, "add", "-q", "data/AIFT/M1/pairs.parquet"], cwd=root, check=True, env=ENV)
         subprocess.run(["git", "add", "-A"], cwd=root, check=True)

@@ -253,17 +253,17 @@ def test_a_dry_run_without_network_and_token(made, repo, monkeypatch, capsys):
 def test_other_columns_are_not_written_over_the_old_ones(store, hub, repo, monkeypatch):
     """Those who read the old config go on with its commit, and what is gone here is gone there."""
     publish(store, hub, repo, raw=True, tag="v1")
-    fewer = replace(PAIRS, columns=tuple(c for c in PAIRS.columns if c.name != "rejected_id"), rules=())
+    fewer = replace(PAIRS, columns=tuple(c for c in PAIRS.columns if c.name != "rejected_thought"), rules=())
     monkeypatch.setattr("stages.store.tables.PAIRS", fewer)
-    store.rewrite(fewer, [{key: value for key, value in ROWS[PAIRS][0].items() if key != "rejected_id"}])
+    store.rewrite(fewer, [{key: value for key, value in ROWS[PAIRS][0].items() if key != "rejected_thought"}])
     with pytest.raises(HubError, match=r"has config aift_m1 by somebody else, or with other columns.*--replace"):
         publish(store, hub, repo)
     publish(store, hub, repo, replace=True)
     files = [hub.files("dataset", repo, revision) for revision in ("v1", "main")]
     columns = [pl.read_parquet(there[AIFT]).columns for there in files]
-    assert ["rejected_id" in names for names in columns] == [True, False]
+    assert ["rejected_thought" in names for names in columns] == [True, False]
     verify(repo, None, hub.url, store.path)
-    monkeypatch.setattr(plan, "configs", lambda trains: configs.configs(trains)[:2])
+    monkeypatch.setattr(plan, "configs", lambda trains, **on: configs.configs(trains, **on)[:2])
     publish(store, hub, repo)
     names = [entry["config_name"] for entry in metadata_of(hub, repo)["configs"]]
     assert names == ["ift", "eft"]
