@@ -65,7 +65,9 @@ def store(root, texts, models=("M1",), prefix=""):
                 for k in range(2)
             ]
             rows[SCORES] += [(c, p, model, 5.0, 0.0, 2, "chosen", None), (d, p, model, 1.0, 1.0, 1, "rejected", None)]
-            rows[PAIRS].append((p, model, text, "chosen " + text, "rejected " + text, c, d, 5.0, 1.0, None, None, None, None))
+            rows[PAIRS].append(
+                (p, model, text, "chosen " + text, "rejected " + text, c, d, 5.0, 1.0, None, None, None, None)
+            )
         for table, found in rows.items():
             catalog.write(table, pl.DataFrame(found, schema=table.schema, orient="row"), root, model)
     return root
