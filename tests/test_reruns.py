@@ -54,6 +54,7 @@ def test_another_margin_generates_nothing_before_the_pairs(space):
     space.set(**{"build_pairs.min_margin": 1.0})
     assert space.repro("sample_candidates@M2") == [
         "build_pairs@M1",
+        "build_judge_pairs@M1",
         "train_dpo@M2",
         "write_prompts@M2",
         "sample_candidates@M2",
@@ -169,6 +170,7 @@ def test_a_fourth_iteration_runs_only_its_own_stages(space):
         "sample_candidates@M3",
         "judge_candidates@M3",
         "build_pairs@M3",
+        "build_judge_pairs@M3",
         "train_dpo@M4",
         "evaluate@M4",
         "head_to_head@M4-M3",
