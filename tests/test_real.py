@@ -104,6 +104,7 @@ def test_real_lengths_through_a_real_model(tmp_path):
         "prompt_id", model=pl.lit("M1"), prompt=pl.col("prompt").list.first(), chosen=pl.col("response").list.first(), rejected=pl.col("response").list.last(),
         chosen_id=pl.col("candidate_id").list.first(), rejected_id=pl.col("candidate_id").list.last(), chosen_score=pl.lit(5.0), rejected_score=pl.lit(1.0),
         chosen_thought=pl.lit(None, pl.String), rejected_thought=pl.lit(None, pl.String),
+        rejected_by=pl.lit(None, pl.String), reversed=pl.lit(None, pl.Int32),
     ).head(16)  # fmt: skip
     pairs.write_parquet(tmp_path / "data/AIFT/M1/pairs.parquet")
     read(PAIRS, tmp_path, "M1")

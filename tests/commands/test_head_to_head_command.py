@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -159,8 +160,9 @@ def test_dvc_holds_the_rows_and_compares_the_figures(project: Path, monkeypatch:
     monkeypatch.chdir(project)
     (project / "data/.gitignore").write_text((ROOT / "data/.gitignore").read_text())
     commit = "git -c user.name=a -c user.email=a@b commit -qm before"
-    for command in ("git init -q .", "dvc init -q", "git add -A", commit):
-        subprocess.run(command.split(), check=True)
+    dvc = (sys.executable, "-m", "dvc")
+    for command in (("git", "init", "-q", "."), (*dvc, "init", "-q"), ("git", "add", "-A"), commit.split()):
+        subprocess.run(command, check=True)
     play(["M1", "M2"], judge="M0", root=Path())
     pointer = project / "data/EVAL/tournament/M0.parquet.dvc"
     assert pointer.is_file()
@@ -173,9 +175,9 @@ def test_dvc_holds_the_rows_and_compares_the_figures(project: Path, monkeypatch:
         assert f"?? {path}" in new
     assert "tournament/M0.parquet\n" not in new
     (project / "data/EVAL/tournament/M0.parquet").unlink()
-    subprocess.run(["dvc", "checkout", "-q"], check=True)
+    subprocess.run((*dvc, "checkout", "-q"), check=True)
     assert len(catalog.read(TOURNAMENT, project, "M0")) == 3 * N
-    shown = subprocess.run(["dvc", "metrics", "diff", "--json"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run((*dvc, "metrics", "diff", "--json"), capture_output=True, text=True, check=True).stdout
     assert "greedy.elo.M1.value" in json.loads(shown)["data/metrics/tournament/M0.json"]
     rows = project / "data/EVAL/tournament/M0.parquet"
     rows.chmod(0o644)
