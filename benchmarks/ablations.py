@@ -1,4 +1,4 @@
-"""ablations: the default loop with one thing changed, on several seeds: what each part is worth, what keeps a judge.
+"""ablations: the plain loop with one thing changed, on several seeds: what each part is worth, what keeps a judge.
 
     python -m benchmarks.ablations list                        the arms
     python -m benchmarks.ablations run --count 5 --jobs 2      hours; stopped, it goes on with the same command
@@ -27,7 +27,7 @@ import polars as pl
 import typer
 from scipy.stats import t
 
-from benchmarks.arms import ARMS, BANK
+from benchmarks.arms import ARMS, BANK, PLAIN
 from benchmarks.seeds import run_all
 from stages.console.command import run
 from stages.console.errors import SrlmError
@@ -63,7 +63,7 @@ def start(names: list[str], seeds: list[int], jobs: int, root: Path = Path()) ->
     long it takes, from what is there."""
     results = load(root)
     variants = {
-        f"{name}@{seed}": {"hardware.threads": 1, **BANK, **ARMS[name].overrides, "seed": seed}
+        f"{name}@{seed}": {"hardware.threads": 1, **PLAIN, **BANK, **ARMS[name].overrides, "seed": seed}
         for name in names
         for seed in seeds
     }

@@ -1,4 +1,4 @@
-"""The arms of the ablations: what each changes in the default loop, and why."""
+"""The arms of the ablations: what each changes in the plain loop, and why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from benchmarks.seeds import Overrides
 
 BANK: Overrides = {"split_seed.test_ranked": 500, "evaluate.judge_k": 1, "evaluate.judge_temperature": 0.0}
 """In every arm: 500 ranked prompts that no model was trained on, each answer judged greedily once."""
+
+PLAIN: Overrides = {"aift.M2.judge": "M2", "train_dpo.replay": {"eft": 0.0, "ift": 0.0, "rows": 16}}
+"""In every arm, unless it says otherwise: the paper's loop, whatever the default run has on."""
 
 
 class Arm(NamedTuple):
@@ -58,7 +61,7 @@ ANCHORED: Overrides = {"build_pairs.rejected_from": "previous", "aift.M2.prompts
 SECOND: Overrides = {"judge_candidates.second_judge": "previous"}
 JUDGE_PAIRS: Overrides = {"judge_pairs.source": "eft"}
 ARMS: dict[str, Arm] = {
-    "plain": Arm("", "the default loop", {}),
+    "plain": Arm("", "the plain loop", {}),
     "no-eft": Arm(
         "The paper's ablations",
         "M2 and M3 from SFT, which judges without having been taught to, and stands in M1's place",
@@ -78,7 +81,7 @@ ARMS: dict[str, Arm] = {
         control="plain-2",
         models=2,
     ),
-    "plain-2": Arm("The paper's ablations", "control of positive-only: the default loop to M2", loop(2), models=2),
+    "plain-2": Arm("The paper's ablations", "control of positive-only: the plain loop to M2", loop(2), models=2),
     "own-writer": Arm(
         "The paper's ablations",
         "Mt writes the prompts itself",
@@ -152,7 +155,7 @@ ARMS: dict[str, Arm] = {
         "control: order by chance",
         JUDGE_PAIRS | {"judge_pairs.source": "changed_prompt", "judge_pairs.order": "shuffled"},
     ),
-    "six-plain": Arm("Six iterations", "the default loop on to M6", loop(6), models=6),
+    "six-plain": Arm("Six iterations", "the plain loop on to M6", loop(6), models=6),
     "six-lasting": Arm(
         "Six iterations",
         "the same with M1 as judge throughout and EFT replay",
