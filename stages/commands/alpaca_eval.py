@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.commands.answering import answerer
-from stages.commands.records import field, keep, read_records, read_texts
+from stages.commands.answering import answerer, find_model
+from stages.commands.figures import keep_of_model
+from stages.commands.records import field, read_records, read_texts
 from stages.config.finding import nearest
 from stages.console.errors import SrlmError, TableError
 from stages.console.sheets import Figure, Sheet, to_terminal
@@ -30,6 +31,7 @@ def export(
 ) -> None:
     """Write `model`'s answers as `alpaca_eval --model_outputs` takes them. Raises SrlmError."""
     out = result_file(out, root)
+    find_model(model, root)
     rows = read_instructions(instructions or download())
     requests = [Request(f"alpaca-eval-{i}", [{"role": "user", "content": text}]) for i, (text, _) in enumerate(rows)]
     with answerer("alpaca_eval", model, root, max_tokens=max_tokens, top_p=top_p) as answers:
@@ -108,7 +110,7 @@ def score(
     if annotations.complete or (incomplete and len(annotations.preferences)):
         result |= figures(annotations, difficulty, weights, records if official else None)
     if annotations.complete:
-        keep("alpaca_eval", annotations.model, as_metrics(result), root)
+        keep_of_model("alpaca_eval", annotations.model, as_metrics(result), root)
     if as_json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     elif "win_rate" in result:

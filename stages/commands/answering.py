@@ -13,6 +13,7 @@ from stages.console.errors import ModelError
 from stages.console.terminal import stderr, warn
 from stages.engines.open import open_engine
 from stages.engines.request import Completion, Request, Sampling
+from stages.store import catalog
 from stages.store.run import Run
 from stages.text import thoughts
 
@@ -61,11 +62,17 @@ def _answer(completion: Completion) -> Answer:
 
 def model_folder(run: Run, model: str, root: Path) -> tuple[Path, str | None]:
     """The folder of `model`, hashed, and its name in data/models; None for a folder elsewhere. Raises ModelError."""
+    folder, name = find_model(model, root)
+    return run.watch(folder), name
+
+
+def find_model(model: str, root: Path) -> tuple[Path, str | None]:
+    """As `model_folder`, before anything that takes long."""
     outside = Path(model)
     if "/" not in model and (root / "data/models" / model).is_dir():
-        return run.model(model), model
+        return catalog.there(root, model), model
     if (outside / "config.json").is_file():
-        return run.watch(outside), None
+        return outside, None
     here = sorted(p.parent.name for name in ("config.json", "server.json") for p in root.glob(f"data/models/*/{name}"))
     there = f"there are {', '.join(here)}" if here else "there is none yet; run: srlm repro"
     raise ModelError(f"no model {model!r}: expected one of data/models ({there}), or a folder with config.json")

@@ -10,19 +10,17 @@ where there is one. Judges score it as they score candidates, with the K, temper
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from stages.commands.judges import CONSTANT_ANSWER, open_judge, there
+from stages.commands.figures import aside, keep, show, track
+from stages.commands.judges import CONSTANT_ANSWER, open_judge, require
 from stages.commands.results import banks
-from stages.commands.tracked import track
 from stages.config.load import load_params
 from stages.config.params import Params
 from stages.console.errors import SrlmError, TableError
-from stages.console.sheets import to_terminal
 from stages.console.terminal import stderr, warn
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
@@ -43,6 +41,7 @@ def measure(
     take: Path | None = None,
     draw_anew: bool = False,
     engine: str | None = None,
+    as_json: bool = False,
     root: Path = Path(),
 ) -> None:
     """Write data/EVAL/bank.parquet where it is not there, data/EVAL/bank/JUDGE.parquet and data/metrics/bank/JUDGE.json
@@ -50,7 +49,7 @@ def measure(
     params = load_params(root)
     names = list(dict.fromkeys(judges or params.evaluated))
     for name in names:
-        there(name, params, root)
+        require(name, "evaluate", engine, params, root)
     bank = catalog.table_path(BANK, root)
     if take or draw_anew or not bank.is_file():
         rows = taken(take) if take else drawn(params, root, candidates)
@@ -60,11 +59,10 @@ def measure(
         track(root, bank)
     shown = {}
     for name in names:
-        shown[name] = judged(name, engine, params, root)
-        track(root, catalog.table_path(BANK_SCORES, root, name), metrics.file_of(root, KIND, name))
-    for sheet in banks({name: metrics.without_empty_claims(figures) for name, figures in shown.items()}):
-        to_terminal(sheet, sys.stdout, longest=200)
-        print()
+        with aside():
+            shown[name] = judged(name, engine, params, root)
+        keep(KIND, name, shown[name], root, catalog.table_path(BANK_SCORES, root, name))
+    show(shown, banks(metrics.without_empty_claims(shown)), as_json=as_json)
     for name, figures in shown.items():
         for warning in figures["warned"]:
             warn(f"{name}: {warning}")
@@ -91,7 +89,7 @@ def drawn(params: Params, root: Path, candidates: int) -> pl.DataFrame:
 
 
 def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[str, Any]:
-    """The figures of one judge, after its scores and they were written."""
+    """The figures of one judge, after its scores were written."""
     p, kind, scale = params.evaluate, params.judge_candidates.score, Scale(**dict(params.judge.scale))
     with Run(KIND, root, judge) as run:
         bank, template = run.read(BANK), run.template(params.judge.template)
@@ -128,5 +126,4 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
         )
         figures["bank"] = run.inputs[str(catalog.table_path(BANK, root).relative_to(root))]
         run.write(BANK_SCORES, scores, judge, asked)
-        run.write_metrics(KIND, figures, judge)
     return figures

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.commands.answering import Answer, Answerer, answerer
+from stages.commands.answering import Answer, Answerer, answerer, find_model
 from stages.commands.benchmarks import write_rows
-from stages.commands.records import field, keep, read_records
+from stages.commands.figures import keep_of_model
+from stages.commands.records import field, read_records
 from stages.console.errors import SrlmError, TableError
 from stages.console.sheets import Figure, Sheet, to_terminal
 from stages.console.terminal import stderr
@@ -43,6 +44,7 @@ def export(
     """Write `model`'s answers to `questions` as the benchmark's own scripts do. Raises SrlmError."""
     kind = BENCHMARKS[benchmark]
     out = result_file(out or Path(f"{Path(model).name}.jsonl"), root)
+    find_model(model, root)
     records = read_records(questions)
     kind.check(records)
     verb = benchmark.replace("-", "_")
@@ -182,7 +184,7 @@ def score(
     missing = {model: figures.pop("missing") for model, figures in result.items()}
     whole = {model: figures for model, figures in result.items() if incomplete or not missing[model]}
     for model in (model for model in whole if not missing[model]):
-        keep(benchmark.replace("-", "_"), model, whole[model], root)
+        keep_of_model(benchmark.replace("-", "_"), model, whole[model], root)
     if as_json:
         rows = {model: {"complete": not n, "n_missing": n, **whole.get(model, {})} for model, n in missing.items()}
         print(json.dumps(rows, indent=2, ensure_ascii=False))

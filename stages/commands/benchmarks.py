@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from stages.commands.judges import open_judge
 from stages.commands.results import cells, of_pairs, sheet
 from stages.config.params import Params
 from stages.console.errors import EngineError, SeedDataError
-from stages.console.sheets import to_terminal
+from stages.console.sheets import Sheet
 from stages.engines.request import Sampling, ScoreLogprobs
 from stages.method import judging
 from stages.method.scale import Scale
@@ -84,15 +83,10 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def show(content: Mapping[str, Any], tables: Mapping[str, Mapping[str, Mapping[str, Any]]], *, as_json: bool) -> None:
-    """Print `content`, or each of `tables`: title -> subset -> figures."""
-    if as_json:
-        print(json.dumps(content, ensure_ascii=False, indent=1))
-        return
+def sheets(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Sheet]:
+    """Of each of `tables`: title -> subset -> figures."""
     for title, figures in metrics.without_empty_claims(dict(tables)).items():
-        rows = [{"subset": name, **_row(of)} for name, of in figures.items()]
-        to_terminal(sheet(title, rows), sys.stdout)
-        print()
+        yield sheet(title, [{"subset": name, **_row(of)} for name, of in figures.items()])
 
 
 def _row(figures: Mapping[str, Any]) -> dict[str, Any]:

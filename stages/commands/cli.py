@@ -150,12 +150,13 @@ def head_to_head(
     engine: Annotated[str | None, typer.Option(help="that asks the judge: openai, vllm, transformers, ray")] = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="sampled answers, too")] = False,
     canary: Annotated[bool, typer.Option(help="compare a constant answer as well: no judge should prefer it")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Every model against every other, by any judge, in both orders: wins, strengths (Bradley-Terry) and intervals;
     and whether the judge falls for a constant answer."""
     from stages.commands import head_to_head as playing
 
-    playing.play(models or [], judge=judge, engine=engine, sampled=sampled, canary=canary)
+    playing.play(models or [], judge=judge, engine=engine, sampled=sampled, canary=canary, as_json=as_json)
 
 
 @command(LOOK, "srlm bank", "srlm bank M3 gpt --engine openai")
@@ -165,11 +166,12 @@ def bank(
     take: Annotated[Path | None, typer.Option(help="the bank of another run: its data/EVAL/bank.parquet")] = None,
     draw: Annotated[bool, typer.Option("--draw", help="draw it anew, though there is one")] = False,
     engine: Annotated[str | None, typer.Option(help="that asks the judges: openai, vllm, transformers, ray")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure judges on a frozen bank of answers: agreement with its order, and what each thinks of each model's."""
     from stages.commands import bank as measuring
 
-    measuring.measure(judges or [], candidates=candidates, take=take, draw_anew=draw, engine=engine)
+    measuring.measure(judges or [], candidates=candidates, take=take, draw_anew=draw, engine=engine, as_json=as_json)
 
 
 @command(LOOK, "srlm results", "srlm results --markdown")

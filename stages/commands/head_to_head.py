@@ -10,19 +10,17 @@ both orders; where they disagree it is a tie. Texts are cached: what was compare
 
 from __future__ import annotations
 
-import sys
 from itertools import combinations
 from pathlib import Path
 
 import polars as pl
 
-from stages.commands.judges import CONSTANT_ANSWER, open_judge, there
+from stages.commands.figures import aside, keep, show
+from stages.commands.judges import CONSTANT_ANSWER, open_judge, require, there
 from stages.commands.results import tournaments
-from stages.commands.tracked import track
 from stages.config.load import load_params
 from stages.config.params import Params
 from stages.console.errors import EngineError, ModelError, ParamsError, SrlmError
-from stages.console.sheets import to_terminal
 from stages.console.terminal import stderr, warn
 from stages.engines.base import BaseEngine
 from stages.engines.open import stage_engine
@@ -47,6 +45,7 @@ def play(
     engine: str | None = None,
     sampled: bool = False,
     canary: bool = True,
+    as_json: bool = False,
     root: Path = Path(),
 ) -> None:
     """Write data/EVAL/tournament/JUDGE.parquet and data/metrics/tournament/JUDGE.json, and show the figures. Raises
@@ -59,8 +58,12 @@ def play(
         raise SrlmError(f"a match needs two models, named: {' '.join(names)}. Type: srlm head-to-head M1 M2")
     if judge == ORACLE and engine:
         raise ParamsError("--engine is a model's: the oracle asks none. Name the model: --judge")
-    with Run(KIND, root, judge) as run:
-        written = {name: written_by(name, params, run, sampled, judge) for name in names}
+    if judge != ORACLE:
+        require(judge, "head_to_head", engine, params, root)
+    for name in names:
+        may_play(name, params, sampled, judge, root)
+    with aside(), Run(KIND, root, judge) as run:
+        written = {name: written_by(name, params, run, sampled) for name in names}
         matches = list(combinations(reversed(names), 2))  # M3 against M1, as params.yaml has them
         if judge == ORACLE:
             verdicts, asked = pl.concat(oracle_verdicts(written[a], written[b]) for a, b in matches), None
@@ -74,22 +77,27 @@ def play(
             raise EngineError(f"none of {len(verdicts)} comparisons could be read: {why}. Name another judge: --judge")
         figures = {"judge": judge, **tournament(verdicts, n=params.evaluate.bootstrap, seed=params.seed)}
         run.write(TOURNAMENT, verdicts, judge, asked)
-        run.write_metrics(KIND, figures, judge)
-    track(root, catalog.table_path(TOURNAMENT, root, judge), metrics.file_of(root, KIND, judge))
-    to_terminal(tournaments({judge: metrics.without_empty_claims(figures)}), sys.stdout, longest=200)
+    keep(KIND, judge, figures, root, catalog.table_path(TOURNAMENT, root, judge))
+    show(figures, [tournaments({judge: metrics.without_empty_claims(figures)})], as_json=as_json)
     for warning in figures["warned"]:
         warn(f"{judge}: {warning}")
 
 
-def written_by(model: str, params: Params, run: Run, sampled: bool, judge: str) -> pl.DataFrame:
+def may_play(model: str, params: Params, sampled: bool, judge: str, root: Path) -> None:
+    """Raises ModelError where `model` is neither evaluated nor able to answer now what the judge needs."""
+    if catalog.table_path(ANSWERS, root, model).is_file():
+        return
+    there(model, params, root)
+    if judge == ORACLE or sampled:
+        why = "so the checker has no score of it" if judge == ORACLE else "so there are no sampled answers"
+        raise ModelError(f"{model} is not evaluated, {why}. Add it to evaluated, then: srlm repro evaluate@{model}")
+
+
+def written_by(model: str, params: Params, run: Run, sampled: bool) -> pl.DataFrame:
     """ANSWERS rows of `model`, those of `evaluate` where they are there."""
     if catalog.table_path(ANSWERS, run.root, model).is_file():
         rows = run.read(ANSWERS, model)
         return rows if sampled else rows.filter(decoding="greedy")
-    there(model, params, run.root)
-    if judge == ORACLE or sampled:
-        why = "so the checker has no score of it" if judge == ORACLE else "so there are no sampled answers"
-        raise ModelError(f"{model} is not evaluated, {why}. Add it to evaluated, then: srlm repro evaluate@{model}")
     prompts = run.read(TEST_PROMPTS)
     stderr.print(f"{model} is not evaluated: it answers {len(prompts):,} held-out prompts now", markup=False)
     with stage_engine(params, "evaluate", model, run) as engine:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.commands.benchmarks import judged, rows_of, show, texts_of, write_rows
-from stages.commands.judges import open_judge
-from stages.commands.tracked import track
+from stages.commands.benchmarks import judged, rows_of, sheets, texts_of, write_rows
+from stages.commands.figures import aside, keep, show
+from stages.commands.judges import open_judge, require
 from stages.config.load import load_params
-from stages.console.terminal import stderr
 from stages.engines.request import Sampling
 from stages.method import judging
 from stages.method.evaluation import judge_bench
-from stages.store import metrics
 from stages.store.run import Run
 
 HUB = "ScalerLab/JudgeBench"
@@ -32,12 +30,13 @@ def judge(
 ) -> None:
     """Judge PAIRS by the scores of `model`, by its comparisons, or both; write rows and metrics of the whole."""
     params = load_params(root)
+    require(model, "evaluate", None, params, root)
     rows, name = rows_of(pairs, HUB, split)
     table = judge_bench.pairs(rows[:first], name)
     content: dict[str, Any] = {"judge": model, "pairs": name}
     judgments: dict[str, dict[str, list[dict[str, Any]]]] = {}
     bootstrap = {"n": params.evaluate.bootstrap, "seed": params.seed}
-    with Run(KIND, root, model) as run:
+    with aside(), Run(KIND, root, model) as run:
         if by != PAIRWISE:
             judgements = judged(params, judge_bench.answers(table), model, run)
             means = judging.mean_scores(judgements, params.judge_candidates.score)
@@ -59,17 +58,14 @@ def judge(
                 pair: [{"decision": d, "judgment": said[f"{pair}-{order}"]} for order, d in enumerate(decisions)]
                 for pair, decisions in made.select("pair_id", "decisions").iter_rows()
             }
-        if first is None:
-            run.write_metrics(KIND, content | {"inputs": run.inputs}, model)
-            for way, of in judgments.items():
-                named = table.rename({"answer_a": "response_A", "answer_b": "response_B"}).to_dicts()
-                write_rows(
-                    path := root / ROWS.format(model, way),
-                    [row | {"judge_name": f"{model} {way}", "judgments": of[row["pair_id"]]} for row in named],
-                )
-                track(root, path, metrics.file_of(root, KIND, model))
-                stderr.print(f"judgements: {path}", markup=False)
-    show(content, {f"{model}, {way}": content[way] for way in judgments}, as_json=as_json)
+    if first is None:
+        named = table.rename({"answer_a": "response_A", "answer_b": "response_B"}).to_dicts()
+        files = {way: root / ROWS.format(model, way) for way in judgments}
+        for way, of in judgments.items():
+            judge_name = f"{model} {way}"
+            write_rows(files[way], [row | {"judge_name": judge_name, "judgments": of[row["pair_id"]]} for row in named])
+        keep(KIND, model, content | {"inputs": run.inputs}, root, *files.values())
+    show(content, sheets({f"{model}, {way}": content[way] for way in judgments}), as_json=as_json)
 
 
 def score(file: Path, pairs: str | None, *, split: str, as_json: bool) -> None:
@@ -80,4 +76,4 @@ def score(file: Path, pairs: str | None, *, split: str, as_json: bool) -> None:
         others, of = rows_of(pairs, HUB, split)
         table = judge_bench.with_sources(table, judge_bench.pairs(others, of), name)
     found = {str(judge): judge_bench.figures(own) for (judge,), own in table.group_by("judge", maintain_order=True)}
-    show(found, found, as_json=as_json)
+    show(found, sheets(found), as_json=as_json)

@@ -22,9 +22,14 @@ CONSTANT_ANSWER = "stages/templates/constant_answer.txt"
 def open_judge(judge: str, stage: str, engine: str | None, params: Params, run: Run) -> BaseEngine:
     """The engine that asks `judge`: of the role `stage`, or `engine`. Raises ModelError, ParamsError, and as
     `open_engine`."""
-    there(judge, params, run.root)
-    how = engine_of(judge, stage, engine, params)
+    how = require(judge, stage, engine, params, run.root)
     return open_engine(how, params.hardware, run.model(judge), model=judge, seed=params.seed, run=run)
+
+
+def require(judge: str, stage: str, engine: str | None, params: Params, root: Path) -> EngineParams:
+    """The engine of `open_judge`, before anything that takes long. Raises ModelError, ParamsError."""
+    there(judge, params, root)
+    return engine_of(judge, stage, engine, params)
 
 
 def engine_of(judge: str, stage: str, name: str | None, params: Params) -> EngineParams:
@@ -39,9 +44,10 @@ def engine_of(judge: str, stage: str, name: str | None, params: Params) -> Engin
 
 
 def there(model: str, params: Params, root: Path) -> None:
-    """Raises ModelError for a model that is in neither params.yaml nor data/models."""
+    """Raises ModelError for a model that is not in data/models, and says whether params.yaml names it."""
     names = [*params.input_models, *params.trained_models]
     if model not in names and not catalog.model_dir(root, model).is_dir():
         near = nearest(model, names, cutoff=60)
         others = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
         raise ModelError(f"no model {model!r}; {others}")
+    catalog.there(root, model)

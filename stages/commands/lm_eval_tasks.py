@@ -3,20 +3,18 @@ data/metrics/lm_eval, which `srlm query` and `dvc metrics diff` read."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from stages.commands.answering import model_folder
-from stages.commands.records import keep
+from stages.commands.answering import find_model, model_folder
+from stages.commands.figures import aside, keep_of_model, show
 from stages.config.load import load_params
 from stages.console.errors import ModelError, SrlmError
-from stages.console.sheets import Figure, Sheet, to_terminal
+from stages.console.sheets import Figure, Sheet
 from stages.store.run import Run
 
 PAPER = (
@@ -43,8 +41,9 @@ def evaluate(
     if not names:
         raise SrlmError("--tasks names none: paper, or tasks with commas between")
     params = load_params(root)
+    find_model(model, root)
     harness = _harness()
-    with Run(KIND, root, Path(model).name) as run:
+    with aside(), Run(KIND, root, Path(model).name) as run:
         folder, name = model_folder(run, model, root)
         if not (folder / "config.json").is_file():
             raise ModelError(f"{model} is at a server: the harness needs probabilities of given texts, so the weights")
@@ -73,18 +72,14 @@ def evaluate(
         content = figures(found)
         settings = {"lm_eval": version("lm_eval"), "limit": limit, "prompt": "chat" if chat else "plain"}
         if limit is None:
-            keep(KIND, name or "", content | {"settings": settings}, root)
-    if as_json:
-        print(json.dumps(content | {"settings": settings}, indent=2))
-        return
+            keep_of_model(KIND, name or "", content | {"settings": settings}, root)
     rows = [
         (task, metric, Figure(figure["value"], figure["low"], figure["high"], digits=4), figure["n"])
         for task, metrics in content.items()
         for metric, figure in metrics.items()
     ]
-    to_terminal(
-        Sheet(("task", "metric", "value ± 95 %", "n"), rows, f"{model}: lm-eval {settings['lm_eval']}"), sys.stdout
-    )
+    sheet = Sheet(("task", "metric", "value ± 95 %", "n"), rows, f"{model}: lm-eval {settings['lm_eval']}")
+    show(content | {"settings": settings}, [sheet], as_json=as_json)
 
 
 def figures(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from pathlib import Path
 from typing import Any
 
-from stages.commands.tracked import declare
-from stages.config.shared import MODEL_NAME
 from stages.console.errors import TableError
-from stages.console.terminal import stderr
-from stages.store import catalog, metrics
 from stages.store.rows import GZIP, read_file
 
 Record = tuple[str, Any]
@@ -52,11 +47,3 @@ def _whole(where: str, row: Any) -> Record:
     except UnicodeEncodeError as e:
         raise TableError(f"{where} holds half of a character, {e.object[e.start]!r}, which is no text") from None
     return where, row
-
-
-def keep(kind: str, model: str, content: dict[str, Any], root: Path) -> None:
-    """Figures of a model of data/models, into data/metrics; nothing of others'."""
-    if re.fullmatch(MODEL_NAME, model) and catalog.model_dir(root, model).is_dir():
-        metrics.write(root, kind, model, content)
-        declare(place := metrics.file_of(root, kind, model))
-        stderr.print(f"{place}; compare: dvc metrics diff")

@@ -13,7 +13,7 @@ import polars as pl
 
 from stages.config.load import PARAMS, read_mapping
 from stages.config.shared import MODEL_NAME
-from stages.console.errors import ParamsError, TableError
+from stages.console.errors import ModelError, ParamsError, TableError
 from stages.store.files import atomic_write
 from stages.store.tables import Rule, Table
 
@@ -46,6 +46,14 @@ def model_dir(root: Path, model: str) -> Path:
     """Where a model lies. Raises ParamsError when `model` is no name."""
     checked_name(model)
     return root / "data" / "models" / model
+
+
+def there(root: Path, model: str) -> Path:
+    """The folder of a model; one that a server has holds server.json alone. Raises ModelError when it is not there."""
+    path = model_dir(root, model)
+    if not any((path / name).is_file() for name in ("config.json", "server.json")):
+        raise ModelError(f"{path} holds no model (no config.json). Run: dvc repro")
+    return path
 
 
 def read(table: Table, root: Path, model: str | None = None, columns: tuple[str, ...] | None = None) -> pl.DataFrame:

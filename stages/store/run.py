@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import polars as pl
 import psutil
 
-from stages.console.errors import ModelError, ParamsError, StaleInputError
+from stages.console.errors import ParamsError, StaleInputError
 from stages.console.terminal import warn
 from stages.store import catalog, metrics
 from stages.store.files import append_line, atomic_write, md5, read_json, read_lines, signature, write_json
@@ -111,12 +111,8 @@ class Run:
             raise ParamsError(f"template {name} cannot be read: {e}. Its name stands in params.yaml") from None
 
     def model(self, name: str) -> Path:
-        """Folder of an input model; one that a server has holds server.json alone. Raises ModelError when it is not
-        there."""
-        path = catalog.model_dir(self.root, name)
-        if not any((path / name).is_file() for name in ("config.json", "server.json")):
-            raise ModelError(f"{path} holds no model (no config.json). Run: dvc repro")
-        return self.watch(path)
+        """Folder of an input model. Raises ModelError when it is not there."""
+        return self.watch(catalog.there(self.root, name))
 
     def hash_of(self, path: Path) -> str:
         """The recorded content hash of an input."""

@@ -360,3 +360,4 @@ def test_what_cannot_be_exported_is_named(project):
     assert "lies in the store" in why("M1", "--instructions", "i.json", "--out", "data/x.json")
     assert "does not exist" in why("M1", "--instructions", "no.json")
     assert "cannot be had from the Hub" in why("M1")
+    assert "no model 'M9'" in why("M9"), "before anything is fetched"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stages.commands.bank import measure
 from stages.commands.report import warnings
 from stages.commands.results import collect, show
 from stages.config.load import load_params
-from stages.console.errors import ModelError, SrlmError, TableError
+from stages.console.errors import ModelError, ParamsError, SrlmError, TableError
 from stages.store import catalog, metrics
 from stages.store.database import connect
 from stages.store.tables import ANSWERS, BANK, BANK_SCORES, RANKED_VALID, TEST_PROMPTS
@@ -70,6 +71,15 @@ def test_the_bank_is_drawn_once_and_judged_by_all(project: Path, capsys: pytest.
     assert {name for kind, name in metrics.read_all(project) if kind == "bank"} == {*evaluated}
 
 
+def test_json_is_all_of_standard_output_and_the_figures_that_are_kept(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(["M1", "M2"], candidates=60, as_json=True, root=project)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {name: metrics.read_all(project)["bank", name] for name in ("M1", "M2")}
+    assert {"ranked", "candidates", "constant", "authors", "warned"} <= shown["M1"].keys()
+
+
 def test_the_bank_of_another_run_is_taken(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     measure(["M1"], candidates=20, root=project)
     other = tmp_path_factory.mktemp("other") / "project"
@@ -95,6 +105,10 @@ def test_judges_of_a_bank_that_is_gone_are_named(project: Path, capsys: pytest.C
 def test_bad_input_is_one_sentence_and_leaves_nothing(project: Path) -> None:
     with pytest.raises(ModelError, match="no model 'M33'; did you mean M3"):
         measure(["M33"], root=project)
+    with pytest.raises(ModelError, match="M0 holds no model"):
+        measure(["M1", "M0"], root=project)
+    with pytest.raises(ParamsError, match="no engine 'vlm'"):
+        measure(["M1"], engine="vlm", root=project)
     (project / "no.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(TableError, match=r"no\.parquet cannot be read as a bank"):
         measure(["M1"], take=project / "no.parquet", root=project)

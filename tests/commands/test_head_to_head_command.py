@@ -78,6 +78,16 @@ def test_what_was_compared_before_costs_nothing(project: Path, monkeypatch: pyte
     assert (project / "data/EVAL/tournament/M0.parquet").read_bytes() == before
 
 
+def test_json_is_all_of_standard_output_and_the_figures_that_are_kept(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(["SFT", "M1", "M2"], judge="M0", as_json=True, root=project)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == metrics.read_all(project)["tournament", "M0"]
+    assert set(shown) == {"judge", "greedy", "warned"}
+    assert set(shown["greedy"]) >= {"elo", "share", "points", "constant", "comparisons", "unreadable"}
+
+
 def test_the_oracle_needs_no_engine_and_no_canary(project: Path) -> None:
     play(["M1", "M2"], judge="oracle", sampled=True, root=project)
     rows = catalog.read(TOURNAMENT, project, "oracle")
@@ -123,11 +133,21 @@ def test_results_report_and_sql_show_it(project: Path) -> None:
         (["M1", "M2"], {"judge": "oracle", "engine": "vllm"}, ParamsError, "the oracle asks none"),
         (["M1", "M3"], {"judge": "oracle"}, ModelError, "srlm repro evaluate@M3"),
         (["M1", "M3"], {"judge": "M0", "sampled": True}, ModelError, "no sampled answers"),
+        # nothing is answered before all is known to be there
+        (["M3", "M1"], {"judge": "MO"}, ModelError, "no model 'MO'"),
+        (["M3", "SFTT"], {"judge": "M0"}, ModelError, "no model 'SFTT'"),
+        (["M3", "M1"], {"judge": "M0", "engine": "vlm"}, ParamsError, "no engine 'vlm'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
-    project: Path, models: list[str], options: dict[str, object], error: type[SrlmError], said: str
+    project: Path,
+    models: list[str],
+    options: dict[str, object],
+    error: type[SrlmError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("stages.engines.backends.scripted.ScriptedEngine.batches", lambda *_: pytest.fail("asked"))
     with pytest.raises(error, match=said):
         play(models, root=project, **options)  # type: ignore[arg-type]
     assert not (project / "data/EVAL/tournament").exists()

@@ -47,7 +47,7 @@ def space(tmp_path, monkeypatch):
 def srlm(*arguments):
     done = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return json.loads(done.stdout[done.stdout.index("{") :])
+    return json.loads(done.stdout)
 
 
 def test_judgebench_writes_what_it_can_read_again(space):
@@ -80,7 +80,7 @@ def test_rewardbench_writes_what_it_can_read_again(space):
 def test_a_second_time_nothing_is_judged_again(space, capsys):
     for _ in range(2):
         rewardbench.judge("M1", "prompts.jsonl", split="test", first=None, as_json=False)
-    assert "cached (100%)" in capsys.readouterr().out
+    assert "cached (100%)" in capsys.readouterr().err
 
 
 def test_to_try_leaves_nothing(space, capsys):
@@ -90,7 +90,12 @@ def test_to_try_leaves_nothing(space, capsys):
     assert not (space / "data/metrics").exists()
 
 
-def test_no_such_judge(space):
+def test_no_such_judge(space, monkeypatch):
+    monkeypatch.setattr("stages.commands.benchmarks._commit", lambda *_: pytest.fail("asked the Hub first"))
+    with pytest.raises(ModelError, match="M0 holds no model"):
+        judgebench.judge("M0", "hub", split="gpt", by="both", first=None, as_json=False)
+    with pytest.raises(ModelError, match="no model 'M7'"):
+        rewardbench.judge("M7", "hub", split="test", first=None, as_json=False)
     with pytest.raises(ModelError, match="no model 'M7'"):
         rewardbench.judge("M7", "prompts.jsonl", split="test", first=None, as_json=False)
     with pytest.raises(ParamsError, match="is no name of a model"):
