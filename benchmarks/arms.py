@@ -55,7 +55,7 @@ def equal(n: int, k: int) -> Overrides:
 
 
 LAGGED: Overrides = {"aift.M2.judge": "M1"}
-EFT_2: Overrides = {"train_dpo.replay": {"eft": 2.0, "ift": 0.0, "rows": 16}}
+EFT_2: Overrides = {"train_dpo.replay.eft": 2.0}
 BEST: Overrides = LAGGED | EFT_2
 ANCHORED: Overrides = {"build_pairs.rejected_from": "previous", "aift.M2.prompts": 300}
 SECOND: Overrides = {"judge_candidates.second_judge": "previous"}
@@ -96,16 +96,19 @@ ARMS: dict[str, Arm] = {
     "shuffled": Arm("Controls", "scores shuffled within a prompt", {"build_pairs.signal": "shuffled"}),
     "longest": Arm("Controls", "the longest answer wins", {"build_pairs.signal": "longest"}),
     "lagged": Arm("A judge that lasts", "M1 judges AIFT(M2), too", LAGGED),
-    "replay-eft": Arm("A judge that lasts", "EFT in every DPO step, weight 2", EFT_2, control="replay-ift"),
+    "replay-eft": Arm("A judge that lasts", "EFT in every DPO step, weight 2", EFT_2, control="replay-eft-shuffled"),
+    "replay-eft-shuffled": Arm(
+        "A judge that lasts",
+        "control of EFT replay: the scores dealt out anew among EFT's judgements",
+        EFT_2 | {"train_dpo.replay.order": "shuffled"},
+    ),
     "replay-ift": Arm(
         "A judge that lasts",
-        "control of EFT replay: IFT in every DPO step, weight 2",
-        {"train_dpo.replay": {"eft": 0.0, "ift": 2.0, "rows": 16}},
+        "the same with IFT: is it EFT that helps?",
+        {"train_dpo.replay.ift": 2.0},
     ),
     "lagged-replay": Arm("A judge that lasts", "both", BEST),
-    "lagged-replay-5": Arm(
-        "A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay": {"eft": 5.0, "ift": 0.0, "rows": 16}}
-    ),
+    "lagged-replay-5": Arm("A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay.eft": 5.0}),
     "anchored": Arm(
         "Levers",
         "M1's answers may be the rejected ones of AIFT(M2), half as many prompts for as many tokens",

@@ -16,6 +16,8 @@ from stages.config.load import agree, entry, load_params
 from stages.console.command import command
 from stages.engines.open import ask
 from stages.method.evaluation.choice import chooser
+from stages.method.scale import Scale
+from stages.method.verdicts import shuffle_scores
 from stages.store.run import Run
 from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, JUDGE_PAIRS, PAIRS
 from stages.text.thoughts import joined
@@ -34,6 +36,8 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
 
         weights = params.train_dpo.replay
         replay = {name: run.read(table) for name, table in REPLAYED.items() if getattr(weights, name)}
+        if weights.order == "shuffled":
+            replay["eft"] = shuffle_scores(replay["eft"], Scale(**dict(params.judge.scale)), params.seed)
         of = " beside ".join((f"AIFT({prev})", *map(str.upper, replay)))
         valid = run.read(IFT_VALID) if params.choose.every_steps else None
         choose = chooser(params.choose, model, valid, partial(ask, params, run), run.template)

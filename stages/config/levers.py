@@ -57,4 +57,10 @@ def judge_pairs(p: Params) -> Findings:
         yield Finding("judge_pairs.n", seen, "Set both higher")
 
 
-LEVERS: tuple[Rule, ...] = (older, rejected, consistency, judge_pairs)
+def replay(p: Params) -> Findings:
+    if p.train_dpo.replay.order != "known" and not p.train_dpo.replay.eft:
+        seen = f"{p.train_dpo.replay.order}, and train_dpo.replay.eft is 0: no scores are replayed"
+        yield Finding("train_dpo.replay.order", seen, "Set it to known, or eft above 0")
+
+
+LEVERS: tuple[Rule, ...] = (older, rejected, consistency, judge_pairs, replay)

@@ -220,6 +220,8 @@ class Replay(Section):
     """The same of IFT's responses."""
     rows: Annotated[int, Field(ge=1, le=10**6)]
     """How many of each that has a weight in one step, drawn by seed without replacement until all were used."""
+    order: Literal["known", "shuffled"]
+    """Control: `shuffled` deals the scores of EFT's judgements out anew among them, by seed; their reasons stay."""
 
 
 class TrainDpo(Training):

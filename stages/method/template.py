@@ -68,22 +68,22 @@ def _is_invisible(c: str) -> bool:
 _FOLDS = _Folds()
 
 
-def _fold(text: str) -> tuple[str, list[int]]:
+def folded(text: str) -> tuple[str, list[int]]:
     """`text` as it is compared, and where each of its characters stands in `text`."""
     parts, places, end = [], list[int](), 0
     for run in NOT_PLAIN.finditer(text):
         parts.append(text[end : run.start()])
         places.extend(range(end, run.start()))
         for i, c in enumerate(run[0], run.start()):
-            parts.append(folded := _FOLDS[c])
-            places.extend([i] * len(folded))
+            parts.append(shown := _FOLDS[c])
+            places.extend([i] * len(shown))
         end = run.end()
     return "".join(parts) + text[end:], [*places, *range(end, len(text))]
 
 
 def fold(text: str) -> str:
     """`text` as it is compared: full-width `Ｓｃｏｒｅ：５` is `Score:5`, a zero-width space is nothing."""
-    return _fold(text)[0] if NOT_PLAIN.search(text) else text
+    return folded(text)[0] if NOT_PLAIN.search(text) else text
 
 
 def mask_verdicts(text: str, template: str, verdict: re.Pattern[str]) -> str:
@@ -98,7 +98,7 @@ def mask_verdicts(text: str, template: str, verdict: re.Pattern[str]) -> str:
     names = "|".join(sorted({re.escape(name) for name in CLOSING_TAG.findall(template)}))
     tag = re.compile(rf"(<[\s/\\]*+(?:{names}))(?![\w-])", re.IGNORECASE) if names else NEVER
     views: list[tuple[str, Sequence[int]]] = [(text, range(len(text)))]
-    views += [_fold(text)] if NOT_PLAIN.search(text) else []
+    views += [folded(text)] if NOT_PLAIN.search(text) else []
     marks = {places[m.end(1) - 1] + 1 for seen, places in views for p in (verdict, tag) for m in p.finditer(seen)}
     cuts = [0, *sorted(marks), len(text)]
     return " (quoted)".join(text[start:end] for start, end in pairwise(cuts))

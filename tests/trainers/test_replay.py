@@ -29,7 +29,7 @@ SETS = {"eft": JUDGED, "ift": WRITTEN}
 
 def params(eft=0.0, ift=0.0, rows=5, **changed):
     changed = {"epochs": 2, "max_length": 90, **changed}
-    return PARAMS.model_copy(update=changed | {"replay": Replay(eft=eft, ift=ift, rows=rows)})
+    return PARAMS.model_copy(update=changed | {"replay": Replay(eft=eft, ift=ift, rows=rows, order="known")})
 
 
 def trained(model, out, p, replay=SETS, kept=None):
