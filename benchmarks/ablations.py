@@ -25,7 +25,7 @@ from typing import Annotated, Any, NamedTuple
 
 import polars as pl
 import typer
-from scipy.stats import t
+from scipy.stats import mannwhitneyu, t
 
 from benchmarks.arms import ARMS, BANK, PLAIN
 from benchmarks.seeds import run_all
@@ -41,21 +41,33 @@ RUN_S, M0_S = 80, 170
 
 def checked_pairs(folder: Path) -> dict[str, dict[str, float | int | None]]:
     """What the checker says of each AIFT's pairs in the run `folder`: share whose chosen answer is the better one
-    (a tie is half), and the mean difference of points."""
-    result = {}
+    (a tie is half), and the mean difference of points; `tau_auc` (`auc`) where a second judge gave a tau."""
+    result: dict[str, dict[str, float | int | None]] = {}
     for file in sorted((folder / "data" / "AIFT").glob("*/pairs.parquet")):
-        differences = [
-            chosen.total - rejected.total
-            for prompt, a, b in pl.read_parquet(file).select("prompt", "chosen", "rejected").iter_rows()
+        taus = dict(pl.read_parquet(file.with_name("scores.parquet")).select("prompt_id", "tau").iter_rows())
+        pairs = pl.read_parquet(file).select("prompt_id", "prompt", "chosen", "rejected")
+        checked = [
+            (taus[prompt_id] or 0.0, chosen.total - rejected.total)  # a tau that is not known counts as 0
+            for prompt_id, prompt, a, b in pairs.iter_rows()
             if (chosen := score(prompt, a)) and (rejected := score(prompt, b))
         ]
-        gap = pl.Series(differences, dtype=pl.Float64)
+        gaps = [gap for _, gap in checked]
         result[file.parent.name] = {
-            "pairs": len(gap),
-            "right": (gap.sign() + 1).mean() / 2 if len(gap) else None,  # type: ignore[operator]
-            "gap": gap.mean() if len(gap) else None,
+            "pairs": len(gaps),
+            "right": mean((gap > 0) + (gap == 0) / 2 for gap in gaps) if gaps else None,
+            "gap": mean(map(float, gaps)) if gaps else None,
+            "tau_auc": auc(checked) if any(tau is not None for tau in taus.values()) else None,
         }
-    return result  # type: ignore[return-value]
+    return result
+
+
+def auc(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """How often a right pair has the higher tau than a wrong one, a tie as half (Mann and Whitney's U), of (tau, the
+    checker's difference of points); null where all are right, or all wrong."""
+    right, wrong = ([tau for tau, gap in pairs if sign * gap > 0] for sign in (1, -1))
+    if not right or not wrong:
+        return None
+    return float(mannwhitneyu(right, wrong).statistic) / (len(right) * len(wrong))
 
 
 def start(names: list[str], seeds: list[int], jobs: int, root: Path = Path()) -> None:
@@ -103,6 +115,7 @@ def figures(result: Mapping[str, Any]) -> dict[str, float | None]:
         "right_last": percent(last, "writer", "greedy", "fully_right"),
         "right_pairs": times_100(pairs[-1]["right"]),
         "gap": pairs[-1]["gap"],
+        "tau_auc": pairs[-1].get("tau_auc"),
         "gap_kept": pairs[-1]["gap"] / pairs[0]["gap"] if pairs[-1]["gap"] and pairs[0]["gap"] else None,
     }
 
@@ -200,9 +213,12 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
         for name in runs
         if (control := ARMS[name].control) in runs and control
     ]
+    taus = {name: mean_of([run["tau_auc"] for run in own.values()]) for name, own in runs.items()}
+    of_tau = [[Code(name), interval(average, 2, sign="")] for name, average in taus.items() if average]
     return {
         "ablations": markdown(["arm", "what differs", *COLUMNS], rows),
         "ablations, controls": markdown(["arm", "its control", *COMPARED], against),
+        "ablations, tau": markdown(["arm", "AUC of tau"], of_tau),
         "ablations, six": markdown(["arm", "mean over seeds of", *(f"M{i}" for i in range(1, 7))], long_loops(results)),
     }
 

@@ -10,7 +10,7 @@ from benchmarks.seeds import Overrides
 BANK: Overrides = {"split_seed.test_ranked": 500, "evaluate.judge_k": 1, "evaluate.judge_temperature": 0.0}
 """In every arm: 500 ranked prompts that no model was trained on, each answer judged greedily once."""
 
-PLAIN: Overrides = {"aift.M2.judge": "M2", "train_dpo.replay": {"eft": 0.0, "ift": 0.0, "rows": 16}}
+PLAIN: Overrides = {"aift.M2.judge": "M2", "train_dpo.replay.eft": 0.0, "train_dpo.replay.rows": 16}
 """In every arm, unless it says otherwise: the paper's loop, whatever the default run has on."""
 
 
@@ -146,6 +146,18 @@ ARMS: dict[str, Arm] = {
     ),
     "judge-pairs-eft-shuffled": Arm(
         "Levers", "control: order by chance", JUDGE_PAIRS | {"judge_pairs.order": "shuffled"}
+    ),
+    "judge-pairs-eft-nll": Arm(
+        "Levers",
+        "the same, and their chosen judgements in every DPO step, weight 2",
+        JUDGE_PAIRS | {"train_dpo.replay.judge_pairs": 2.0},
+        control="judge-pairs-eft",
+    ),
+    "judge-pairs-eft-line": Arm(
+        "Levers",
+        "pairs of judgements of people's ranked answers, of which only the score line is trained",
+        JUDGE_PAIRS | {"judge_pairs.score_line": 1.0},
+        control="judge-pairs-eft",
     ),
     "judge-pairs-changed": Arm(
         "Levers",

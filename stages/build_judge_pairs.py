@@ -53,14 +53,16 @@ def main(model: str, root: Path = Path()) -> None:
         answers = judge_pairs.answers_of(couples)
         shown = judging.judge_prompts(run.template(params.judge.template), answers, scale)
         with stage_engine(params, "build_judge_pairs", model, run) as engine:
-            sampling = Sampling(p.n, how.temperature, how.top_p, how.max_tokens)
+            temperature = how.temperature if p.temperature is None else p.temperature
+            sampling = Sampling(p.n, temperature, how.top_p, how.max_tokens)
             completions = engine.complete(shown.select(id="candidate_id", prompt="text"), sampling)
         judgements = judging.judgements(answers, completions, model, scale)
         every = judge_pairs.judge_pairs(couples, judgements, shown, p.source, params.seed)
         pairs = judge_pairs.cap(every, most, p.per_score_cap)
+        pairs, lines = judge_pairs.score_lines(pairs, p.score_line, scale, params.seed)
         figures = judge_pairs.figures(couples, judgements, pairs)
         run.write(JUDGE_PAIRS, pairs, model, engine)
-        run.write_metrics("judge_pairs", {**figures, "before_caps": len(every)}, model)
+        run.write_metrics("judge_pairs", {**figures, "before_caps": len(every), "score_lines": lines}, model)
         print(
             f"AIFT({model}): {len(pairs)} pairs of judgements of {len(every)} that {len(couples)} couples of answers "
             f"give, of which {model} puts {figures['right'] or 0:.0%} in the known order"

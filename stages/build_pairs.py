@@ -48,7 +48,9 @@ def main(model: str, root: Path = Path()) -> None:
             older=older,
             rejected=p.rejected,
         )
-        if second:
+        if not second:
+            p = p.model_copy(update={"consistency": "none"})  # as in AIFT(M1), which no older model judges
+        else:
             taus = consistency.taus(judged, judged_again)
             scores = scores.drop("tau").join(taus, on="prompt_id", how="left", maintain_order="left")
 

@@ -34,9 +34,9 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         from stages.trainers.dpo import train_dpo
         from stages.trainers.run import new_model
 
-        weights = params.train_dpo.replay
-        replay = {name: run.read(table) for name, table in REPLAYED.items() if getattr(weights, name)}
-        if weights.order == "shuffled":
+        weights = params.train_dpo.replay.weights
+        replay = {name: run.read(table) for name, table in REPLAYED.items() if name in weights}
+        if params.train_dpo.replay.order == "shuffled":
             replay["eft"] = shuffle_scores(replay["eft"], Scale(**dict(params.judge.scale)), params.seed)
         of = " beside ".join((f"AIFT({prev})", *map(str.upper, replay)))
         valid = run.read(IFT_VALID) if params.choose.every_steps else None
@@ -45,6 +45,8 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
         if params.judge_pairs.source and len(judged := run.read(JUDGE_PAIRS, prev)):
             of += f" and {len(judged)} pairs of judgements"
             pairs = pl.concat([pairs.select(TRAINED), judged.with_columns(id="candidate_id").select(TRAINED)])
+            if "judge_pairs" in weights:
+                replay["judge_pairs"] = judged.select(instruction="prompt", response="chosen")
         new_model(run, train_dpo, model, prev, pairs, params, of, valid, choose, replay=replay)
 
 

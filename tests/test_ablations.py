@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, tables
-from benchmarks.arms import ARMS, BANK, equal
+from benchmarks.arms import ARMS, BANK, PLAIN, equal
 from benchmarks.seeds import prepare
 from stages.config.load import load_params
 
@@ -89,16 +89,36 @@ def test_pairs_are_scored_by_the_checker(tmp_path: Path):
     folder = tmp_path / "data" / "AIFT" / "M1"
     folder.mkdir(parents=True)
     prompt = "Count up from 7 to 9."
-    rows = [("Sure! 7 8 9.", "7 9."), ("7 9.", "Sure! 7 8 9."), ("7.", "7.")]
-    pl.DataFrame({"prompt": prompt, "chosen": [a for a, _ in rows], "rejected": [b for _, b in rows]}).write_parquet(
-        folder / "pairs.parquet"
-    )
-    assert checked_pairs(tmp_path)["M1"] == {"pairs": 3, "right": 0.5, "gap": 0.0}
+    rows = [("Sure! 7 8 9.", "7 9."), ("7 9.", "Sure! 7 8 9."), ("7.", "7."), ("Sure! 7 8 9.", "7."), ("7.", "7 8 9.")]
+    columns = {"prompt_id": [*"abcde"], "prompt": prompt}
+    pairs = pl.DataFrame(columns | {"chosen": [a for a, _ in rows], "rejected": [b for _, b in rows]})
+    pairs.write_parquet(folder / "pairs.parquet")
+
+    def measured(*taus: float | None) -> dict:
+        scores = pl.DataFrame({"prompt_id": [*"abcde"] * 2, "tau": pl.Series([*taus] * 2, dtype=pl.Float64)})
+        scores.write_parquet(folder / "scores.parquet")
+        return checked_pairs(tmp_path)["M1"]
+
+    seen = measured(None, None, None, None, None)
+    assert (seen["pairs"], seen["right"], seen["tau_auc"]) == (5, 0.5, None)
+    assert measured(1.0, 0.2, -1.0, 0.5, -0.5)["tau_auc"] == 1.0, "a and d are right, b and e wrong, c is a tie"
+    assert measured(1.0, 0.2, -1.0, None, -0.5)["tau_auc"] == 0.75, "unknown counts as 0"
+    assert measured(0.2, 0.2, 1.0, 0.2, 0.2)["tau_auc"] == 0.5
+    pairs.head(1).write_parquet(folder / "pairs.parquet")
+    assert measured(1.0, None, None, None, None)["tau_auc"] is None, "no wrong pair"
+
+
+def test_the_page_shows_the_auc_of_arms_with_a_tau_and_reads_results_without_it():
+    with_tau = {f"smooth@{seed}": run([0.9] * 3, [0.5] * 3, (0.8, 0.7)) for seed in (1, 2)}
+    for result, value in zip(with_tau.values(), (0.6, 0.7), strict=True):
+        result["measured"]["M2"]["tau_auc"] = value
+    assert tables({**RUNS, **with_tau})["ablations, tau"].splitlines()[2:] == [r"| `smooth` | 0\.65 ±0\.64 |"]
+    assert tables(RUNS)["ablations, tau"].splitlines()[2:] == []
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_is_a_loop_that_can_run(name: str, tmp_path: Path):
-    prepare(ROOT, tmp_path / "run", {**BANK, **ARMS[name].overrides})
+    prepare(ROOT, tmp_path / "run", {**PLAIN, **BANK, **ARMS[name].overrides})
     load_params(tmp_path / "run")
     assert ARMS[name].control in {None, *ARMS}
 

@@ -133,9 +133,13 @@ def works(params: Params, facts: Facts) -> Iterator[Work]:
         twice = Work(f"train_dpo@{name}", "dpo", name, pairs, 2 * shown, passes=dpo.epochs, lengths=sampled)
         yield (twice := twice._replace(shared=facts.prompt + facts.markup))
         replayed = dpo.replay.rows * pairs / dpo.batch
-        for weight, row in ((dpo.replay.eft, facts.template + asked + review), (dpo.replay.ift, asked)):
-            if weight:
-                yield Work(f"train_dpo@{name}", "sft", name, replayed, row, passes=dpo.epochs, lengths=people)
+        rehearsed = {
+            "eft": facts.template + asked + review,
+            "ift": asked,
+            "judge_pairs": facts.template + shown + review,
+        }
+        for row in (rehearsed[of] for of in dpo.replay.weights):
+            yield Work(f"train_dpo@{name}", "sft", name, replayed, row, passes=dpo.epochs, lengths=people)
         yield from _choice(twice, params, facts)
     for name, variant in params.positive_only.items():
         some = ift + eft + params.aift[variant.aift].prompts

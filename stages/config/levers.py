@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from stages.config.finding import Finding
 from stages.config.numbers import Findings, Rule
 from stages.config.params import Params
@@ -47,13 +49,18 @@ def consistency(p: Params) -> Findings:
 
 
 def judge_pairs(p: Params) -> Findings:
-    known, how = p.judge_pairs, p.judge_candidates
+    known, weight = p.judge_pairs, p.train_dpo.replay.judge_pairs
     if not known.source:
         if known.order != "known":
             yield Finding("judge_pairs.order", f"{known.order}, and judge_pairs.source is null", "Set it to known")
+        if weight:
+            seen = f"{weight:g}, and judge_pairs.source is null: there are none"
+            yield Finding("train_dpo.replay.judge_pairs", seen, "Set it to 0, or name a source")
         return
-    if known.n < 2 or how.temperature == 0:
-        seen = f"{known.n} at judge_candidates.temperature {how.temperature:g}: no two judgements of an answer differ"
+    key = "judge_candidates.temperature" if known.temperature is None else "judge_pairs.temperature"
+    temperature = attrgetter(key)(p)
+    if known.n < 2 or temperature == 0:
+        seen = f"{known.n} at {key} {temperature:g}: no two judgements of an answer differ"
         yield Finding("judge_pairs.n", seen, "Set both higher")
 
 

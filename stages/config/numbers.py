@@ -95,7 +95,7 @@ def smoothing(p: Params) -> Findings:
 def replay(p: Params) -> Findings:
     """Each micro-batch of a step has its part of what is replayed."""
     t, parts = p.train_dpo, p.train_dpo.batch // p.train_dpo.micro_batch
-    if (t.replay.eft or t.replay.ift) and t.replay.rows < parts:
+    if t.replay.weights and t.replay.rows < parts:
         seen = f"{t.replay.rows}, and a step has {parts} micro-batches: some would have no row"
         yield Finding("train_dpo.replay.rows", seen, f"Set at least {parts}, or raise train_dpo.micro_batch")
 

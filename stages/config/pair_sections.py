@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.config.shared import Count, Name, NotNegative, Section, Share, Tries
+from stages.config.shared import Count, Name, NotNegative, Section, Share, Temperature, Tries
 
 
 class BuildPairs(Section):
@@ -29,7 +29,7 @@ class BuildPairs(Section):
     prompt's by seed."""
     min_tau: Annotated[float, Field(ge=-1, le=1)]
     """With `filter`: a prompt gives no pair below this. A tau that is not known, since a judge scored all answers the
-    same, counts as 0."""
+    same, counts as 0; in an AIFT without a second judge, as AIFT(M1), `consistency` does nothing."""
     pairs_per_prompt: Count
     """1: best against worst (the paper). More: also the other pairs whose scores are more than `min_margin` apart, the
     widest first, whatever the length control."""
@@ -40,7 +40,7 @@ class BuildPairs(Section):
 
 
 class JudgePairs(Section):
-    """Pairs of judgements, trained beside the pairs of answers; decoding is that of `judge_candidates`."""
+    """Pairs of judgements, trained beside the pairs of answers; decoded as `judge_candidates`."""
 
     source: Literal["changed_prompt", "eft"] | None
     """Whose order is known without the judge. `changed_prompt`: an answer to a prompt is better than one to the prompt
@@ -48,9 +48,14 @@ class JudgePairs(Section):
     n: Tries
     """Judgements of each of these answers by Mt, of which those that put it on the right side of the other one are
     chosen, and those on the wrong side rejected."""
+    temperature: Temperature | None
+    """Of these judgements; null: that of `judge_candidates`."""
     share: Annotated[float, Field(gt=0, lt=1)]
     """At most this share of all pairs that train Mt+1 are of judgements."""
     per_score_cap: Share
     """Of at most this share of them the chosen judgement gives the same score."""
+    score_line: Annotated[float, Field(ge=0, le=1)]
+    """Of this share of the pairs, by seed, both judgements are the score line alone: what is learnt is the number, not
+    the words before it."""
     order: Literal["known", "shuffled"]
     """Control: `shuffled` turns each couple of answers with probability 1/2, by seed."""

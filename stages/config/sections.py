@@ -212,16 +212,25 @@ class JudgeCandidates(Decoding):
 
 
 class Replay(Section):
-    """Rows that the model learnt before, trained in every step of DPO beside the pairs."""
+    """Texts to imitate, mostly learnt before, in every step of DPO beside the pairs."""
 
     eft: Annotated[float, Field(ge=0, le=100)]
     """Weight of the negative log-likelihood of EFT's judgements, per token; 0: none, as in the paper."""
     ift: Annotated[float, Field(ge=0, le=100)]
     """The same of IFT's responses."""
+    judge_pairs: Annotated[float, Field(ge=0, le=100)]
+    """The same of the chosen judgements of `judge_pairs`: a negative log-likelihood of their own, beside `nll_weight`
+    of all pairs."""
     rows: Annotated[int, Field(ge=1, le=10**6)]
     """How many of each that has a weight in one step, drawn by seed without replacement until all were used."""
     order: Literal["known", "shuffled"]
     """Control: `shuffled` deals the scores of EFT's judgements out anew among them, by seed; their reasons stay."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of what is replayed, by name."""
+        weights = {"eft": self.eft, "ift": self.ift, "judge_pairs": self.judge_pairs}
+        return {name: weight for name, weight in weights.items() if weight}
 
 
 class TrainDpo(Training):

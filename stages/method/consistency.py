@@ -1,7 +1,8 @@
 """Whether two judges order a prompt's answers alike (CREAM, arXiv 2410.12735): Kendall's tau, and what it decides.
 
 The consistency of a prompt is C = (tau + 1) / 2: 1 is the same order, 1/2 none, 0 the reverse. A tau that is not known,
-since a judge gave one score to all, counts as 0.
+since a judge gave one score to all or could not be read, counts as 0, also where that holds of every prompt. An AIFT
+without a second judge has no tau to be asked for.
 """
 
 from __future__ import annotations
@@ -49,10 +50,7 @@ def consistency(scores: pl.DataFrame, how: Taus, seed: int) -> pl.DataFrame:
 
 def smooth(pairs: pl.DataFrame, scores: pl.DataFrame, how: Taus, seed: int) -> pl.DataFrame:
     """`pairs` (PAIRS rows) of which each is `reversed` with probability 1 - C, by a hash of `(seed, prompt_id,
-    chosen_id, rejected_id)`: the expected loss is then that of conservative DPO. As they are where nothing has a tau.
-    """
-    if not scores["tau"].count():
-        return pairs
+    chosen_id, rejected_id)`: the expected loss is then that of conservative DPO."""
     ids = pairs.select("prompt_id", "chosen_id", "rejected_id").iter_rows()
     draws = pl.Series([int(content_id(seed, "reversed", *row), 16) / 16**16 for row in ids], dtype=pl.Float64)
     of = pairs.join(consistency(scores, how, seed), on="prompt_id", how="left", maintain_order="left")

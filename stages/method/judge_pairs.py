@@ -15,6 +15,8 @@ import polars as pl
 from stages.method.judging import mean_scores
 from stages.method.likeness import Interned
 from stages.method.pairing import CLOSE
+from stages.method.scale import Scale
+from stages.method.verdicts import alone
 from stages.store.tables import JUDGE_PAIRS
 from stages.text.ids import content_id
 
@@ -178,6 +180,19 @@ def cap(pairs: pl.DataFrame, most: int, per_score: float) -> pl.DataFrame:
     limit = max(reached, default=min([max(most // max(len(sizes), 1), 1), *sizes]))
     fits = pl.int_range(pl.len()).over("chosen_score") < limit
     return pairs.filter(fits).head(most)
+
+
+def score_lines(pairs: pl.DataFrame, share: float, scale: Scale, seed: int) -> tuple[pl.DataFrame, int]:
+    """`pairs` (JUDGE_PAIRS rows) of which `share`, by a hash, are cut to the score line alone, and how many that is."""
+    many = round(share * len(pairs))
+    hashes = [content_id(seed, "score line", *row) for row in pairs.select("candidate_id", "prompt_id").iter_rows()]
+    cut = pl.Series(hashes, dtype=pl.String).rank("ordinal") <= many
+
+    def texts(side: str) -> pl.Series:
+        rows = zip(pairs[side], cut, strict=True)
+        return pl.Series([alone(text, scale) if short else text for text, short in rows], dtype=pl.String)
+
+    return pairs.with_columns(chosen=texts("chosen"), rejected=texts("rejected")), many
 
 
 def figures(couples: pl.DataFrame, judgements: pl.DataFrame, pairs: pl.DataFrame) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from stages.text.ids import content_id
 def leave_out(scores: pl.DataFrame, prompts: pl.DataFrame, p: BuildPairs, lang: str | None, seed: int) -> pl.DataFrame:
     """`scores` (SCORES rows) without the pairs of prompts that `consistency` filter and `prompts_per_cluster` leave
     out: their candidates are `inconsistent` or `capped`."""
-    if p.consistency == "filter" and scores["tau"].count():  # else there is no second judge
+    if p.consistency == "filter":
         of = consistency(scores, p.tau, seed)
         scores = _with_fate(scores, of.filter(pl.col("tau") < p.min_tau - CLOSE)["prompt_id"], "inconsistent")
     if p.prompts_per_cluster:

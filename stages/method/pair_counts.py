@@ -25,20 +25,26 @@ def counts(
     prompts: accepted ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged
     text, whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
     readable judgements by written score; chosen_tokens, rejected_tokens: mean lengths.
-    candidate_tokens and distinct_share are of Mt's own. Figures of levers (docs/levers.md) are absent where those are
-    off.
+    mean_score, score_histogram, candidate_tokens and distinct_share are of Mt's own answers; older_mean_score and
+    older_histogram of the texts that an older model alone wrote. Figures of levers (docs/levers.md) are absent where
+    those are off.
     """
-    accepted, readable = prompts["dropped"].null_count(), judgements["score"].drop_nulls()
+    accepted = prompts["dropped"].null_count()
     unread = judgements["score" if kind == "sampled" else "expected"].null_count()
-    histogram = {f"{half / 2:g}": int((readable == half / 2).sum()) for half in range(2 * scale.min, 2 * scale.max + 1)}
     by_fate = {fate: int((scores["fate"] == fate).sum()) for fate in FATES}
     by_fate = {fate: n for fate, n in by_fate.items() if n or fate not in OF_LEVERS}
     own = candidates.filter(pl.col("model").is_in(prompts["model"].implode()))
+    theirs = candidates.join(own, on="candidate_id", how="anti")
+    (mean_score, histogram), (older_mean, older_histogram) = (
+        _of_scores(judged, judgements, wrote, scale) for wrote in (own, theirs)
+    )
     repeated = scores.join(own, on="candidate_id", how="semi").filter(fate="duplicate").height
     tokens = scores.join(candidates.select("candidate_id", "tokens"), on="candidate_id", maintain_order="left")
 
     known = scores.unique("prompt_id", maintain_order=True)["tau"]
     of_levers = {
+        "older_mean_score": older_mean,
+        "older_histogram": older_histogram if len(theirs) else None,
         "rejected_by_older": pairs["rejected_by"].count() or None,
         "reversed": int(pairs["reversed"].sum()) or None,
         "mean_tau": known.mean(),
@@ -58,16 +64,28 @@ def counts(
         "ties": scores.filter(fate="tied")["prompt_id"].n_unique(),
         "pairs": len(pairs),
         "pair_yield": share(pairs["prompt_id"].n_unique(), accepted),
-        "mean_score": judged["score"].mean(),
+        "mean_score": mean_score,
         "mean_margin": (pairs["chosen_score"] - pairs["rejected_score"]).mean(),
         "score_histogram": histogram,
-        "commonest_score_share": share(max(histogram.values()), len(readable)),
+        "commonest_score_share": share(max(histogram.values()), sum(histogram.values())),
         "unreadable_share": share(unread, len(judgements)),
         "candidate_tokens": own["tokens"].mean(),
         "distinct_share": 1 - repeated / len(own) if len(own) else None,
         "chosen_tokens": tokens.filter(fate="chosen")["tokens"].mean(),
         "rejected_tokens": tokens.filter(fate="rejected")["tokens"].mean(),
     } | {name: n for name, n in of_levers.items() if n is not None}
+
+
+def _of_scores(
+    judged: pl.DataFrame, judgements: pl.DataFrame, candidates: pl.DataFrame, scale: Scale
+) -> tuple[Any, dict[str, int]]:
+    """Of what was judged of `candidates`: mean score of a text, and how many judgements have each written score."""
+    mean, written = (
+        rows.join(candidates, on="candidate_id", how="semi", maintain_order="left")["score"]
+        for rows in (judged, judgements)
+    )
+    halves = range(2 * scale.min, 2 * scale.max + 1)
+    return mean.mean(), {f"{half / 2:g}": int((written == half / 2).sum()) for half in halves}
 
 
 def warnings(

@@ -132,7 +132,7 @@ def rows_of_each(params: TrainSft | TrainDpo, processes: int) -> tuple[int, int]
             f"accumulated from. Set micro_batch to a divisor of {share}"
         )
     replay, parts = getattr(params, "replay", None), accumulate * processes
-    if replay and (replay.eft or replay.ift) and replay.rows < parts:
+    if replay and replay.weights and replay.rows < parts:
         raise TrainingError(
             f"train_dpo.replay.rows is {replay.rows}, and {processes} processes take a step in {parts} parts: some "
             f"would have no row. Set at least {parts}"

@@ -155,6 +155,25 @@ def hub(repo):
         ({"build_pairs.consistency": "smooth"}, "build_pairs.consistency", "there is no tau"),
         ({"judge_pairs.order": "shuffled"}, "judge_pairs.order", "judge_pairs.source is null"),
         ({"judge_pairs.source": "eft", "judge_pairs.n": 1}, "judge_pairs.n", "no two judgements of an answer differ"),
+        (
+            {"judge_pairs.source": "eft", "judge_pairs.temperature": 0.0},
+            "judge_pairs.n",
+            "8 at judge_pairs.temperature 0: no two",
+        ),
+        (
+            {"train_dpo.replay.judge_pairs": 2.0},
+            "train_dpo.replay.judge_pairs",
+            "2, and judge_pairs.source is null",
+        ),
+        (
+            {
+                "judge_candidates.second_judge": "M1",
+                "aift.M2.judge": "M1",
+                "build_pairs.consistency": "filter",
+            },
+            "judge_candidates.second_judge",
+            "M1 is no model that one of M1, M2 comes of, beside its judge",
+        ),
         ({"build_pairs.tau": "mean"}, "build_pairs.tau", "consistency none asks no tau"),
         (
             {

@@ -10,8 +10,10 @@ from stages.method.judge_pairs import (
     figures,
     judge_pairs,
     ranked_couples,
+    score_lines,
     shuffle,
 )
+from stages.method.scale import OF_FIVE
 from stages.store.catalog import check
 from stages.store.tables import CANDIDATES, JUDGE_PAIRS, RANKED
 
@@ -138,3 +140,19 @@ def test_the_changed_prompt_is_the_likest_one_and_its_answer_is_no_answer_to_thi
     assert len(changed_prompt_couples(prompts, candidates, 1, "en", 1)) == 1
     answers = answers_of(couples)
     assert answers["candidate_id"].is_unique().all()
+
+
+def test_a_share_of_the_pairs_is_cut_to_the_score_line_by_seed():
+    couples = ranked_couples(ranked(*[(f"p{i}", t, r) for i in range(9) for t, r in ((f"aa{i}", 0), (f"bb{i}", 1))]))
+    made, _ = pairs_of(couples, {text: [5, 1] for text in (*couples["better"], *couples["worse"])})
+    made = check(JUDGE_PAIRS, made.with_columns(chosen=pl.format("So. Score: {}", "chosen_score")), "judge_pairs")
+    made = made.with_columns(rejected=pl.format("No. Score: {}", "rejected_score"))
+    assert score_lines(made, 0.0, OF_FIVE, 1)[0].equals(made)
+    cut, lines = score_lines(made, 0.5, OF_FIVE, 1)
+    assert lines == round(len(made) / 2)
+    for side, reason in (("chosen", "So. "), ("rejected", "No. ")):
+        short = cut[side] != made[side]
+        assert short.sum() == lines
+        assert (reason + cut[side].filter(short) == made[side].filter(short)).all()
+    assert not score_lines(made, 0.5, OF_FIVE, 2)[0].equals(cut)
+    assert score_lines(made, 1.0, OF_FIVE, 1)[0]["chosen"].str.starts_with("Score: ").all()

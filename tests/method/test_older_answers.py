@@ -113,3 +113,12 @@ def test_of_the_older_model_nothing_is_perfect_and_lengths_are_mts_own():
     assert perfect(asked, candidates, scores.filter(model="M2"))["response"].to_list() == ["a"]
     figures = counts(asked, candidates, judgements, judged, scores, pairs(asked, candidates, scores, older="M1"))
     assert (figures["candidate_tokens"], figures["distinct_share"]) == (5.0, 1.0)
+
+
+def test_scores_are_mts_own_and_the_older_models_stand_apart():
+    figures = run({"a": [3.0, 4.0], "b": [2.0, None]}, {"c": [5.0, 5.0]})[2]
+    assert (figures["mean_score"], figures["older_mean_score"]) == (2.75, 5.0)
+    seen, theirs = ({k: n for k, n in figures[h].items() if n} for h in ("score_histogram", "older_histogram"))
+    assert (seen, theirs) == ({"2": 1, "3": 1, "4": 1}, {"5": 2})
+    assert figures["commonest_score_share"] == pytest.approx(1 / 3)
+    assert not {"older_mean_score", "older_histogram"} & {*run({"a": [3.0], "b": [2.0]}, {}, name=None)[2]}

@@ -146,6 +146,9 @@ def test_the_histogram_holds_the_whole_scale():
     schema |= {"rejected_score": pl.Float64, "score": pl.Float64, "judge": pl.String, "tau": pl.Float64}
     schema |= {"rejected_by": pl.String, "reversed": pl.Boolean, "text": pl.String, "spread": pl.Float64}
     none = pl.DataFrame(schema=schema)
-    judgements = pl.DataFrame({"score": [9.0, 10.0, 10.0]}).with_columns(expected=pl.lit(None, pl.Float64))
-    histogram = pair_counts.counts(none, none, judgements, none, none, none, scale=TEN)["score_histogram"]
+    one = pl.concat([none, pl.DataFrame({"candidate_id": ["c"], "model": ["M1"]})], how="diagonal")
+    judgements = pl.DataFrame({"candidate_id": "c", "score": [9.0, 10.0, 10.0]}).with_columns(
+        expected=pl.lit(None, pl.Float64)
+    )
+    histogram = pair_counts.counts(one, one, judgements, none, none, none, scale=TEN)["score_histogram"]
     assert (*[*histogram][::18], histogram["9"], histogram["10"]) == ("1", "10", 1, 2)

@@ -30,7 +30,7 @@ JUDGED = {"fig": 4, "lime": 1}
 ROWS = [(f"Say number {i} please, {name}.", f"{name} is {i}.") for i, name in enumerate(FRUIT[:10])]
 ROWS += [(f"Judge the answer {name}.", f"Sweet.\nScore: {score}") for name, score in JUDGED.items()]
 SFT = TrainSft(epochs=110, lr=5e-3, lr_end=1e-3, batch=12, micro_batch=12, max_length=512, warmup_steps=2, dropout=0.0, dtype="float32", gradient_checkpointing=False, repeat_ift=1, ift_max_length=None)  # fmt: skip
-DPO = TrainDpo(epochs=2, lr=1e-4, lr_end=1e-4, batch=4, micro_batch=4, max_length=512, warmup_steps=0, dropout=0.0, dtype="float32", gradient_checkpointing=False, loss="sigmoid", beta=0.1, label_smoothing=0.0, nll_weight=0.0, replay={"eft": 0.0, "ift": 0.0, "rows": 1, "order": "known"})  # fmt: skip
+DPO = TrainDpo(epochs=2, lr=1e-4, lr_end=1e-4, batch=4, micro_batch=4, max_length=512, warmup_steps=0, dropout=0.0, dtype="float32", gradient_checkpointing=False, loss="sigmoid", beta=0.1, label_smoothing=0.0, nll_weight=0.0, replay={"eft": 0.0, "ift": 0.0, "judge_pairs": 0.0, "rows": 1, "order": "known"})  # fmt: skip
 GREEDY = Sampling(n=1, temperature=0.0, top_p=1.0, max_tokens=24)
 
 

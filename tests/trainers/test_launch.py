@@ -265,7 +265,9 @@ def test_each_process_takes_its_share_of_a_batch():
         rows_of_each(params, 3)
     with pytest.raises(TrainingError, match="each of 2 processes takes 16, is not a multiple of micro_batch 3"):
         rows_of_each(params.model_copy(update={"micro_batch": 3}), 2)
-    replay = TrainDpo(**DPO.model_dump() | {"replay": {"eft": 1.0, "ift": 0.0, "rows": 1, "order": "known"}})
+    replay = TrainDpo(
+        **DPO.model_dump() | {"replay": {"eft": 1.0, "ift": 0.0, "judge_pairs": 0.0, "rows": 1, "order": "known"}}
+    )
     assert rows_of_each(replay, 1) == (4, 1)
     with pytest.raises(TrainingError, match=r"replay\.rows is 1, and 2 processes take a step in 2 parts"):
         rows_of_each(replay, 2)

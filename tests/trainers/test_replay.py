@@ -29,7 +29,9 @@ SETS = {"eft": JUDGED, "ift": WRITTEN}
 
 def params(eft=0.0, ift=0.0, rows=5, **changed):
     changed = {"epochs": 2, "max_length": 90, **changed}
-    return PARAMS.model_copy(update=changed | {"replay": Replay(eft=eft, ift=ift, rows=rows, order="known")})
+    return PARAMS.model_copy(
+        update=changed | {"replay": Replay(eft=eft, ift=ift, judge_pairs=0.0, rows=rows, order="known")}
+    )
 
 
 def trained(model, out, p, replay=SETS, kept=None):

@@ -29,7 +29,7 @@ PARAMS = TrainDpo(
     dtype="float32",
     gradient_checkpointing=False,
     nll_weight=0.0,
-    replay=Replay(eft=0.0, ift=0.0, rows=16, order="known"),
+    replay=Replay(eft=0.0, ift=0.0, judge_pairs=0.0, rows=16, order="known"),
 )
 PAIRS = pl.DataFrame(
     {
