@@ -111,9 +111,11 @@ def new_model(
     run.write_metrics("train", content, model)
     checkpoints.delete()
     chosen = notes.get("chosen")
+    own = rows["max_length"].drop_nulls().unique().to_list() if "max_length" in rows.columns else []
+    limits = " or ".join(str(limit) for limit in sorted({*own, trained.max_length}))
     print(
         f"{model}: {method} from {parent} on {trained.rows} {unit} ({of}), {trained.too_long} left out as longer than "
-        f"{trained.max_length} tokens"
+        f"{limits} tokens"
         + (f", {trained.same_tokens} as the same tokens twice" if trained.same_tokens else "")
         + (f"; chosen: step {chosen['step']} of {len(trained.log)}" if chosen else "")
     )
@@ -128,7 +130,8 @@ def new_model(
         shares[f"rows of {name.upper()} to replay"] = counts["too_long"] / sum(counts.values())
     for what, share in shares.items():
         if share > params.warn.left_out:
-            raise_it = f"Raise {section}.max_length, up to the model's context"
+            keys = f"{section}.max_length" + (f" or {section}.ift_max_length" if own and what == unit else "")
+            raise_it = f"Raise {keys}, up to the model's context"
             warn(f"{model}: {share:.0%} of the {what} are left out. {raise_it}")
 
 
