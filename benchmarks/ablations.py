@@ -82,7 +82,8 @@ def start(names: list[str], seeds: list[int], jobs: int, root: Path = Path()) ->
     missing = {key: v for key, v in variants.items() if results.get(key, {}).get("overrides") != v}
     new_seeds = {v["seed"] for v in missing.values()} - {result["overrides"]["seed"] for result in results.values()}
     seconds = [result["seconds"] for result in results.values()]
-    hours = (len(missing) * (median(seconds) if seconds else RUN_S) + len(new_seeds) * M0_S) / jobs / 3600
+    each = max(RUN_S, median(seconds)) if seconds else RUN_S  # what was restored from the cache took seconds
+    hours = (len(missing) * each + len(new_seeds) * M0_S) / jobs / 3600
     stderr.print(f"{len(missing)} of {len(variants)} runs are left: about {hours:.1f} h, {jobs} at a time")
     run_all("ablations", missing, root, jobs, checked_pairs)
 
