@@ -170,6 +170,17 @@ ARMS: dict[str, Arm] = {
         "control: order by chance",
         JUDGE_PAIRS | {"judge_pairs.source": "changed_prompt", "judge_pairs.order": "shuffled"},
     ),
+    "judge-pairs-meta": Arm(
+        "Levers",
+        "pairs of judgements that Mt compared itself, none where the gate is closed",
+        JUDGE_PAIRS | {"judge_pairs.source": "meta_judge"},
+        control="judge-pairs-meta-shuffled",
+    ),
+    "judge-pairs-meta-shuffled": Arm(
+        "Levers",
+        "control: order by chance",
+        JUDGE_PAIRS | {"judge_pairs.source": "meta_judge", "judge_pairs.order": "shuffled"},
+    ),
     "six-plain": Arm("Six iterations", "the plain loop on to M6", loop(6), models=6),
     "six-lasting": Arm(
         "Six iterations",

@@ -136,6 +136,7 @@ def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
             raise SrlmError(f"variant sets {key}, which params.yaml does not have")
         section[last] = value
     templates = [(params[name], "template") for name in ("judge", "write_prompts")]
+    templates.append((params["judge_pairs"]["meta_judge"], "template"))
     for section, key in (*templates, *((entry, "path") for entry in (params["split_seed"], *params["base"].values()))):
         if not section[key].startswith("stages/"):  # a file of the user's own is not copied
             section[key] = str((root / section[key]).resolve())

@@ -1,14 +1,17 @@
-"""build_pairs as a stage, on hand-made tables: which AIFT `consistency` asks of what."""
+"""build_pairs and build_judge_pairs as stages, on hand-made tables."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
-from stages import build_pairs
+from stages import build_judge_pairs, build_pairs
 from stages.console.errors import TableError
 from stages.store.catalog import table_path
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
@@ -17,12 +20,13 @@ ROOT = Path(__file__).parents[1]
 PROMPTS_EACH = 60
 
 
-def store(root: Path, consistency: str) -> None:
+def store(root: Path, **changes: dict[str, Any]) -> None:
     """AIFT(M1), judged by M1 alone, and AIFT(M2), where the second judge M1 gives 3 to everything."""
     yaml = YAML()
     params = yaml.load(ROOT / "stages/config/profiles/scripted.yaml")
     params["judge_candidates"]["second_judge"] = "previous"
-    params["build_pairs"] |= {"consistency": consistency, "min_tau": 0.1}
+    for section, values in changes.items():
+        params[section] |= values
     yaml.dump(params, root / "params.yaml")
     for model in ("M1", "M2"):
         prompts = [f"{model}-p{i:02}" for i in range(PROMPTS_EACH)]
@@ -49,10 +53,37 @@ def reversed_pairs(root: Path, model: str) -> int:
 
 
 def test_an_unknown_tau_counts_as_0_and_an_aift_without_a_second_judge_is_left_alone(tmp_path: Path):
-    store(tmp_path, "smooth")
+    store(tmp_path, build_pairs={"consistency": "smooth"})
     assert reversed_pairs(tmp_path, "M1") == 0
     assert 15 <= reversed_pairs(tmp_path, "M2") <= 45
-    store(tmp_path, "filter")
+    store(tmp_path, build_pairs={"consistency": "filter", "min_tau": 0.1})
     assert reversed_pairs(tmp_path, "M1") == 0
     with pytest.raises(TableError, match=r"no pairs of 60 prompts .* 120 inconsistent"):
         build_pairs.main("M2", tmp_path)
+
+
+def test_judgements_that_mt_compared_are_pairs_unless_the_gate_is_closed(tmp_path: Path, capsys):
+    """The scripted engine answers [[A]], [[B]] or [[C]] by chance, so that an open gate stays open."""
+    shutil.copytree(ROOT / "stages/templates", tmp_path / "stages/templates")
+    (tmp_path / "data/models/M1").mkdir(parents=True)
+    (tmp_path / "data/models/M1/config.json").write_text("{}")
+
+    def made(**gate: float) -> tuple[pl.DataFrame, dict[str, Any]]:
+        meta = {"template": "stages/templates/meta_judge.jinja", "max_chars": None, "higher": 0.75, "first": 0.6} | gate
+        store(tmp_path, judge_pairs={"source": "meta_judge", "n": 4, "share": 0.2, "meta_judge": meta})
+        build_pairs.main("M1", tmp_path)
+        build_judge_pairs.main("M1", tmp_path)
+        metrics = json.loads((tmp_path / "data/metrics/judge_pairs/M1.json").read_text())
+        return pl.read_parquet(tmp_path / "data/AIFT/M1/judge_pairs.parquet"), metrics
+
+    pairs, metrics = made()
+    assert 5 <= len(pairs) == metrics["pairs"] <= 15
+    assert pairs["source"].unique().to_list() == ["meta_judge"]
+    assert metrics["decided"] > 0
+    assert 0.4 < metrics["first"] < 0.6
+    assert "warned" not in metrics
+    pairs, metrics = made(first=0.5, higher=0.5)
+    assert pairs.is_empty()
+    assert metrics["pairs"] == metrics["before_caps"] == 0
+    assert metrics["warned"][0].startswith("the meta-judge gives no pairs: of ")
+    assert "the meta-judge gives no pairs" in capsys.readouterr().err

@@ -18,6 +18,10 @@ LEVERS = {
     "judge_candidates.second_judge": "previous",
     "judge_pairs.source": "changed_prompt",
     "judge_pairs.share": 0.3,
+    "judge_pairs.score_line": 0.5,
+    "train_dpo.replay.eft": 1.0,
+    "train_dpo.replay.judge_pairs": 2.0,
+    "train_dpo.replay.order": "shuffled",
 }
 
 
@@ -59,8 +63,11 @@ def test_every_row_can_be_followed(space):
 
 
 def test_lineage_names_what_was_trained(space):
-    data = json.loads((space.path / "data/models/M3/lineage.json").read_text())["data"]
-    assert {"data/AIFT/M2/pairs.parquet", "data/models/M2"} <= {*data}
+    lineage = json.loads((space.path / "data/models/M3/lineage.json").read_text())
+    data, pairs = lineage["data"], table(space, "judge_pairs", "M2")
+    assert sum(lineage["replayed"]["judge_pairs"].values()) == len(pairs) > 1
+    assert 0 < pairs["chosen"].str.starts_with("Score:").sum() < len(pairs)
+    assert {"data/AIFT/M2/pairs.parquet", "data/EFT/train.parquet", "data/models/M2"} <= {*data}
     assert ("data/AIFT/M2/judge_pairs.parquet" in data) == bool(LEVERS["judge_pairs.source"])
 
 

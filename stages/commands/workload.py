@@ -15,6 +15,8 @@ from stages.config.params import Params
 from stages.console.errors import SrlmError
 from stages.engines.cache import CompletionCache
 from stages.method.formats import recognize
+from stages.method.judge_pairs import COUPLES
+from stages.method.meta_judge import VARIED
 from stages.method.seeds import answered_prompts
 from stages.store import metrics
 from stages.store.catalog import table_path
@@ -26,8 +28,6 @@ REASONS = 64
 """Tokens of a judgement that is made of ranks, about."""
 FIRST_ROWS = 1000
 FEW = 200
-COUPLES = 4
-"""Of answers that build_judge_pairs judges for each pair that it may make of changed prompts."""
 """Prompts of the tiny world whose texts are measured."""
 
 
@@ -218,8 +218,14 @@ def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) 
         yield Work(f"build_judge_pairs@{name}", "rows")
         return
     most = known.share / (1 - known.share) * aift.prompts * facts.pairs
-    again = params.split_seed.eft_prompts * facts.ranked if known.source == "eft" else 2 * COUPLES * most
-    yield Work(f"build_judge_pairs@{name}", "judgements", name, again * known.n, *judged, lengths=lengths)
+    again = {"eft": params.split_seed.eft_prompts * facts.ranked, "meta_judge": VARIED * most}
+    again_of = again.get(known.source, 2 * COUPLES * most)
+    yield Work(f"build_judge_pairs@{name}", "judgements", name, again_of * known.n, *judged, lengths=lengths)
+    if known.source == "meta_judge":
+        both = facts.template + facts.template + shown + 2 * review  # one template about another
+        many = again_of * known.n * (known.n - 1)
+        compared = both, review, judge.max_tokens
+        yield Work(f"build_judge_pairs@{name}", "judgements", name, many, *compared, lengths=lengths)
 
 
 def facts_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from stages.config.finding import Finding
-from stages.config.numbers import Findings, Rule
+from stages.config.numbers import Findings, Rule, room
 from stages.config.params import Params
 
 
@@ -57,6 +57,9 @@ def judge_pairs(p: Params) -> Findings:
             seen = f"{weight:g}, and judge_pairs.source is null: there are none"
             yield Finding("train_dpo.replay.judge_pairs", seen, "Set it to 0, or name a source")
         return
+    if known.source == "meta_judge":
+        texts = *["judge_candidates.max_tokens"] * 3, "write_prompts.max_tokens", "sample_candidates.max_tokens"
+        yield from room("build_judge_pairs", *texts)(p)
     key = "judge_candidates.temperature" if known.temperature is None else "judge_pairs.temperature"
     temperature = attrgetter(key)(p)
     if known.n < 2 or temperature == 0:

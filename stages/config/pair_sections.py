@@ -39,12 +39,27 @@ class BuildPairs(Section):
     """Prompts with a ROUGE-L F-measure above this, directly or over others, are one cluster; 1: same texts alone."""
 
 
+class MetaJudge(Section):
+    """How Mt compares its own judgements, and when it may: with `judge_pairs.source` meta_judge."""
+
+    template: str
+    """The file that Mt is shown with two judgements; a jinja template with the fields `task`, `judgement_a` and
+    `judgement_b`."""
+    max_chars: Count | None
+    """A chosen judgement with more characters gives no pair (Meta-Rewarding: 1100, then 1000); null: any length."""
+    higher: Annotated[float, Field(ge=0.5, le=1)]
+    """The gate: no pairs where the higher score wins more than this share of the decided comparisons of two scores."""
+    first: Annotated[float, Field(ge=0.5, le=1)]
+    """The gate: no pairs where the judgement shown first wins more than this share of the decided comparisons."""
+
+
 class JudgePairs(Section):
     """Pairs of judgements, trained beside the pairs of answers; decoded as `judge_candidates`."""
 
-    source: Literal["changed_prompt", "eft"] | None
+    source: Literal["changed_prompt", "eft", "meta_judge"] | None
     """Whose order is known without the judge. `changed_prompt`: an answer to a prompt is better than one to the prompt
-    of the same AIFT that is the most like it. `eft`: the ranked answers from which EFT is made. null: no such pairs."""
+    of the same AIFT that is the most like it. `eft`: the ranked answers from which EFT is made. `meta_judge`: no
+    one's; Mt compares its judgements of its own answers two by two (Meta-Rewarding). null: no such pairs."""
     n: Tries
     """Judgements of each of these answers by Mt, of which those that put it on the right side of the other one are
     chosen, and those on the wrong side rejected."""
@@ -58,4 +73,5 @@ class JudgePairs(Section):
     """Of this share of the pairs, by seed, both judgements are the score line alone: what is learnt is the number, not
     the words before it."""
     order: Literal["known", "shuffled"]
-    """Control: `shuffled` turns each couple of answers with probability 1/2, by seed."""
+    """Control: `shuffled` turns each couple of answers with probability 1/2, by seed; with `meta_judge` each pair."""
+    meta_judge: MetaJudge

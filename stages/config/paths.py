@@ -43,6 +43,8 @@ def _named(p: Params) -> Iterator[tuple[str, str, str]]:
     for section in ("judge", "write_prompts"):
         if hasattr(p, section):
             yield f"{section}.template", getattr(p, section).template, "template"
+    if hasattr(p, "judge_pairs"):
+        yield "judge_pairs.meta_judge.template", p.judge_pairs.meta_judge.template, "template"
     if hasattr(p, "judge_seed") and not p.judge_seed.model and not p.judge_seed.path.startswith("data/"):
         yield "judge_seed.path", p.judge_seed.path, "template" if p.judge_seed.source == "ranks" else "code"
     if hasattr(p, "split_seed"):

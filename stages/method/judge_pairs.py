@@ -6,7 +6,6 @@ where on the wrong side; equal is neither. Of each answer a right judgement is c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from stages.method.verdicts import alone
 from stages.store.tables import JUDGE_PAIRS
 from stages.text.ids import content_id
 
+COUPLES = 4
+"""Of answers, for each pair of judgements that is wanted: not every answer is judged both rightly and wrongly."""
 COUPLE = ("prompt_id", "prompt", "better_id", "better", "worse_id", "worse")
 
 
@@ -195,9 +196,9 @@ def score_lines(pairs: pl.DataFrame, share: float, scale: Scale, seed: int) -> t
     return pairs.with_columns(chosen=texts("chosen"), rejected=texts("rejected")), many
 
 
-def figures(couples: pl.DataFrame, judgements: pl.DataFrame, pairs: pl.DataFrame) -> Mapping[str, Any]:
+def figures(couples: pl.DataFrame, judgements: pl.DataFrame) -> dict[str, Any]:
     """For the metrics: couples; right, the share that the mean scores put in the known order, a tie as one half;
-    judgements and those that could not be read; pairs, and of how many the answer is the better one."""
+    judgements and those that could not be read."""
     means = mean_scores(judgements).select("candidate_id", "score")
     rows = couples.with_columns(b=_judged_id(couples, "better_id"), w=_judged_id(couples, "worse_id"))
     for side in ("b", "w"):
@@ -209,6 +210,4 @@ def figures(couples: pl.DataFrame, judgements: pl.DataFrame, pairs: pl.DataFrame
         "right": right,
         "judgements": len(judgements),
         "unparsed": judgements["score"].null_count(),
-        "pairs": len(pairs),
-        "of_better_answers": pairs.filter(known="better").height,
     }

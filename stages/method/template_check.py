@@ -4,7 +4,7 @@ before anything runs."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,9 @@ def faults(params: Params, root: Path) -> list[Finding]:
         checks.append((params.write_prompts.template, writer_faults))
     if hasattr(params, "evaluate") and params.evaluate.compare_by == "model":
         checks.append((COMPARE, compare_faults))
+    if hasattr(params, "judge_pairs") and params.judge_pairs.source == "meta_judge":
+        fields = ("task", "judgement_a", "judgement_b")
+        checks.append((params.judge_pairs.meta_judge.template, partial(compare_faults, fields=fields)))
     found: list[Finding] = []
     for name, check in checks:
         with suppress(OSError, ValueError):
@@ -97,11 +100,11 @@ def writer_faults(name: str, text: str) -> list[Finding]:
     return many or _shown("write_prompts.template", name, text, shots=[MARKS[0]])
 
 
-def compare_faults(name: str, text: str) -> list[Finding]:
-    """Of the comparison's template: all fields, and the three verdicts."""
+def compare_faults(name: str, text: str, fields: Sequence[str] = ("prompt", "answer_a", "answer_b")) -> list[Finding]:
+    """Of a comparison's template: all fields, and the three verdicts."""
     from stages.method.evaluation.match import CHOICE  # brings numpy, which only this needs
 
-    found = _shown(name, name, text, prompt=MARKS[0], answer_a=MARKS[1], answer_b=MARKS[2])
+    found = _shown(name, name, text, **dict(zip(fields, MARKS, strict=False)))
     if not found and len(set(CHOICE.findall(text))) < 3:
         found.append(Finding(name, "does not ask for the verdicts [[A]], [[B]] and [[C]]", "Ask for all three"))
     return found

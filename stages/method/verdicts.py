@@ -56,3 +56,12 @@ def shuffle_scores(eft: pl.DataFrame, scale: Scale, seed: int) -> pl.DataFrame:
     dealt = eft["score"].gather(hashes.arg_sort())
     texts = [with_score(*row, scale) for row in zip(eft["response"], dealt, strict=True)]
     return eft.with_columns(score=dealt, response=pl.Series(texts, dtype=pl.String))
+
+
+def without(text: str, scale: Scale) -> str:
+    """A judgement's answer without any of its score lines, from their labels on."""
+    shown = split(text)[1]
+    while scale.verdict.search(folded(shown)[0]):
+        begin, _, end = _last(shown, scale)
+        shown = f"{shown[:begin].rstrip()}\n{shown[end:].partition(chr(10))[2]}".strip()
+    return shown

@@ -161,6 +161,16 @@ def hub(repo):
             "8 at judge_pairs.temperature 0: no two",
         ),
         (
+            {"judge_pairs.source": "meta_judge", "judge_candidates.max_tokens": 150},
+            "judge_candidates.max_tokens",
+            "leave nothing of engine.max_context, 512",
+        ),
+        (
+            {"judge_pairs.meta_judge.template": "stages/templates/none.jinja"},
+            "judge_pairs.meta_judge.template",
+            "is not there; expected a text file",
+        ),
+        (
             {"train_dpo.replay.judge_pairs": 2.0},
             "train_dpo.replay.judge_pairs",
             "2, and judge_pairs.source is null",
@@ -340,7 +350,8 @@ def test_all_is_told_at_once_whatever_its_kind(tmp_path):
         "judge_seed.max_tokens": 600,
     }
     found = findings(tmp_path, changes)
-    told = {f.key for f in found} - {"write_prompts.template", "split_seed.path", "base.M0.path"}  # not in this folder
+    absent = {"write_prompts.template", "judge_pairs.meta_judge.template", "split_seed.path", "base.M0.path"}
+    told = {f.key for f in found} - absent  # not in this folder
     assert told == {"aift.M1.judge" if key == "aift.M1.judge" else key for key in changes}
     with pytest.raises(ParamsError, match="6 faults"):
         load_params(tmp_path)

@@ -128,6 +128,19 @@ def test_a_comparison_asks_for_three_verdicts():
     assert template_check.compare_faults("my.jinja", "{{ prompt }} {{ answer_a }} [[A]] [[B]] [[C]]")
 
 
+def test_the_meta_judges_template_is_looked_at_where_it_compares(tmp_path):
+    params = load_params(ROOT)
+    (tmp_path / "mine.jinja").write_text("{{ task }} {{ judgement_a }} [[A]] [[B]] [[C]]")
+    for source, faults in (("meta_judge", 1), ("eft", 0)):
+        meta = params.judge_pairs.meta_judge.model_copy(update={"template": "mine.jinja"})
+        known = params.judge_pairs.model_copy(update={"source": source, "meta_judge": meta})
+        assert len(template_check.faults(params.model_copy(update={"judge_pairs": known}), tmp_path)) == faults
+    for profile in ("paper", "tiny"):
+        file = load_params(ROOT / "stages/config/profiles", f"{profile}.yaml").judge_pairs.meta_judge.template
+        text = (ROOT / file).read_text()
+        assert template_check.compare_faults(file, text, ("task", "judgement_a", "judgement_b")) == []
+
+
 def test_the_template_of_ranks_is_looked_at_where_ranks_judge(tmp_path):
     (tmp_path / "mine.jinja").write_text("It is better than {{ worse }} others.")
     params = load_params(ROOT)

@@ -14,6 +14,7 @@ GOLDEN = Path(__file__).parent / "golden"
 FIELDS: dict[str, dict[str, object]] = {
     "judge": {"prompt": "Name three fruits.", "response": "Sure! Fig, plum\nand {{ pear }}."},
     "write_prompt": {"shots": ["Name three fruits.", "Say {{ hi }}\nto me."]},
+    "meta_judge": {"task": "Judge {{ it }}.", "judgement_a": "Names three.", "judgement_b": "Names a plum."},
     "compare": {"prompt": "Name three fruits.", "answer_a": "Fig.", "answer_b": "Fig, plum and pear."},
 }
 

@@ -6,7 +6,7 @@ from score_forms import FORMS
 
 from stages.console.errors import TableError
 from stages.method.scale import OF_FIVE, Scale, read_score
-from stages.method.verdicts import alone, shuffle_scores, with_score
+from stages.method.verdicts import alone, shuffle_scores, with_score, without
 from stages.store.catalog import check
 from stages.store.tables import EFT
 
@@ -42,6 +42,15 @@ def test_alone_is_what_is_read_without_the_reasons():
     assert alone("Wanted 3: up left bad. Points: 1 2 2. Score: 2", OF_FIVE) == "Score: 2"
     assert alone("Good.\n**Score:** 4/5", OF_FIVE) == "**Score:** 4/5"
     assert alone("<think>Score: 1</think> Fine.\n| Score | 4 |", OF_FIVE) == "| Score | 4 |"
+
+
+def test_without_holds_no_score():
+    for form, _ in READABLE:
+        left = without(f"It names some.\n{form}", OF_FIVE)
+        assert left.startswith("It names some."), form
+        assert read_score(left) is None, form
+    assert without("<think>Score: 1</think> Score: 3?\nNo.\n**Score:** 4/5\n\nThanks!", OF_FIVE) == "No.\n\nThanks!"
+    assert without("Wanted 3: up left bad. Points: 1 2 2. Score: 2", OF_FIVE) == "Wanted 3: up left bad. Points: 1 2 2."
 
 
 def eft(rows: int) -> pl.DataFrame:
