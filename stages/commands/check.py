@@ -77,10 +77,9 @@ def _launch_faults(params: Params, root: Path, faulty: set[str]) -> list[Finding
         return []
     from stages.trainers.launch import accelerate, rows_of_each
 
-    own, found = hardware.launch, []
-    own = str(root / own) if own.endswith(".yaml") else own
+    found: list[Finding] = []
     with suppress(TrainingError):
-        _, processes = accelerate(hardware.model_copy(update={"launch": own}))
+        _, processes = accelerate(hardware.within(root))
         for section in ("train_sft", "train_dpo"):
             try:
                 if hasattr(params, section) and f"{section}.batch" not in faulty:

@@ -55,6 +55,7 @@ def plan(
     if profile and profile not in shipped:
         raise ParamsError(f"no profile {profile}; there are {', '.join(shipped)}")
     params = load_params(PROFILES, f"{profile}.yaml") if profile else load_params(root)
+    params = params.model_copy(update={"hardware": params.hardware.within(root)})
     machine = speeds.machine_of(params, gpu, gpus)
     with TemporaryDirectory(prefix="srlm-plan-") as space:
         rows, sizes = forecast(params, root, machine, Path(space), begun=profile is None, parameters=parameters)

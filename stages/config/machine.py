@@ -45,8 +45,7 @@ class Hardware(Section):
     """Train with layers fused by torch.compile: a minute before the first step, and then faster on a GPU (not on a
     CPU)."""
     kernels: Literal["liger"] | None = None
-    """Train with Liger's kernels for norms, gated layers and rotary positions (CUDA, the extra liger); null: torch's
-    own."""
+    """Train with Liger's kernels for norms and gated layers (CUDA, the extra liger); null: torch's own."""
     save_every_s: NotNegative | None
     """Seconds of training after which a checkpoint is saved, so that a killed training loses no more; 0: after each
     step, null: none. A checkpoint takes three times the weights in float32; the last one is kept until the model is
@@ -73,6 +72,11 @@ class Hardware(Section):
             names = ", ".join(sorted(file.stem for file in ACCELERATE.glob("*.yaml")))
             raise ValueError(f"expected {names}, or a path that ends in .yaml, seen {launch}")
         return launch
+
+    def within(self, root: Path) -> Hardware:
+        """The same, with the path of a `launch` of your own, which begins in the project's folder, from here."""
+        own = self.launch if self.launch and self.launch.endswith(".yaml") else None
+        return self.model_copy(update={"launch": str(root / own)}) if own else self
 
     @property
     def launch_config(self) -> Path:

@@ -77,18 +77,19 @@ def new_model(
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
     lineage["packages"] = packages(start, p.adapter)
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
-    decides |= {"compile": params.hardware.compile, "kernels": params.hardware.kernels}
+    hardware = params.hardware.within(run.root)
+    decides |= {"compile": hardware.compile, "kernels": hardware.kernels}
     if valid is not None and (every := params.choose.every_steps):
         more |= {"validation": Validation(valid, every, choose is not None)}
         watched = digest([repr(valid.rows()).encode()])
         decides["valid"] = {"every_steps": every, "keep": choose is not None, "rows": watched}
-    checkpoints = Checkpoints(run.training_cache / model, params.hardware.save_every_s, decides)
-    trackers.set_up(params.hardware.report_to, run.root / "data/logs", f"{method} {model}")
+    checkpoints = Checkpoints(run.training_cache / model, hardware.save_every_s, decides)
+    trackers.set_up(hardware.report_to, run.root / "data/logs", f"{method} {model}")
     with run.new_model(model, **lineage) as folder:
         with run.computing(), of_the_device(section, p, checkpoints):
-            options = {"seed": params.seed, "hardware": params.hardware, "checkpoints": checkpoints} | more
+            options = {"seed": params.seed, "hardware": hardware, "checkpoints": checkpoints} | more
             options |= {"label": f"{method} {model}"}
-            if params.hardware.launch:
+            if hardware.launch:
                 trained = Trained(**on_processes(train, start, folder, rows, p, **options))
                 notes |= {"processes": trained.processes}
             else:

@@ -85,6 +85,13 @@ def test_training_takes_the_gpus_that_launch_says(space, tmp_path, launch, gpus,
     assert asked[0] == asked[1]
 
 
+def test_an_own_launch_lies_in_the_project_and_not_where_the_command_is_typed(space, capsys):
+    (space.path / "own.yaml").write_text("distributed_type: MULTI_GPU\nnum_processes: 4\n")
+    space.set(**{"hardware.launch": "own.yaml", "train_dpo.batch": 6, "train_dpo.micro_batch": 1})
+    lines = planned(space, capsys, gpu="H100", gpus=8)["does_not_fit"]
+    assert "batch 6 cannot be dealt out to 4 processes" in lines[-1]
+
+
 def test_what_fits_no_gpu_says_how_many_would_do(space, capsys):
     params = load_params(PROFILES, "gpu.yaml")
     work = Work("train_sft@M1", "sft", "M1", 1000, 300)
