@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from types import MethodType, SimpleNamespace
 
 import pytest
 import test_resume as r
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.activations import ACT2FN
 from transformers.models.llama import modeling_llama
 
 from stages.config.shared import Adapter
@@ -44,19 +46,50 @@ def test_a_package_that_is_not_there_is_named(cuda, base_model, monkeypatch):
 @pytest.mark.parametrize("adapted", [False, True])
 def test_layers_are_liger_s_and_the_head_is_not(cuda, base_model, tmp_path, monkeypatch, adapted):
     pytest.importorskip("liger_kernel")
-    for name in ("apply_rotary_pos_emb", "LlamaRMSNorm", "LlamaMLP"):  # of the whole process: as before, afterwards
-        monkeypatch.setattr(modeling_llama, name, getattr(modeling_llama, name))
     _, params, rows, make = r.KINDS["sft"]
     params = params.model_copy(update={"adapter": Adapter(r=4, alpha=8) if adapted else None})
     _, ready = make(base_model, tmp_path, rows, params, seed=1, hardware=r.CPU)
     model = ready.model.get_base_model() if adapted else ready.model
-    head = model.forward
+    head, shared = model.forward, dict(vars(modeling_llama))
     use_kernels(ready.model, LIGER)
     layer = model.model.layers[0]
     places = (layer.input_layernorm, layer.post_attention_layernorm, model.model.norm, layer.mlp)
     assert all(place.forward.__func__.__module__.startswith("liger_kernel") for place in places)
-    assert modeling_llama.apply_rotary_pos_emb.__module__.startswith("liger_kernel")
     assert model.forward == head
+    assert vars(modeling_llama) == shared
     monkeypatch.setattr(model.config, "model_type", "none")
     with pytest.raises(TrainingError, match="Liger has none for models of the type none"):
         use_kernels(ready.model, LIGER)
+
+
+def test_another_model_of_the_process_is_torch_s(cuda, base_model, monkeypatch):
+    """One that answers after the training, when a model is chosen: its texts are cached as the plain engine's. A Liger
+    that patches what the real one does, which needs triton."""
+
+    def patch(model, **asked):
+        wrong = SimpleNamespace(forward=lambda self, x, *more: x * 0)
+        parts = {"LlamaRMSNorm": [model.model.norm], "LlamaMLP": [layer.mlp for layer in model.model.layers]}
+        for name, places in parts.items():
+            kind = getattr(modeling_llama, name)
+            monkeypatch.setattr(modeling_llama, name, type(name, (kind,), {"forward": wrong.forward}))
+            for place in places:
+                place.forward = MethodType(wrong.forward, place)
+        if asked.get("rope", True):
+            monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, *more: (q, k))
+        monkeypatch.setitem(ACT2FN, "silu", torch.nn.Identity)
+
+    liger = SimpleNamespace(_apply_liger_kernel_to_instance=patch)
+    monkeypatch.setitem(sys.modules, "liger_kernel", SimpleNamespace(transformers=liger))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", liger)
+    families = SimpleNamespace(MODEL_TYPE_TO_APPLY_LIGER_FN={"llama": patch})
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers.monkey_patch", families)
+    ids = torch.arange(12)[None]
+
+    def logits(model):
+        with torch.no_grad():
+            return model(ids).logits
+
+    plain = logits(AutoModelForCausalLM.from_pretrained(base_model))
+    use_kernels(trained := AutoModelForCausalLM.from_pretrained(base_model), LIGER)
+    assert not logits(trained).any()
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(base_model)), plain)
