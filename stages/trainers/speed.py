@@ -30,7 +30,7 @@ class Speed:
         self.flops_per_token = self.shape.flops(once, context, passes) / sum(whole) if self.shape else None
         self.on_gpu = ready.model.device.type == "cuda" or (torch.cuda.is_available() and torch.cuda.is_initialized())
         self.device = torch.cuda.get_device_name() if self.on_gpu else "cpu"
-        card, tf32 = card_of(self.device) if self.on_gpu else None, torch.backends.cuda.matmul.allow_tf32
+        card, tf32 = card_of(self.device) if self.on_gpu else None, torch.backends.cuda.matmul.fp32_precision == "tf32"
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # tokens are those of all, and each has a card
         self.peak = processes * card.peak(dtype, tf32=tf32) if card else None
         self.tokens = self.first_tokens = 0.0

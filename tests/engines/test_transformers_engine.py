@@ -227,6 +227,14 @@ def test_cuda_that_is_not_there(tiny, monkeypatch):
         )
 
 
+def test_products_are_torch_s_after_a_training_in_the_same_process(tiny, monkeypatch):
+    """Trainer leaves TF32 on, and a model that is chosen answers then: its texts are cached as any others."""
+    usual = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
+    TransformersEngine(engine_params("transformers"), HARDWARE, tiny, model="M", seed=1)
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == usual
+
+
 def test_an_unknown_kind_of_model_is_named(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"model_type": "no-such-kind"}))

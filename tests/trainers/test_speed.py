@@ -89,3 +89,6 @@ def test_the_peak_of_several_processes_is_of_all_their_cards(base_model, monkeyp
     monkeypatch.setenv("WORLD_SIZE", "8")
     ready = SimpleNamespace(model=load(base_model, 0.0)[0], rows={"prompt_ids": [[1] * 4], "response_ids": [[1] * 6]})
     assert Speed(ready, "bfloat16").peak == 8 * 989e12
+    whole = Speed(ready, "float32").peak
+    monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")  # as Trainer sets it; allow_tf32 raises then
+    assert Speed(ready, "float32").peak == 8 * 989e12 / 2 > whole

@@ -107,6 +107,7 @@ class TransformersEngine(BaseEngine):
         if hardware.threads > 0:
             torch.set_num_threads(hardware.threads)
         keep_freed_memory()
+        torch.backends.fp32_precision = "none"  # torch's default; a training before, in this process, leaves tf32
         self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         self.name, self.seed, self.chunk = model, seed, engine.max_batch_tokens
         self.prompts = ModelTokenizer(model_dir)
