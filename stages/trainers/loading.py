@@ -15,7 +15,7 @@ DROPOUTS = (
 
 
 def load(folder: Path, dropout: float, dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer; `dtype` "auto": as stored. `options` go to from_pretrained. Raises ModelError."""
+    """Model and tokenizer. `options` go to from_pretrained. Raises ModelError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     _no_bars()

@@ -6,6 +6,7 @@ the master, which is then rounded into the model."""
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,16 +26,35 @@ def precision(trainer: Any) -> str:
 
 def cast(model: Any, dtype: torch.dtype) -> None:
     """Weights as from_pretrained gives them: buffers, and what a family wants in float32, stay."""
-    strict = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     for name, weight in model.named_parameters():
-        if weight.is_floating_point() and not strict & {*name.split(".")}:
+        if weight.is_floating_point() and not _strict(model) & {*name.split(".")}:
             weight.data = weight.data.to(dtype)
 
 
-def add_masters(model: Any) -> None:
-    """Before a model, whose weights are as they were stored, is trained."""
+def _strict(model: Any) -> set[str]:
+    """Modules that its family wants in float32."""
+    return set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+
+
+def dtype_of_files(folder: Path, model: Any) -> torch.dtype:
+    """bfloat16 where the files of `model` in `folder` hold all that it may have in that, else float32. What config.json
+    says may be of other files."""
+    from safetensors import safe_open
+
+    kinds = set[str]()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            names = weights.keys()  # it is no mapping
+            kinds |= {weights.get_slice(n).get_dtype() for n in names if not _strict(model) & {*n.split(".")}}
+    return torch.bfloat16 if {kind for kind in kinds if "F" in kind} == {"BF16"} else torch.float32
+
+
+def add_masters(model: Any, folder: Path | None = None) -> None:
+    """Before a model, whose weights are in float32 and nowhere rounded, is trained. It will be saved as the files in
+    `folder` hold it; None: in float32."""
+    stored = dtype_of_files(folder, model) if folder else torch.float32
     for weight in model.parameters():
-        weight.stored, weight.master = weight.dtype, weight.data.float()
+        weight.stored, weight.master = stored, weight.data
     cast(model, torch.bfloat16)
 
 

@@ -52,12 +52,12 @@ def prepare(folder: Path, rows: pl.DataFrame, params: TrainSft | TrainDpo, key: 
     from stages.trainers.masters import add_masters, by_masters
 
     adapter, masters = params.adapter, by_masters(params.dtype) and not params.adapter
-    dtype = "auto" if masters else params.dtype.removesuffix("_weights") if adapter else "float32"
+    dtype = params.dtype.removesuffix("_weights") if adapter else "float32"
     read = "float32" if merges(folder, adapter) else dtype
     model, tokenizer = load(folder, params.dropout, read, **quantization(adapter))
     model = attach(model, folder, adapter, seed, dtype)
     if masters:
-        add_masters(model)
+        add_masters(model, None if merges(folder, adapter) else folder)
     return in_tokens(model, tokenizer, folder, rows, params, key)
 
 
