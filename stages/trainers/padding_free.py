@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl.trainer import utils as trl_utils
 
 from stages.config.machine import Hardware
+from stages.console.terminal import warn
 from stages.trainers.kernels import use_kernels
 from stages.trainers.masters import precision
 
@@ -195,7 +196,8 @@ def fast_layers(trainer: Any, hardware: Hardware) -> None:
 
 def without_padding(trainer: Any) -> PaddingFree | None:
     """Let the model of a TRL trainer compute real tokens only. None, and all as before, for layers that mix tokens in
-    other ways (Mamba, convolutions, hybrids), and where a batch shows other log-probabilities than with padding."""
+    other ways (Mamba, convolutions, hybrids), and, said in a warning, where a batch shows other log-probabilities than
+    with padding."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = model.config.get_text_config()
@@ -216,6 +218,7 @@ def without_padding(trainer: Any) -> PaddingFree | None:
         model.train(training)
     if way is not None:
         way.remove()
+    warn(f"models of the type {config.model_type} are trained with padding: without it their log-probabilities differ")
     return None
 
 

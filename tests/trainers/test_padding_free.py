@@ -14,6 +14,7 @@ from tiny_llama import HARDWARE
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
 
 from stages.config.load import load_params
+from stages.trainers import padding_free
 from stages.trainers.padding_free import SHARED, PaddingFree, in_one_line
 from stages.trainers.sft import sft_trainer
 
@@ -98,6 +99,18 @@ def test_compiled_layers_train_to_the_same_loss(base_model, tmp_path, monkeypatc
     assert len(compiled) == 2
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     assert losses[0][-1] < losses[0][0]
+
+
+def test_a_model_that_says_otherwise_without_padding_keeps_it_and_that_is_said(
+    base_model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(padding_free, "TOLERANCE", {"float32": -1.0})
+    rows = pl.DataFrame({"instruction": ["Say cat 3 times.", "Name fruits."], "response": ["cat.", "apple pear."]})
+    params = load_params(Path(__file__).parents[2]).train_sft
+    model = sft_trainer(base_model, tmp_path, rows, params, seed=1, hardware=HARDWARE)[1].model
+    assert model.config._attn_implementation == "sdpa"
+    assert not model.base_model._forward_hooks
+    assert "models of the type llama are trained with padding" in " ".join(capsys.readouterr().err.split())
 
 
 def test_two_batches_before_one_backward_with_gradient_checkpointing():
