@@ -132,8 +132,8 @@ def dpo_trainer(
     trainer.replay, trainer.replayed = params.replay, ready.replayed
     train_masters(trainer)
     fast_layers(trainer, hardware)
-    of_adapters = map(version, packages(model_dir, params.adapter))
-    way = hardware.compile, hardware.kernels, params.adapter and params.adapter.parent_adapter, *of_adapters
+    beside_torch = map(version, packages(model_dir, params.adapter, hardware.kernels))
+    way = hardware.compile, hardware.kernels, params.adapter and params.adapter.parent_adapter, *beside_torch
     trainer.train_dataset = dataset = add_references(trainer, ready.rows, references, way)
     trainer.eval_dataset = dataset.select(range(min(len(dataset), params.micro_batch)))
     return trainer, ready

@@ -75,7 +75,7 @@ def new_model(
     if method == "DPO":
         more |= {"references": Source(run.completion_cache, parent, run.hash_of(start))}
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
-    lineage["packages"] = packages(start, p.adapter)
+    lineage["packages"] = packages(start, p.adapter, params.hardware.kernels)
     decides = {"parent": run.hash_of(start), "params": p.model_dump(), "seed": params.seed}
     hardware = params.hardware.within(run.root)
     decides |= {"compile": hardware.compile, "kernels": hardware.kernels}

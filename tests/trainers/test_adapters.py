@@ -160,6 +160,7 @@ def test_its_packages_decide_where_there_is_one(base_model, adapted, tmp_path):
     assert packages(base_model, None) == []
     assert packages(adapted, None) == packages(base_model, Adapter(r=2, alpha=4)) == ["peft"], "merged in, too"
     assert packages(base_model, Adapter(r=2, alpha=4, quantize="nf4")) == ["peft", "bitsandbytes"]
+    assert packages(base_model, None, "liger") == ["liger-kernel"], "of which another version computes other sums"
     for folder, has_one in ((base_model, False), (adapted, True)):
         params = TrainSft(**PARAMS.train_sft.model_dump() | COMMON)
         trainer, ready = sft_trainer(folder, tmp_path, ROWS, params, seed=1, hardware=CPU)
