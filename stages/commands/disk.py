@@ -36,8 +36,9 @@ BYTES_OF_TOKEN = 4
 """Of text, about; tables are compressed, so what they take is mostly less."""
 BYTES_OF_WEIGHT = 4
 """Trained models are saved in float32, whatever `dtype` they are trained in."""
-CHECKPOINT = 6
-"""Times the weights: with two sums of the optimizer for each, and a second one until the first is replaced."""
+CHECKPOINT, MASTERS = 12, 2
+"""Bytes of a weight in a checkpoint: 4 of its own and 8 of the optimizer's two sums; with masters 2, 4 and 8, a sixth
+more."""
 
 
 def look(root: Path, params: Params) -> list[str]:
@@ -61,13 +62,13 @@ def forecast(params: Params, models: Mapping[str, Model]) -> dict[str, int]:
     tokens = int(sum(work.texts * work.most for work in works(params, MOST)))
     pairs = sum(2 * aift.prompts * params.sample_candidates.max_tokens for aift in params.aift.values())
     masters = "bfloat16_weights" in (params.train_sft.dtype, params.train_dpo.dtype)
-    checkpoint = 0 if params.hardware.save_every_s is None else CHECKPOINT + masters  # a sixth more
-    if params.train_sft.adapter and params.train_dpo.adapter:  # its optimizer is small
-        checkpoint = 0
-    weights = models["M0"].weights * BYTES_OF_WEIGHT if "M0" in models else 0
-    of_weights = {"trained models": trained, "checkpoints": checkpoint}
+    checkpoint = 2 * (CHECKPOINT + MASTERS * masters)  # until the second one has replaced the first
+    if params.hardware.save_every_s is None or (params.train_sft.adapter and params.train_dpo.adapter):
+        checkpoint = 0  # of an adapter: small
+    weights = models["M0"].weights if "M0" in models else 0
+    of_weights = {"trained models": trained * BYTES_OF_WEIGHT, "checkpoints": checkpoint}
     to_choose_from = max(kept(work, params) for work in works(params, MOST))
-    of_weights |= {"models to choose from": to_choose_from} if to_choose_from else {}
+    of_weights |= {"models to choose from": to_choose_from * BYTES_OF_WEIGHT} if to_choose_from else {}
     return ({what: times * weights for what, times in of_weights.items()} if weights else {}) | {
         "given models": sum(model.bytes for model in models.values()),
         "tables": (tokens + pairs) * BYTES_OF_TOKEN,

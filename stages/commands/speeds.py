@@ -217,7 +217,7 @@ def assumed(params: Params, machine: Machine, shape: Shape | None, work: Work) -
     weights once for all that are decoded together, and each text's keys and values. None where no peak is known."""
     if shape is None or work.role not in (*TRAINED, *WRITTEN):
         return None
-    training = params.train_dpo if work.role == "dpo" else params.train_sft
+    training = params.train_dpo if work.stage.startswith("train_dpo@") else params.train_sft  # what is replayed, too
     dtype = training.dtype if work.role in TRAINED else params.engine.dtype
     tokens = work.read + work.written
     if machine.card is not None:

@@ -13,9 +13,10 @@ import test_resume as r
 import torch
 from safetensors.torch import load_file, save_file
 
+from stages.commands import disk
 from stages.config.shared import Adapter
 from stages.trainers.adapters import FOLDER
-from stages.trainers.masters import MasterAdamW, add_masters
+from stages.trainers.masters import MasterAdamW, add_masters, as_stored
 from stages.trainers.resume import step_of
 from stages.trainers.rows import prepare
 
@@ -57,6 +58,17 @@ def test_a_model_that_came_in_bfloat16_is_saved_in_it(base_model, tmp_path):
     assert json.loads((tmp_path / "M1/config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_masters_are_the_file_s_weights_whatever_its_config_says(base_model, tmp_path):
+    model = in_bfloat16(base_model, tmp_path / "M0")
+    shutil.copyfile(base_model / "model.safetensors", model / "model.safetensors")
+    params, rows = r.SFT.model_copy(update=HALF), r.ROWS.select("instruction", "response")
+    ready, exact = prepare(model, rows, params, "train_sft", 1).model, load_file(base_model / "model.safetensors")
+    for name, weight in ready.named_parameters():
+        assert torch.equal(weight.master, exact[name]), name
+    assert not all(torch.equal(weight, weight.bfloat16().float()) for weight in exact.values())
+    assert {weight.dtype for weight in as_stored(ready).values()} == {torch.float32}
+
+
 def test_steps_below_bfloat16_s_grain_add_up():
     """A thousand steps of 1e-5 on weights of 1, whose neighbours in bfloat16 are 0.004 and 0.008 away."""
     gradient, ends = torch.ones(3), {}
@@ -86,7 +98,10 @@ def test_killed_and_continued_is_as_not_killed(kind, base_model, tmp_path, monke
     whole = r.run(kind, base_model, tmp_path / "whole", None, **options).log
     kept = tmp_path / "kept"
     r.killed(monkeypatch, 5, lambda: r.run(kind, base_model, tmp_path / "a", r.checkpoints(kept), **options))
-    assert [step_of(path) for path in kept.iterdir()] == [4]
+    [checkpoint] = kept.iterdir()
+    assert step_of(checkpoint) == 4
+    large = sum((checkpoint / name).stat().st_size for name in ("model.safetensors", "optimizer.pt"))
+    assert large == pytest.approx((disk.CHECKPOINT + disk.MASTERS) * disk.on_disk(base_model).weights, rel=0.03)
     again = r.run(kind, base_model, tmp_path / "b", r.checkpoints(kept), **options)
     assert again.figures["continued_at"] == 4
     assert again.log.equals(whole)
