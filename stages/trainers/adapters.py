@@ -21,8 +21,8 @@ INSTALL = "Type: pip install -c constraints.txt -e '.[{}]'"
 
 def packages(folder: Path, adapter: Adapter | None, kernels: str | None = None) -> list[str]:
     """Those that beside torch decide a training of the model in `folder`, where it or the training has an adapter."""
-    used = {"peft": adapter or (folder / FOLDER).is_dir(), "bitsandbytes": adapter and adapter.quantize}
-    used |= {"liger-kernel": kernels}
+    used: dict[str, Any] = {"peft": adapter or (folder / FOLDER).is_dir(), "liger-kernel": kernels}
+    used |= {"bitsandbytes": adapter and adapter.quantize}
     return [name for name, is_used in used.items() if is_used]
 
 

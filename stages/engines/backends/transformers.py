@@ -107,7 +107,8 @@ class TransformersEngine(BaseEngine):
         if hardware.threads > 0:
             torch.set_num_threads(hardware.threads)
         keep_freed_memory()
-        torch.backends.fp32_precision = "none"  # torch's default; a training before, in this process, leaves tf32
+        # torch's default; a training before, in this process, leaves tf32
+        torch.backends.fp32_precision = "none"  # type: ignore[attr-defined]
         self.device = torch.device("cuda" if hardware.device != "cpu" and torch.cuda.is_available() else "cpu")
         self.name, self.seed, self.chunk = model, seed, engine.max_batch_tokens
         self.prompts = ModelTokenizer(model_dir)
