@@ -27,8 +27,8 @@ import polars as pl
 import typer
 from scipy.stats import mannwhitneyu, t
 
-from benchmarks.arms import ARMS, BANK, PLAIN
-from benchmarks.seeds import run_all
+from benchmarks.arms import ARMS, BANK
+from benchmarks.seeds import PLAIN, run_all
 from stages.console.command import run
 from stages.console.errors import SrlmError
 from stages.console.sheets import UNKNOWN, Code, Figure, Sheet, to_markdown

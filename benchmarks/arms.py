@@ -10,9 +10,6 @@ from benchmarks.seeds import Overrides
 BANK: Overrides = {"split_seed.test_ranked": 500, "evaluate.judge_k": 1, "evaluate.judge_temperature": 0.0}
 """In every arm: 500 ranked prompts that no model was trained on, each answer judged greedily once."""
 
-PLAIN: Overrides = {"aift.M2.judge": "M2", "train_dpo.replay.eft": 0.0, "train_dpo.replay.rows": 16}
-"""In every arm, unless it says otherwise: the paper's loop, whatever the default run has on."""
-
 
 class Arm(NamedTuple):
     group: str

@@ -1,7 +1,7 @@
 """seeds: the same pipeline again under other parameters, each in a folder of its own that shares DVC's cache.
 
     python -m benchmarks.seeds seeds --first 101 --count 5     five runs from scratch: does the result hold?
-    python -m benchmarks.seeds controls                        the judge's order replaced by chance, and by length
+    python -m benchmarks.seeds controls                        CONTROLS: what does each part do?
 
 A variant is a copy of the code with another `params.yaml`; since the cache is shared, a control restores all that it
 has in common with the run at hand (M0 to AIFT(M1)'s judgements) and computes only the rest. What is kept is each
@@ -38,12 +38,14 @@ from stages.store.metrics import read_all
 from stages.store.run import times
 
 COPIED = ("dvc.yaml", "params.yaml", ".dvcignore", "stages", "data/.gitignore")
-CONTROLS: dict[str, dict[str, Any]] = {
+Overrides = dict[str, Any]
+PLAIN: Overrides = {"aift.M2.judge": "M2", "train_dpo.replay.eft": 0.0, "train_dpo.replay.rows": 16}
+"""The paper's loop: Mt judges AIFT(Mt), nothing is replayed."""
+CONTROLS: dict[str, Overrides] = {  # the judge's order replaced by chance, and by length
+    "plain": PLAIN,
     "shuffled": {"build_pairs.signal": "shuffled"},
     "longest": {"build_pairs.signal": "longest"},
 }
-
-Overrides = dict[str, Any]
 
 
 def seeds(first: int, count: int, shared: Overrides, jobs: int = 1, root: Path = Path()) -> None:

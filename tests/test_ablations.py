@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, tables
-from benchmarks.arms import ARMS, BANK, PLAIN, equal
-from benchmarks.seeds import prepare
+from benchmarks.arms import ARMS, BANK, equal
+from benchmarks.seeds import PLAIN, prepare
 from stages.config.load import load_params
 
 ROOT = Path(__file__).parents[1]
