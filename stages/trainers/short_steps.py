@@ -1,12 +1,13 @@
-"""The last step of an epoch that the batch does not divide. accelerate fills it up with rows of the epoch's beginning,
-so that all processes have as many. Here they are cut off again, and each row of the step weighs the same, however many
-processes and micro-batches share them."""
+"""Each row of a step weighs the same, and each token in a mean over tokens, however many processes and micro-batches
+share them. Trainer does most of it. Left are the last step of an epoch that the batch does not divide, which accelerate
+fills up with rows of the epoch's beginning: they are cut off again; and the likelihood of chosen beside DPO, of which
+TRL takes each micro-batch's mean."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 else:
     Trainer = object
 
-PART = "part"
-"""Under which a `Part` stands beside a micro-batch's tensors."""
+PART, CHOSEN = "part", "chosen"
+"""Under which a `Part`, and the weight of the mean over chosen's tokens, stand beside a micro-batch's tensors."""
 
 
 @dataclass(frozen=True)  # no tuple: Trainer looks for tensors in those
@@ -50,6 +51,8 @@ class ShortSteps(Trainer):
     """To be mixed in right before TRL's trainer."""
 
     train_dataset: Any
+    loss_types: list[str]
+    loss_weights: list[float]
     _metrics: dict[str, Any]
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: Any) -> Any:
@@ -62,6 +65,11 @@ class ShortSteps(Trainer):
             parts = parts_of(rows, micro, processes, range(first, first + len(batch_samples)))
             for batch, each in zip(batch_samples, parts, strict=True):
                 _cut(batch, each[accelerator.process_index])
+        if "sft" in getattr(self, "loss_types", ()):
+            tokens = torch.tensor([_chosen_tokens(batch) for batch in batch_samples], device=device)
+            mean = accelerator.gather(tokens.sum()[None]).sum().item() / (len(batch_samples) * processes)
+            for batch, count in zip(batch_samples, tokens.tolist(), strict=True):
+                batch[CHOSEN] = count / mean
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
@@ -74,14 +82,18 @@ class ShortSteps(Trainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         """DPO's."""
         trl: Any = super()
-        if not (part := inputs.pop(PART, None)):
-            return trl._compute_loss(model, inputs, return_outputs)
-        with _of_real_rows(self.accelerator, part):
-            loss = trl._compute_loss(model, inputs, return_outputs)
-        for name, values in self._metrics["train"].items():
+        part, chosen, weights = inputs.pop(PART, None), inputs.pop(CHOSEN, 1.0), self.loss_weights
+        of = {"sft": chosen} | dict.fromkeys({*self.loss_types} - {"sft"}, part.weight if part else 1.0)
+        self.loss_weights = [weight * of[kind] for kind, weight in zip(self.loss_types, weights, strict=True)]
+        try:
+            with _of_real_rows(self.accelerator, part) if part else nullcontext():
+                loss = trl._compute_loss(model, inputs, return_outputs)
+        finally:
+            self.loss_weights = weights
+        for name, values in self._metrics["train"].items() if part else ():
             if name.startswith("rewards/"):
                 values[-1] *= part.of_all
-        return loss * part.weight
+        return loss
 
 
 def _cut(batch: dict[str, Any], part: Part) -> None:
@@ -94,6 +106,12 @@ def _cut(batch: dict[str, Any], part: Part) -> None:
     if not part.rows and not pairs:
         batch["labels"] = torch.full_like(batch["labels"], -100)
     batch[PART] = part
+
+
+def _chosen_tokens(batch: dict[str, Any]) -> int:
+    """As TRL counts them: what follows a token of its row. The row that stands for none has none."""
+    real = batch[PART].rows if PART in batch else None
+    return int(batch["completion_mask"].chunk(2)[0][:real, 1:].sum())
 
 
 @contextmanager

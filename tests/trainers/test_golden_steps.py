@@ -1,7 +1,7 @@
 """Twenty pinned steps of SFT and DPO in full digits: a refactor gives the same file. Only a change of computation writes
 it anew, after this test showed that the losses stay CLOSE:
 
-    python tests/trainers/test_golden_steps.py > tests/golden/steps.json
+    GOLDEN=write python -m pytest -n 0 tests/trainers/test_golden_steps.py
 """
 
 from __future__ import annotations

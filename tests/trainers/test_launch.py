@@ -37,13 +37,14 @@ COMMON = {
 }
 SFT = TrainSft(**PARAMS.train_sft.model_dump() | COMMON)
 DPO = TrainDpo(**PARAMS.train_dpo.model_dump() | COMMON | {"nll_weight": 0.0})
+BESIDE = DPO.model_copy(update={"nll_weight": 1.0})
 ROWS = pl.DataFrame(
     {"instruction": [f"Say cat {n} times." for n in range(12)], "response": ["cat cat cat.", "apple."] * 6}
 )
 PAIRS = pl.DataFrame(
     {
         "prompt": [f"Say cat {n} times." for n in range(12)],
-        "chosen": ["cat cat cat."] * 12,
+        "chosen": ["cat cat cat.", "apple."] * 6,
         "rejected": ["pear plum apple."] * 12,
     }
 )
@@ -82,7 +83,7 @@ def train(function, base: Path, out: Path, rows: pl.DataFrame, params, machine: 
     [
         *[(train_sft, ROWS, SFT), (train_dpo, PAIRS, DPO)],
         # an epoch's last step has one row, or three, which accelerate fills up
-        *[(train_sft, ROWS.head(9), SFT), (train_dpo, PAIRS.head(9), DPO), (train_dpo, PAIRS.head(11), DPO)],
+        *[(train_sft, ROWS.head(9), SFT), (train_dpo, PAIRS.head(9), DPO), (train_dpo, PAIRS.head(11), BESIDE)],
     ],
     ids=lambda value: len(value) if isinstance(value, pl.DataFrame) else getattr(value, "__name__", ""),
 )
@@ -95,7 +96,7 @@ def test_two_processes_have_the_curve_of_one(base_model, tmp_path, function, row
         assert two.log[column].drop_nulls().to_list() == pytest.approx(
             one.log[column].drop_nulls().to_list(), rel=1e-3, abs=1e-5
         ), column
-    if function is train_dpo:
+    if params is DPO:
         assert two.log["loss"][0] == pytest.approx(math.log(2), abs=1e-5)
     assert {file.name for file in (tmp_path / "two").iterdir()} == {file.name for file in (tmp_path / "one").iterdir()}
     kept = [candidates(tmp_path / f"{name}-saved") for name in ("one", "two")]

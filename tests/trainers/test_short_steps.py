@@ -1,4 +1,4 @@
-"""The last step of an epoch that the batch does not divide. On two processes: test_launch.py."""
+"""The last step of an epoch that the batch does not divide, and means over tokens. On two processes: test_launch.py."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def test_each_row_of_a_step_weighs_the_same(rows, micro, processes, accumulate):
 
 @pytest.mark.parametrize("kind", r.KINDS)
 def test_micro_batches_do_not_weigh_its_rows(kind, base_model, tmp_path):
-    """Eleven rows, batches of four: the last step has three, as one part, or as two and one, or one by one."""
-    options = {"dropout": 0.0, "nll_weight": 0.0, "epochs": 2} if kind == "dpo" else {"dropout": 0.0, "epochs": 2}
+    """Eleven rows, batches of four: the last step has three, as one part, or as two and one, or one by one. Answers
+    differ in length: the mean over a step's tokens is no mean of micro-batches' means."""
+    options = {"dropout": 0.0, "epochs": 2} | ({"nll_weight": 1.0} if kind == "dpo" else {})
     logs = {n: r.run(kind, base_model, tmp_path / str(n), None, micro_batch=n, **options).log for n in (4, 2, 1)}
     columns = [column for column in logs[4].columns if (kind, column) != ("sft", "accuracy")]  # TRL's mean of shares
     for n in (2, 1):
