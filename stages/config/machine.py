@@ -45,8 +45,7 @@ class Hardware(Section):
     """Train with layers fused by torch.compile: a minute before the first step, and then faster on a GPU (not on a
     CPU)."""
     kernels: Literal["liger"] | None = None
-    """Train with Liger's kernels for norms, gated layers and rotary positions (CUDA, the extra liger); null: torch's
-    own."""
+    """Train with Liger's kernels for norms and gated layers (CUDA, the extra liger); null: torch's own."""
     save_every_s: NotNegative | None
     """Seconds of training after which a checkpoint is saved, so that a killed training loses no more; 0: after each
     step, null: none. A checkpoint takes three times the weights in float32; the last one is kept until the model is
