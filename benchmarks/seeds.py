@@ -116,7 +116,8 @@ def run_one(
 def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
     """Copy the code, point DVC at the shared cache, write the variant's params.yaml."""
     shutil.rmtree(folder / "stages", ignore_errors=True)  # a file deleted here must not live on there
-    for name in COPIED:
+    empty = (f"data/metrics/{kind}/.gitkeep" for kind in ("AIFT", "drift", "head_to_head"))  # DVC wants the folders
+    for name in (*COPIED, *empty):
         source, target = root / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -18,14 +18,17 @@ from stages.store.files import write_json
 from stages.store.run import Run
 
 SUMMARY = "data/summary.json"
+KINDS = ("EFT", "AIFT", "drift", "EVAL", "head_to_head")
+"""Of metrics; none of a command, whose figures would make the summary of a run stale."""
 
 
 def main(root: Path = Path()) -> None:
     """Write data/summary.json from data/metrics."""
     params = load_params(root)
     with Run("summarize", root) as run:
-        run.watch(root / metrics.FOLDER)
-        found = metrics.read_all(root)
+        for kind in KINDS:
+            run.watch(metrics.file_of(root, kind) if kind in metrics.ONCE else root / metrics.FOLDER / kind)
+        found = metrics.read_all(root, KINDS)
         for warning in apart(found, params):
             warn(warning)
         write_json(root / SUMMARY, summary(found, params))

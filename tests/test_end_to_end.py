@@ -314,7 +314,7 @@ def test_an_experiment_changes_one_parameter_and_leaves_the_workspace_comparable
     (clone.path / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     shutil.copy2(space.path / "dvc.lock", clone.path)
     for metrics in ("metrics", "plots"):
-        shutil.copytree(space.path / "data" / metrics, clone.path / "data" / metrics)
+        shutil.copytree(space.path / "data" / metrics, clone.path / "data" / metrics, dirs_exist_ok=True)
     shutil.copy2(space.path / "data/summary.json", clone.path / "data")
     for command in (
         ("init", "-q"),

@@ -1,8 +1,14 @@
 """The summary holds what was measured, and leaves out what was not."""
 
+import json
 from types import SimpleNamespace
 
-from stages.summarize import summary
+import pytest
+from ruamel.yaml import YAML
+
+from stages.store import metrics
+from stages.summarize import KINDS, summary
+from tests.workspace import ROOT, Workspace
 
 PARAMS = SimpleNamespace(
     evaluated=["SFT", "M1"],
@@ -33,3 +39,29 @@ def test_a_judge_that_parts_from_the_checker_is_a_warning():
         found["EVAL", model] = {"writer": {"greedy": {"oracle_score": {"value": checked}}}}
         found["EVAL", model]["judge"] = {"pairwise_accuracy": {"value": None}}
     assert summary(found, PARAMS)["warnings"] == 1
+
+
+def test_the_stage_watches_the_kinds_that_it_reads_and_git_holds_their_folders():
+    stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())["stages"]
+    watched = {dep for dep in stages["summarize"]["deps"] if dep.startswith("data/")}
+    assert watched == {f"data/metrics/{kind}{'.json' if kind in metrics.ONCE else ''}" for kind in KINDS}
+    for kind in ("AIFT", "drift", "head_to_head"):  # of which a run may have none
+        assert (ROOT / f"data/metrics/{kind}/.gitkeep").is_file()
+
+
+@pytest.mark.slow
+def test_what_a_command_measures_makes_no_summary_stale(tmp_path):
+    space = Workspace(tmp_path, drift={}, head_to_head={}, aift={}, models={}, evaluated=["M1"])
+    figure = {"value": 0.5, "low": None, "high": None, "n": 30}
+    judge, writer = {"pairwise_accuracy": figure}, {"greedy": {"oracle_score": figure}}
+    metrics.write(tmp_path, "EFT", None, {"warned": []})
+    metrics.write(tmp_path, "EVAL", "M1", {"judge": judge, "writer": writer})
+    done = space.run("dvc", "repro", "--single-item", "summarize")
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = (tmp_path / "data/summary.json").read_text()
+    metrics.write(tmp_path, "bank", "M1", {"authors": {}, "warned": ["gameable"]})
+    assert json.loads(space.run("dvc", "status", "--json", "summarize").stdout) == {}
+    assert space.run("stages.summarize").returncode == 0
+    assert (tmp_path / "data/summary.json").read_text() == before
+    metrics.write(tmp_path, "EVAL", "M1", {"judge": judge, "writer": writer, "trust": {"n": figure}})
+    assert json.loads(space.run("dvc", "status", "--json", "summarize").stdout) != {}

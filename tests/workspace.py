@@ -9,7 +9,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "stages", "data/.gitignore", "pyproject.toml")
+EMPTY = tuple(f"data/metrics/{kind}/.gitkeep" for kind in ("AIFT", "drift", "head_to_head"))
+COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "stages", "data/.gitignore", *EMPTY, "pyproject.toml")
 ENV = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -7,7 +7,7 @@ taken apart. A figure with an interval is `{value, low, high, n}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,12 +166,13 @@ def write(root: Path, kind: str, name: str | None, content: dict[str, Any]) -> N
     write_json(file_of(root, kind, name), content)
 
 
-def read_all(root: Path) -> Metrics:
-    """Metrics of all models and matches that params.yaml names, with intervals only where they mean something.
+def read_all(root: Path, kinds: Container[str] | None = None) -> Metrics:
+    """Metrics, or those of some `kinds`, of all models and matches that params.yaml names, with intervals only where
+    they mean something.
 
     Raises TableError for a file that is not the one that dvc.lock records, or of another form.
     """
-    contents = _contents(root)
+    contents = _contents(root, kinds)
     for (kind, name), content in contents.items():
         try:
             FORMS.get(kind, Form).model_validate(content)
@@ -183,8 +184,8 @@ def read_all(root: Path) -> Metrics:
     return contents
 
 
-def _contents(root: Path) -> Metrics:
-    files = _files(Names(root))
+def _contents(root: Path, kinds: Container[str] | None = None) -> Metrics:
+    files = {key: file for key, file in _files(Names(root)).items() if kinds is None or key[0] in kinds}
     contents = {key: without_empty_claims(read_json(file)) for key, file in files.items()}
     check_recorded(root, files.values())
     return contents

@@ -87,7 +87,7 @@ def test_to_try_leaves_nothing(space, capsys):
     judgebench.judge("M1", "pairs.jsonl", split="gpt", by="pointwise", first=2, as_json=False)
     assert "all" in capsys.readouterr().out
     assert not (space / "data/EVAL").exists()
-    assert not (space / "data/metrics").exists()
+    assert not (space / "data/metrics/judgebench").exists()
 
 
 def test_no_such_judge(space, monkeypatch):
