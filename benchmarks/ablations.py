@@ -175,11 +175,6 @@ COLUMNS = (
 )
 
 COMPARED = {"judge": "judge_last", "exact order": "exact", "fully right": "right_last", "right pairs": "right_pairs"}
-SIX = (
-    ("oracle score, greedy", ("writer", "greedy", "oracle_score"), 1, 2),
-    ("fully right %, greedy", ("writer", "greedy", "fully_right"), 100, 1),
-    ("judge: pairwise acc. %", ("judge", "pairwise_accuracy"), 100, 1),
-)
 
 
 def comparable(name: str) -> bool:
@@ -188,7 +183,7 @@ def comparable(name: str) -> bool:
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
-    """`ablations`: a row for each arm; `six`: the score of every model of the long loops. Markdown."""
+    """Markdown of `ablations`, a row for each arm, and of `ablations, controls`."""
     runs = by_arm(results)
     plain = runs.get("plain", {})
     rows = [
@@ -220,20 +215,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
         "ablations": markdown(["arm", "what differs", *COLUMNS], rows),
         "ablations, controls": markdown(["arm", "its control", *COMPARED], against),
         "ablations, tau": markdown(["arm", "AUC of tau"], of_tau),
-        "ablations, six": markdown(["arm", "mean over seeds of", *(f"M{i}" for i in range(1, 7))], long_loops(results)),
     }
-
-
-def long_loops(results: Mapping[str, Any]) -> list[list[Any]]:
-    """Means over the seeds of every model of the loops of six iterations, with their intervals."""
-    rows = []
-    for name in (name for name, arm in ARMS.items() if arm.models == 6):
-        evals = [r["metrics"]["EVAL"] for key, r in results.items() if key.startswith(f"{name}@")]
-        for what, path, scale, digits in SIX if evals else ():
-            values = [[reduce(getitem, (*path, "value"), e[f"M{i}"]) for e in evals] for i in range(1, 7)]
-            means = [mean_of([None if one is None else scale * one for one in of_model]) for of_model in values]
-            rows.append([Code(name), what, *(interval(average, digits, sign="") for average in means)])
-    return rows
 
 
 def shown(runs: Mapping[int, Mapping[str, float | None]], figure: str, digits: int = 1) -> Figure:

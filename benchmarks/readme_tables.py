@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import ablations
+from benchmarks import ablations, six
 from benchmarks import smol as real
 from stages.config.load import load_params
 from stages.console.command import command
@@ -65,6 +65,7 @@ def main(check: bool = False, run: Path | None = None, smol: Path | None = None,
     if run:
         write_json(root / "data" / "results" / "default.json", default_run(run))
     seeds, controls, default = load(root, "seeds"), load(root, "controls"), load(root, "default")
+    arms = ablations.load(root)
     tables = {
         **({"quick": quick(default)} if "shown" in default else {}),
         "summary": summary(seeds, controls),
@@ -73,17 +74,26 @@ def main(check: bool = False, run: Path | None = None, smol: Path | None = None,
         "time": times(default["stages"]),
         "smol": real.table(smol_runs, real.SHORT),
         "smol, all": real.table(smol_runs, real.ALL),
-        **ablations.tables(ablations.load(root)),
+        **ablations.tables(arms),
+        **six.tables(arms),
     } | {f"query {name}": markdown(answer["columns"], answer["rows"]) for name, answer in default["answers"].items()}
+    pages: dict[str, str | None] = {f"docs/{six.SVG}": six.figure(arms)}
     for page in PAGES:
-        text = fresh = (root / page).read_text(encoding="utf-8")
-        for name in re.findall(r"^<!-- ([^/].*) -->$", text, flags=re.MULTILINE):
+        fresh = (root / page).read_text(encoding="utf-8")
+        for name in re.findall(r"^<!-- ([^/].*) -->$", fresh, flags=re.MULTILINE):
             fresh = between(fresh, name, tables[name])
-        if check and fresh != text:
+        pages[page] = fresh
+    for page, content in pages.items():
+        file = root / page
+        if content == (file.read_text(encoding="utf-8") if file.is_file() else None):
+            continue
+        if check:
             raise SrlmError(f"{page} does not show what data/results holds. Run: python -m benchmarks.readme_tables")
-        if fresh != text:
-            with atomic_write(root / page) as partial:
-                partial.write_text(fresh, encoding="utf-8")
+        if content is None:
+            file.unlink()
+        else:
+            with atomic_write(file) as partial:
+                partial.write_text(content, encoding="utf-8")
 
 
 def default_run(folder: Path) -> dict[str, Any]:

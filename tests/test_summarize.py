@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.store import metrics
+from stages.store.files import md5
 from stages.summarize import KINDS, summary
 from tests.workspace import ROOT, Workspace
 
@@ -58,6 +59,8 @@ def test_what_a_command_measures_makes_no_summary_stale(tmp_path):
     metrics.write(tmp_path, "EVAL", "M1", {"judge": judge, "writer": writer})
     done = space.run("dvc", "repro", "--single-item", "summarize")
     assert done.returncode == 0, done.stdout + done.stderr
+    locked = YAML(typ="safe", pure=True).load(space.lock())["stages"]["summarize"]["deps"]
+    assert {dep["path"]: dep["md5"] for dep in locked} == {dep["path"]: md5(tmp_path / dep["path"]) for dep in locked}
     before = (tmp_path / "data/summary.json").read_text()
     metrics.write(tmp_path, "bank", "M1", {"authors": {}, "warned": ["gameable"]})
     assert json.loads(space.run("dvc", "status", "--json", "summarize").stdout) == {}

@@ -62,7 +62,7 @@ def measure(
         with aside():
             shown[name] = judged(name, engine, params, root)
         keep(KIND, name, shown[name], root, catalog.table_path(BANK_SCORES, root, name))
-    show(shown, banks(metrics.without_empty_claims(shown)), as_json=as_json)
+    show(shown, banks(metrics.without_empty_claims(shown), Scale(**dict(params.judge.scale))), as_json=as_json)
     for name, figures in shown.items():
         for warning in figures["warned"]:
             warn(f"{name}: {warning}")

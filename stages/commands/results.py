@@ -21,24 +21,19 @@ from stages.config.params import Params
 from stages.console.sheets import Figure, Sheet, to_json, to_markdown, to_terminal
 from stages.console.terminal import Console, stderr
 from stages.method.drift import both_scores, parted
+from stages.method.scale import OF_FIVE, Scale
 from stages.store.damage import other_bank, other_params
 from stages.store.metrics import left_out, read_all
 
 DECODINGS = ("greedy", "sampled")
 TITLES = {
-    **{
-        "pairwise_accuracy": "pairwise acc. %",
-        "tie_share": "ties %",
-        "five_best": "5-best %",
-        "exact_match": "exact %",
-    },
-    **{"unreadable_share": "unreadable %", "pair_yield": "yield %", "oracle_score": "oracle score"},
-    **{"margin": "margin", "chars": "characters", "tokens": "tokens", "mean_margin": "mean margin"},
-    **{"spearman": "Spearman", "kendall": "Kendall"},
+    **{"pairwise_accuracy": "pairwise acc. %", "tie_share": "ties %", "five_best": "{best}-best %"},
+    **{"exact_match": "exact %", "unreadable_share": "unreadable %", "pair_yield": "yield %"},
+    **{"oracle_score": "oracle score", "margin": "margin", "mean_margin": "mean margin"},
+    **{"chars": "characters", "tokens": "tokens", "spearman": "Spearman", "kendall": "Kendall"},
     **{"accuracy": "pairs %", "tries_apart": "tries apart"},
-    **{f"rank at {score}": str(score) for score in range(6)},
 }
-"""What does not end in % is no share; the title of any other figure is its name."""
+"""What does not end in % is no share; the title of any other figure is its name. `best`: of the judge's scale."""
 DIGITS = {"oracle_score": 2, "tries_apart": 2, "mean_margin": 2, "spearman": 3, "kendall": 3}
 NEXT = """Datasets: data/ (columns in data/README.md). Lineage: data/models/*/lineage.json. Times: data/logs/runs.jsonl
 Trainings: dvc metrics show data/metrics/train/*; their curves: dvc plots show
@@ -83,7 +78,8 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
     metrics = read_all(root)
     evaluated = {model: metrics["EVAL", model] for model in params.evaluated if ("EVAL", model) in metrics}
     aift = {model: metrics["AIFT", model] for model in params.aift if ("AIFT", model) in metrics}
-    judges = [{"model": model, **cells(m["judge"])} for model, m in evaluated.items()]
+    scale = Scale(**dict(params.judge.scale))
+    judges = [{"model": model, **cells(m["judge"], best=scale.choices[-1])} for model, m in evaluated.items()]
     datasets = [
         {"dataset": f"AIFT({model})", "judge": params.aift[model].judge}
         | {"prompts": m["prompts"], "dropped": sum(m["dropped"].values()), "candidates": m["candidates"]}
@@ -116,9 +112,9 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         if kind == "rewardbench"
     ]
     calibrated = [
-        {"model": model, **cells({f"rank at {score}": figure for score, figure in m["calibration"].items()})}
+        {"model": model, **{scale.written(float(score)): Figure(**of, digits=1) for score, of in scored.items()}}
         for model, m in evaluated.items()
-        if m.get("calibration")
+        if (scored := m.get("calibration"))
     ]
     trusted = [{"model": model, **cells(m["trust"])} for model, m in evaluated.items() if m.get("trust")]
     scores = both_scores(metrics, params.aift)
@@ -133,10 +129,10 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         "calibration": sheet("Mean rank by people, 0 is best, of the answers that got a score", calibrated),
         "matches": sheet("Head to head, by n readable verdicts (± 95 %)", matches),
         "tournament": tournaments(of_kind(metrics, "tournament")),
-        **dict(zip(("bank", "bank_authors"), banks(of_kind(metrics, "bank")), strict=True)),
+        **dict(zip(("bank", "bank_authors"), banks(of_kind(metrics, "bank"), scale), strict=True)),
         "datasets": sheet("Preference data that the models made", datasets),
         "iterations": sheet(
-            "Mean scores, 0 to 5: the loop's judge of AIFT's answers, the checker of held-out ones",
+            f"Mean scores: AIFT's answers by the loop's judge, {ends(scale)}; held-out ones by the checker, {ends()}",
             [{"model": m, "judge": params.aift[m].judge, "judge's": own, "checker's": of} for m, own, of in scores],
         ),
         "fates": sheet("What became of every candidate", histograms(aift, "fates")),
@@ -178,14 +174,19 @@ def tournaments(by_judge: Mapping[str, Any]) -> Sheet:
     return sheet("Every model against every other, in % of the points, a tie is half (± 95 %)", rows)
 
 
-def banks(by_judge: Mapping[str, Any]) -> list[Sheet]:
+def ends(scale: Scale = OF_FIVE) -> str:
+    return f"{scale.min} to {scale.max}"
+
+
+def banks(by_judge: Mapping[str, Any], scale: Scale) -> list[Sheet]:
     """Judges on the frozen bank: agreement with its order, and what each thinks of each author's answers."""
     agreement = [
-        {"judge": judge, "answers": source, **cells({**part["judge"], **_named(part["trust"], BESIDE)})}
+        {"judge": judge, "answers": source, **cells(part["judge"] | beside, best=scale.choices[-1])}
         | cells({"beaten by a constant answer": figures.get("constant")})
         for source in ("ranked", "candidates")
         for judge, figures in by_judge.items()
         if (part := figures.get(source))
+        for beside in [{name: part["trust"][name] for name in BESIDE if name in part["trust"]}]
     ]
     authors: dict[str, Row] = {}
     for judge, figures in by_judge.items():
@@ -195,12 +196,8 @@ def banks(by_judge: Mapping[str, Any]) -> list[Sheet]:
             row[f"judge {judge}"] = Figure(**of["score"], shows_n=False) if of["score"]["value"] is not None else None
     return [
         sheet("Judges on the frozen bank (± 95 %, in brackets of how many)", agreement),
-        sheet("Mean scores on the frozen bank, 0 to 5, by the checker and by each judge (± 95 %)", [*authors.values()]),
+        sheet(f"Mean scores on the frozen bank: checker {ends()}, judges {ends(scale)} (± 95 %)", [*authors.values()]),
     ]
-
-
-def _named(figures: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: figures[name] for name in names if name in figures}
 
 
 def _turned(figure: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,11 +212,11 @@ def sheet(title: str, rows: list[Row]) -> Sheet:
     return Sheet(columns, [[row.get(name) for name in columns] for row in rows], title)
 
 
-def cells(figures: Mapping[str, Any], shows_n: bool = True) -> Row:
+def cells(figures: Mapping[str, Any], shows_n: bool = True, best: str = "5") -> Row:
     """Figures of a metrics file, numbers or {value, low, high, n}, by title; what is unknown is null."""
     result: Row = {}
     for name, figure in figures.items():
-        title = TITLES.get(name, f"{name.replace('_', ' ')} %")
+        title = TITLES.get(name, f"{name.replace('_', ' ')} %").replace("{best}", best)
         known = figure if isinstance(figure, dict) else {"value": figure}
         scale = 100 if title.endswith("%") else 1
         written = Figure(**known, digits=DIGITS.get(name, 1), scale=scale, shows_n=shows_n)

@@ -164,15 +164,22 @@ def drawable(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def svg(chart: Any) -> str:
     """The chart in the page's colours. The page tells a screen reader its title and its table: marks are silent."""
-    out, ink = io.StringIO(), "currentColor"
+    fit = {"type": "fit", "contains": "padding"}
+    return drawn(chart, ink="currentColor", autosize=fit).replace("<svg ", '<svg aria-hidden="true" ', 1)
+
+
+def drawn(chart: Any, *, ink: str, **options: Any) -> str:
+    """The chart as SVG, its texts in the colour `ink`, on whatever is behind it; the same bytes each time."""
+    out = io.StringIO()
     axis = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "domainColor": "#888", "tickColor": "#888"}
     chart.configure(
-        autosize={"type": "fit", "contains": "padding"},
         padding=2,
         background="transparent",
         font="system-ui, sans-serif",
         view={"stroke": None},
         text={"color": ink, "fontSize": 12},
         axis={**axis, "gridColor": "#8883"},
+        legend={"labelColor": ink, "titleColor": ink},
+        **options,
     ).save(out, format="svg")
-    return out.getvalue().replace("<svg ", '<svg aria-hidden="true" ', 1)
+    return out.getvalue()

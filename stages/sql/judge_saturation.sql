@@ -7,7 +7,7 @@ SELECT
     sum(n)::BIGINT AS judgements,
     arg_max(score, (n, score)) FILTER (score IS NOT NULL) AS commonest,
     max(n) FILTER (score IS NOT NULL) / sum(n) FILTER (score IS NOT NULL) AS commonest_share,
-    coalesce(sum(n) FILTER (score = 5), 0) / sum(n) FILTER (score IS NOT NULL) AS full_marks,
+    coalesce(sum(n) FILTER (score = coalesce(getvariable('best_score'), 5)), 0) / sum(n) FILTER (score IS NOT NULL) AS full_marks,
     count(*) FILTER (score IS NOT NULL) AS distinct_scores,
     coalesce(sum(n) FILTER (score IS NULL), 0) / sum(n) AS unreadable,
 FROM bins

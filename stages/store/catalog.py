@@ -118,10 +118,15 @@ def on_scale(table: Table, root: Path) -> Table:
     """Its contract where the judge of the store under `root` has another scale than 0 to 5 (`judge.scale`)."""
     if not any(rule.on for rule in table.rules):
         return table
+    return table.on_scale(*scale_of(root))
+
+
+def scale_of(root: Path) -> tuple[int, int]:
+    """The ends of the judge's scale (`judge.scale`), as params.yaml has them; 0 to 5 where it has none."""
     judge = (read_mapping(root / PARAMS) or {}).get("judge")
     scale = judge.get("scale") if isinstance(judge, dict) else None
     least, most = (scale.get("min"), scale.get("max")) if isinstance(scale, dict) else (0, 5)
-    return table.on_scale(least, most) if isinstance(least, int) and isinstance(most, int) else table
+    return (least, most) if isinstance(least, int) and isinstance(most, int) else (0, 5)
 
 
 def packages(path: Path) -> dict[str, str]:

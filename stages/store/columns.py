@@ -25,7 +25,7 @@ JUDGEMENT = (
     Column(
         "score",
         Float64,
-        "the number that the judge wrote, on `judge.scale` (0 to 5); null when none could be read, never 0, never -1",
+        "the number that the judge wrote, on `judge.scale`; null when none could be read, never 0, never -1",
         nullable=True,
     ),
     Column(

@@ -16,7 +16,7 @@ import duckdb
 
 from stages.console.errors import MissingTableError, QueryError, SrlmError, TableError
 from stages.store import metrics
-from stages.store.catalog import check_schema
+from stages.store.catalog import check_schema, scale_of
 from stages.store.damage import check_recorded, damaged
 from stages.store.files import atomic_write, result_file
 from stages.store.names import Names, folder_of
@@ -175,6 +175,7 @@ def connect(root: Path, **others: Path) -> Iterator[Store]:
                 if not roots[folder][table.name]:
                     connection.execute(f"CREATE VIEW {table.name} AS {_nothing(table)}")
         connection.execute("SET schema = 'main'")
+        connection.execute(f"SET VARIABLE best_score = {scale_of(root)[1]}")
         files = [path for views in roots.values() for models in views.values() for path in models.values()]
         _lock(connection, files, Path(spill))
         yield Store(connection, roots)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from stages.commands import results
+from stages.config.load import load_params
 from stages.console.errors import TableError
 from stages.store import metrics
 from tests.workspace import ROOT
@@ -90,3 +91,25 @@ def test_a_truncated_file_is_a_sentence(root):
 
 def test_nothing_yet(capsys, root):
     assert lines(capsys, root) == ["No metrics yet. Run: srlm repro"]
+
+
+def test_titles_and_scores_are_of_the_judges_scale(root):
+    evaluated(root, "M1", n=30)
+    content = metrics.read_all(root)["EVAL", "M1"]
+    ranks = {str(score): {"value": 1.5, "low": None, "high": None, "n": 30} for score in (4, 7)}
+    metrics.write(root, "EVAL", "M1", content | {"calibration": ranks})
+    opinion = {"value": 6.0, "low": None, "high": None, "n": 30}
+    part = {"judge": judge(30), "trust": {}}
+    metrics.write(root, "bank", "M1", {"authors": {"M1": {"score": opinion, "checker": opinion}}, "ranked": part})
+    params = (root / "params.yaml").read_text()
+    for scale, ends, best, columns in (
+        ("{min: 1, max: 10, letters: null}", "1 to 10", "10-best %", ["4", "7"]),
+        ("{min: 1, max: 8, letters: ABCDEFGH}", "1 to 8", "H-best %", ["D", "G"]),
+    ):
+        (root / "params.yaml").write_text(params.replace("{min: 0, max: 5, letters: null}", scale))
+        sheets = results.collect(root, load_params(root))
+        assert f"checker 0 to 5, judges {ends}" in sheets["bank_authors"].title
+        assert best in sheets["judges"].columns
+        assert best in sheets["bank"].columns
+        assert sheets["calibration"].columns == ["model", *columns]
+        assert [str(cell) for cell in sheets["calibration"].rows[0][1:]] == ["1.5 (30)", "1.5 (30)"], "no share"

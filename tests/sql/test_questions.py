@@ -228,6 +228,14 @@ def test_judge_saturation(store):
     ]
 
 
+def test_full_marks_are_of_the_judges_scale(tmp_path):
+    (tmp_path / "params.yaml").write_text("aift: {M1: {}}\njudge: {scale: {min: 1, max: 8, letters: null}}")
+    scores = enumerate((5.0, 8.0, 8.0, None))
+    put(tmp_path, JUDGEMENTS, [("c", "p", "M1", k, "", "stop", score, None) for k, score in scores], "M1")
+    with connect(tmp_path) as store:
+        assert of(ask(store, "judge_saturation"), "full_marks") == [pytest.approx((2 / 3,))]
+
+
 def test_length_drift(store):
     rows = ask(store, "length_drift")
     assert of(rows, "model", "candidates", "tokens", "chosen", "rejected") == [
