@@ -18,7 +18,7 @@ from stages.console.errors import TableError
 from stages.console.terminal import warn
 from stages.method import consistency, judging, pair_counts, pairing
 from stages.method.pair_choice import leave_out
-from stages.method.scale import Scale
+from stages.method.scale import SHARES, Scale
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
 
@@ -60,7 +60,8 @@ def main(model: str, root: Path = Path()) -> None:
         )
         if p.consistency == "smooth":
             pairs = consistency.smooth(pairs, scores, p.tau, params.seed)
-        scale = Scale(**dict(params.judge.scale))
+        pairwise = params.judge_candidates.kind == "pairwise"
+        scale = SHARES if pairwise else Scale(**dict(params.judge.scale))
         counts = pair_counts.counts(
             prompts, candidates, judgements, judged, scores, pairs, params.judge_candidates.score, scale
         )
@@ -68,7 +69,9 @@ def main(model: str, root: Path = Path()) -> None:
         if pairs.is_empty():
             why = f"of {counts['prompts']} prompts with {len(candidates)} candidates: {fates}"
             if len(judgements) and not judgements["score"].count():
-                why += f". {judging.unreadable(run.read(JUDGEMENTS, model, ('text',)), params.judge.template, scale)}"
+                texts = run.read(JUDGEMENTS, model, ("text",))
+                unread = judging.unreadable(texts, params.judge.template, scale)
+                why += f". {'No comparison has [[A]], [[B]] or [[C]] in both orders' if pairwise else unread}"
             raise TableError(f"AIFT({model}) has no pairs {why}")
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
         warnings = pair_counts.warnings(counts, **limits)

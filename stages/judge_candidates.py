@@ -4,12 +4,14 @@
 
 Equal answers to a prompt are judged once, cut-off answers not at all: they take no part in pairs. Another judge
 (`aift.M1.judge`), a second one that tells how consistent the first is (`judge_candidates.second_judge`), another engine
-(`judge_candidates.engine`) and its expected score instead of the sampled one (`judge_candidates.score`) are ours, off
-by default.
+(`judge_candidates.engine`), its expected score instead of the sampled one (`judge_candidates.score`) and a judge that
+compares answers instead (`judge_candidates.kind`) are ours, off by default.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -19,10 +21,12 @@ from stages.console.command import command
 from stages.console.errors import EngineError
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling, ScoreLogprobs
-from stages.method import judging
+from stages.method import judging, pairwise
 from stages.method.scale import Scale
 from stages.store.run import Run
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
+
+COMPARE = "stages/templates/compare.jinja"
 
 
 def main(model: str, root: Path = Path()) -> None:
@@ -35,18 +39,21 @@ def main(model: str, root: Path = Path()) -> None:
         if params.build_pairs.rejected == "unjudged":
             candidates = candidates.filter(model=model)
         answers = judging.distinct(candidates).join(texts, on="prompt_id", maintain_order="left")
-        scale = Scale(**dict(params.judge.scale))
-        prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
-        sampling = Sampling(
-            p.k,
-            p.temperature,
-            p.top_p,
-            p.max_tokens,
-            score_logprobs=ScoreLogprobs(*scale.score_logprobs) if p.score == "expected" else None,
-        )
+        sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens)
+        read: Callable[[pl.DataFrame, str], pl.DataFrame]
+        if p.kind == "pairwise":
+            both = pairwise.sides(answers, p.comparisons)
+            prompts = pairwise.prompts(run.template(COMPARE), both)
+            read = partial(pairwise.judgements, answers, both, prompts)
+        else:
+            scale = Scale(**dict(params.judge.scale))
+            prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
+            prompts = prompts.rename({"candidate_id": "id"})
+            read = partial(judging.judgements, answers, scale=scale)
+            if p.score == "expected":
+                sampling = sampling._replace(score_logprobs=ScoreLogprobs(*scale.score_logprobs))
         with stage_engine(params, "judge_candidates", judge, run) as engine:
-            completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
-        judgements = judging.judgements(answers, completions, judge, scale)
+            judgements = read(engine.complete(prompts.select("id", prompt="text"), sampling), judge)
         if p.score == "expected" and len(answers) and not judgements["expected"].count():
             raise EngineError(
                 f"AIFT({model}): no judgement has an expected score: the engine gave no probabilities, or no score "
@@ -55,8 +62,8 @@ def main(model: str, root: Path = Path()) -> None:
             )
         if second:
             with stage_engine(params, "judge_candidates", second, run) as other:
-                completions = other.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
-            judgements = pl.concat([judgements, judging.judgements(answers, completions, second, scale)])
+                again = other.complete(prompts.select("id", prompt="text"), sampling)
+            judgements = pl.concat([judgements, read(again, second)])
         run.write(JUDGEMENTS, judgements, model, engine)
         judges = " and ".join(filter(None, [judge, second]))
         print(

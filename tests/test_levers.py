@@ -76,3 +76,21 @@ def test_another_older_model_reruns_what_it_decides_and_no_more(space):
     ran = space.repro("build_pairs@M2")
     assert "sample_candidates@M2" not in ran
     assert {"judge_candidates@M2", "build_pairs@M2"} <= {*ran}
+
+
+def test_a_judge_that_compares_gives_shares_of_wins(tmp_path):
+    how = {"kind": "pairwise", "comparisons": 6, "k": 1}
+    space = Workspace(
+        tmp_path, **{f"judge_candidates.{key}": value for key, value in how.items()}, **{"build_pairs.min_margin": 0.3}
+    )
+    space.repro("build_pairs@M1")
+    judgements, scores = table(space, "judgements", "M1"), table(space, "scores", "M1")
+    assert judgements.group_by("prompt_id").len()["len"].max() == 2 * 6
+    assert {*judgements["score"].drop_nulls()} == {0.0, 0.5, 1.0}
+    assert scores["score"].is_between(0, 1).all()
+    pairs = table(space, "pairs", "M1")
+    assert (pairs["chosen_score"] - pairs["rejected_score"]).min() > 0.3
+    metrics = json.loads((space.path / "data/metrics/AIFT/M1.json").read_text())
+    assert set(metrics["score_histogram"]) == {"0", "0.5", "1"}
+    assert sum(metrics["score_histogram"].values()) + metrics["unparsed"] == len(judgements)
+    assert [one for one in follow(space.path, ["M1"]) if one.wrong] == []

@@ -21,7 +21,7 @@ from stages.config.params import Params
 from stages.console.sheets import Figure, Sheet, to_json, to_markdown, to_terminal
 from stages.console.terminal import Console, stderr
 from stages.method.drift import both_scores, parted
-from stages.method.scale import OF_FIVE, Scale
+from stages.method.scale import OF_FIVE, SHARES, Scale
 from stages.store.damage import other_bank, other_params
 from stages.store.metrics import left_out, read_all
 
@@ -118,6 +118,7 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
     ]
     trusted = [{"model": model, **cells(m["trust"])} for model, m in evaluated.items() if m.get("trust")]
     scores = both_scores(metrics, params.aift)
+    of_aift = SHARES if params.judge_candidates.kind == "pairwise" else scale
     warned += [{"dataset": "iterations", "warning": text} for text in parted(scores, params.warn.scores_apart)]
     in_brackets = "± 95 %, in brackets how many pairs, fives, prompts or answers"
     sheets = {
@@ -132,7 +133,7 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
         **dict(zip(("bank", "bank_authors"), banks(of_kind(metrics, "bank"), scale), strict=True)),
         "datasets": sheet("Preference data that the models made", datasets),
         "iterations": sheet(
-            f"Mean scores: AIFT's answers by the loop's judge, {ends(scale)}; held-out ones by the checker, {ends()}",
+            f"Mean scores: AIFT's answers by the loop's judge, {ends(of_aift)}; held-out ones by the checker, {ends()}",
             [{"model": m, "judge": params.aift[m].judge, "judge's": own, "checker's": of} for m, own, of in scores],
         ),
         "fates": sheet("What became of every candidate", histograms(aift, "fates")),

@@ -210,6 +210,10 @@ def _aift(name: str, params: Params, facts: Facts, shown: float, answer: float) 
     lengths = facts.told_by("candidate", "judgement", "distinct")
     answers = count * (1 if params.build_pairs.rejected == "unjudged" else sum(map(bool, writers)))
     many = answers * facts.distinct * judge.k
+    if judge.kind == "pairwise":
+        own = answers * facts.distinct / aift.prompts
+        many = 2 * aift.prompts * min(own * (own - 1) / 2, judge.comparisons or math.inf)
+        judged = facts.template + shown + answer, review, judge.max_tokens
     for by in filter(None, judges):
         yield Work(f"judge_candidates@{name}", "judgements", by, many, *judged, lengths=lengths)
     yield Work(f"build_pairs@{name}", "rows")
@@ -282,8 +286,9 @@ def facts_of(
                 done = json.loads(metrics.file_of(root, kind, name).read_bytes())
                 learn("pairs", done["pair_yield"], "metrics")
                 learn("accepted", done["prompts"] / (done["prompts"] + sum(done["dropped"].values())), "metrics")
-                k = params.judge_candidates.k
-                learn("distinct", done["judgements"] / (k * done["candidates"]), "metrics")
+                if params.judge_candidates.kind == "score":
+                    k = params.judge_candidates.k
+                    learn("distinct", done["judgements"] / (k * done["candidates"]), "metrics")
     return Facts(**texts, source=source)
 
 

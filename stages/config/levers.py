@@ -67,10 +67,29 @@ def judge_pairs(p: Params) -> Findings:
         yield Finding("judge_pairs.n", seen, "Set both higher")
 
 
+def pairwise(p: Params) -> Findings:
+    """A judge that compares gives shares of wins: no scores that a model writes, none that is perfect."""
+    how = p.judge_candidates
+    if how.kind == "score":
+        if how.comparisons:
+            seen = f"{how.comparisons}, and judge_candidates.kind is score: nothing is compared"
+            yield Finding("judge_candidates.comparisons", seen, "Set it to null, or kind to pairwise")
+        return
+    if how.score == "expected":
+        seen = "expected, and judge_candidates.kind pairwise writes no scores"
+        yield Finding("judge_candidates.score", seen, "Set it to sampled")
+    if how.k > 1:
+        seen = f"{how.k}, and judge_candidates.kind pairwise compares once, in both orders"
+        yield Finding("judge_candidates.k", seen, "Set it to 1")
+    for name in p.positive_only:
+        seen = "picks answers with a perfect score, and judge_candidates.kind pairwise gives shares of wins"
+        yield Finding(f"positive_only.{name}", seen, "Delete it, or set kind to score")
+
+
 def replay(p: Params) -> Findings:
     if p.train_dpo.replay.order != "known" and not p.train_dpo.replay.eft:
         seen = f"{p.train_dpo.replay.order}, and train_dpo.replay.eft is 0: no scores are replayed"
         yield Finding("train_dpo.replay.order", seen, "Set it to known, or eft above 0")
 
 
-LEVERS: tuple[Rule, ...] = (older, rejected, consistency, judge_pairs, replay)
+LEVERS: tuple[Rule, ...] = (older, rejected, consistency, judge_pairs, pairwise, replay)

@@ -197,8 +197,14 @@ class SampleCandidates(Decoding):
 class JudgeCandidates(Decoding):
     engine: EngineParams | None
     """The judge's, where it differs from the section `engine`: any of its keys."""
+    kind: Literal["score", "pairwise"]
+    """`score`: each answer gets a score by `judge.template` (the paper). `pairwise`: each two answers to a prompt are
+    compared in both orders by stages/templates/compare.jinja, where they disagree it is a tie; a score is the share of
+    wins, 0 to 1. EFT and `evaluate` score all the same."""
+    comparisons: Count | None
+    """Of a prompt's answers at most so many, each answer as often as any; null: each two. Where kind is pairwise."""
     k: Tries
-    """Judgements of each answer; its score is their mean."""
+    """Judgements of each answer; its score is their mean. A comparison is made once: 1 where kind is pairwise."""
     score: Literal["sampled", "expected"]
     """`sampled`: the number that the judge wrote (the paper). `expected`: the mean of 0 to 5 under the judge's
     probabilities of them in its place."""

@@ -129,6 +129,8 @@ class Scale(NamedTuple):
 
 
 OF_FIVE = Scale()
+SHARES = Scale(0, 1)
+"""Of a judge that compares (`judge_candidates.kind: pairwise`): shares of wins."""
 
 
 def read_score(text: str, finish_reason: str = "stop", scale: Scale = OF_FIVE) -> float | None:

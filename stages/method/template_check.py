@@ -43,7 +43,8 @@ def faults(params: Params, root: Path) -> list[Finding]:
         checks.append((params.judge_seed.path, partial(rank_faults, scale=scale)))
     if hasattr(params, "write_prompts"):
         checks.append((params.write_prompts.template, writer_faults))
-    if hasattr(params, "evaluate") and params.evaluate.compare_by == "model":
+    by_model = hasattr(params, "evaluate") and params.evaluate.compare_by == "model"
+    if by_model or (hasattr(params, "judge_candidates") and params.judge_candidates.kind == "pairwise"):
         checks.append((COMPARE, compare_faults))
     if hasattr(params, "judge_pairs") and params.judge_pairs.source == "meta_judge":
         fields = ("task", "judgement_a", "judgement_b")

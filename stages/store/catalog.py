@@ -118,12 +118,16 @@ def on_scale(table: Table, root: Path) -> Table:
     """Its contract where the judge of the store under `root` has another scale than 0 to 5 (`judge.scale`)."""
     if not any(rule.on for rule in table.rules):
         return table
-    return table.on_scale(*scale_of(root))
+    return table.on_scale(*scale_of(root, table.name))
 
 
-def scale_of(root: Path) -> tuple[int, int]:
-    """The ends of the judge's scale (`judge.scale`), as params.yaml has them; 0 to 5 where it has none."""
-    judge = (read_mapping(root / PARAMS) or {}).get("judge")
+def scale_of(root: Path, table: str) -> tuple[int, int]:
+    """The ends of the scale of a table's judgements, as params.yaml has them: of `judge.scale`, 0 to 5 where it has
+    none; 0 to 1 of AIFT's where the judge compares (`judge_candidates.kind`)."""
+    params = read_mapping(root / PARAMS) or {}
+    how, judge = params.get("judge_candidates"), params.get("judge")
+    if table == "judgements" and isinstance(how, dict) and how.get("kind") == "pairwise":
+        return (0, 1)
     scale = judge.get("scale") if isinstance(judge, dict) else None
     least, most = (scale.get("min"), scale.get("max")) if isinstance(scale, dict) else (0, 5)
     return (least, most) if isinstance(least, int) and isinstance(most, int) else (0, 5)

@@ -175,7 +175,7 @@ def connect(root: Path, **others: Path) -> Iterator[Store]:
                 if not roots[folder][table.name]:
                     connection.execute(f"CREATE VIEW {table.name} AS {_nothing(table)}")
         connection.execute("SET schema = 'main'")
-        connection.execute(f"SET VARIABLE best_score = {scale_of(root)[1]}")
+        connection.execute(f"SET VARIABLE best_score = {scale_of(root, 'judgements')[1]}")
         files = [path for views in roots.values() for models in views.values() for path in models.values()]
         _lock(connection, files, Path(spill))
         yield Store(connection, roots)

@@ -162,7 +162,8 @@ JUDGEMENTS = Table(
     "judgements",
     "data/AIFT/{model}/judgements.parquet",
     "K judgements of every different answer to a prompt: of equal texts the lowest n is judged, cut-off ones are not "
-    "(paper 2.2, step 3); with `judge_candidates.second_judge` K of that judge behind them",
+    "(paper 2.2, step 3); with `judge_candidates.second_judge` K of that judge behind them; with `kind: pairwise` a "
+    "row for each comparison of an answer, its score the share won",
     "judge_candidates",
     ("candidate_id", "judge", "k"),
     _JUDGEMENTS,

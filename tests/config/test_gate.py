@@ -184,6 +184,18 @@ def hub(repo):
             "judge_candidates.second_judge",
             "M1 is no model that one of M1, M2 comes of, beside its judge",
         ),
+        ({"judge_candidates.comparisons": 6}, "judge_candidates.comparisons", "kind is score: nothing is compared"),
+        ({"judge_candidates.kind": "pairwise"}, "judge_candidates.k", "3, and judge_candidates.kind pairwise compares"),
+        (
+            {"judge_candidates.kind": "pairwise", "judge_candidates.k": 1, "build_pairs.min_margin": 1.0},
+            "build_pairs.min_margin",
+            "1, and no two scores are more than 1 points apart",
+        ),
+        (
+            {"judge.scale": {"min": 1, "max": 4, "letters": None}, "build_pairs.min_margin": 3.5},
+            "build_pairs.min_margin",
+            "3.5, and no two scores are more than 3 points apart",
+        ),
         ({"build_pairs.tau": "mean"}, "build_pairs.tau", "consistency none asks no tau"),
         (
             {
