@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from stages.commands.figures import aside, keep, show, track
-from stages.commands.judges import CONSTANT_ANSWER, open_judge, require
+from stages.commands.judges import CONSTANT_ANSWER, open_judge, require, scored
 from stages.commands.results import banks
 from stages.config.load import load_params
 from stages.config.params import Params
@@ -97,18 +97,7 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
         probe = ScoreLogprobs(*scale.score_logprobs) if kind == "expected" else None
         sampling = Sampling(p.judge_k, p.judge_temperature, p.top_p, p.judge_max_tokens, score_logprobs=probe)
         with open_judge(judge, "evaluate", engine, params, run) as asked:
-            judgements, of_canary = (
-                judging.judgements(
-                    answers,
-                    asked.complete(
-                        judging.judge_prompts(template, answers, scale).select(id="candidate_id", prompt="text"),
-                        sampling,
-                    ),
-                    judge,
-                    scale,
-                )
-                for answers in (bank, canary)
-            )
+            judgements, of_canary = (scored(rows, judge, asked, sampling, template, scale) for rows in (bank, canary))
         means = judging.mean_scores(judgements, kind).drop("prompt_id")
         scores = bank.join(means, on="candidate_id", maintain_order="left").with_columns(judge=pl.lit(judge))
         scores = scores.select(list(BANK_SCORES.schema))

@@ -10,13 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from stages.commands.judges import open_judge
+from stages.commands.judges import open_judge, scored
 from stages.commands.results import cells, of_pairs, sheet
 from stages.config.params import Params
 from stages.console.errors import EngineError, SeedDataError
 from stages.console.sheets import Sheet
 from stages.engines.request import Sampling, ScoreLogprobs
-from stages.method import judging
 from stages.method.scale import Scale
 from stages.store import metrics
 from stages.store.files import atomic_write
@@ -56,11 +55,10 @@ def judged(params: Params, answers: pl.DataFrame, model: str, run: Run) -> pl.Da
     p = params.judge_candidates
     scale = Scale(**dict(params.judge.scale))
     logprobs = ScoreLogprobs(*scale.score_logprobs) if p.score == "expected" else None
-    prompts = judging.judge_prompts(run.template(params.judge.template), answers, scale)
+    template = run.template(params.judge.template)
     with open_judge(model, "evaluate", None, params, run) as engine:
         sampling = Sampling(p.k, p.temperature, p.top_p, p.max_tokens, score_logprobs=logprobs)
-        completions = engine.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
-    judgements = judging.judgements(answers, completions, model, scale)
+        judgements = scored(answers, model, engine, sampling, template, scale)
     if p.score == "expected" and not judgements["expected"].count():
         raise EngineError(
             "no judgement has an expected score: the engine gave no probabilities, or no score could be read. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 from pydantic import ValidationError
 
 from stages.config.engines import EngineParams
@@ -12,6 +13,9 @@ from stages.config.params import Params
 from stages.console.errors import ModelError, ParamsError
 from stages.engines.base import BaseEngine
 from stages.engines.open import ENGINES, open_engine
+from stages.engines.request import Sampling
+from stages.method import judging
+from stages.method.scale import Scale
 from stages.store import catalog
 from stages.store.run import Run
 
@@ -41,6 +45,15 @@ def engine_of(judge: str, stage: str, name: str | None, params: Params) -> Engin
         return EngineParams.model_validate(engine.model_dump() | {"name": name or engine.name})
     except ValidationError:
         raise ParamsError(f"no engine {name!r}; there are {', '.join(ENGINES)}") from None
+
+
+def scored(
+    answers: pl.DataFrame, judge: str, asked: BaseEngine, sampling: Sampling, template: str, scale: Scale
+) -> pl.DataFrame:
+    """JUDGEMENTS of `answers` (candidate_id, prompt_id, prompt, response) by `judge`, as candidates are judged."""
+    prompts = judging.judge_prompts(template, answers, scale)
+    completions = asked.complete(prompts.select(id="candidate_id", prompt="text"), sampling)
+    return judging.judgements(answers, completions, judge, scale)
 
 
 def there(model: str, params: Params, root: Path) -> None:
