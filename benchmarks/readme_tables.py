@@ -126,9 +126,10 @@ def quick(default: dict[str, Any]) -> str:
 
 
 def last_under(controls: dict[str, Run]) -> dict[str, list[Run]]:
-    """The runs of each control."""
+    """The runs of each control, those of most seeds first."""
     names = dict.fromkeys(name.rpartition("-")[0] for name in controls)
-    return {name: [run for key, run in controls.items() if key.rpartition("-")[0] == name] for name in names}
+    groups = {name: [run for key, run in controls.items() if key.rpartition("-")[0] == name] for name in names}
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
 def models_of(seeds: dict[str, Run]) -> list[str]:
@@ -175,13 +176,16 @@ def markdown(columns: list[str], rows: list[list[Any]]) -> str:
 
 
 def result(seeds: dict[str, Run], controls: dict[str, Run]) -> str:
-    """One row per model, means over seeds; then the last model under each control, below its self-judged
-    self with the same seeds; then its matches against every earlier model."""
+    """One row per model, means over seeds; then the last model under each control, of fewer seeds below its self-judged
+    self with the same ones; then its matches against every earlier model."""
     runs, models = list(seeds.values()), models_of(seeds)
-    last, used = models[-1], list(dict.fromkeys(name.rpartition("-")[2] for name in controls))
-    rows = [[model, *cells(runs, model)] for model in models]
-    rows.append([f"{last}, seeds {' and '.join(used)}", *cells([seeds[seed] for seed in used], last)])
-    rows += [[f"the same, {name}", *cells(own, last)] for name, own in last_under(controls).items()]
+    last, rows, shown = models[-1], [[model, *cells(runs, model)] for model in models], [*seeds]
+    for name, own in last_under(controls).items():
+        used = [key.rpartition("-")[2] for key in controls if key.rpartition("-")[0] == name]
+        if used != shown:
+            rows.append([f"{last}, seeds {' and '.join(used)}", *cells([seeds[seed] for seed in used], last)])
+            shown = used
+        rows.append([f"the same, {name}", *cells(own, last)])
     matches = [
         f"{last} against {other} {shares(runs, f'{last}-{other}', 'greedy')} (sampled "
         f"{shares(runs, f'{last}-{other}', 'sampled')})"
