@@ -32,13 +32,15 @@ def of_the_run(params: Params) -> dict[str, Any]:
         stages["the judgements in EFT"] = "judge_seed"
     engines = {what: params.engine_for(stage) for what, stage in stages.items()}
     scripted = [what for what, engine in engines.items() if engine.worker == "scripted"]
+    lagged = [model for model, how in params.aift.items() if how.judge != model]
     return {
         "params": params,
         **{key: Markup(text) for key, text in eft_judge(params).items()},
         "engines": {what: " of ".join(dict.fromkeys([engine.worker, engine.name])) for what, engine in engines.items()},
         "scripted": join_words(scripted),
         "toy": "tinyworld" in {params.split_seed.source, *(base.source for base in params.base.values())},
-        "own": all(how.judge == model for model, how in params.aift.items()),
+        "lagged": bool(lagged),
+        "own": all(params.aift[model].judge in params.ancestors(model) for model in lagged),  # the model, or it earlier
         "method": bool(params.aift) and not scripted and params.build_pairs.signal == "judge",
     }
 

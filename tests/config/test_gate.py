@@ -108,7 +108,11 @@ def hub(repo):
             "train_dpo.replay.rows",
             "16, and a step has 32 micro-batches: some would have no row",
         ),
-        ({"train_dpo.replay.order": "shuffled"}, "train_dpo.replay.order", "no scores are replayed"),
+        (
+            {"train_dpo.replay.order": "shuffled", "train_dpo.replay.eft": 0.0},
+            "train_dpo.replay.order",
+            "no scores are replayed",
+        ),
         ({"train_dpo.loss": "robust"}, "train_dpo.loss", "robust, and train_dpo.label_smoothing is 0: that is sigmoid"),
         ({"train_dpo.label_smoothing": 0.5}, "train_dpo.label_smoothing", "seen 0.5"),
         ({"train_sft.micro_batch": 64}, "train_sft.batch", "32 is no multiple"),

@@ -462,7 +462,9 @@ def test_a_store_without_evaluation_or_without_aift_has_a_card():
 )
 def test_the_opening_and_the_tags_are_true_of_the_run(changes, says, tags):
     params = params_with(**changes)
-    assert says in words(dataset(params=params))
+    text = words(dataset(params=params))
+    assert says in text
+    assert ("or an earlier one that it comes of" in text) == ("aift" not in changes), "M1 judges for M2, too"
     run = facts.of_the_run(params)
     metadata = facts.dataset_metadata(params, run)
     assert len(metadata["tags"]) - 1 == tags
