@@ -5,6 +5,7 @@ Intervals are Student's, 95 %, over seeds; of a step they are of its differences
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from itertools import pairwise
@@ -17,6 +18,7 @@ from benchmarks.ablations import Mean, interval, markdown, mean_of, minus
 from benchmarks.arms import ARMS
 from stages.console.sheets import Code
 from stages.page import charts
+from stages.text.ids import content_id
 
 MODELS = tuple(f"M{i}" for i in range(1, 7))
 SVG = "six_iterations.svg"
@@ -94,13 +96,16 @@ def steps_of(evals: list[Mapping[str, Any]]) -> Iterator[tuple[tuple[str, str], 
 
 
 def figure(results: Mapping[str, Any]) -> str | None:
-    """The SVG: a panel for each measure, a line for each arm; None without a loop."""
+    """The SVG: a panel for each measure, a line for each arm; None without a loop. Its first line names the values that
+    it shows, for the rest depends on the fonts of a machine."""
     if not (runs := loops(results)):
         return None
+    shown = content_id(json.dumps({name: [values(evals, of) for of in MEASURES] for name, evals in runs.items()}))
     colour = alt.Color(
         "arm:N", scale=alt.Scale(domain=list(runs), range=list(COLOURS)), legend=alt.Legend(orient="top", title="arm")
     )
-    return charts.drawn(alt.vconcat(*(panel(runs, of, colour) for of in MEASURES)), ink=INK)
+    svg = charts.drawn(alt.vconcat(*(panel(runs, of, colour) for of in MEASURES)), ink=INK)
+    return f"<!-- {shown} -->\n{svg}"
 
 
 def panel(runs: Loops, of: Measure, colour: alt.Color) -> alt.LayerChart:

@@ -28,6 +28,7 @@ def test_six_iterations_are_a_table_a_sentence_and_a_figure():
     assert "`six-lasting` M3 → M4 (−0.25 ±0.12) (3 seeds)." in steps
     drawn = six.figure(RUNS | falling)
     assert drawn == six.figure(RUNS | falling)
+    assert str(drawn).partition("\n")[0] != str(six.figure(RUNS)).partition("\n")[0]
     assert all(text in str(drawn) for text in ("six-lasting", "checker's points, 0 to 5", "iteration", "M6"))
     assert "currentColor" not in str(drawn), "an image has no colour around it"
     assert (six.figure({}), six.tables({})["six, figure"], six.tables({})["six, steps"]) == (None, "", "")
