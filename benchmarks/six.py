@@ -113,7 +113,8 @@ def panel(runs: Loops, of: Measure, colour: alt.Color) -> alt.LayerChart:
     for place, (name, evals) in enumerate(runs.items()):
         for i, seeds in enumerate(values(evals, of), 1):
             if average := mean_of(seeds):
-                ends = {"low": average.value - (w := average.half_width or 0), "high": average.value + w}
+                wide = average.half_width if average.n > 2 else None  # of two seeds it would be as wide as the page
+                ends = {"low": average.value - (wide or 0), "high": average.value + (wide or 0)}
                 points.append({"arm": name, "iteration": i + 0.05 * place, "value": average.value, **ends})
     axis = alt.Axis(values=[*range(1, 7)], labelExpr="'M' + datum.value", grid=False)
     x = alt.X("iteration:Q", scale=alt.Scale(domain=[0.8, 6.3], nice=False), axis=axis)
