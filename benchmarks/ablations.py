@@ -33,6 +33,7 @@ from stages.console.command import run
 from stages.console.errors import SrlmError
 from stages.console.sheets import UNKNOWN, Code, Figure, Sheet, to_markdown
 from stages.console.terminal import stderr
+from stages.store.files import write_json
 from stages.tinyworld.oracle import score
 
 RUN_S, M0_S = 80, 170
@@ -86,6 +87,20 @@ def start(names: list[str], seeds: list[int], jobs: int, root: Path = Path()) ->
     hours = (len(missing) * each + len(new_seeds) * M0_S) / jobs / 3600
     stderr.print(f"{len(missing)} of {len(variants)} runs are left: about {hours:.1f} h, {jobs} at a time")
     run_all("ablations", missing, root, jobs, checked_pairs)
+    file = root / "data" / "results" / "ablations.json"
+    write_json(file, {key: shown_of(result) for key, result in load(root).items()})
+
+
+def shown_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one run, what the page is made of: git holds a tenth of all its metrics for each of some hundred runs."""
+    evals = {
+        model: {
+            "judge": {name: of["judge"][name] for name in ("pairwise_accuracy", "exact_match")},
+            "writer": {"greedy": {name: of["writer"]["greedy"][name] for name in ("fully_right", "oracle_score")}},
+        }
+        for model, of in result["metrics"]["EVAL"].items()
+    }
+    return {key: result[key] for key in ("overrides", "seconds", "measured")} | {"metrics": {"EVAL": evals}}
 
 
 def load(root: Path = Path()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, tables
+from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, shown_of, tables
 from benchmarks.arms import ARMS, BANK, equal
 from benchmarks.seeds import PLAIN, prepare
 from stages.config.load import load_params
@@ -117,3 +117,14 @@ def test_every_arm_is_a_loop_that_can_run(name: str, tmp_path: Path):
 def test_equal_compute():
     assert equal(8, 3)["aift.M1.prompts"] == 200
     assert equal(4, 3)["aift.M2.prompts"] == 1200
+
+
+def test_what_is_kept_of_a_run_makes_the_same_page():
+    whole = {f"{arm}@1": run([0.9, 0.8, 0.9], [0.5, 0.6, 0.7], (0.8, 0.7)) for arm in ("plain", "lagged")}
+    for one in whole.values():
+        one |= {"overrides": {}, "seconds": 1.0, "stages": {"evaluate@M1": {"seconds": 1.0}}}
+        one["metrics"] |= {"EFT": {"rows": 1}}
+    kept = {name: shown_of(one) for name, one in whole.items()}
+    assert tables(kept) == tables(whole)
+    assert {*kept["plain@1"]} == {"overrides", "seconds", "measured", "metrics"}
+    assert {*kept["plain@1"]["metrics"]} == {"EVAL"}
