@@ -72,6 +72,7 @@ def run(app: Callable[..., Any]) -> None:
             os._exit(128 + signum)
 
     handle(stop)
+    ignore_what_was_half_made(lambda: bool(stopped))
     quiet_libraries()
     try:
         app()
@@ -97,6 +98,12 @@ def handle(stop: Callable[[int, FrameType | None], None]) -> None:
     for signum in STOPPED:
         if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, stop)
+
+
+def ignore_what_was_half_made(stopped: Callable[[], bool]) -> None:
+    """An object that a signal cut off while it was made may fail in its `__del__`, as a bar of tqdm does; python would
+    tell of it on stderr. Once `stopped`, it does not."""
+    sys.unraisablehook = lambda failed: None if stopped() else sys.__unraisablehook__(failed)
 
 
 def own_path() -> dict[str, str]:

@@ -9,7 +9,7 @@ from types import FrameType
 
 import psutil
 
-from stages.console.command import STOPPED, handle
+from stages.console.command import STOPPED, handle, ignore_what_was_half_made
 from stages.console.processes import stages_among
 
 
@@ -42,6 +42,7 @@ def main() -> int:
             raise KeyboardInterrupt
 
     handle(stop)
+    ignore_what_was_half_made(lambda: stopped.code is not None)
     code = cli.main(sys.argv[1:])
     return stopped.code or code
 

@@ -132,6 +132,22 @@ def test_a_stage_that_is_stopped_before_it_is_ready_says_nothing(pipeline):
     assert err == "interrupted. Nothing is half-written; the same command goes on from there.\n"
 
 
+def test_what_was_half_made_when_it_was_stopped_says_nothing(pipeline):
+    """As a bar of tqdm that the signal cut off in its `__init__`: its `__del__` fails, in each of the processes."""
+    (pipeline.path / "code/sitecustomize.py").write_text(
+        "import atexit\n"
+        "class HalfMade:\n"
+        "    def __del__(self): import sys; raise AttributeError(str(sys.orig_argv))\n"
+        "half_made = [HalfMade()]\n"
+        "atexit.register(half_made.clear)\n"
+    )
+    (pipeline.path / "code/stages/wait.py").write_text("import time; open('started', 'w').close(); time.sleep(60)")
+    process = pipeline.start("srlm")
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate(timeout=10)[1]
+    assert err == "interrupted. Nothing is half-written; the same command goes on from there.\n"
+
+
 @pytest.mark.parametrize("command", ["srlm", "dvc"])
 def test_a_second_run_disturbs_nothing(pipeline, command):
     """Whatever the times of DVC's files say."""
