@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.commands import eval_cli, judge_cli
+from stages.commands import complete, eval_cli, judge_cli, version_cli
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 
@@ -35,7 +35,8 @@ def command(panel: str, *examples: str) -> Callable[[Callable[..., Any]], Callab
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         EXAMPLES[function.__name__] = examples
-        return app.command(rich_help_panel=panel, epilog="\n\n".join(("Examples:", *examples)))(function)
+        name = function.__name__.rstrip("_").replace("_", "-")  # `try` is a word of Python's
+        return app.command(name, rich_help_panel=panel, epilog="\n\n".join(("Examples:", *examples)))(function)
 
     return add
 
@@ -57,7 +58,12 @@ def srlm(
 
 @command(RUN, "srlm profile tiny", "srlm profile own --model ORG/MODEL --data answers.jsonl --small")
 def profile(
-    name: Annotated[str, typer.Argument(help="tiny, smol, gpu, paper, scripted; or own, for your model and data")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="tiny, smol, gpu, paper, scripted; or own, for your model and data", autocompletion=complete.profiles
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="M0: a model's folder, or ORG/NAME on the Hub")] = None,
     data: Annotated[str | None, typer.Option(help="a file of ranked answers, or ORG/NAME")] = None,
     scale: Annotated[int, typer.Option(min=1, help="not with own: so many times as many prompts")] = 1,
@@ -78,7 +84,11 @@ def profile(
 @command(RUN, "srlm check", "srlm check --json", "srlm check --model ORG/NAME", "srlm check --server NAME")
 def check(
     model: Annotated[
-        str | None, typer.Option(help="look at this model instead: a folder, a .gguf file, ORG/NAME, a name in params")
+        str | None,
+        typer.Option(
+            help="look at this model instead: a folder, a .gguf file, ORG/NAME, a name in params",
+            autocompletion=complete.models,
+        ),
     ] = None,
     server: Annotated[
         str | None, typer.Option(help="ask a server for 24 short texts of this model of params: what is a seed worth?")
@@ -145,8 +155,13 @@ def repro(
 
 @command(LOOK, "srlm head-to-head", "srlm head-to-head M1 M3 M0 --judge gpt --engine openai")
 def head_to_head(
-    models: Annotated[list[str] | None, typer.Argument(help="two or more; those in evaluated by default")] = None,
-    judge: Annotated[str | None, typer.Option(help="a model, or oracle; as evaluate.compare_by says")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="two or more; those in evaluated by default", autocompletion=complete.models),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="a model, or oracle; as evaluate.compare_by says", autocompletion=complete.judges)
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="that asks the judge: openai, vllm, transformers, ray")] = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="sampled answers, too")] = False,
     canary: Annotated[bool, typer.Option(help="compare a constant answer as well: no judge should prefer it")] = True,
@@ -161,7 +176,10 @@ def head_to_head(
 
 @command(LOOK, "srlm bank", "srlm bank M3 gpt --engine openai")
 def bank(
-    judges: Annotated[list[str] | None, typer.Argument(help="models that judge; those in evaluated by default")] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Argument(help="models that judge; those in evaluated by default", autocompletion=complete.models),
+    ] = None,
     candidates: Annotated[int, typer.Option(min=0, help="about so many answers of models, when it is drawn")] = 500,
     take: Annotated[Path | None, typer.Option(help="the bank of another run: its data/EVAL/bank.parquet")] = None,
     draw: Annotated[bool, typer.Option("--draw", help="draw it anew, though there is one")] = False,
@@ -187,12 +205,19 @@ def results(
 
 @command(LOOK, "srlm query", "srlm query fates", "srlm query 'SELECT model, count(*) FROM pairs GROUP BY model'")
 def query(
-    what: Annotated[str | None, typer.Argument(help="a question, or one SELECT; none: list the questions")] = None,
-    values: Annotated[list[str] | None, typer.Argument(help="values of the question, name=value")] = None,
+    what: Annotated[
+        str | None,
+        typer.Argument(help="a question, or one SELECT; none: list the questions", autocompletion=complete.questions),
+    ] = None,
+    values: Annotated[
+        list[str] | None, typer.Argument(help="values of the question, name=value", autocompletion=complete.values)
+    ] = None,
     form: Annotated[Form | None, typer.Option("--format", help="how to show it; a file's ending tells it too")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the same as --format json")] = False,
     out: Annotated[Path | None, typer.Option(help="write a file instead")] = None,
-    rev: Annotated[str | None, typer.Option(help="ask the store of this git revision or tag")] = None,
+    rev: Annotated[
+        str | None, typer.Option(help="ask the store of this git revision or tag", autocompletion=complete.revisions)
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="write the whole store into this new DuckDB database")] = None,
 ) -> None:
     """Ask the store: score distributions, fates, pair quality, lineage, or any SELECT. Reads only."""
@@ -209,7 +234,9 @@ def query(
 @command(LOOK, "srlm report", "srlm report --out v1.html --rev v1")
 def report(
     out: Annotated[Path, typer.Option(help="the file to write")] = Path("report.html"),
-    rev: Annotated[str | None, typer.Option(help="of this git revision or tag")] = None,
+    rev: Annotated[
+        str | None, typer.Option(help="of this git revision or tag", autocompletion=complete.revisions)
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page: models compared, scores, fates, every pair with its judgements, lineage."""
     from stages.commands import report as reporting
@@ -219,9 +246,11 @@ def report(
 
 @command(LOOK, "srlm diff v1", "srlm diff v1 v2 pairs")
 def diff(
-    old: Annotated[str, typer.Argument(help="a git revision or tag")],
-    new: Annotated[str | None, typer.Argument(help="another; the workspace by default")] = None,
-    table: Annotated[str | None, typer.Argument(help="one table only")] = None,
+    old: Annotated[str, typer.Argument(help="a git revision or tag", autocompletion=complete.revisions)],
+    new: Annotated[
+        str | None, typer.Argument(help="another; the workspace by default", autocompletion=complete.revisions)
+    ] = None,
+    table: Annotated[str | None, typer.Argument(help="one table only", autocompletion=complete.tables)] = None,
     as_json: AsJson = False,
 ) -> None:
     """What changed between two versions of the store: rows by table, and figures."""
@@ -233,7 +262,9 @@ def diff(
 @command(KEEP, "srlm cache", "srlm cache --prune --older 30")
 def cache(
     prune: Annotated[bool, typer.Option("--prune", help="delete all, or what --model and --older name")] = False,
-    model: Annotated[str | None, typer.Option(help="with --prune: only this model's")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="with --prune: only this model's", autocompletion=complete.models)
+    ] = None,
     older: Annotated[float | None, typer.Option(min=0, help="with --prune: only older than so many days")] = None,
 ) -> None:
     """Cached completions by model and stage, and checkpoints of trainings: why a killed stage goes on where it was."""
@@ -250,7 +281,10 @@ def cache(
 @command(KEEP, "srlm publish --repo ORG/NAME --dry-run", "srlm publish --repo ORG/NAME --private --models M1 M2 M3")
 def publish(
     repo: Annotated[str, typer.Option(help="ORG/NAME of the datasets; a model is published as ORG/NAME-MODEL")],
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="with --models: which")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="with --models: which", autocompletion=complete.models),
+    ] = None,
     models: Annotated[bool, typer.Option("--models", help="models too: --models M1 M2 M3")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="also prompts, candidates, judgements, scores, ranked")] = False,
     private: Annotated[bool, typer.Option("--private", help="make new repositories private")] = False,
@@ -291,6 +325,7 @@ def verify(
 app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
 app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
 eval_cli.add_to(app, LOOK)
+version_cli.add_to(command, KEEP)
 
 
 def main() -> None:

@@ -49,16 +49,18 @@ def show(old: str, new: str | None, table: str | None, root: Path = Path(), as_j
         with database.connect(before) as left, database.connect(after) as right:
             asked = [question for question in questions().values() if question.by and table is None]
             differing = [figure for question in asked for figure in figures(left, right, question)]
+    left_name, right_name = versions.label(root, old), versions.label(root, new) if new else WORKSPACE
     if as_json:
-        print(json.dumps({"tables": [c._asdict() for c in changed], "figures": [f._asdict() for f in differing]}))
+        tables_and_figures = {"tables": [c._asdict() for c in changed], "figures": [f._asdict() for f in differing]}
+        print(json.dumps({"old": left_name, "new": right_name, **tables_and_figures}))
         return
     if not changed and not differing:
-        print(f"no table differs between {old} and {new or WORKSPACE}")
+        print(f"no table differs between {left_name} and {right_name}")
         return
     to_terminal(Sheet(Change._fields, changed), sys.stdout)
     if differing:
         rows = [[*figure, apart(figure)] for figure in differing]
-        to_terminal(Sheet(["question", "of", "figure", old, new or WORKSPACE, "change"], rows), sys.stdout)
+        to_terminal(Sheet(["question", "of", "figure", left_name, right_name, "change"], rows), sys.stdout)
 
 
 def apart(figure: Figure) -> str | None:

@@ -9,8 +9,12 @@ from typing import Annotated
 
 import typer
 
+from stages.commands import complete
+
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
-Model = Annotated[str, typer.Argument(help="a model of data/models, e.g. M3, or a model's folder")]
+Model = Annotated[
+    str, typer.Argument(help="a model of data/models, e.g. M3, or a model's folder", autocompletion=complete.models)
+]
 Temperature = Annotated[float, typer.Option(min=0, max=2, help="0 is greedy")]
 TopP = Annotated[float, typer.Option(min=0.01, max=1)]
 MaxTokens = Annotated[int, typer.Option(min=1, help="longest answer")]

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from stages.commands import complete
+
 
 class By(StrEnum):
     both = "both"
@@ -24,7 +26,12 @@ class RunByDefault(TyperGroup):
         return super().parse_args(ctx, args if first in {*self.commands, "--help"} else ["run", *args])
 
 
-Judge = Annotated[str, typer.Argument(help="the judge: a model of data/models, or a server's under external")]
+Judge = Annotated[
+    str,
+    typer.Argument(
+        help="the judge: a model of data/models, or a server's under external", autocompletion=complete.models
+    ),
+]
 Pairs = typer.Option(help="a file in the benchmark's form, ORG/NAME@REVISION, or hub: ScalerLab/JudgeBench")
 Split = Annotated[str, typer.Option(help="of a dataset on the Hub")]
 First = Annotated[int | None, typer.Option(min=1, help="only so many, to try: nothing is kept but in the cache")]

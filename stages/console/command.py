@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import typer
@@ -111,31 +111,38 @@ def own_path() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def run_dvc(*arguments: str) -> int:
-    """`dvc ...` in this folder; its exit code. Raises Interrupted when it, or this process, is stopped, after DVC and
-    its stage have ended in good order."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages.console.dvc", *arguments], env={**own_path(), UNDER_SRLM: "1"}
-    )
+def run_dvc(*arguments: str, root: Path = Path(), out: IO[str] | None = None) -> int:
+    """`dvc ...` in `root`; its exit code. What it prints goes to `out` if given. Raises Interrupted when it, or this
+    process, is stopped, after DVC and its stage have ended in good order."""
+    process = start_dvc(*arguments, root=root, stdout=out)
     try:
         code = process.wait()
     except Interrupted as e:
-        _stop(process, e.signum)
+        stop_dvc([process], e.signum)
         raise
     if code - 128 in STOPPED:
         raise Interrupted(code - 128)
     return code if code >= 0 else 128 - code
 
 
-def _stop(process: subprocess.Popen[bytes], signum: int) -> None:
-    """Pass a signal on to the stage that DVC runs, at which DVC ends, too, or to DVC when there is none; wait for it.
-    DVC itself ignores Ctrl-C while a stage runs, and killed at once it could be cut off while it writes dvc.lock."""
-    dvc, informed = psutil.Process(process.pid), set()
-    while process.poll() is None:
-        with suppress(psutil.Error):  # it ended meanwhile
-            for each in stages_among(dvc.children(recursive=True)) or [dvc]:
-                if each not in informed:
-                    informed.add(each)
-                    each.send_signal(signum)
+def start_dvc(*arguments: str, root: Path, **how: Any) -> subprocess.Popen[bytes]:
+    """`dvc ...` in `root`, under way; `how` as of Popen."""
+    command = [sys.executable, "-m", "stages.console.dvc", *arguments]
+    return subprocess.Popen(command, cwd=root, env={**own_path(), UNDER_SRLM: "1"}, **how)
+
+
+def stop_dvc(processes: Sequence[subprocess.Popen[bytes]], signum: int) -> None:
+    """Pass a signal on to the stage that each DVC runs, at which DVC ends, too, or to DVC when there is none; wait for
+    all. DVC itself ignores Ctrl-C while a stage runs, and killed at once it could be cut off while it writes
+    dvc.lock."""
+    informed = set()
+    while running := [process for process in processes if process.poll() is None]:
+        for process in running:
+            with suppress(psutil.Error):  # it ended meanwhile
+                dvc = psutil.Process(process.pid)
+                for each in stages_among(dvc.children(recursive=True)) or [dvc]:
+                    if each not in informed:
+                        informed.add(each)
+                        each.send_signal(signum)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(0.2)
+            running[0].wait(0.2)

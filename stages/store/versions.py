@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from stages.config.finding import nearest
 from stages.console.errors import RevisionError
+from stages.store.git import git, tags
 from stages.store.tables import TABLES
 
 ALWAYS = ("data/metrics/*.json", "data/metrics/*/*.json", "params.yaml", "dvc.lock")
@@ -26,6 +28,24 @@ def stages_now(root: Path) -> list[str]:
             return [stage.name for stage in repo.index.stages if isinstance(stage, PipelineStage)]
     except DvcException as e:
         raise RevisionError(f"DVC cannot read the stages in {root.resolve()}: {e}") from None
+
+
+def names(root: Path) -> list[str]:
+    """The tags that are versions of the store, the newest first; none where git cannot say."""
+    try:
+        return [tag.name for tag in tags(root)]
+    except RevisionError:
+        return []
+
+
+def label(root: Path, revision: str) -> str:
+    """The revision as people call it: `HEAD` as `HEAD (v1)` where that is a version."""
+    known = {tag.name: tag.commit for tag in tags(root)}
+    if revision in known:
+        return revision
+    commit = git(root, "rev-parse", f"{revision}^{{commit}}").strip()
+    named = [name for name, of in known.items() if of == commit]
+    return f"{revision} ({named[0]})" if named else revision
 
 
 @contextmanager
@@ -59,8 +79,10 @@ def _copy(root: Path, revision: str, patterns: Iterable[str], to: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 files.get_file(name, str(target))
     except (RevError, SCMError) as e:
+        near = nearest(revision, names(root))
         raise RevisionError(
-            f"git knows no revision {revision} here ({e}). git log --oneline and git tag name those it knows"
+            f"git knows no revision {revision} here ({e}){f'; did you mean {near}?' if near else ''}. srlm tag names "
+            f"the versions, git log --oneline the commits"
         ) from None
     except NotDvcRepoError as e:
         raise RevisionError(f"{root.resolve()} is no project under git and DVC, so it has no revisions: {e}") from None
