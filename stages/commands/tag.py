@@ -113,18 +113,14 @@ def check_here(root: Path, name: str) -> None:
         raise RevisionError("nothing has run here yet: there is no dvc.lock. Run: srlm repro")
     if not knows(root, "rev-parse", "--verify", "--quiet", "HEAD"):
         raise RevisionError("git has no commit here yet. Run: git add --all && git commit -m 'a run'")
-    now = state(root, cached=True)
+    now = state(root)
     if now.stale:
         first, why = next(iter(now.stale.items()))
         how = f"dvc checkout {first}, or to keep what is here dvc commit {first}" if ".dvc" in first else "srlm repro"
+        how = "dvc commit --force" if why.endswith("is not in cache") else how
         raise RevisionError(
             f"what is here is not what dvc.lock says: {len(now.stale)} stage(s) are not up to date (first {first}: "
             f"{why}). Run: {how}"
-        )
-    if now.not_in_cache:
-        raise RevisionError(
-            f"{len(now.not_in_cache)} file(s) are not in DVC's cache (first {now.not_in_cache[0]}), so nobody could "
-            f"ask for them by name later. Run: dvc commit --force"
         )
     changed = [path for path in dirty(root, [*OURS, *now.read]) if not path.endswith(VERSIONS)]
     if changed:
@@ -159,7 +155,7 @@ def push_data(root: Path) -> str | None:
             f"DVC has remotes ({', '.join(every)}), none of them the default. Type: dvc remote default {every[0]}; or "
             f"leave the data here: --no-push"
         )
-    if run_dvc("push", root=root, out=sys.stderr):
+    if run_dvc("push", root=root, out=2):  # on standard error
         raise RevisionError(
             f"remote {default} did not take all data, so nothing was tagged. The same command sends the rest; "
             f"--no-push leaves them here"

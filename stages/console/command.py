@@ -111,7 +111,7 @@ def own_path() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def run_dvc(*arguments: str, root: Path = Path(), out: IO[str] | None = None) -> int:
+def run_dvc(*arguments: str, root: Path = Path(), out: IO[str] | int | None = None) -> int:
     """`dvc ...` in `root`; its exit code. What it prints goes to `out` if given. Raises Interrupted when it, or this
     process, is stopped, after DVC and its stage have ended in good order."""
     process = start_dvc(*arguments, root=root, stdout=out)

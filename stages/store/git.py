@@ -56,7 +56,9 @@ def _run(root: Path, words: Sequence[str], given: str | None = None) -> subproce
 
 def tags(root: Path) -> list[Tag]:
     """The tags whose commits hold a dvc.lock in this folder: versions of the store, the newest first."""
-    lines = git(root, "for-each-ref", "--sort=-creatordate", f"--format={FORMAT}", "refs/tags")
+    lines = git(
+        root, "for-each-ref", "--sort=-version:refname", "--sort=-creatordate", f"--format={FORMAT}", "refs/tags"
+    )
     found = []
     for line in lines.splitlines():
         name, commit, of_itself, made, message = line.split("\0", 4)

@@ -18,19 +18,17 @@ class State(NamedTuple):
     """Of a project, against its dvc.lock."""
 
     stale: dict[str, str]
-    """Stages that are not up to date, and `.dvc` files whose data are other: what is the matter, in words."""
+    """Stages that are not up to date, and `.dvc` files whose data are other, or gone from DVC's cache: what is the
+    matter, in words."""
     uncached: list[Path]
     """Small outputs, which git holds instead of DVC's cache, of the stages of now."""
-    not_in_cache: list[str]
-    """Outputs that are here, and no longer in DVC's cache."""
     read: list[str]
     """Files and folders of the user's own in the project that stages read, beside OURS."""
     stages: list[str]
 
 
-def state(root: Path, *, cached: bool = False) -> State:
-    """Look at every stage; with `cached` also whether the cache has what they made. Raises SrlmError where DVC, or a
-    stage, is running here, or DVC cannot read the project."""
+def state(root: Path) -> State:
+    """Look at every stage. Raises SrlmError where DVC, or a stage, is running here, or DVC cannot read the project."""
     check_none_runs(root)
     with opened(root) as repo:
         found, folder = repo.status(), root.resolve()
@@ -41,7 +39,6 @@ def state(root: Path, *, cached: bool = False) -> State:
         return State(
             {own.get(name, name): _reason(why) for name, why in found.items()},
             sorted(Path(out.fs_path).relative_to(folder) for out in outs if not out.use_cache),
-            sorted(str(out) for out in outs if cached and out.use_cache and out.changed_cache()),
             sorted(str(dep) for dep in inside if not any(dep.is_relative_to(ours) for ours in OURS)),
             list(own.values()),
         )

@@ -36,7 +36,7 @@ def asked(folder, shell, words):
         [sys.executable, "-c", SRLM], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
     assert not done.stderr
-    return done.stdout.splitlines()
+    return [line for line in done.stdout.splitlines() if line]
 
 
 @pytest.mark.parametrize(
