@@ -11,7 +11,6 @@ variant's metrics, in `data/results/`; variants that were run earlier stay there
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,25 +18,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import reduce
 from itertools import product
-from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
 import typer
-from ruamel.yaml import YAML
 
 from stages.console.command import own_path, run
 from stages.console.errors import SrlmError
 from stages.console.progress import progress
 from stages.console.terminal import stderr
+from stages.store.copies import prepare
 from stages.store.files import write_json
 from stages.store.metrics import read_all
 from stages.store.run import times
 
-COPIED = ("dvc.yaml", "params.yaml", ".dvcignore", "stages", "data/.gitignore")
 Overrides = dict[str, Any]
 PLAIN: Overrides = {"aift.M2.judge": "M2", "train_dpo.replay.eft": 0.0, "train_dpo.replay.rows": 16}
 """The paper's loop: Mt judges AIFT(Mt), nothing is replayed."""
@@ -111,39 +107,6 @@ def run_one(
         "stages": times(folder),
         **({"measured": measure(folder)} if measure else {}),
     }
-
-
-def prepare(root: Path, folder: Path, overrides: Overrides) -> None:
-    """Copy the code, point DVC at the shared cache, write the variant's params.yaml."""
-    shutil.rmtree(folder / "stages", ignore_errors=True)  # a file deleted here must not live on there
-    empty = (f"data/metrics/{kind}/.gitkeep" for kind in ("AIFT", "drift", "head_to_head"))  # DVC wants the folders
-    for name in (*COPIED, *empty):
-        source, target = root / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, target)
-    (folder / ".dvc").mkdir(exist_ok=True)
-    cache = (root / ".dvc" / "cache").resolve()
-    (folder / ".dvc" / "config").write_text(
-        f"[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n[cache]\n    dir = {cache}\n"
-    )
-    yaml = YAML()
-    yaml.width = 1000
-    params = yaml.load(folder / "params.yaml")
-    for key, value in overrides.items():
-        *path, last = key.split(".")
-        section = reduce(getitem, path, params)
-        if last not in section:
-            raise SrlmError(f"variant sets {key}, which params.yaml does not have")
-        section[last] = value
-    templates = [(params[name], "template") for name in ("judge", "write_prompts")]
-    templates.append((params["judge_pairs"]["meta_judge"], "template"))
-    for section, key in (*templates, *((entry, "path") for entry in (params["split_seed"], *params["base"].values()))):
-        if not section[key].startswith("stages/"):  # a file of the user's own is not copied
-            section[key] = str((root / section[key]).resolve())
-    yaml.dump(params, folder / "params.yaml")
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

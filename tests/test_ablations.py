@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, shown_of, tables
 from benchmarks.arms import ARMS, BANK, equal
-from benchmarks.seeds import PLAIN, prepare
+from benchmarks.seeds import PLAIN
 from stages.config.load import load_params
+from stages.store.copies import prepare
 
 ROOT = Path(__file__).parents[1]
 

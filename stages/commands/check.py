@@ -29,15 +29,15 @@ from stages.store.weights import file_faults
 FIRST_ROWS = 1000
 
 
-def findings(root: Path) -> tuple[Params, list[Finding]]:
-    """The parameters, without sections that are wrong in themselves, and all that is wrong. Raises ParamsError when
-    there is no params.yaml that could be looked at."""
-    params, found = examine(root)
+def findings(root: Path, file: str = PARAMS, *, on_disk: bool = True) -> tuple[Params, list[Finding]]:
+    """The parameters, without sections that are wrong in themselves, and all that is wrong; `on_disk`: the room, too.
+    Raises ParamsError when there is no params.yaml that could be looked at."""
+    params, found = examine(root, file)
     found = [*found, *paths.faults(params, root), *template_check.faults(params, root)]
     faulty = {finding.key for finding in found}
     found += [*_model_faults(params, root, faulty), *_data_faults(params, root, faulty)]
     found += [*_launch_faults(params, root, faulty), *_kernel_faults(params)]
-    if not found:  # else what a run takes is not known
+    if on_disk and not found:  # else what a run takes is not known
         found = [Finding("disk", line) for line in disk.look(root, params)]
     return params, found
 

@@ -325,7 +325,7 @@ def verify(
 app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
 app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
 eval_cli.add_to(app, LOOK)
-version_cli.add_to(command, KEEP)
+version_cli.add_to(command, RUN, KEEP)
 
 
 def main() -> None:

@@ -83,3 +83,12 @@ def tables(ctx: Any) -> Iterable[Proposal]:
 def profiles(ctx: Any) -> Iterable[Proposal]:
     """The profiles, and `own`."""
     return [*sorted(file.stem for file in (Path(__file__).parents[1] / "config/profiles").glob("*.yaml")), "own"]
+
+
+@proposes
+def keys(ctx: Any) -> Iterable[Proposal]:
+    """Keys of params.yaml, as `srlm try` takes them: `seed=`."""
+    from stages.config.change import keys as every
+    from stages.config.load import read_mapping
+
+    return [f"{key}=" for key in every(read_mapping(Path("params.yaml")) or {})]

@@ -1,4 +1,4 @@
-"""`srlm tag`: what is here, as a version with a name."""
+"""`srlm try` and `srlm tag`: a change beside what is here, and what is here as a version with a name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
+from stages.commands import complete
 from stages.console.errors import SrlmError
 
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
 
 
-def add_to(command: Callable[..., Any], keep: str) -> None:
+def add_to(command: Callable[..., Any], run: str, keep: str) -> None:
     """The commands of this file, by cli's `command`, in its panels."""
+    command(
+        run,
+        "srlm try sample_candidates.n=4 judge_candidates.k=1",
+        "srlm try seed=1,2,3 sample_candidates.n=4,8",
+        "srlm try sample_candidates.n=4 --keep",
+        "srlm try",
+    )(try_)
     command(keep, "srlm tag v1", "srlm tag v2 -m 'eight answers'", "srlm tag")(tag)
 
 
@@ -34,3 +42,35 @@ def tag(
         raise SrlmError("a version needs a name: srlm tag v1")
     else:
         naming.show_list(Path(), as_json=as_json)
+
+
+def try_(
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE[,VALUE...]]...",
+            help="of params.yaml; several values: every combination. None: list the tries",
+            autocompletion=complete.keys,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="take a finished try into params.yaml and the workspace")
+    ] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="delete the tries; without KEY=VALUE all")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="tries at a time; by default every core has a thread")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change params.yaml in a copy, run what depends on it, and show it beside the run here; keep it, or forget it.
+    Texts and stages that are cached are not made again. Killed? The same command goes on."""
+    from stages.commands import trial
+
+    if keep and forget:
+        raise SrlmError("--keep takes a try over, --forget deletes it: give one of them")
+    if keep:
+        trial.keep(changes or [])
+    elif forget:
+        trial.drop(changes or [])
+    elif changes:
+        trial.run(changes, jobs=jobs, as_json=as_json)
+    else:
+        trial.show_list(as_json=as_json)

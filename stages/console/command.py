@@ -111,10 +111,10 @@ def own_path() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def run_dvc(*arguments: str, root: Path = Path(), out: IO[str] | int | None = None) -> int:
-    """`dvc ...` in `root`; its exit code. What it prints goes to `out` if given. Raises Interrupted when it, or this
-    process, is stopped, after DVC and its stage have ended in good order."""
-    process = start_dvc(*arguments, root=root, stdout=out)
+def run_dvc(*arguments: str, root: Path = Path(), out: IO[str] | int | None = None, err: IO[str] | None = None) -> int:
+    """`dvc ...` in `root`; its exit code. What it prints goes to `out` and `err` if given. Raises Interrupted when
+    it, or this process, is stopped, after DVC and its stage have ended in good order."""
+    process = start_dvc(*arguments, root=root, stdout=out, stderr=err)
     try:
         code = process.wait()
     except Interrupted as e:

@@ -1,0 +1,301 @@
+"""try: a change of params.yaml, beside the run here.
+
+    srlm try sample_candidates.n=4 judge_candidates.k=1        run it in a copy, and show both results side by side
+    srlm try seed=1,2,3 sample_candidates.n=4,8                every combination, in one table
+    srlm try                                                   the tries that there are
+    srlm try sample_candidates.n=4 --keep                      take it into params.yaml and the workspace; or --forget
+
+A try is a folder in runs/try, named after its change: the same command goes on where it was stopped, and shows a
+finished one again. It begins with what the run here made, by links into DVC's cache, and finds the texts that are
+cached: only what depends on the change runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from stages.commands import trial_results
+from stages.commands.check import findings
+from stages.commands.figures import aside
+from stages.commands.trial_runner import run_all
+from stages.config import change as changes
+from stages.config.change import Change
+from stages.config.finding import listing
+from stages.config.load import PARAMS, load_params, read_mapping, read_yaml
+from stages.console.command import run_dvc
+from stages.console.errors import ParamsError, SrlmError
+from stages.console.sheets import Sheet, to_terminal
+from stages.console.terminal import stderr
+from stages.store.copies import LOCK, begin_with, prepare, share_completions
+from stages.store.files import atomic_write, ignored_by_dvc, md5, read_json, write_json
+from stages.store.recovery import check_none_runs, recover
+from stages.store.run import times
+from stages.store.state import State, state
+
+FOLDER, RECORD, LOG = "runs/try", "try.json", "repro.log"
+
+
+class Try(NamedTuple):
+    """One change, and the folder of its copy; the folder is the project's own where nothing is changed."""
+
+    change: Change
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return " ".join(changes.words_of(self.change))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`change` (key and value, as they were typed), `base` (of what it is a change), `finished`; empty where it has
+        not begun."""
+        file = self.folder / RECORD
+        return read_json(file) if file.is_file() else {}
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["srlm", "try", *changes.words_of(self.change)])
+
+
+def of(root: Path, change: Change) -> Try:
+    digest = hashlib.md5(changes.written(change).encode(), usedforsecurity=False)
+    in_order = " ".join(changes.words_of(dict(sorted(change.items()))))  # `b=1 a=2` is the try of `a=2 b=1`
+    short = re.sub(r"[^A-Za-z0-9.=_-]+", ",", in_order)[:80]
+    return Try(change, root / FOLDER / f"{short}-{digest.hexdigest()[:8]}")
+
+
+def every(root: Path) -> list[Try]:
+    """The tries that there are, by name; a folder without a record is none."""
+    found = [(file.parent, read_json(file)) for file in sorted((root / FOLDER).glob(f"*/{RECORD}"))]
+    return [Try(dict(record["change"]), folder) for folder, record in found]
+
+
+def asked(root: Path, words: Sequence[str]) -> list[Try]:
+    """The tries that the words name, one for each combination. Raises ParamsError."""
+    return [of(root, change) for change in changes.combinations(changes.parse(words, read_yaml(root)))]
+
+
+# Run and show
+
+
+def run(words: Sequence[str], root: Path = Path(), *, jobs: int | None = None, as_json: bool = False) -> None:
+    """Run what is not finished of each combination, then show it beside the run here. Raises SrlmError before anything
+    runs where a change or the run here is not sound, and at the end where a try failed."""
+    root = root.resolve()
+    load_params(root)
+    tries, here = asked(root, words), changes.applied(read_yaml(root), {})
+    for each in tries:
+        check(root, each)
+    tries = [each._replace(folder=root) if changes.applied(here, each.change) == here else each for each in tries]
+    if all(each.folder == root for each in tries):
+        raise ParamsError(f"{PARAMS} has {', '.join(each.name for each in tries)} already: there is nothing to try")
+    now = finished(root)
+    copies = [each for each in tries if each.folder != root]
+    started = time.monotonic()
+    base = base_of(root)
+    left = [each for each in copies if not (each.record.get("finished") and each.record.get("base") == base)]
+    with aside() if as_json else nullcontext():
+        for each in left:
+            begin(root, each, base, now)
+        if left:
+            run_all([(each.name, each.folder) for each in left], LOG, jobs or at_once(root), len(now.stages), end)
+    show(root, tries, round(time.monotonic() - started, 1) if left else None, as_json=as_json)
+
+
+def check(root: Path, tried: Try) -> None:
+    """Raises ParamsError with all that is wrong with params.yaml as it would be."""
+    with TemporaryDirectory(prefix="srlm-") as folder:
+        file = Path(folder).resolve() / PARAMS
+        changes.write(root / PARAMS, file, tried.change)
+        _, found = findings(root, str(file), on_disk=False)
+    if found:
+        raise ParamsError(f"{listing(found, tried.command)}\nNothing was run")
+
+
+def finished(root: Path) -> State:
+    """The run here, which tries are compared with. Raises SrlmError where it is not finished."""
+    now = state(root)
+    stale = {name: why for name, why in now.stale.items() if not name.endswith(".dvc")}  # a command's, not a stage's
+    if stale or not (root / LOCK).is_file():
+        first, why = next(iter(stale.items()), ("the first", "nothing has run here"))
+        raise SrlmError(
+            f"the run here, which a try is compared with, is not finished: {len(stale)} stage(s) are not up to date "
+            f"(first {first}: {why}). Run: srlm repro"
+        )
+    return now
+
+
+def base_of(root: Path) -> str:
+    """A hash of what a try is a change of."""
+    known = (root / LOCK).read_bytes() + changes.written(read_yaml(root)).encode()
+    return hashlib.md5(known, usedforsecurity=False).hexdigest()
+
+
+def begin(root: Path, tried: Try, base: str, now: State) -> None:
+    """Make the copy, or bring its code up to date; one of another run here is made anew."""
+    folder, log = tried.folder, tried.folder / LOG
+    if folder.is_dir():
+        recover(folder)
+        if tried.record.get("base") != base:
+            forget([tried])
+    prepare(root, folder, tried.change)
+    share_completions(root, folder)
+    if not tried.record:
+        begin_with(root, folder, now.uncached, log)
+        write_json(folder / RECORD, {"change": [*tried.change.items()], "base": base, "finished": False})
+
+
+def end(folder: Path) -> None:
+    write_json(folder / RECORD, {**read_json(folder / RECORD), "finished": True})
+
+
+def at_once(root: Path) -> int:
+    """So many tries at a time that each core has a thread. Threads stay as they are in params.yaml: other threads are
+    other last digits, and then other texts. On a GPU one."""
+    hardware = load_params(root).hardware
+    cores = len(os.sched_getaffinity(0))
+    on_gpu = hardware.device == "cuda" or (hardware.device == "auto" and Path("/dev/nvidia0").exists())
+    return 1 if on_gpu else max(1, cores // (hardware.threads or cores))
+
+
+def show(root: Path, tries: Sequence[Try], seconds: float | None, *, as_json: bool) -> None:
+    """One try beside the run here; several in a table. `seconds`: of this command, null where all was there before."""
+    here = trial_results.Run.read(root)
+    runs = [trial_results.Run.read(each.folder) for each in tries]
+    told = [{"try": each.name, "change": each.change, **ran(root, each)} for each in tries]
+    if len(tries) == 1:
+        compared = trial_results.compare(here, runs[0])
+        figures = [{**c._asdict(), "difference": c.difference._asdict()} for c in compared]
+        result: dict[str, Any] = {**told[0], "seconds": seconds, "figures": figures}
+        sheets = [trial_results.sheet(compared, tries[0].name)]
+    else:
+        rows = trial_results.table({"here": [here], **grouped(tries, runs)})
+        result = {"runs": told, "seconds": seconds, "table": rows}
+        sheets = [trial_results.table_sheet(rows)]
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for sheet in sheets:
+        to_terminal(sheet, sys.stdout, longest=200)
+    if len(tries) == 1 and (same := sum(c.here == c.tried for c in compared)):
+        print(f"{same} of {len(compared)} figures are the same in both (--json has all)")
+    for each, of_try in zip(tries, told, strict=True):
+        names = ", ".join(of_try["ran"])
+        spent = f"{len(of_try['ran'])} stage(s) ran in {of_try['stages_s']:.0f} s ({names})" if names else "none ran"
+        print(f"{each.name}: {'the run here' if each.folder == root else spent}, the others are the run's own")
+    print("all of it was there before" if seconds is None else f"{seconds:.0f} s in all")
+    if len(tries) == 1:
+        print(
+            f"Take it into {PARAMS} and the workspace, or delete it:\n  {tries[0].command} --keep\n  "
+            f"{tries[0].command} --forget"
+        )
+
+
+def ran(root: Path, tried: Try) -> dict[str, Any]:
+    """The stages that the try ran itself, in their order, and their seconds."""
+    spent = {} if tried.folder == root else times(tried.folder)
+    return {"ran": [*spent], "stages_s": round(sum(of_stage["seconds"] for of_stage in spent.values()), 1)}
+
+
+def grouped(tries: Sequence[Try], runs: Sequence[trial_results.Run]) -> Mapping[str, list[trial_results.Run]]:
+    """The runs by what is changed beside the seed."""
+    groups: dict[str, list[trial_results.Run]] = {}
+    for tried, run in zip(tries, runs, strict=True):
+        rest = {key: value for key, value in tried.change.items() if key != "seed"}
+        seeds = len({changes.written(each.change.get("seed")) for each in tries}) > 1
+        name = " ".join(changes.words_of(rest if seeds else tried.change)) or "other seeds"
+        groups.setdefault(name, []).append(run)
+    return groups
+
+
+def show_list(root: Path = Path(), *, as_json: bool = False) -> None:
+    """The tries that there are."""
+    tries = every(root)
+    base = base_of(root) if tries and (root / LOCK).is_file() else None
+    told = [
+        {
+            "try": t.name,
+            "change": t.change,
+            "finished": t.record["finished"],
+            "of_the_run_here": t.record["base"] == base,
+        }
+        | ran(root, t)
+        for t in tries
+    ]
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+    elif told:
+        words = {(True, True): "finished", (False, True): "not finished", (True, False): "of another run than is here"}
+        rows = [
+            [t["try"], words.get((t["finished"], t["of_the_run_here"]), "of another run"), len(t["ran"]), t["stages_s"]]
+            for t in told
+        ]
+        to_terminal(Sheet(["change", "", "stages ran", "seconds"], rows), sys.stdout, longest=200)
+    else:
+        print("no try yet: srlm try sample_candidates.n=4 makes one")
+
+
+# Keep and forget
+
+
+def keep(words: Sequence[str], root: Path = Path()) -> None:
+    """Take a finished try into params.yaml and the workspace, where DVC restores all from its cache, and delete the
+    copy. The same command goes on where it was stopped. Raises SrlmError where the project is another by now."""
+    root = root.resolve()
+    tries = asked(root, words) if words else every(root)
+    if len(tries) != 1:
+        there = "; ".join(f"{t.command} --keep" for t in every(root)) or "there is none yet"
+        raise SrlmError(f"one try can be kept, and {len(tries)} are meant. Name it: {there}")
+    [tried] = tries
+    if not tried.record.get("finished"):
+        raise SrlmError(f"{tried.name} has not been tried to its end. Run: {tried.command}")
+    check_none_runs(tried.folder)
+    recover(root)
+    check_same(root, tried)
+    with atomic_write(root / PARAMS) as partial:
+        changes.write(root / PARAMS, partial, tried.change)
+    if code := run_dvc("repro", "--quiet", root=root):
+        raise SystemExit(code)
+    forget([tried])
+    stderr.print(f"{PARAMS} has {tried.name}, and data/ what was tried. To name this version: git commit, srlm tag")
+
+
+def check_same(root: Path, tried: Try) -> None:
+    """Raises SrlmError where the project with the change is not what was tried, and would be made anew."""
+    params = changes.applied(read_yaml(root), tried.change)
+    if params != changes.applied(read_yaml(tried.folder), {}):
+        raise SrlmError(f"{PARAMS} is another than when {tried.name} was tried. Try it again: {tried.command}")
+    ignored = ignored_by_dvc(root)
+    stages = (read_mapping(tried.folder / LOCK) or {}).get("stages", {}).values()
+    deps = {dep["path"]: dep["md5"] for stage in stages for dep in stage.get("deps", ()) if "md5" in dep}
+    for path, known in deps.items():
+        if path.startswith("stages/") and (not (root / path).exists() or md5(root / path, ignored) != known):
+            raise SrlmError(f"{path} is another than when {tried.name} was tried. Try it again: {tried.command}")
+
+
+def drop(words: Sequence[str], root: Path = Path()) -> None:
+    """Delete the tries that the words name; all without words. What DVC and the completion cache hold of them stays."""
+    tries = asked(root, words) if words else every(root)
+    there = [tried for tried in tries if tried.folder.is_dir()]
+    forget(there)
+    stderr.print(f"deleted: {'; '.join(tried.name for tried in there) or 'none, there is no such try'}")
+
+
+def forget(tries: Sequence[Try]) -> None:
+    for tried in tries:
+        check_none_runs(tried.folder)
+    for tried in tries:
+        (tried.folder / RECORD).unlink(missing_ok=True)  # half of a folder is no try
+        shutil.rmtree(tried.folder)
