@@ -12,82 +12,32 @@ cached: only what depends on the change runs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
-import shlex
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 from stages.commands import trial_results
 from stages.commands.check import findings
 from stages.commands.figures import aside
 from stages.commands.trial_runner import run_all
+from stages.commands.tries import RECORD, Try, asked, base_of, every, forget, ran
 from stages.config import change as changes
-from stages.config.change import Change
 from stages.config.finding import listing
-from stages.config.load import PARAMS, load_params, read_mapping, read_yaml
-from stages.console.command import run_dvc
+from stages.config.load import PARAMS, load_params, read_yaml
 from stages.console.errors import ParamsError, SrlmError
 from stages.console.sheets import Sheet, to_terminal
-from stages.console.terminal import stderr
 from stages.store.copies import LOCK, begin_with, prepare, share_completions
-from stages.store.files import atomic_write, ignored_by_dvc, md5, read_json, write_json
-from stages.store.recovery import check_none_runs, recover
-from stages.store.run import times
+from stages.store.files import read_json, write_json
+from stages.store.recovery import recover
 from stages.store.state import State, state
 
-FOLDER, RECORD, LOG = "runs/try", "try.json", "repro.log"
-
-
-class Try(NamedTuple):
-    """One change, and the folder of its copy; the folder is the project's own where nothing is changed."""
-
-    change: Change
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return " ".join(changes.words_of(self.change))
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """`change` (key and value, as they were typed), `base` (of what it is a change), `finished`; empty where it has
-        not begun."""
-        file = self.folder / RECORD
-        return read_json(file) if file.is_file() else {}
-
-    @property
-    def command(self) -> str:
-        return shlex.join(["srlm", "try", *changes.words_of(self.change)])
-
-
-def of(root: Path, change: Change) -> Try:
-    digest = hashlib.md5(changes.written(change).encode(), usedforsecurity=False)
-    in_order = " ".join(changes.words_of(dict(sorted(change.items()))))  # `b=1 a=2` is the try of `a=2 b=1`
-    short = re.sub(r"[^A-Za-z0-9.=_-]+", ",", in_order)[:80]
-    return Try(change, root / FOLDER / f"{short}-{digest.hexdigest()[:8]}")
-
-
-def every(root: Path) -> list[Try]:
-    """The tries that there are, by name; a folder without a record is none."""
-    found = [(file.parent, read_json(file)) for file in sorted((root / FOLDER).glob(f"*/{RECORD}"))]
-    return [Try(dict(record["change"]), folder) for folder, record in found]
-
-
-def asked(root: Path, words: Sequence[str]) -> list[Try]:
-    """The tries that the words name, one for each combination. Raises ParamsError."""
-    return [of(root, change) for change in changes.combinations(changes.parse(words, read_yaml(root)))]
-
-
-# Run and show
+LOG = "repro.log"
 
 
 def run(words: Sequence[str], root: Path = Path(), *, jobs: int | None = None, as_json: bool = False) -> None:
@@ -135,12 +85,6 @@ def finished(root: Path) -> State:
             f"(first {first}: {why}). Run: srlm repro"
         )
     return now
-
-
-def base_of(root: Path) -> str:
-    """A hash of what a try is a change of."""
-    known = (root / LOCK).read_bytes() + changes.written(read_yaml(root)).encode()
-    return hashlib.md5(known, usedforsecurity=False).hexdigest()
 
 
 def begin(root: Path, tried: Try, base: str, now: State) -> None:
@@ -192,9 +136,7 @@ def show(root: Path, tries: Sequence[Try], seconds: float | None, *, as_json: bo
     if len(tries) == 1 and (same := sum(c.here == c.tried for c in compared)):
         print(f"{same} of {len(compared)} figures are the same in both (--json has all)")
     for each, of_try in zip(tries, told, strict=True):
-        names = ", ".join(of_try["ran"])
-        spent = f"{len(of_try['ran'])} stage(s) ran in {of_try['stages_s']:.0f} s ({names})" if names else "none ran"
-        print(f"{each.name}: {'the run here' if each.folder == root else spent}, the others are the run's own")
+        print(f"{each.name}: {spent(of_try) if each.folder != root else 'the run here'}")
     print("all of it was there before" if seconds is None else f"{seconds:.0f} s in all")
     if len(tries) == 1:
         print(
@@ -203,10 +145,11 @@ def show(root: Path, tries: Sequence[Try], seconds: float | None, *, as_json: bo
         )
 
 
-def ran(root: Path, tried: Try) -> dict[str, Any]:
-    """The stages that the try ran itself, in their order, and their seconds."""
-    spent = {} if tried.folder == root else times(tried.folder)
-    return {"ran": [*spent], "stages_s": round(sum(of_stage["seconds"] for of_stage in spent.values()), 1)}
+def spent(told: Mapping[str, Any]) -> str:
+    if not told["ran"]:
+        return "no stage ran, all come from DVC's cache"
+    names = ", ".join(told["ran"])
+    return f"{len(told['ran'])} stage(s) ran in {told['stages_s']:.0f} s, the others come from DVC's cache: {names}"
 
 
 def grouped(tries: Sequence[Try], runs: Sequence[trial_results.Run]) -> Mapping[str, list[trial_results.Run]]:
@@ -245,57 +188,3 @@ def show_list(root: Path = Path(), *, as_json: bool = False) -> None:
         to_terminal(Sheet(["change", "", "stages ran", "seconds"], rows), sys.stdout, longest=200)
     else:
         print("no try yet: srlm try sample_candidates.n=4 makes one")
-
-
-# Keep and forget
-
-
-def keep(words: Sequence[str], root: Path = Path()) -> None:
-    """Take a finished try into params.yaml and the workspace, where DVC restores all from its cache, and delete the
-    copy. The same command goes on where it was stopped. Raises SrlmError where the project is another by now."""
-    root = root.resolve()
-    tries = asked(root, words) if words else every(root)
-    if len(tries) != 1:
-        there = "; ".join(f"{t.command} --keep" for t in every(root)) or "there is none yet"
-        raise SrlmError(f"one try can be kept, and {len(tries)} are meant. Name it: {there}")
-    [tried] = tries
-    if not tried.record.get("finished"):
-        raise SrlmError(f"{tried.name} has not been tried to its end. Run: {tried.command}")
-    check_none_runs(tried.folder)
-    recover(root)
-    check_same(root, tried)
-    with atomic_write(root / PARAMS) as partial:
-        changes.write(root / PARAMS, partial, tried.change)
-    if code := run_dvc("repro", "--quiet", root=root):
-        raise SystemExit(code)
-    forget([tried])
-    stderr.print(f"{PARAMS} has {tried.name}, and data/ what was tried. To name this version: git commit, srlm tag")
-
-
-def check_same(root: Path, tried: Try) -> None:
-    """Raises SrlmError where the project with the change is not what was tried, and would be made anew."""
-    params = changes.applied(read_yaml(root), tried.change)
-    if params != changes.applied(read_yaml(tried.folder), {}):
-        raise SrlmError(f"{PARAMS} is another than when {tried.name} was tried. Try it again: {tried.command}")
-    ignored = ignored_by_dvc(root)
-    stages = (read_mapping(tried.folder / LOCK) or {}).get("stages", {}).values()
-    deps = {dep["path"]: dep["md5"] for stage in stages for dep in stage.get("deps", ()) if "md5" in dep}
-    for path, known in deps.items():
-        if path.startswith("stages/") and (not (root / path).exists() or md5(root / path, ignored) != known):
-            raise SrlmError(f"{path} is another than when {tried.name} was tried. Try it again: {tried.command}")
-
-
-def drop(words: Sequence[str], root: Path = Path()) -> None:
-    """Delete the tries that the words name; all without words. What DVC and the completion cache hold of them stays."""
-    tries = asked(root, words) if words else every(root)
-    there = [tried for tried in tries if tried.folder.is_dir()]
-    forget(there)
-    stderr.print(f"deleted: {'; '.join(tried.name for tried in there) or 'none, there is no such try'}")
-
-
-def forget(tries: Sequence[Try]) -> None:
-    for tried in tries:
-        check_none_runs(tried.folder)
-    for tried in tries:
-        (tried.folder / RECORD).unlink(missing_ok=True)  # half of a folder is no try
-        shutil.rmtree(tried.folder)

@@ -62,14 +62,14 @@ def try_(
 ) -> None:
     """Change params.yaml in a copy, run what depends on it, and show it beside the run here; keep it, or forget it.
     Texts and stages that are cached are not made again. Killed? The same command goes on."""
-    from stages.commands import trial
+    from stages.commands import trial, trial_keep
 
     if keep and forget:
         raise SrlmError("--keep takes a try over, --forget deletes it: give one of them")
     if keep:
-        trial.keep(changes or [])
+        trial_keep.keep(changes or [])
     elif forget:
-        trial.drop(changes or [])
+        trial_keep.drop(changes or [])
     elif changes:
         trial.run(changes, jobs=jobs, as_json=as_json)
     else:

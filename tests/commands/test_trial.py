@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.commands import trial, trial_results
+from stages.commands import trial, trial_keep, trial_results, tries
 from stages.config.load import load_params, read_yaml
 from stages.console.errors import ParamsError, SrlmError
 from stages.method.evaluation.paired import Difference
@@ -76,7 +76,7 @@ def test_a_try_is_stopped_continued_shown_and_kept(space, capsys):
     before, lock = stages_that_ran(root), space.lock()
     command = ["try", *words, "--json"]
     process = srlm(root, *command)
-    tried = trial.of(root, {"evaluate.compare_max_tokens": 15, LAST: 0.9})
+    tried = tries.of(root, {"evaluate.compare_max_tokens": 15, LAST: 0.9})
     while not stages_that_ran(tried.folder) and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
@@ -85,7 +85,7 @@ def test_a_try_is_stopped_continued_shown_and_kept(space, capsys):
     assert "the same command goes on from there" in said
     assert not tried.record["finished"]
     with pytest.raises(SrlmError, match=r"has not been tried to its end\. Run: srlm try"):
-        trial.keep(words, root)
+        trial_keep.keep(words, root)
     out, said = (process := srlm(root, *command)).communicate()
     assert process.returncode == 0, said
     told = json.loads(out)
@@ -107,10 +107,10 @@ def test_a_try_is_stopped_continued_shown_and_kept(space, capsys):
     assert "all of it was there before" in capsys.readouterr().out, "in any order it is the same try"
     (root / "stages/method/drift.py").open("a").write("\n")
     with pytest.raises(SrlmError, match=r"stages/method/drift\.py is another than when"):
-        trial.keep([], root)
+        trial_keep.keep([], root)
     (root / "stages/method/drift.py").write_bytes((tried.folder / "stages/method/drift.py").read_bytes())
 
-    trial.keep([], root)
+    trial_keep.keep([], root)
     assert read_yaml(root)["warn"]["scores_apart"] == 0.9
     assert stages_that_ran(root) == before, "all is restored from the cache"
     assert not state.state(root).stale
@@ -129,14 +129,14 @@ def test_a_sweep_is_one_table_and_what_fails_is_named(finished, tmp_path, capsys
     assert figure == told["table"][0]["judge: pairwise acc. %, M3"]
     assert figure["low"] < figure["value"] < figure["high"]
     with pytest.raises(SrlmError, match=r"one try can be kept, and 2 are meant. Name it: srlm try"):
-        trial.keep([], space.path)
-    trial.drop([], space.path)
+        trial_keep.keep([], space.path)
+    trial_keep.drop([], space.path)
     assert not [*(space.path / "runs/try").iterdir()]
     (space.path / "stages/summarize.py").write_text("raise SystemExit(3)")
     space.run("dvc", "commit", "--force", "--quiet")
     with pytest.raises(SrlmError, match=r"2 of 2 failed, first .* in stage summarize: read .*repro.log"):
         trial.run(words[:1], space.path, jobs=2)
-    assert len(trial.every(space.path)) == 2
+    assert len(tries.every(space.path)) == 2
 
 
 @pytest.mark.slow
@@ -181,10 +181,10 @@ def test_a_difference_shows_its_direction(title, difference, shown):
 
 
 def test_seeds_of_a_combination_are_one_row():
-    tries = [trial.Try({"seed": s, "sample_candidates.n": n}, Path()) for s in (1, 2) for n in (4, 8)]
-    groups = trial.grouped(tries, ["a", "b", "c", "d"])
+    all_four = [tries.Try({"seed": s, "sample_candidates.n": n}, Path()) for s in (1, 2) for n in (4, 8)]
+    groups = trial.grouped(all_four, ["a", "b", "c", "d"])
     assert groups == {"sample_candidates.n=4": ["a", "c"], "sample_candidates.n=8": ["b", "d"]}
-    assert trial.grouped([t for t in tries if t.change["seed"] == 1], ["a", "b"]).keys() == {
+    assert trial.grouped([t for t in all_four if t.change["seed"] == 1], ["a", "b"]).keys() == {
         "seed=1 sample_candidates.n=4",
         "seed=1 sample_candidates.n=8",
     }
