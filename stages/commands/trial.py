@@ -56,6 +56,8 @@ def run(words: Sequence[str], root: Path = Path(), *, jobs: int | None = None, a
     started = time.monotonic()
     base = base_of(root)
     left = [each for each in copies if not (each.record.get("finished") and each.record.get("base") == base)]
+    # seeds have nothing in common, other changes much: those come later, and find it in the cache
+    left.sort(key=lambda each: [other.rest for other in tries].index(each.rest))
     with aside() if as_json else nullcontext():
         for each in left:
             begin(root, each, base, now)
@@ -136,7 +138,8 @@ def show(root: Path, tries: Sequence[Try], seconds: float | None, *, as_json: bo
     if len(tries) == 1 and (same := sum(c.here == c.tried for c in compared)):
         print(f"{same} of {len(compared)} figures are the same in both (--json has all)")
     for each, of_try in zip(tries, told, strict=True):
-        print(f"{each.name}: {spent(of_try) if each.folder != root else 'the run here'}")
+        names = f": {', '.join(of_try['ran'])}" if len(tries) == 1 and of_try["ran"] else ""
+        print(f"{each.name}: {spent(of_try) if each.folder != root else 'the run here'}{names}")
     print("all of it was there before" if seconds is None else f"{seconds:.0f} s in all")
     if len(tries) == 1:
         print(
@@ -148,17 +151,15 @@ def show(root: Path, tries: Sequence[Try], seconds: float | None, *, as_json: bo
 def spent(told: Mapping[str, Any]) -> str:
     if not told["ran"]:
         return "no stage ran, all come from DVC's cache"
-    names = ", ".join(told["ran"])
-    return f"{len(told['ran'])} stage(s) ran in {told['stages_s']:.0f} s, the others come from DVC's cache: {names}"
+    return f"{len(told['ran'])} stage(s) ran in {told['stages_s']:.0f} s, the others come from DVC's cache"
 
 
 def grouped(tries: Sequence[Try], runs: Sequence[trial_results.Run]) -> Mapping[str, list[trial_results.Run]]:
     """The runs by what is changed beside the seed."""
     groups: dict[str, list[trial_results.Run]] = {}
     for tried, run in zip(tries, runs, strict=True):
-        rest = {key: value for key, value in tried.change.items() if key != "seed"}
         seeds = len({changes.written(each.change.get("seed")) for each in tries}) > 1
-        name = " ".join(changes.words_of(rest if seeds else tried.change)) or "other seeds"
+        name = " ".join(changes.words_of(tried.rest if seeds else tried.change)) or "other seeds"
         groups.setdefault(name, []).append(run)
     return groups
 

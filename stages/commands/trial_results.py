@@ -200,8 +200,12 @@ def table(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
 
 
 def table_sheet(rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    """The table of a sweep; a column that no row knows is left out."""
-    columns = list(dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows)))
+    """The table of a sweep: of the checker's shares the first, of the matches that with the first model."""
+    known = dict.fromkeys(name for row in rows for name in row if any(r.get(name) is not None for r in rows))
+    shares = [name for name in known if "%, " in name and name.endswith(", greedy")]
+    matches = [name for name in shares if " against " in name]
+    less = {*matches[1:], *[name for name in shares if name not in matches][1:]}
+    columns = [name for name in known if name not in less]
     shown = [[_cell(name, row.get(name)) for name in columns] for row in rows]
     several = any(row["seeds"] > 1 for row in rows)
     over = (

@@ -32,6 +32,11 @@ class Try(NamedTuple):
         return " ".join(changes.words_of(self.change))
 
     @property
+    def rest(self) -> Change:
+        """What is changed beside the seed."""
+        return {key: value for key, value in self.change.items() if key != "seed"}
+
+    @property
     def record(self) -> dict[str, Any]:
         """`change` (key and value, as they were typed), `base` (of what it is a change), `finished`; empty where it has
         not begun."""
