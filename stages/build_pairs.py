@@ -9,6 +9,7 @@ answers all alike (params `warn`).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,11 +17,12 @@ from stages.config.load import entry, load_params
 from stages.console.command import command
 from stages.console.errors import TableError
 from stages.console.terminal import warn
-from stages.method import consistency, judging, pair_counts, pairing
+from stages.method import consistency, judging, pair_counts, pairing, reviewing
 from stages.method.pair_choice import leave_out
 from stages.method.scale import SHARES, Scale
+from stages.store.catalog import table_path
 from stages.store.run import Run
-from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, SCORES
+from stages.store.tables import CANDIDATES, JUDGEMENTS, PAIRS, PROMPTS, REVIEWS, SCORES
 
 
 def main(model: str, root: Path = Path()) -> None:
@@ -60,6 +62,11 @@ def main(model: str, root: Path = Path()) -> None:
         )
         if p.consistency == "smooth":
             pairs = consistency.smooth(pairs, scores, p.tau, params.seed)
+        reviewed: dict[str, Any] = {}
+        if p.reviews:
+            there = table_path(REVIEWS, root, model).is_file()
+            reviews = run.read(REVIEWS, model) if there else pl.DataFrame(schema=REVIEWS.schema)
+            pairs, scores, reviewed = reviewing.apply(pairs, scores, reviews)
         pairwise = params.judge_candidates.kind == "pairwise"
         scale = SHARES if pairwise else Scale(**dict(params.judge.scale))
         counts = pair_counts.counts(
@@ -72,11 +79,15 @@ def main(model: str, root: Path = Path()) -> None:
                 texts = run.read(JUDGEMENTS, model, ("text",))
                 unread = judging.unreadable(texts, params.judge.template, scale)
                 why += f". {'No comparison has [[A]], [[B]] or [[C]] in both orders' if pairwise else unread}"
+            if out := reviewed.get("drop", 0) + reviewed.get("disputed", 0):
+                why += f"; people's reviews left out {out}"
             raise TableError(f"AIFT({model}) has no pairs {why}")
         limits = params.warn.model_dump(include={"commonest_score", "unreadable", "pair_yield", "distinct"})
-        warnings = pair_counts.warnings(counts, **limits)
+        warnings = pair_counts.warnings(counts, **limits) + (reviewing.warnings(reviewed) if reviewed else [])
+        if reviewed:
+            counts["reviews"] = {name: n for name, n in reviewed.items() if name != "first_gone"}
         run.write(SCORES, scores, model)
-        run.write(PAIRS, pairs, model)
+        run.write(PAIRS, pairs, model, reviewed=reviewed)
         run.write_metrics("AIFT", {**counts, "warnings": len(warnings), "warned": warnings}, model)
         print(f"AIFT({model}): {len(pairs)} pairs of {counts['prompts']} prompts; {fates}")
         for warning in warnings:

@@ -18,6 +18,7 @@ from stages.engines.open import ask
 from stages.method.evaluation.choice import chooser
 from stages.method.scale import Scale
 from stages.method.verdicts import shuffle_scores
+from stages.store.catalog import reviewed, table_path
 from stages.store.run import Run
 from stages.store.tables import EFT, IFT_TRAIN, IFT_VALID, JUDGE_PAIRS, PAIRS
 from stages.text.thoughts import joined
@@ -47,7 +48,9 @@ def main(model: str, prev: Annotated[str, typer.Option()], root: Path = Path()) 
             pairs = pl.concat([pairs.select(TRAINED), judged.with_columns(id="candidate_id").select(TRAINED)])
             if "judge_pairs" in weights:
                 replay["judge_pairs"] = judged.select(instruction="prompt", response="chosen")
-        new_model(run, train_dpo, model, prev, pairs, params, of, valid, choose, replay=replay)
+        by_hand = reviewed(table_path(PAIRS, root, prev))
+        notes = {"reviews": by_hand} if by_hand else {}
+        new_model(run, train_dpo, model, prev, pairs, params, of, valid, choose, notes=notes, replay=replay)
 
 
 def as_written(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -51,6 +51,7 @@ LIBRARIES = {
         "duckdb",
         "dvc",
         "dvc_data",
+        "filelock",
         "pathspec",
         "pyarrow",
         "safetensors",

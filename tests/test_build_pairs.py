@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 from stages import build_judge_pairs, build_pairs
 from stages.console.errors import TableError
-from stages.store.catalog import table_path
+from stages.store import reviews
+from stages.store.catalog import reviewed, table_path
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
 
 ROOT = Path(__file__).parents[1]
@@ -87,3 +88,51 @@ def test_judgements_that_mt_compared_are_pairs_unless_the_gate_is_closed(tmp_pat
     assert metrics["pairs"] == metrics["before_caps"] == 0
     assert metrics["warned"][0].startswith("the meta-judge gives no pairs: of ")
     assert "the meta-judge gives no pairs" in capsys.readouterr().err
+
+
+def said(root: Path, model: str, **words: str) -> None:
+    """`M1_p00="drop"`: of the pair that prompt M1-p00 gives."""
+    for prompt, decision in words.items():
+        i = prompt.replace("_", "-")
+        reviews.append(root, model, prompt_id=i, chosen_id=f"{i}-1", rejected_id=f"{i}-0", decision=decision, who="ann")
+
+
+def test_reviews_do_nothing_until_they_are_switched_on_and_are_then_counted(tmp_path: Path, capsys: Any):
+    store(tmp_path)
+    build_pairs.main("M1", tmp_path)
+    path = tmp_path / "data/AIFT/M1/pairs.parquet"
+    before = path.read_bytes()
+    said(tmp_path, "M1", M1_p00="swap", M1_p01="drop", M1_p02="agree", M1_p99="drop")
+    build_pairs.main("M1", tmp_path)
+    assert path.read_bytes() == before, "off"
+    store(tmp_path, build_pairs={"reviews": True})
+    capsys.readouterr()
+    build_pairs.main("M1", tmp_path)
+    pairs, scores = pl.read_parquet(path), pl.read_parquet(tmp_path / "data/AIFT/M1/scores.parquet")
+    assert len(pairs) == PROMPTS_EACH - 1
+    assert pairs.filter(reversed=1)["prompt_id"].to_list() == ["M1-p00"]
+    assert scores.filter(fate="withdrawn")["prompt_id"].to_list() == ["M1-p01"] * 2
+    metrics = json.loads((tmp_path / "data/metrics/AIFT/M1.json").read_text())
+    assert metrics["reviews"] == {"agree": 1, "swap": 1, "drop": 1, "disputed": 0, "gone": 1}
+    assert metrics["fates"]["withdrawn"] == 2
+    assert sum(metrics["fates"].values()) == metrics["candidates"], "the fates add up"
+    assert "people reviewed 3 pairs (1 agree, 1 swap, 1 drop)" in metrics["warned"][-2]
+    assert "1 reviews are of pairs that are no longer there, first prompt_id=M1-p99" in capsys.readouterr().err
+    assert reviewed(path)["swap"] == 1, "in the file, from which the lineage of the model has it"
+    [row] = (tmp_path / "data/logs/runs.jsonl").read_text().splitlines()[-1:]
+    assert "data/REVIEW/M1.parquet" in json.loads(row)["inputs"]
+    build_pairs.main("M2", tmp_path)
+    assert reviewed(tmp_path / "data/AIFT/M2/pairs.parquet") == {
+        "agree": 0,
+        "swap": 0,
+        "drop": 0,
+        "disputed": 0,
+        "gone": 0,
+    }
+
+
+def test_reviews_that_leave_no_pair_are_told(tmp_path: Path):
+    store(tmp_path, build_pairs={"reviews": True})
+    said(tmp_path, "M1", **{f"M1_p{i:02}": "drop" for i in range(PROMPTS_EACH)})
+    with pytest.raises(TableError, match=r"no pairs .* people's reviews left out 60"):
+        build_pairs.main("M1", tmp_path)

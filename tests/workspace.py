@@ -9,7 +9,8 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-EMPTY = tuple(f"data/metrics/{kind}/.gitkeep" for kind in ("AIFT", "drift", "head_to_head"))
+KINDS = ("metrics/AIFT", "metrics/drift", "metrics/head_to_head", "REVIEW")
+EMPTY = tuple(f"data/{kind}/.gitkeep" for kind in KINDS)
 COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "stages", "data/.gitignore", *EMPTY, "pyproject.toml")
 ENV = {
     **os.environ,

@@ -145,11 +145,13 @@ def repro(
     from stages.commands.check import gate
     from stages.commands.results import show
     from stages.store.recovery import recover
+    from stages.store.states import watched
 
     gate(Path())
     recover(Path())
-    if code := run_dvc("repro", *(targets or [])):
-        raise SystemExit(code)
+    with watched(Path()):
+        if code := run_dvc("repro", *(targets or [])):
+            raise SystemExit(code)
     show(Path())
 
 
@@ -242,6 +244,19 @@ def report(
     from stages.commands import report as reporting
 
     reporting.write(out, revision=rev)
+
+
+@command(RUN, "srlm watch", "srlm watch --port 8000", "srlm watch --rev v1 --other v2")
+def watch(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="of 127.0.0.1; 0: any that is free")] = 0,
+    rev: Annotated[str | None, typer.Option(help="this git revision or tag instead of what runs here")] = None,
+    other: Annotated[str | None, typer.Option(help="another beside it")] = None,
+) -> None:
+    """The report as a page that is live while srlm repro runs: stages, losses, texts and their scores, warnings; pairs
+    are labelled there by hand. On this machine alone; Ctrl-C ends it."""
+    from stages.commands import watch as watching
+
+    watching.watch(port, rev, other)
 
 
 @command(LOOK, "srlm diff v1", "srlm diff v1 v2 pairs")

@@ -30,6 +30,7 @@ Rows = list[dict[str, Any]]
 PAIRS_BYTES = 3_500_000
 """What the pairs may take of the page."""
 PAIRS_MOST = 20_000
+LATER = "not evaluated yet"
 
 
 def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> None:
@@ -43,8 +44,8 @@ def write(out: Path, *, revision: str | None = None, root: Path = Path()) -> Non
     stderr.print(f"written: {out} ({size:.1f} MB, {page.pairs_shown} of {page.pairs_total} pairs)")
 
 
-def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Page:
-    """Everything that the page shows."""
+def gather(store: database.Store, folder: Path, revision: dict[str, str], pairs: int = PAIRS_MOST) -> Page:
+    """Everything that the page shows, and `pairs` at most in it."""
     loop, lineage = ask(store, "loop"), models.lineages(folder)
     figures, matches = ask(store, "improvement"), ask(store, "head_to_head")
     params, measured = folder / PARAMS, {row["model"] for row in figures}
@@ -52,8 +53,8 @@ def gather(store: database.Store, folder: Path, revision: dict[str, str]) -> Pag
     evaluated, later = ([m for m in listed if (m in measured) == known] for known in (True, False))
     figures.sort(key=lambda row: evaluated.index(row["model"]))
     gains = ask(store, "gains", other=evaluated[0]) if evaluated else []
-    doubts = [*([f"not evaluated yet: {', '.join(later)}. Run: srlm repro"] if later else []), *warnings(folder)]
-    pairs_json, shown = fitting(ask(store, "pairs_in_full", most=PAIRS_MOST), PAIRS_BYTES)
+    doubts = [*([f"{LATER}: {', '.join(later)}. Run: srlm repro"] if later else []), *warnings(folder)]
+    pairs_json, shown = fitting(ask(store, "pairs_in_full", most=pairs) if pairs else [], PAIRS_BYTES)
     return Page(
         title="Self-rewarding run",
         answer=answer(evaluated, matches, gains, figures, doubts),

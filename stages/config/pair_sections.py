@@ -37,6 +37,10 @@ class BuildPairs(Section):
     """At most so many prompts of one cluster give pairs, by seed; null: all."""
     cluster: Annotated[float, Field(ge=0.1, le=1)]
     """Prompts with a ROUGE-L F-measure above this, directly or over others, are one cluster; 1: same texts alone."""
+    reviews: bool
+    """Whether pairs follow what people said of them in `srlm watch` (data/REVIEW): pairs that they swapped are trained
+    the other way round, those that they dropped, or are not of one mind about, are left out. It is counted and
+    warned of, and stands in the lineage of what the pairs train."""
 
 
 class MetaJudge(Section):

@@ -6,9 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stages.console.live import Told
 from stages.console.terminal import stderr
 
 PLAIN_EVERY_S = 15.0
@@ -17,8 +19,15 @@ PLAIN_EVERY_S = 15.0
 @contextmanager
 def progress(label: str, total: int, unit: str = "") -> Iterator[Callable[..., None]]:
     """Yields `advance(steps=1, note="")`, to be called as work ends; `note` is a short text beside the count, and steps
-    that came `for_free` tell nothing of the time that is left. Without a terminal, a plain line every 15 seconds."""
-    with (_bar if stderr.is_terminal else _lines)(label, total, unit) as advance:
+    that came `for_free` tell nothing of the time that is left. Without a terminal, a plain line every 15 seconds.
+    `srlm watch` is told the same, with the `figures` of a step, and some of the `texts` (id, n, text)."""
+    with (_bar if stderr.is_terminal else _lines)(label, total, unit) as show:
+        told = Told(label, total, unit)
+
+        def advance(steps: int = 1, note: str = "", *, for_free: bool = False, **more: Any) -> None:
+            show(steps, note, for_free=for_free)
+            told.advance(steps, note, for_free=for_free, **more)
+
         yield advance
 
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 import polars as pl
 
 from stages.console.errors import EngineError
+from stages.console.live import TEXTS
 from stages.console.progress import progress
 from stages.console.terminal import stderr
 from stages.engines.request import Completion, Request, Sampling
@@ -129,7 +130,8 @@ class BaseEngine(ABC):
         ):
             for batch in batches:
                 done.update({(c.id, c.n): c for c in batch})
-                advance(len(batch), self.note(self.seconds + time.monotonic() - started), for_free=self.cached > cached)
+                note, free = self.note(self.seconds + time.monotonic() - started), self.cached > cached
+                advance(len(batch), note, for_free=free, texts=((c.id, c.n, c.text) for c in batch[-TEXTS:]))
                 cached = self.cached
         self.seconds += time.monotonic() - started
         self._count_too_long([done[r.id, sampling.first] for r in requests])

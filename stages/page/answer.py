@@ -6,7 +6,7 @@ interval leaves out zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
@@ -23,12 +23,24 @@ class Cell(NamedTuple):
     direction: str = ""
 
 
+class Number(NamedTuple):
+    """One difference of the last model from the one to beat, with its 95 % interval."""
+
+    title: str
+    value: str
+    interval: str
+    direction: str
+    details: str
+
+
 class Answer(NamedTuple):
     sentence: str
     doubts: tuple[str, ...]
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, tuple[Cell, ...]], ...] = ()
     """Model and its cell in each column."""
+    numbers: tuple[Number, ...] = ()
+    """Three at most: as a writer, by the checker or else in tokens, as a judge."""
 
 
 def answer(models: Sequence[str], matches: Rows, gains: Rows, figures: Rows, warnings: Sequence[str]) -> Answer:
@@ -59,7 +71,24 @@ class _Evidence:
         columns = {column: values for column, values in cells.items() if any(value.details for value in values)}
         rows = zip(models, zip(*columns.values(), strict=True), strict=True)
         sentence = f"{self.as_writer(models[-1])}; {self.as_judge(models[-1])}."
-        return Answer(sentence, (*self.doubts(models[-1]), *warnings), tuple(columns), tuple(rows))
+        doubts = (*self.doubts(models[-1]), *warnings)
+        return Answer(sentence, doubts, tuple(columns), tuple(rows), tuple(self.numbers(models[-1])))
+
+    def numbers(self, model: str) -> Iterator[Number]:
+        if (row := self.matches.get(model)) and row["n"]:
+            title = f"{model} against {row['other']}: wins − losses"
+            details = f"points of {row['n']:,} prompts, {100 * row['win']:.1f} % won, {100 * row['lose']:.1f} % lost"
+            yield number(title, row, "lead", 100, details)
+        score = self.gains.get((model, "oracle_score")) or self.gains.get((model, "tokens"))
+        if score:
+            title = "checker's score of 5" if score["measure"] == "oracle_score" else "tokens of an answer"
+            details = f"{score['other']} {score['value_other']:.2f}, {model} {score['value']:.2f}"
+            drawn = number(f"{model} − {score['other']}: {title}", score, "gain", 1, details)
+            yield drawn._replace(direction="") if score["measure"] == "tokens" else drawn
+        if judge := self.gains.get((model, "agreement")):
+            title = f"{model} − {judge['other']}: agrees with people"
+            details = f"points; {judge['other']} {judge['value_other']:.1%}, {model} {judge['value']:.1%} of the pairs"
+            yield number(title, judge, "gain", 100, details)
 
     def as_writer(self, model: str) -> str:
         if model == self.base:
@@ -131,6 +160,11 @@ def direction(row: Row) -> str:
     if row["low"] is None:
         return UNCLEAR
     return BETTER if row["low"] > 0 else WORSE if row["high"] < 0 else UNCLEAR
+
+
+def number(title: str, row: Row, key: str, scale: int, details: str) -> Number:
+    value, _, interval = difference(row, key, scale).partition(" (")
+    return Number(title, value, interval.rstrip(")"), direction(row), details)
 
 
 def difference(row: Row, key: str, scale: int, unit: str = "", of: str = "") -> str:

@@ -18,6 +18,7 @@ from stages.page.sections import Section
 from stages.text.escape import for_terminal
 
 HERE = Path(__file__).parent
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,33 @@ class Page:
     models: tuple[str, ...] = field(default=())
 
 
-def render(page: Page) -> str:
-    """The whole HTML file."""
+@dataclass(frozen=True)
+class Served:
+    """What the page of `srlm watch` is beside a file: its script asks the server for what is new."""
+
+    version: str
+    """Of what is shown; the page asks for itself again when it is another."""
+    live: bool
+    """Whether stages may run."""
+    token: str = ""
+    """With which a pair may be labelled; none, and it is not."""
+
+
+def render(page: Page, other: Page | None = None, served: Served | None = None) -> str:
+    """The whole HTML file; with `other` two versions side by side, which are served."""
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (HERE / "page.css").read_text(encoding="utf-8")
     template = environment().get_template("page.html.jinja")
-    return template.render(page=page, script=Markup(script), digest=digest, style=Markup(style))
+    policy = f"{POLICY}; script-src 'sha256-{digest}'" + ("; connect-src 'self'" if served else "")
+    return template.render(
+        page=page,
+        sides=[page, other] if other else [page],
+        served=served,
+        script=Markup(script),
+        policy=Markup(policy),
+        style=Markup(style),
+    )
 
 
 @cache

@@ -4,7 +4,8 @@ WITH ends AS (
     SELECT
         model, prompt_id,
         bool_or(fate = 'chosen') AS paired, bool_or(fate = 'tied') AS tied, bool_or(fate = 'unreadable') AS unreadable,
-        bool_or(fate = 'inconsistent') AS inconsistent, bool_or(fate = 'capped') AS capped
+        bool_or(fate = 'inconsistent') AS inconsistent, bool_or(fate = 'capped') AS capped,
+        bool_or(fate = 'withdrawn') AS withdrawn
     FROM scores
     GROUP BY model, prompt_id
 ), reasons AS (
@@ -17,6 +18,7 @@ WITH ends AS (
             WHEN tied THEN 'kept: scores too close'
             WHEN inconsistent THEN 'kept: judges disagree'
             WHEN capped THEN 'kept: enough pairs of its cluster'
+            WHEN withdrawn THEN 'kept: dropped by a person'
             WHEN unreadable THEN 'kept: no readable score'
             ELSE 'kept: every answer cut off'
         END AS reason

@@ -18,6 +18,7 @@ from stages.store.files import atomic_write
 from stages.store.tables import Rule, Table
 
 PACKAGES, LEFT_OUT = "self-rewarding-lm packages", "self-rewarding-lm left out"
+REVIEWED = "self-rewarding-lm reviews"
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises at a damaged file; a panic is no Exception."""
 SHOWN = 3
@@ -99,10 +100,11 @@ def write(
     model: str | None = None,
     packages: Mapping[str, str] | None = None,
     left_out: Sequence[str] = (),
+    reviewed: Mapping[str, Any] | None = None,
 ) -> None:
-    """Check, then write in one rename, with the versions of the `packages` that made its texts, and the fields that a
-    server would not take, in the file's metadata. Raises TableError on a broken contract or an empty frame that
-    may not be so."""
+    """Check, then write in one rename, with the versions of the `packages` that made its texts, the fields that a
+    server would not take, and the counts of people's reviews in the file's metadata. Raises TableError on a broken
+    contract or an empty frame that may not be so."""
     path, table = table_path(table, root, model), on_scale(table, root)
     frame = check(table, frame, str(path))
     if frame.is_empty() and not table.may_be_empty:
@@ -111,6 +113,8 @@ def write(
         metadata = {PACKAGES: json.dumps(packages, sort_keys=True)} if packages else {}
         if left_out:
             metadata[LEFT_OUT] = json.dumps(left_out)
+        if reviewed:
+            metadata[REVIEWED] = json.dumps(reviewed, sort_keys=True)
         frame.write_parquet(partial, compression="zstd", statistics=True, metadata=metadata or None)
 
 
@@ -143,6 +147,12 @@ def left_out(path: Path) -> list[str]:
     """Fields of the requests for the texts of a table that a server would not take."""
     content = _noted(path, LEFT_OUT)
     return [str(field) for field in content] if isinstance(content, list) else []
+
+
+def reviewed(path: Path) -> dict[str, Any]:
+    """Counts of people's reviews in pairs; empty where they are the judge's alone."""
+    content = _noted(path, REVIEWED)
+    return content if isinstance(content, dict) else {}
 
 
 def _noted(path: Path, key: str) -> Any:

@@ -22,7 +22,7 @@ from stages.store.run import COMPLETION_CACHE
 from stages.store.state import cache_folder
 
 COPIED = ("dvc.yaml", ".dvcignore", "stages", "data/.gitignore")
-EMPTY = tuple(f"data/metrics/{kind}/.gitkeep" for kind in ("AIFT", "drift", "head_to_head"))
+EMPTY = tuple(f"data/{kind}/.gitkeep" for kind in ("metrics/AIFT", "metrics/drift", "metrics/head_to_head", "REVIEW"))
 """DVC wants the folders."""
 LOCK = "dvc.lock"
 
@@ -31,7 +31,8 @@ def prepare(root: Path, folder: Path, overrides: change.Change) -> None:
     """Copy the code into `folder`, point DVC at the shared cache, write params.yaml with the overrides. Raises
     ParamsError for a key that params.yaml does not have."""
     shutil.rmtree(folder / "stages", ignore_errors=True)  # a file deleted here must not live on there
-    for name in (*COPIED, *EMPTY):
+    reviews = (file.relative_to(root).as_posix() for file in root.glob("data/REVIEW/*.parquet"))
+    for name in (*COPIED, *EMPTY, *reviews):
         source, target = root / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -12,6 +12,7 @@ _MODELS = ("base", "external", "models", "positive_only")
 SECTIONS = {
     "AIFT": ("aift",),
     "judge_pairs": ("aift",),
+    "REVIEW": ("aift",),
     "EVAL": ("evaluated",),
     "head_to_head": ("head_to_head",),
     "drift": ("drift",),

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import polars as pl
 import psutil
 
+from stages.console import live
 from stages.console.errors import ParamsError, StaleInputError
 from stages.console.terminal import warn
 from stages.store import catalog, metrics
@@ -28,6 +29,8 @@ from stages.store.files import append_line, atomic_write, md5, read_json, read_l
 from stages.store.tables import Table
 
 LOG = "data/logs/runs.jsonl"
+LIVE = "data/logs/live"
+"""A file for each stage that runs, or ran last: console/live.py."""
 COMPLETION_CACHE = "data/cache/completions.v3.sqlite"
 """Completions that engines finished, all stages'. The number is the schema's."""
 TRAINING_CACHE = "data/cache/training"
@@ -61,6 +64,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self._started = psutil.Process().create_time()  # the imports are part of what a stage costs
+        live.begin(self.root / LIVE / f"{self.stage}.jsonl")
         return self
 
     def __exit__(
@@ -70,7 +74,9 @@ class Run:
             if error is None:
                 self.check_inputs()
         finally:
-            self._log("done" if error is None else kind.__name__ if kind else "?")
+            outcome = "done" if error is None else kind.__name__ if kind else "?"
+            self._log(outcome)
+            live.end(outcome, str(error)[:2000] if error else None)
 
     # What comes in
 
@@ -133,15 +139,20 @@ class Run:
     # What goes out
 
     def write(
-        self, table: Table, frame: pl.DataFrame, model: str | None = None, engine: TextSource | None = None
+        self,
+        table: Table,
+        frame: pl.DataFrame,
+        model: str | None = None,
+        engine: TextSource | None = None,
+        reviewed: Mapping[str, Any] | None = None,
     ) -> None:
         """Check and write a table; `engine` is what wrote its texts: its packages, and what a server left out of the
-        requests, go into the file, the server into the log."""
+        requests, go into the file, the server into the log. `reviewed`: counts of people's reviews in it."""
         self.check_inputs()
         if engine and engine.served_by:
             self.servers[engine.name] = engine.served_by
         left_out = (engine.served_by or {}).get("left_out", ()) if engine else ()
-        catalog.write(table, frame, self.root, model, engine.packages if engine else None, left_out)
+        catalog.write(table, frame, self.root, model, engine.packages if engine else None, left_out, reviewed)
 
     def write_metrics(self, kind: str, data: dict[str, Any], name: str | None = None) -> None:
         """data/metrics/KIND.json, or KIND/NAME.json."""

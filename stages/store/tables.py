@@ -37,7 +37,7 @@ from stages.store.evaluated import TEST_JUDGEMENTS as TEST_JUDGEMENTS
 from stages.store.evaluated import TOURNAMENT as TOURNAMENT
 from stages.store.evaluated import VERDICTS as VERDICTS
 
-OF_LEVERS = ("inconsistent", "capped", "unjudged")
+OF_LEVERS = ("inconsistent", "capped", "unjudged", "withdrawn")
 FATES = ("chosen", "rejected", "between", "tied", "unreadable", "cut_off", "duplicate", *OF_LEVERS)
 _PROMPT_ID = _c("prompt_id", String, "hash of the prompt")
 _SOURCE = _c("source", String, "where it came from"), _c("source_id", String, "its id there")
@@ -48,7 +48,7 @@ _UNUSABLE = (
 _USABLE = (
     "usable: `chosen` or `rejected`, the pair; `between`, beside it; `tied`, no pair: margin not above "
     "`build_pairs.min_margin`, or the only one. With levers (docs/levers.md) `inconsistent` or `capped` where the "
-    "prompt's pair was left out, and `unjudged`, an older model's"
+    "prompt's pair was left out, `unjudged`, an older model's, and `withdrawn` where a person dropped it"
 )
 _IFT = (
     _c("ift_id", String, "hash of instruction and response"),
@@ -231,7 +231,12 @@ PAIRS = Table(
         _c("chosen_thought", String, "what was thought before chosen, and is trained with it", nullable=True),
         _c("rejected_thought", String, "what was thought before rejected, and is trained with it", nullable=True),
         _c("rejected_by", String, "the older model that wrote rejected; null: `model` did", nullable=True),
-        _c("reversed", Int32, "1: trained the other way round (`build_pairs.consistency`); or null", nullable=True),
+        _c(
+            "reversed",
+            Int32,
+            "1: trained the other way round (`build_pairs.consistency`, `build_pairs.reviews`); or null",
+            nullable=True,
+        ),
     ),
     (
         Rule("chosen_score is above rejected_score", pl.col("chosen_score") > pl.col("rejected_score")),
@@ -280,6 +285,26 @@ JUDGE_PAIRS = Table(
     ),
     may_be_empty=True,
 )
+REVIEWS = Table(
+    "reviews",
+    "data/REVIEW/{model}.parquet",
+    "What people said of AIFT(Mt)'s pairs by hand: the last word of each counts where `build_pairs.reviews` is on",
+    "srlm watch",
+    ("prompt_id", "chosen_id", "rejected_id", "who", "at"),
+    (
+        _c("prompt_id", String, "the pair's prompt"),
+        _c("chosen_id", String, "candidate_id that the judge has chosen"),
+        _c("rejected_id", String, "candidate_id that the judge has rejected"),
+        _c("decision", String, "`agree` with the judge, `swap` the sides, or `drop` the pair"),
+        _c("who", String, "the person: git's user.name, else the name on this machine"),
+        _c("at", String, "when, UTC, ISO 8601 with microseconds"),
+    ),
+    (
+        _among("decision", "agree", "swap", "drop"),
+        Rule("chosen_id and rejected_id are two answers", pl.col("chosen_id") != pl.col("rejected_id")),
+        Rule("who is not empty", pl.col("who") != ""),
+    ),
+)
 TABLES: tuple[Table, ...] = (
     IFT_TRAIN,
     IFT_VALID,
@@ -294,6 +319,7 @@ TABLES: tuple[Table, ...] = (
     SCORES,
     PAIRS,
     JUDGE_PAIRS,
+    REVIEWS,
     ANSWERS,
     JUDGED,
     TEST_JUDGEMENTS,

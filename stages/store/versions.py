@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,41 @@ def label(root: Path, revision: str) -> str:
     commit = git(root, "rev-parse", f"{revision}^{{commit}}").strip()
     named = [name for name, of in known.items() if of == commit]
     return f"{revision} ({named[0]})" if named else revision
+
+
+def stages_in_order(root: Path) -> dict[str, str]:
+    """The stages of `stages_now` as they run, each after those that it depends on -> the name under which it logs its
+    runs: `train_sft_M1` is `train_sft@M1` there. Raises RevisionError where DVC cannot read them."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+    order: dict[str, str] = {}
+
+    def add(stage: PipelineStage) -> None:
+        if stage.name not in order:
+            for before in needs[stage]:
+                if isinstance(before, PipelineStage):
+                    add(before)
+            order[stage.name] = logged(stage.name, str(stage.cmd))
+
+    try:
+        with Repo(str(root)) as repo:
+            place = {stage: i for i, stage in enumerate(repo.index.stages)}
+            graph = repo.index.graph
+            needs = {stage: sorted(graph.successors(stage), key=lambda one: place[one]) for stage in place}
+            for stage in place:
+                if isinstance(stage, PipelineStage):
+                    add(stage)
+    except DvcException as e:
+        raise RevisionError(f"DVC cannot read the stages in {root.resolve()}: {e}") from None
+    return order
+
+
+def logged(stage: str, command: str) -> str:
+    """`python -m stages.train_sft M1 --on IFT` logs as train_sft@M1."""
+    found = re.match(r"python -m stages\.(\w+)(?: (?!-)(\S+))?", command)
+    return "@".join(filter(None, found.groups())) if found else stage
 
 
 @contextmanager

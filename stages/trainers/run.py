@@ -28,6 +28,11 @@ from stages.trainers.saving import save_model
 from stages.trainers.speed import Speed
 from stages.trainers.validation import LOSS, Validation, candidates
 
+SHOWN = {"loss": "loss"} | {
+    name: f"rewards/{key}"
+    for name, key in (("margin", "margins"), ("reward_chosen", "chosen"), ("reward_rejected", "rejected"))
+}
+"""What `srlm watch` draws step by step: its name -> what TRL calls it."""
 Choose = Callable[[Mapping[int, Path]], tuple[int, dict[str, Any]]]
 """Model folders by the step that they are of -> the best one's step, and how it was chosen, for lineage."""
 
@@ -62,16 +67,17 @@ def new_model(
     of: str,
     valid: pl.DataFrame | None = None,
     choose: Choose | None = None,
+    notes: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> None:
     """Within a stage's `run` (store.run.Run): train `model` from `parent` with its lineage, log and metrics, and say
     what was done. `train` is `sft.train_sft` or `dpo.train_dpo`; `of` says in words where `rows` are from; `valid`,
-    rows of IFT_VALID, are watched, and `choose` says which of the models on the way is the new one; `more` is what else
-    `train` takes."""
+    rows of IFT_VALID, are watched, and `choose` says which of the models on the way is the new one; `notes` go into
+    the lineage; `more` is what else `train` takes."""
     section = train.__name__
     method, unit = (("SFT", "rows"), ("DPO", "pairs"))[section == "train_dpo"]
     p, start = getattr(params, section), run.model(parent)
-    notes: dict[str, Any] = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {})
+    notes = {"seed": params.seed} | ({"reference": parent} if method == "DPO" else {}) | dict(notes or {})
     if method == "DPO":
         more |= {"references": Source(run.completion_cache, parent, run.hash_of(start))}
     lineage = {"parent": parent, "method": method.lower(), "params": p.model_dump(), "notes": notes}
@@ -167,7 +173,8 @@ def train(
             if "loss" not in (logs := kwargs["logs"]):
                 return
             check_step(logs, trainer, ready, label, of)
-            advance(1, speed.step(logs))
+            shown = {name: float(logs[key]) for name, key in SHOWN.items() if key in logs}
+            advance(1, speed.step(logs), figures=shown)
 
     batches = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     total = int(trainer.args.num_train_epochs) * batches

@@ -16,6 +16,7 @@ import polars as pl
 
 from stages.config.machine import Hardware
 from stages.config.sections import TrainDpo, TrainSft
+from stages.console import live
 from stages.console.errors import SrlmError, TrainingError
 from stages.console.processes import end_with
 from stages.console.quiet import quiet_libraries
@@ -34,6 +35,7 @@ def main(folder: Path) -> None:
     threading.Thread(target=end_with, args=job["stage"], daemon=True).start()
     if rank:  # what all would say is said once
         sys.stdout = sys.stderr = io.StringIO()
+        os.environ.pop(live.VARIABLE, None)
     quiet_libraries()
     try:
         work(job, folder, rank)

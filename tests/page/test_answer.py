@@ -99,6 +99,7 @@ def test_what_is_not_measured_is_said():
         ("w",),
         (),
         (),
+        (),
     )
     assert "no head to head names it; as a judge it agrees" in sentence()
     assert "how well it judges is not known" in sentence(figures=[FIGURES[0]])
@@ -119,3 +120,17 @@ def test_doubts():
 def test_a_column_that_nothing_measured_is_left_out():
     result = answer(("SFT", "M3"), [match(0.3, 0.2, None, None)], [], FIGURES, [])
     assert result.columns == ("Wins, ties, losses against SFT", "Agrees with people, pairs")
+
+
+def test_three_numbers_with_their_intervals_and_directions():
+    score = gain(2.5, 1.25, -0.5, 3.0, measure="oracle_score")
+    tokens = gain(30.0, 20.0, 5.0, 15.0, measure="tokens")
+    rows = answer(("SFT", "M3"), [match(0.6, 0.1, 0.4, 0.6)], [BETTER_JUDGE, score, tokens], FIGURES, []).numbers
+    assert [(n.title, n.value, n.interval, n.direction) for n in rows] == [
+        ("M3 against SFT: wins − losses", "+50.0", "+40.0 to +60.0", BETTER),
+        ("M3 − SFT: checker's score of 5", "+1.25", "−0.50 to +3.00", UNCLEAR),
+        ("M3 − SFT: agrees with people", "+16.6", "+10.0 to +23.0", BETTER),
+    ]
+    [longer] = answer(("SFT", "M3"), [], [tokens], FIGURES, []).numbers
+    assert (longer.value, longer.direction) == ("+10.00", ""), "longer is neither better nor worse"
+    assert answer(("SFT",), [], [], FIGURES, []).numbers == ()
