@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.commands import complete, eval_cli, judge_cli, version_cli
+from stages.commands import complete, eval_cli, judge_cli, version_cli, watch_cli
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 
@@ -246,19 +246,6 @@ def report(
     reporting.write(out, revision=rev)
 
 
-@command(RUN, "srlm watch", "srlm watch --port 8000", "srlm watch --rev v1 --other v2")
-def watch(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="of 127.0.0.1; 0: any that is free")] = 0,
-    rev: Annotated[str | None, typer.Option(help="this git revision or tag instead of what runs here")] = None,
-    other: Annotated[str | None, typer.Option(help="another beside it")] = None,
-) -> None:
-    """The report as a page that is live while srlm repro runs: stages, losses, texts and their scores, warnings; pairs
-    are labelled there by hand. On this machine alone; Ctrl-C ends it."""
-    from stages.commands import watch as watching
-
-    watching.watch(port, rev, other)
-
-
 @command(LOOK, "srlm diff v1", "srlm diff v1 v2 pairs")
 def diff(
     old: Annotated[str, typer.Argument(help="a git revision or tag", autocompletion=complete.revisions)],
@@ -341,6 +328,7 @@ app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
 app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
 eval_cli.add_to(app, LOOK)
 version_cli.add_to(command, RUN, KEEP)
+watch_cli.add_to(command, RUN)
 
 
 def main() -> None:
