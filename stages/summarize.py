@@ -36,7 +36,7 @@ def main(root: Path = Path()) -> None:
 
 def apart(found: metrics.Metrics, params: Params) -> list[str]:
     """Where the judge's opinion of the loop parts from the checker's."""
-    return parted(both_scores(found, params.aift), params.warn.scores_apart)
+    return parted(both_scores(found, params.aift), params.warn.scores_apart, params.score_points)
 
 
 def summary(found: metrics.Metrics, params: Params) -> dict[str, Any]:

@@ -92,5 +92,6 @@ def test_a_judge_that_compares_gives_shares_of_wins(tmp_path):
     assert (pairs["chosen_score"] - pairs["rejected_score"]).min() > 0.3
     metrics = json.loads((space.path / "data/metrics/AIFT/M1.json").read_text())
     assert set(metrics["score_histogram"]) == {"0", "0.5", "1"}
+    assert metrics["mean_score"] is None  # a half, whatever the answers are
     assert sum(metrics["score_histogram"].values()) + metrics["unparsed"] == len(judgements)
     assert [one for one in follow(space.path, ["M1"]) if one.wrong] == []

@@ -16,6 +16,7 @@ PARAMS = SimpleNamespace(
     head_to_head={"M1-SFT": SimpleNamespace(model="M1", other="SFT")},
     aift={"M1": None, "M2": None},
     warn=SimpleNamespace(scores_apart=0.05),
+    score_points=5,
 )
 MATCH = {("head_to_head", "M1-SFT"): {"greedy": {"win": {"value": 0.5}}}}
 

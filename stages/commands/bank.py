@@ -111,7 +111,7 @@ def judged(judge: str, engine: str | None, params: Params, root: Path) -> dict[s
             kind=kind,
             n=p.bootstrap,
             seed=params.seed,
-            best=scale.max,
+            scale=scale,
         )
         figures["bank"] = run.inputs[str(catalog.table_path(BANK, root).relative_to(root))]
         run.write(BANK_SCORES, scores, judge, asked)

@@ -103,7 +103,9 @@ def warnings(folder: Path) -> list[str]:
         for warning in content.get("warned", [])
     ]
     limit, loop = (params.get("warn") or {}).get("scores_apart"), params.get("aift") or {}
-    apart = parted(both_scores(figures, loop), limit) if isinstance(limit, int | float) else []
+    scale = (params.get("judge") or {}).get("scale") or {"min": 0, "max": 5}  # an older revision has no such key
+    points = scale["max"] - scale["min"]
+    apart = parted(both_scores(figures, loop), limit, points) if isinstance(limit, int | float) else []
     return [*filter(None, [other_params(folder), other_bank(folder, figures)]), *apart, *warned]
 
 

@@ -119,7 +119,8 @@ def collect(root: Path, params: Params) -> dict[str, Sheet]:
     trusted = [{"model": model, **cells(m["trust"])} for model, m in evaluated.items() if m.get("trust")]
     scores = both_scores(metrics, params.aift)
     of_aift = SHARES if params.judge_candidates.kind == "pairwise" else scale
-    warned += [{"dataset": "iterations", "warning": text} for text in parted(scores, params.warn.scores_apart)]
+    apart = parted(scores, params.warn.scores_apart, params.score_points)
+    warned += [{"dataset": "iterations", "warning": text} for text in apart]
     in_brackets = "± 95 %, in brackets how many pairs, fives, prompts or answers"
     sheets = {
         "writers": sheet("As a writer, on n held-out prompts (± 95 %)", writers(evaluated)),

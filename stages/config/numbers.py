@@ -15,8 +15,7 @@ Rule = Callable[[Params], Findings]
 def margin(p: Params) -> Findings:
     """Margins that no pair can have."""
     longest, least = p.build_pairs.signal == "longest", p.build_pairs.min_margin
-    points = 1 if p.judge_candidates.kind == "pairwise" else p.judge.scale.max - p.judge.scale.min
-    most, unit = (p.sample_candidates.max_tokens, "tokens") if longest else (points, "points")
+    most, unit = (p.sample_candidates.max_tokens, "tokens") if longest else (p.score_points, "points")
     if least >= most:
         seen = f"{least:g}, and no two scores are more than {most} {unit} apart"
         yield Finding("build_pairs.min_margin", seen, f"Set it below {most}")

@@ -186,6 +186,11 @@ class Params(Section):
         """The older model whose answers may be rejected in AIFT(model)."""
         return self._older(self.build_pairs.rejected_from, model)
 
+    @property
+    def score_points(self) -> int:
+        """How far apart the worst and the best score of AIFT are: of `judge.scale`, or of shares of wins."""
+        return 1 if self.judge_candidates.kind == "pairwise" else self.judge.scale.max - self.judge.scale.min
+
     def second_judge(self, model: str) -> str | None:
         """The model that judges AIFT(model) once more."""
         name = self.judge_candidates.second_judge

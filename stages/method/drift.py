@@ -41,13 +41,14 @@ def warnings(
     ]
 
 
+CHECKER_POINTS = 5
 Scores = list[tuple[str, float | None, float | None]]
 
 
 def both_scores(metrics: Mapping[tuple[str, str | None], Mapping[str, Any]], models: Iterable[str]) -> Scores:
     """By iteration, of those of `models` whose AIFT is there: the mean score that the loop's own judge gives to AIFT's
-    answers, and the one that the checker gives to the same model's sampled answers to held-out prompts, null where
-    nobody knows."""
+    answers (null for one that compares), and the one that the checker gives to the same model's sampled answers to
+    held-out prompts, null where nobody knows."""
     rows: Scores = []
     for model in models:
         if aift := metrics.get(("AIFT", model)):
@@ -57,14 +58,16 @@ def both_scores(metrics: Mapping[tuple[str, str | None], Mapping[str, Any]], mod
     return rows
 
 
-def parted(scores: Scores, least: float) -> list[str]:
+def parted(scores: Scores, least: float, points: float = CHECKER_POINTS) -> list[str]:
     """A sentence for each step from one iteration to the next in which the judge's mean score rises by more than
-    `least` points while the checker's falls by more: the loop rewards what only its judge likes."""
+    `least` points while the checker's falls by more: the loop rewards what only its judge likes. `least` is of the
+    checker's five points; the judge's are as many as its scale has between its ends (`Params.score_points`)."""
+    risen = least * points / CHECKER_POINTS
     sentences = []
     for (before, own, checked), (now, own_now, checked_now) in pairwise(scores):
         if own is None or checked is None or own_now is None or checked_now is None:
             continue
-        if own_now - own > least and checked - checked_now > least:
+        if own_now - own > risen and checked - checked_now > least:
             sentences.append(
                 f"the judge's mean score rises from {own:.2f} ({before}) to {own_now:.2f} ({now}) while the checker's "
                 f"falls from {checked:.2f} to {checked_now:.2f}: what it rewards is no longer better (warned above "

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from stages.method.scale import OF_FIVE, Scale
+from stages.method.scale import OF_FIVE, SHARES, Scale
 from stages.store.tables import FATES, OF_LEVERS
 
 
@@ -23,8 +23,9 @@ def counts(
     """Figures of one AIFT for its metrics file. `judged`: rows of `mean_scores`. A share or mean of nothing is null.
 
     prompts: accepted ones; ties: prompts with readable candidates and no pair; mean_score: of the judge, per judged
-    text, whatever the signal; unparsed: judgements without a score of the `kind` that is used; score_histogram: single
-    readable judgements by written score; chosen_tokens, rejected_tokens: mean lengths.
+    text, whatever the signal, null for shares of wins, whose mean is a half whatever the answers are; unparsed:
+    judgements without a score of the `kind` that is used; score_histogram: single readable judgements by written score;
+    chosen_tokens, rejected_tokens: mean lengths.
     mean_score, score_histogram, candidate_tokens and distinct_share are of Mt's own answers; older_mean_score and
     older_histogram of the texts that an older model alone wrote. Figures of levers (docs/levers.md) are absent where
     those are off.
@@ -64,7 +65,7 @@ def counts(
         "ties": scores.filter(fate="tied")["prompt_id"].n_unique(),
         "pairs": len(pairs),
         "pair_yield": share(pairs["prompt_id"].n_unique(), accepted),
-        "mean_score": mean_score,
+        "mean_score": None if scale == SHARES else mean_score,
         "mean_margin": (pairs["chosen_score"] - pairs["rejected_score"]).mean(),
         "score_histogram": histogram,
         "commonest_score_share": share(max(histogram.values()), sum(histogram.values())),

@@ -28,6 +28,12 @@ def test_the_alarm(own: tuple[float | None, ...], checked: tuple[float | None, .
     assert all("no longer better" in sentence for sentence in sentences)
 
 
+def test_the_judges_points_are_of_its_scale() -> None:
+    """0.05 of five points are 0.1 of ten, and 0.01 of shares."""
+    scores = [("M1", 3.0, 4.0), ("M2", 3.07, 3.0)]
+    assert [len(parted(scores, 0.05, points)) for points in (1, 5, 10)] == [1, 1, 0]
+
+
 def test_scores_come_from_the_metrics_of_the_loop() -> None:
     greedy, sampled = ({"oracle_score": {"value": value, "low": None, "high": None, "n": 9}} for value in (1.0, 3.5))
     metrics: dict[tuple[str, str | None], dict[str, object]] = {

@@ -10,7 +10,7 @@ import polars as pl
 from stages.method.drift import parted
 from stages.method.evaluation.judge import judge_metrics
 from stages.method.evaluation.trust import trust_metrics
-from stages.method.scale import OF_FIVE
+from stages.method.scale import OF_FIVE, Scale
 from stages.method.statistics import mean_figures
 from stages.store.tables import ANSWERS, BANK
 from stages.text.ids import content_id
@@ -62,7 +62,7 @@ def bank_metrics(
     kind: Literal["sampled", "expected"] = "sampled",
     n: int = 1000,
     seed: int = 0,
-    best: float = OF_FIVE.max,
+    scale: Scale = OF_FIVE,
 ) -> dict[str, Any]:
     """Of a judge's BANK_SCORES and JUDGEMENTS rows: for `ranked` and `candidates` the figures of `judge_metrics` and
     `trust_metrics`; by author, in the order of `authors`, the mean `score` that the judge gives and the `checker`'s of
@@ -76,7 +76,7 @@ def bank_metrics(
         if len(of_part):
             tries = judgements.join(part, on="candidate_id", how="semi", maintain_order="left")
             result[source] = {
-                "judge": judge_metrics(of_part, n=n, seed=seed, best=best),
+                "judge": judge_metrics(of_part, n=n, seed=seed, best=scale.max),
                 "trust": trust_metrics(of_part, tries, part, kind=kind, n=n, seed=seed),
             }
     both = scores.join(bank.select("candidate_id", "authors", "oracle_score"), on="candidate_id")
@@ -87,7 +87,7 @@ def bank_metrics(
         means = prompts.agg(score=pl.col("score").mean(), checker=pl.col("oracle_score").mean())
         by_author[author] = mean_figures(means.select("score", "checker").to_dict(), n=n, seed=seed)
     steps = [(name, of["score"]["value"], of["checker"]["value"]) for name, of in by_author.items()]
-    warned = parted(steps, scores_apart)
+    warned = parted(steps, scores_apart, scale.max - scale.min)
     if constant is not None:
         both = scores.join(constant.select("prompt_id", constant="score"), on="prompt_id")
         beaten = both.drop_nulls(["score", "constant"])
