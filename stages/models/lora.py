@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Collection
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +102,12 @@ def merge(folder: Path, base: Base | None, notes: dict[str, Any]) -> list[str]:
         if base and any((below / name).exists() for name in (CONFIG, "adapter")):
             raise ValueError("which has an adapter itself; merge that first")
         auto_model: Any = AutoModelForCausalLM
-        kinds = {"dtype": "auto", "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        kinds = {
+            "dtype": dtype_of(below),
+            "local_files_only": True,
+            "use_safetensors": True,
+            "trust_remote_code": False,
+        }
         model = auto_model.from_pretrained(below, **kinds)
         rows = _tokens(folder) if base else 0
         if rows > model.get_input_embeddings().num_embeddings:
@@ -130,6 +137,21 @@ def merge(folder: Path, base: Base | None, notes: dict[str, Any]) -> list[str]:
     if base:
         notes["adapter_base"] = {"name": base.name, "revision": base.revision}
     return [f"its LoRA adapter is merged into the weights of {base or 'its folder'}"]
+
+
+def dtype_of(folder: Path) -> str:
+    """What most of the weights in `folder` are stored in. What config.json says, which `auto` takes, may be less: they
+    would be rounded."""
+    from safetensors import safe_open
+
+    numbers: Counter[str] = Counter()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  # it is no mapping
+                part = weights.get_slice(name)
+                numbers[part.get_dtype()] += prod(part.get_shape())
+    known = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+    return known.get(max(numbers, key=numbers.__getitem__, default=""), "auto")
 
 
 def _tokens(folder: Path) -> int:

@@ -53,6 +53,15 @@ def test_an_adapter_is_merged(llama, tmp_path, alone):
 
 
 @pytest.mark.slow
+def test_weights_in_float32_stay_so_whatever_config_json_says(llama, tmp_path):
+    said = add_adapter(llama, tmp_path / "lora")
+    config = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16", "torch_dtype": "bfloat16"}))
+    merged(tmp_path / "lora", tmp_path / "out")
+    assert torch.allclose(logits(tmp_path / "out"), said, atol=1e-5)
+    assert lora.dtype_of(tmp_path / "out") == "float32"
+
+
 def test_an_adapter_without_its_model_is_named(llama, tmp_path):
     add_adapter(llama, tmp_path / "M0")
     shutil.rmtree(llama)
