@@ -232,6 +232,30 @@ def test_annotations_of_other_outputs_are_named(files, tmp_path):
     assert "has no output to 'Say eight.'" in seen
 
 
+def compact(i, **changed):
+    return {"model": "M3", "index": i, "preference": 1.25, "len_baseline": 10 + i, "len_model": 20 - i, **changed}
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        ([compact(i) | {"index": None} for i in range(8)], "object 1: neither instruction nor index"),
+        ([compact(0), row(1, generator_1=None, annotator=None)], "object 1: an index alone, where others"),
+        ([compact(0), compact(1, len_model=10**400)], "len_model"),
+    ],
+)
+def test_a_row_that_does_not_tell_its_instruction_is_no_annotation(files, rows, seen):
+    """805 of them would look complete."""
+    assert seen in str(srlm("score", files(rows)[0]).exception)
+
+
+def test_weights_of_a_model_come_once_and_may_be_0():
+    weights = {"model": "M3", "theta": 0, "phi": 0.5, "psi": -1}
+    assert rules.published_weights([("row 1", weights)])["M3"].theta == 0
+    with pytest.raises(SrlmError, match=r"row 2: weights of 'M3' once more"):
+        rules.published_weights([("row 1", weights), ("row 2", weights)])
+
+
 VALUES = (
     None,
     "",
@@ -257,7 +281,8 @@ VALUES = (
 
 
 def mutated(rng: random.Random) -> str:
-    rows = [row(i, rng.choice((1, 2, 1.5, 1.3))) for i in range(8)]
+    made = rng.choice((row, row, compact))
+    rows = [made(i, preference=rng.choice((1, 2, 1.5, 1.3))) for i in range(8)]
     for _ in range(rng.randint(1, 3)):
         at, kind = rng.randrange(len(rows)) if rows else 0, rng.randrange(6)
         if not rows or kind == 0:

@@ -25,6 +25,8 @@ SIZE = 805
 BASELINE = "gpt4_1106_preview"
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 DRAW = 1.5
+LONGEST = 10**9
+"""Characters of an answer."""
 
 
 class Annotation(BaseModel, strict=True, extra="ignore", frozen=True):
@@ -38,8 +40,8 @@ class Annotation(BaseModel, strict=True, extra="ignore", frozen=True):
     index: int | None = None
     output_1: str | None = None
     output_2: str | None = None
-    len_baseline: int | None = Field(None, ge=0)
-    len_model: int | None = Field(None, ge=0)
+    len_baseline: int | None = Field(None, ge=0, le=LONGEST)
+    len_model: int | None = Field(None, ge=0, le=LONGEST)
 
     @field_validator("preference")
     @classmethod
@@ -146,7 +148,8 @@ def _annotation(where: str, record: Any) -> Annotation:
 
 
 def _places(rows: Sequence[tuple[str, Annotation]], instructions: Sequence[str] | None, size: int) -> list[int] | None:
-    """Of each row's instruction among all, by its text, else by its index; None where neither is told."""
+    """Of each row's instruction among all, by its text, else by its index; None where texts are told, and not what all
+    are. Raises TableError for one that is not among them or comes twice, and for a row that does not tell."""
     if instructions is not None and all(row.instruction is not None for _, row in rows):
         at = {text: i for i, text in enumerate(instructions)}
         for where, row in rows:
@@ -158,15 +161,19 @@ def _places(rows: Sequence[tuple[str, Annotation]], instructions: Sequence[str] 
         for place, (where, _) in zip(found, rows, strict=True):
             if not 0 <= place < size:
                 raise TableError(f"{where}: index {place}, expected 0 to {size - 1}")
-    elif instructions is not None:
-        where = next(where for where, row in rows if row.instruction is None)
-        raise TableError(f"{where}: neither instruction nor index, which say what was answered")
-    else:
+    elif instructions is None and all(row.instruction is not None for _, row in rows):
         found = []
+    else:
+        bare = [where for where, row in rows if row.instruction is None and row.index is None]
+        where = bare[0] if bare else next(where for where, row in rows if row.instruction is None)
+        seen_there = (
+            "neither instruction nor index" if bare else "an index alone, where others have an instruction alone"
+        )
+        raise TableError(f"{where}: {seen_there}. Expected either in every row: it says what was answered")
     seen: dict[int | str | None, str] = {}
     keys: Sequence[int | str | None] = found or [row.instruction for _, row in rows]
     for key, (where, _) in zip(keys, rows, strict=True):
-        if key is not None and key in seen:
+        if key in seen:
             raise TableError(f"{where}: the same instruction as {seen[key]}: {str(key)[:80]!r}. Expected one row each")
         seen[key] = where
     if len(rows) > size:
@@ -249,7 +256,9 @@ def published_weights(records: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[
         name = row.get("model") or row.get("")
         if not isinstance(name, str):
             raise TableError(f"{where}: no model. Expected columns model, theta, phi, psi")
-        of = {key: row.get(key) or row.get(column) for key, column in official.items()}
+        if name in result:
+            raise TableError(f"{where}: weights of {name!r:.80} once more. Expected one row for each model")
+        of = {key: row.get(key, row.get(column)) for key, column in official.items()}
         result[name] = Weights(**{key: _finite(value, f"{where}: {key}") for key, value in of.items()})
     return result
 
