@@ -20,6 +20,7 @@ _LABEL = rf"""(?<![^\W_])(score)(?:[*_`"'\])}} \t\xa0]|{_TAG})*+"""
 _OPEN = rf"""(?:{_TAG}|[*_`"' \t\xa0~<\[({{}}|$\\]|(?:boxed|text[a-z]{{0,2}}|math[a-z]{{2}})\{{)*+"""
 _NUMBER = r"[+\-−–]?[0-9]++(?:[.,][0-9]++)*+"
 _ALONE = r"""(?:\.?+[*_`"' \t]*+(?:\r?\n(?!\s*+[0-9])|\Z)|\s*+</|[ \t]*+\|)"""
+_WORDS = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 10: "ten"}
 _RANGE = r"(?:[0-9.]++[ \t]*+(?:-|–|—|to\b)[ \t]*+)?+"
 ECHO = 20
 """Characters before a score line that tell whose it is."""
@@ -38,9 +39,10 @@ class Patterns(NamedTuple):
 @lru_cache(maxsize=16)
 def patterns(top: int) -> Patterns:
     # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
+    whole = rf"(?:a[ \t]++(?:maximum|possible|total)[ \t]++(?:of[ \t]++)?+)?+(?:{top}|{_WORDS.get(top, top)}\b)"
     same = (
         rf"""{_CLOSED}(?:{_BLANK}(?:points?|pts?|stars?)\b)?"""
-        rf"""(?:{_BLANK}\(?(?:/|(?:out[ \t]++)?of\b)[ \t*_`<\[({{}}]*+{top}(?:\.0++)?+(?![0-9.,/]*[0-9]))?{_CLOSED}"""
+        rf"""(?:{_BLANK}\(?(?:/|(?:out[ \t]++)?of\b)[ \t*_`<\[({{}}]*+{whole}(?:\.0++)?+(?![0-9.,/]*[0-9]))?{_CLOSED}"""
     )
     # The label, a colon or `=`, then a number, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
     # `"score": 4`, `Score = \boxed{4}`, `<b>Score</b>: 4`. Where it stands on the next line, behind a dash, in the next
@@ -49,7 +51,7 @@ def patterns(top: int) -> Patterns:
     # label, group 2 the number.
     score = (
         rf"{_LABEL}(?:[:：=]{{1,2}}+{_OPEN}(?=[+\-−–]?[0-9])|"
-        rf"(?:[:：=]{{0,2}}+(?:{_OPEN}[\r\n]++)++|[-–—]++(?=[ \t])|(?=[-−–][0-9])|\||>\s*+){_OPEN}"
+        rf"(?:[:：=]{{0,2}}+(?:{_OPEN}[\r\n]++)++|[-–—]++(?=[ \t])|(?=[-−–][0-9])|\||(?:[-=]?>|→)\s*+){_OPEN}"
         rf"(?={_NUMBER}{same}{_ALONE}))({_NUMBER})"
     )
     # What makes it another number: `4/10`, `4th`, `3 or 4`, `40 %`; a second number with nothing but signs or one word
@@ -57,7 +59,7 @@ def patterns(top: int) -> Patterns:
     # of which each is for something: `2 points for A and 1 for B`. A new sentence may begin with a number.
     other = (
         rf"{_BLANK}(?:\(?(?:/|(?:out[ \t]+)?of\b|[0-9.,]++\))|(?:or|to|and|plus|minus|times|percent)\b)|[^\W_]"
-        rf"|(?:{_BLANK}\([^()\n]*+\))?+(?:{_BLANK}[%+=×^]|{_BLANK}[^\W\d_]++[ \t]++[0-9]"
+        rf"|(?:{_BLANK}\([^()\n]*+\))?+(?:{_BLANK}[%+=×^]|{_BLANK}(?!because\b)[^\W\d_]++[ \t]++[0-9]"
         r"|(?!\.[ \t])(?:\\[A-Za-z]++|[^\w\r\n(]|_)*+[0-9])"
         r"|[ \t]*+for\b[^.\n]*\b[0-9]++[ \t]++(?:points?[ \t]++)?for\b"
         # per mille, parts and multiples: `4 ‰`, `4 percentile`, `4 tenths`, `4 hundred`
@@ -71,7 +73,7 @@ def patterns(top: int) -> Patterns:
         rf"\b(?:max(?:imum)?|scale|range|out[ \t]++of)\b(?:[ \t:=]|of\b|is\b|from\b)*+{_RANGE}{another}"
         rf"|[(\[][= \t]*+[0-9.]++[ \t]*+(?:/|-|–|—|to\b|of\b)[ \t]*+{another}[ \t]*+[)\]]"
         rf"|(?<![\w.]){another}[- ]points?\b[ \t]++scale\b"
-        r"|\b(?:actually|rather|raised|reduced|lowered|increased|corrected|changed|revised|adjusted|final|so)\b"
+        r"|\b(?:actually|rather|raised|reduced|lowered|increased|corrected|changed|revised|adjusted|final|so|thought)\b"
         rf"[^\n0-9]{{0,20}}[0-9]{'++' if top > 9 else ''}(?:\.[05])?[ \t.)\]]*+$"
     )
     # What a list of points adds up to, behind its last score line.
