@@ -55,6 +55,7 @@ def asked(folder, shell, words):
         ("srlm head-to-head --judge o", ["oracle"]),
         ("srlm cache --model S", ["SFT"]),
         ("srlm profile t", ["tiny"]),
+        ("srlm try sample_candidates.n", ["sample_candidates.n="]),
         ("srlm lm-eval M3", ["M3"]),
     ],
 )
