@@ -137,6 +137,16 @@ def test_no_circle_of_imports():
         TopologicalSorter(arrows).prepare()  # raises CycleError with the circle
 
 
+def test_the_door_to_python_uses_nouns_and_nobody_uses_it():
+    """`srlm` shows what `stages` has: no rule of its own, no verb, no command, nothing heavy before it is asked for."""
+    door = ROOT / "srlm/__init__.py"
+    rooms = {module.split(".")[1] for module in imports(door) if module.startswith("stages.")}
+    assert rooms
+    assert rooms <= NOUNS
+    assert not {module.split(".")[0] for module in imports(door, top_level_only=True)} & HEAVY
+    assert not [file for file in STAGES.rglob("*.py") if any(m.split(".")[0] == "srlm" for m in imports(file))]
+
+
 @pytest.mark.parametrize("noun", sorted(NOUNS))
 def test_a_noun_uses_only_its_libraries(noun):
     for file in (STAGES / noun).rglob("*.py"):

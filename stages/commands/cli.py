@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.commands import complete, eval_cli, judge_cli, version_cli, watch_cli
+from stages.commands import complete, eval_cli, judge_cli, keep_cli, version_cli, watch_cli
 from stages.console.command import run, run_dvc
 from stages.console.errors import ParamsError, SrlmError
 
@@ -327,6 +327,7 @@ def verify(
 app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
 app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
 eval_cli.add_to(app, LOOK)
+keep_cli.add_to(app, KEEP)
 version_cli.add_to(command, RUN, KEEP)
 watch_cli.add_to(command, RUN)
 
