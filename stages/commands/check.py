@@ -3,7 +3,7 @@
     srlm check
 
 All of it at once: params.yaml, alone and in company; the files that it names; the templates, filled with marks; the
-room on the disks. `srlm repro` begins with it.
+room on the disks. `srlm repro` begins with it. Before it stands what this machine can run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from stages.commands import disk
+from stages.commands import disk, machine
 from stages.config import paths
 from stages.config.finding import Finding, listing
 from stages.config.load import PARAMS, START, examine
@@ -109,13 +109,17 @@ def gate(root: Path) -> Params:
 
 
 def show(root: Path, *, as_json: bool = False) -> None:
-    """One line that says what was checked, or every finding. Raises ParamsError when there is one."""
+    """What this machine can run, and one line that says what was checked, or every finding. Raises ParamsError when
+    there is one."""
+    here = machine.machine(root)
     if as_json:
         _, found = findings(root)
-        print(json.dumps({"ok": not found, "findings": [finding._asdict() for finding in found]}, ensure_ascii=False))
+        content = {"ok": not found, "findings": [finding._asdict() for finding in found], "machine": here}
+        print(json.dumps(content, ensure_ascii=False))
         if found:
             raise SystemExit(ParamsError.exit_code)
         return
+    stderr.print("\n".join([*machine.lines(here), *filter(None, [machine.other_code(root)])]))
     params = gate(root)
     template = params.judge.template
     scale = Scale(**dict(params.judge.scale))

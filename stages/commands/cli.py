@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from stages.commands import complete, eval_cli, judge_cli, keep_cli, version_cli, watch_cli
+from stages.commands import begin_cli, complete, eval_cli, judge_cli, keep_cli, version_cli, watch_cli
 from stages.console.command import run, run_dvc
-from stages.console.errors import ParamsError, SrlmError
+from stages.console.errors import SrlmError
 
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
 
@@ -56,29 +56,10 @@ def srlm(
     """Self-rewarding language models: M0 -> M1 -> M2 -> M3, every dataset versioned."""
 
 
-@command(RUN, "srlm profile tiny", "srlm profile own --model ORG/MODEL --data answers.jsonl --small")
-def profile(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="tiny, smol, gpu, paper, scripted; or own, for your model and data", autocompletion=complete.profiles
-        ),
-    ],
-    model: Annotated[str | None, typer.Option(help="M0: a model's folder, or ORG/NAME on the Hub")] = None,
-    data: Annotated[str | None, typer.Option(help="a file of ranked answers, or ORG/NAME")] = None,
-    scale: Annotated[int, typer.Option(min=1, help="not with own: so many times as many prompts")] = 1,
-    small: Annotated[bool, typer.Option("--small", help="with own: an hour or less, to see that it works")] = False,
-    force: Annotated[bool, typer.Option("--force", help="replace a params.yaml that you edited")] = False,
-) -> None:
-    """Copy a profile (a complete params.yaml) here, or make one for your own model and data."""
-    from stages.commands import profile as profiles
-
-    if name != "own":
-        profiles.copy(name, model=model, data=data, scale=scale, force=force)
-    elif model and data:
-        profiles.for_own(model, data, small=small, force=force)
-    else:
-        raise ParamsError("profile own needs both: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO")
+command(RUN, "srlm init my-run --model ORG/MODEL --data answers.jsonl --small", "srlm init toy --profile tiny")(
+    begin_cli.init
+)
+command(RUN, "srlm profile tiny", "srlm profile own --model ORG/MODEL --data answers.jsonl --small")(begin_cli.profile)
 
 
 @command(RUN, "srlm check", "srlm check --json", "srlm check --model ORG/NAME", "srlm check --server NAME")
@@ -126,15 +107,17 @@ def plan(
     planning.plan(profile=profile, price=price, gpu=gpu, gpus=gpus, parameters=parameters, as_json=as_json)
 
 
-@command(RUN, "srlm preview judge_seed", "srlm preview judge_seed -n 50")
+@command(RUN, "srlm preview judge_seed", "srlm preview sample_candidates@M1 -n 5")
 def preview(
-    stage: Annotated[str, typer.Argument(help="judge_seed")],
-    n: Annotated[int, typer.Option("-n", min=2, help="about how many records")] = 20,
+    stage: Annotated[str, typer.Argument(help="as in dvc.yaml, with the model behind it: build_pairs@M2")],
+    n: Annotated[int | None, typer.Option("-n", min=2, help="prompts, 10; of judge_seed answers, 20")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Try a stage on a few records before the whole run pays for it: can this model judge?"""
+    """Some records of a stage, made for real, before the whole run pays for them; and what the whole takes. The run
+    takes their texts from the cache."""
     from stages.commands import preview as previews
 
-    previews.preview(stage, n)
+    previews.preview(stage, n, as_json=as_json)
 
 
 @command(RUN, "srlm repro", "srlm repro train_dpo@M2")
