@@ -33,6 +33,16 @@ def test_readme_is_a_page():
     assert len(README.splitlines()) <= 150
 
 
+def test_the_skill_is_a_page_and_what_it_reads_by_machine_can_be():
+    """Every command that reads has --json; those that write a file, or run, have not all."""
+    assert len(PAGES["SKILL.md"].splitlines()) <= 100
+    writes = {"profile", "init", "repro", "report", "publish", "export", "watch", "preview"}
+    for name, command in COMMANDS.items():
+        for each in getattr(command, "commands", {name: command}).values():
+            options = {option for parameter in each.params for option in parameter.opts}
+            assert "--json" in options or {name, each.name} & writes, name
+
+
 def test_tables_are_what_data_results_holds():
     readme_tables.main(check=True, root=ROOT)
 

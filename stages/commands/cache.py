@@ -10,10 +10,12 @@ What is deleted is computed again when a stage next needs it; the store's tables
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from stages.commands.disk import held
 from stages.console.errors import EngineError, SrlmError, TrainingError
@@ -28,8 +30,11 @@ from stages.trainers.resume import Checkpoints, step_of
 DAY_S = 86_400
 
 
-def show(root: Path = Path()) -> None:
+def show(root: Path = Path(), as_json: bool = False) -> None:
     """Print how much is cached, by model and stage."""
+    if as_json:
+        write_json(root)
+        return
     path = root / COMPLETION_CACHE
     for folder in trainings(root):
         last = Checkpoints(folder).last
@@ -48,6 +53,27 @@ def show(root: Path = Path()) -> None:
     if logps:
         by_model = ", ".join(f"{model} {count:,}" for model, count in sorted(logps.items()))
         print(f"{sum(logps.values()):,} log-probabilities of DPO's references there: {by_model}")
+
+
+def write_json(root: Path) -> None:
+    """The same as one object: `trainings` (model, step of the last checkpoint or null, bytes), `completions` (model,
+    stage, completions, bytes, oldest, newest), `reference_logprobs` by model, `path`, `bytes` of the file."""
+    path = root / COMPLETION_CACHE
+    found: dict[str, Any] = {"completions": [], "reference_logprobs": {}}
+    if path.is_file():
+        with CompletionCache(path) as cache, References(path) as references:
+            found = {
+                "completions": [
+                    size._asdict() | {"oldest": day(size.oldest), "newest": day(size.newest)} for size in cache.sizes()
+                ],
+                "reference_logprobs": references.counts(),
+            }
+    stopped = [
+        {"model": folder.name, "step": (last := Checkpoints(folder).last) and step_of(last), "bytes": held(folder)}
+        for folder in trainings(root)
+    ]
+    size = path.stat().st_size if path.is_file() else 0
+    print(json.dumps({"path": str(path), "bytes": size, "trainings": stopped} | found, indent=2))
 
 
 def prune(*, model: str | None = None, older: float | None = None, root: Path = Path()) -> None:

@@ -213,7 +213,7 @@ def query(
     if what:
         asking.ask(what, values or [], form="json" if as_json else form and form.value, out=out, revision=rev)
     elif not save:
-        asking.show_list()
+        asking.show_list(as_json=as_json or form is Form.json)
 
 
 @command(LOOK, "srlm report", "srlm report --out v1.html --rev v1")
@@ -242,25 +242,6 @@ def diff(
     from stages.commands import diff as comparing
 
     comparing.show(old, new, table, as_json=as_json)
-
-
-@command(KEEP, "srlm cache", "srlm cache --prune --older 30")
-def cache(
-    prune: Annotated[bool, typer.Option("--prune", help="delete all, or what --model and --older name")] = False,
-    model: Annotated[
-        str | None, typer.Option(help="with --prune: only this model's", autocompletion=complete.models)
-    ] = None,
-    older: Annotated[float | None, typer.Option(min=0, help="with --prune: only older than so many days")] = None,
-) -> None:
-    """Cached completions by model and stage, and checkpoints of trainings: why a killed stage goes on where it was."""
-    from stages.commands import cache as keeping
-
-    if prune:
-        keeping.prune(model=model, older=older)
-    elif model is not None or older is not None:
-        raise SrlmError("--model and --older say what to delete: add --prune")
-    else:
-        keeping.show()
 
 
 @command(KEEP, "srlm publish --repo ORG/NAME --dry-run", "srlm publish --repo ORG/NAME --private --models M1 M2 M3")
@@ -293,24 +274,10 @@ def publish(
     )
 
 
-@command(KEEP, "srlm verify", "srlm verify --repo ORG/NAME --revision v1")
-def verify(
-    repo: Annotated[str | None, typer.Option(help="a repository on the Hub, to be compared with what is here")] = None,
-    revision: Annotated[str | None, typer.Option(help="a commit or tag of it; its newest commit by default")] = None,
-    base_url: Annotated[str | None, typer.Option(help="of another Hub than HF_ENDPOINT says")] = None,
-) -> None:
-    """Recompute every hash, follow every id; with --repo download what was published and compare every row."""
-    from stages.commands import verify as verifying
-
-    if revision and not repo:
-        raise SrlmError("--revision is of a repository: add --repo ORG/NAME")
-    verifying.verify(repo, revision, base_url)
-
-
 app.add_typer(judge_cli.judgebench, name="judgebench", rich_help_panel=LOOK)
 app.add_typer(judge_cli.rewardbench, name="rewardbench", rich_help_panel=LOOK)
 eval_cli.add_to(app, LOOK)
-keep_cli.add_to(app, KEEP)
+keep_cli.add_to(command, KEEP)
 version_cli.add_to(command, RUN, KEEP)
 watch_cli.add_to(command, RUN)
 

@@ -3,6 +3,7 @@ asks your own, of the tables of data/README.md, `metrics` and `models`."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -29,8 +30,16 @@ ROWS = 10_000
 """Rows held at a time."""
 
 
-def show_list() -> None:
-    """The canned questions, with the values that may be given."""
+def show_list(as_json: bool = False) -> None:
+    """The canned questions, with the values that may be given; with `as_json` an array of question, text, notes,
+    values."""
+    if as_json:
+        listed = [
+            {"question": q.name, "text": q.text, "notes": list(q.notes), "values": list(q.values)}
+            for q in questions().values()
+        ]
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
+        return
     table = Table("question", "", "values", box=None, pad_edge=False)
     for question in questions().values():
         words = "\n".join((question.text, *question.notes))

@@ -57,15 +57,22 @@ class Checked(NamedTuple):
 
 
 def verify(
-    repo: str | None = None, revision: str | None = None, endpoint: str | None = None, root: Path = Path()
+    repo: str | None = None,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    root: Path = Path(),
+    as_json: bool = False,
 ) -> None:
-    """Show what was checked. Raises HubError when something differs, and what ends the checking, after that."""
+    """Show what was checked, with `as_json` as one array of what, things, wrong, first. Raises HubError when something
+    differs, and what ends the checking, after that."""
     checked: list[Checked] = []
     try:
         for row in published(root, repo, revision, endpoint) if repo else here(root):
             checked.append(row)
     finally:
-        if checked:
+        if as_json:
+            print(json.dumps([row._asdict() for row in checked], indent=2))
+        elif checked:
             grid = Grid("what", "checked", "wrong", Column("first", overflow="fold"), box=None)
             for row in checked:
                 grid.add_row(row.what, f"{row.things:,}", f"{row.wrong:,}", for_terminal(row.first))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 
@@ -37,6 +38,19 @@ def test_sizes_are_shown_by_model_and_stage(capsys, root):
     assert lines[1].split()[:4] == ["M1", "judge_candidates@M1", "2", "0.0"]
     assert lines[2].split()[:3] == ["M2", "sample_candidates@M2", "1"]
     assert "3 completions in" in lines[3]
+
+
+def test_as_json_it_is_one_object_of_stable_keys(capsys, root, tmp_path):
+    cache.show(root, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["path", "bytes", "trainings", "completions", "reference_logprobs"]
+    assert [(row["model"], row["completions"]) for row in found["completions"]] == [("M1", 2), ("M2", 1)]
+    assert list(found["completions"][0]) == ["model", "stage", "completions", "bytes", "oldest", "newest"]
+    (tmp_path / "none" / TRAINING_CACHE / "M2").mkdir(parents=True)
+    cache.show(tmp_path / "none", as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["bytes"], found["completions"]) == (0, [])
+    assert found["trainings"] == [{"model": "M2", "step": None, "bytes": 0}]
 
 
 def test_a_damaged_database_is_told_and_deleted(capsys, root):
