@@ -36,7 +36,7 @@ def test_readme_is_a_page():
 def test_the_skill_is_a_page_and_what_it_reads_by_machine_can_be():
     """Every command that reads has --json; those that write a file, or run, have not all."""
     assert len(PAGES["SKILL.md"].splitlines()) <= 100
-    writes = {"profile", "init", "repro", "report", "publish", "export", "watch", "preview"}
+    writes = {"profile", "init", "repro", "report", "publish", "export", "watch"}
     for name, command in COMMANDS.items():
         for each in getattr(command, "commands", {name: command}).values():
             options = {option for parameter in each.params for option in parameter.opts}
