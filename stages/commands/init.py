@@ -23,6 +23,7 @@ import typer
 from stages.commands import profile as profiles
 from stages.console.errors import ParamsError, SrlmError
 from stages.console.terminal import stderr
+from stages.store.copies import EMPTY
 
 CODE = Path(__file__).parents[1]
 PROJECT = CODE / "config" / "project"
@@ -33,8 +34,6 @@ PLACES = {
     "dvcignore": ".dvcignore",
     "data.gitignore": "data/.gitignore",
 }
-EMPTY = ("AIFT", "drift", "head_to_head")
-"""Folders of metrics that git has, for a run that has none of these."""
 NO_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "*.partial")
 IN_GIT = 50_000_000
 """Bytes of a seed file that git gets, at most; a larger one stays where it is."""
@@ -85,9 +84,9 @@ def _ask(option: str, what: str) -> str:
 def fill(made: Path, profile: str | None, model: str | None, data: str | None, *, small: bool) -> None:
     """Write all of the project but its history."""
     shutil.copytree(CODE, made / "stages", ignore=NO_CODE)
-    for kind in EMPTY:
-        (made / "data" / "metrics" / kind).mkdir(parents=True)
-        (made / "data" / "metrics" / kind / ".gitkeep").touch()
+    for kept in EMPTY:
+        (made / kept).parent.mkdir(parents=True)
+        (made / kept).touch()
     for name, place in PLACES.items():
         shutil.copyfile(PROJECT / name, made / place)
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")

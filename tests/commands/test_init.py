@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from stages.commands import cli
-from stages.commands.init import EMPTY, PLACES, PROJECT, init
+from stages.commands.init import PLACES, PROJECT, init
 from stages.config.load import load_params
 from stages.console.errors import ModelError, ParamsError, SrlmError
+from stages.store.copies import EMPTY
 from stages.store.files import md5
 from tests.workspace import EMPTY as EMPTY_OF_A_CLONE
 from tests.workspace import ENV, ROOT
@@ -129,4 +130,4 @@ def test_what_is_not_given_is_asked_for_on_a_terminal_alone(tmp_path, monkeypatc
 def test_what_a_folder_gets_is_what_a_clone_has():
     for name, place in PLACES.items():
         assert (PROJECT / name).read_bytes() == (ROOT / place).read_bytes()
-    assert {f"data/metrics/{kind}/.gitkeep" for kind in EMPTY} == set(EMPTY_OF_A_CLONE)
+    assert set(EMPTY) == set(EMPTY_OF_A_CLONE)
