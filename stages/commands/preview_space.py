@@ -236,6 +236,8 @@ def sandbox(root: Path, params: Params, n: int) -> Iterator[Space]:
         cache.mkdir(parents=True, exist_ok=True)
         (path / "data" / "models").mkdir(parents=True)
         (path / COMPLETION_CACHE).parent.symlink_to(cache)
+        if (reviews := root.resolve() / "data" / "REVIEW").is_dir():
+            (path / "data" / "REVIEW").symlink_to(reviews)
         for each in root.resolve().iterdir():
             if each.name not in OF_ITS_OWN:
                 (path / each.name).symlink_to(each)
