@@ -37,6 +37,11 @@ class ModelFacts(NamedTuple):
     has_chat_template: bool
 
 
+LEAST_STEPS = 10
+"""Of an epoch of SFT, if need be in smaller batches than the paper's 16: in three steps a model learns no form of a
+judgement."""
+
+
 class DataFacts(NamedTuple):
     """Prompts with ranked answers, of which `comparable` have answers ranked apart. Tokens: 95th percentiles."""
 
@@ -103,9 +108,12 @@ def choose(model: ModelFacts, data: DataFacts, machine: Machine, *, small: bool)
         "train_sft.warmup_steps": 2 if small else 10,
         "train_dpo.warmup_steps": 1 if small else 10,
     }
+    rows = sizes["ift"] + sizes["eft_prompts"] * data.answers // max(1, data.prompts)
+    params["train_sft.batch"] = 1 << max(1, min(4, (rows // LEAST_STEPS).bit_length() - 1))
     for training in ("train_sft", "train_dpo"):
         params[f"{training}.dtype"] = params["engine.dtype"]
-        params[f"{training}.micro_batch"] = 2 if cpu or big else 8
+        micro = 2 if cpu or big else 8
+        params[f"{training}.micro_batch"] = min(micro, params.get(f"{training}.batch", micro))
         params[f"{training}.gradient_checkpointing"] = big
     if small:
         params |= {"write_prompts.round": 32, "write_prompts.max_rounds": 20, "train_sft.epochs": 1}

@@ -65,6 +65,14 @@ def test_a_gpu_with_vllm_gets_it_and_the_papers_sizes(tmp_path):
     assert params.train_sft.gradient_checkpointing
 
 
+@pytest.mark.parametrize(("prompts", "batch"), [(5, 2), (60, 4), (3000, 16)])
+def test_few_rows_make_steps_enough_to_learn_a_form(tmp_path, prompts, batch):
+    data = DATA._replace(prompts=prompts, comparable=prompts, answers=3 * prompts)
+    params, _ = loaded(tmp_path, LARGE_MODEL, data, GPU, small=False)
+    assert params.train_sft.batch == batch
+    assert params.train_sft.micro_batch <= batch
+
+
 def test_several_gpus_get_ray_where_it_is_installed(tmp_path):
     params, _ = loaded(tmp_path, LARGE_MODEL, DATA, GPU._replace(gpus=4, has_ray=True))
     assert (params.engine.name, params.engine.inner, params.hardware.workers) == ("ray", "vllm", 4)
