@@ -15,7 +15,7 @@ DECISIONS = ("agree", "swap", "drop")
 def decided(reviews: pl.DataFrame) -> pl.DataFrame:
     """Of REVIEWS rows one for each pair, sorted: prompt_id, chosen_id, rejected_id, decision, who (names, joined). The
     last word of each person counts; where people are not of one mind it is `disputed`."""
-    last = reviews.sort("at").unique((*PAIR, "who"), keep="last", maintain_order=True)
+    last = reviews.sort("reviewed_at").unique((*PAIR, "who"), keep="last", maintain_order=True)
     one = pl.col("decision").n_unique() == 1
     return (
         last.group_by(PAIR)

@@ -96,7 +96,7 @@ def mask_verdicts(text: str, template: str, verdict: re.Pattern[str]) -> str:
     may see it: full-width `Ｓｃｏｒｅ：５` is `Score: 5`, a zero-width space is nothing.
     """
     names = "|".join(sorted({re.escape(name) for name in CLOSING_TAG.findall(template)}))
-    tag = re.compile(rf"(<[\s/\\]*+(?:{names}))(?![\w-])", re.IGNORECASE) if names else NEVER
+    tag = re.compile(rf"(<[\s/\\]*+(?:{names}))(?![\w-]| \(quoted\))", re.IGNORECASE) if names else NEVER
     views: list[tuple[str, Sequence[int]]] = [(text, range(len(text)))]
     views += [folded(text)] if NOT_PLAIN.search(text) else []
     marks = {places[m.end(1) - 1] + 1 for seen, places in views for p in (verdict, tag) for m in p.finditer(seen)}

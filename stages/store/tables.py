@@ -290,14 +290,14 @@ REVIEWS = Table(
     "data/REVIEW/{model}.parquet",
     "What people said of AIFT(Mt)'s pairs by hand: the last word of each counts where `build_pairs.reviews` is on",
     "srlm watch",
-    ("prompt_id", "chosen_id", "rejected_id", "who", "at"),
+    ("prompt_id", "chosen_id", "rejected_id", "who", "reviewed_at"),
     (
         _c("prompt_id", String, "the pair's prompt"),
         _c("chosen_id", String, "candidate_id that the judge has chosen"),
         _c("rejected_id", String, "candidate_id that the judge has rejected"),
         _c("decision", String, "`agree` with the judge, `swap` the sides, or `drop` the pair"),
         _c("who", String, "the person: git's user.name, else the name on this machine"),
-        _c("at", String, "when, UTC, ISO 8601 with microseconds"),
+        _c("reviewed_at", String, "when, UTC, ISO 8601 with microseconds"),
     ),
     (
         _among("decision", "agree", "swap", "drop"),

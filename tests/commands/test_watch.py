@@ -256,7 +256,7 @@ def test_a_review_is_written_shown_and_found(tmp_path):
         post(port, PAIR | {"decision": "drop"})
         rows = reviews.read(root, "M1")
         assert rows["decision"].to_list() == ["swap", "drop"]
-        assert rows["at"].is_sorted()
+        assert rows["reviewed_at"].is_sorted()
         found = json.loads(ask(port, "/api/pairs?review=drop")[2])
         assert [(p["prompt_id"], p["review"]) for p in found["pairs"]] == [
             ("M1p0", {"decision": "drop", "who": answer["who"]})

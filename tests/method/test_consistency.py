@@ -27,6 +27,7 @@ OFF = BuildPairs(
     pairs_per_prompt=1,
     prompts_per_cluster=None,
     cluster=0.7,
+    reviews=False,
 )
 
 

@@ -16,7 +16,7 @@ def test_a_row_is_added_to_those_that_are_there(tmp_path):
     first = reviews.append(tmp_path, "M1", **PAIR, decision="agree", who="ann")
     second = reviews.append(tmp_path, "M1", **PAIR, decision="drop", who="ann")
     rows = reviews.read(tmp_path, "M1")
-    assert rows.select("decision", "who", "at").rows() == [("agree", "ann", first), ("drop", "ann", second)]
+    assert rows.select("decision", "who", "reviewed_at").rows() == [("agree", "ann", first), ("drop", "ann", second)]
     assert first < second
     assert reviews.read(tmp_path, "M2").is_empty()
     assert [file.name for file in (tmp_path / "data/REVIEW").iterdir()] == ["M1.parquet"], (
