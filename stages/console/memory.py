@@ -10,14 +10,6 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Of glibc's mallopt."""
 
 
-def give_back_freed_memory() -> None:
-    """All that was kept: between two pieces of work whose tensors have other sizes, since what lies between blocks of
-    the first is too small for those of the second, and both would count."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def keep_freed_memory() -> None:
     """Large blocks come from the heap and stay there: by default glibc maps each anew and gives it back, and the kernel
     clears its pages at every step of a training or a decoding. Does nothing where there is no glibc."""

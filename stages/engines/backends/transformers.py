@@ -32,7 +32,7 @@ from transformers.utils import logging
 from stages.config.engines import EngineParams
 from stages.config.machine import Hardware
 from stages.console.errors import EngineError, ModelError
-from stages.console.memory import give_back_freed_memory, keep_freed_memory
+from stages.console.memory import keep_freed_memory
 from stages.engines.backends import attention
 from stages.engines.backends.packing import pack_weights
 from stages.engines.base import BaseEngine, Batches
@@ -152,7 +152,6 @@ class TransformersEngine(BaseEngine):
                 untried=None if self.generated_tokens else self.prompts.folder,
             ):
                 written = self._decode(batch, sampling)
-            give_back_freed_memory()
             self.prompt_tokens += sum(len(p.ids) for p in batch) * (1 if self.shares else sampling.n)
             self.generated_tokens += sum(c.tokens or 0 for c in written)
             yield written
