@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from stages.commands import begin_cli, complete, eval_cli, judge_cli, keep_cli, version_cli, watch_cli
+from stages.commands.options import AsJson
 from stages.console.command import run, run_dvc
 from stages.console.errors import SrlmError
-
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
 
 
 class Form(StrEnum):

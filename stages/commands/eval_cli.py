@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from stages.commands import complete
+from stages.commands.options import AsJson
 
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
 Model = Annotated[
     str, typer.Argument(help="a model of data/models, e.g. M3, or a model's folder", autocompletion=complete.models)
 ]

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from stages.commands import complete
+from stages.commands.options import AsJson
 
 
 class By(StrEnum):
@@ -35,7 +36,6 @@ Judge = Annotated[
 Pairs = typer.Option(help="a file in the benchmark's form, ORG/NAME@REVISION, or hub: ScalerLab/JudgeBench")
 Split = Annotated[str, typer.Option(help="of a dataset on the Hub")]
 First = Annotated[int | None, typer.Option(min=1, help="only so many, to try: nothing is kept but in the cache")]
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
 judgebench = typer.Typer(cls=RunByDefault, no_args_is_help=True, help="A judge on JudgeBench: right answers and wrong.")
 
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from stages.commands import complete
+from stages.commands.options import AsJson
 from stages.console.errors import SrlmError
-
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON, for programs")]
 
 
 def add_to(command: Callable[..., Any], run: str, keep: str) -> None:
