@@ -86,6 +86,46 @@ def test_grouped_heads_give_the_same_texts(padding, width):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_prompts_read_some_at_a_time_give_the_same_texts(monkeypatch, repeats):
+    """The same keys, values and next tokens as prompts that are read together, padded ones among them."""
+    llama = model(GROUPED)
+    attention.group_heads(llama)
+    ids = torch.arange(5 * 7).reshape(5, 7) % 40
+    mask = torch.ones_like(ids)
+    mask[0, :4] = mask[3, :2] = 0
+    read = []
+    llama.base_model.register_forward_pre_hook(
+        lambda module, args, named: read.append(len(args[0] if args else named["input_ids"])), with_kwargs=True
+    )
+
+    def after(numbers):
+        monkeypatch.setattr(attention, "READ_AT_ONCE", numbers)
+        cache = attention.new_cache(llama)
+        with torch.inference_mode():
+            attention.read(llama, ids[:, :-1], mask[:, :-1], cache)
+            cache.batch_repeat_interleave(repeats)
+            settings = GenerationConfig(max_new_tokens=20, do_sample=False, pad_token_id=0)
+            rows, seen = (x.repeat_interleave(repeats, 0) for x in (ids, mask))
+            return cache, llama.generate(rows, attention_mask=seen, past_key_values=cache, generation_config=settings)
+
+    whole, texts = after(5 * 6 * 48)
+    assert read[0] == 5
+    read.clear()
+    parts, same = after(2 * 6 * 48)
+    assert read[:3] == [2, 2, 1]
+    assert torch.equal(texts, same)
+    for one, other in zip(whole.layers, parts.layers, strict=True):
+        assert one.get_seq_length() == other.get_seq_length()
+        torch.testing.assert_close(one.keys, other.keys)
+        torch.testing.assert_close(one.values, other.values)
+
+
+def test_a_prompt_larger_than_what_is_read_at_once_is_read_alone(monkeypatch):
+    monkeypatch.setattr(attention, "READ_AT_ONCE", 1)
+    assert attention.rows_at_once(model(GROUPED), 100) == 1
+
+
 def test_a_window_keeps_its_own_layer_and_recurrent_models_have_no_cache_to_repeat():
     windows = model(MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=8))
     assert {type(layer) for layer in attention.new_cache(windows).layers} == {DynamicSlidingWindowLayer}

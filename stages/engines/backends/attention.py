@@ -19,6 +19,8 @@ from transformers.masking_utils import sdpa_mask
 NAME = "sdpa_grouped"
 BLOCK = 16
 """Tokens that a cache grows by."""
+READ_AT_ONCE = 2**22
+"""Numbers in the hidden states of prompts that are read together: rows x tokens x hidden size."""
 
 
 class BlockLayer(DynamicLayer):
@@ -45,6 +47,14 @@ class BlockLayer(DynamicLayer):
         )
         self.cumulative_length += key_states.shape[-2]
         return self.keys, self.values
+
+    def put_rows(self, first: int, of: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """What some rows have read becomes the rows from `first` on, of `of` in all; the first rows come first."""
+        if self.keys is None or self.values is None:
+            self.lazy_initialization(keys, values)
+            self.keys, self.values = (x.new_empty((of, *x.shape[1:])) for x in (keys, values))
+            self.cumulative_length = keys.shape[-2]
+        self.keys[first : first + len(keys)], self.values[first : first + len(keys)] = keys, values
 
     def _room(self, count: int) -> int:
         """Tokens that the buffers have room for once `count` more are in; a prompt has what it needs."""
@@ -79,6 +89,28 @@ def new_cache(model: PreTrainedModel) -> Cache | None:
     if model.config._attn_implementation == NAME:
         cache.layers = [BlockLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def read(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> None:
+    """Keys and values of prompts [rows, tokens] into an empty cache, some rows at a time: what the layers compute on
+    the way takes more memory than what is kept, and leaves holes in it."""
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    layers = [layer for layer in cache.layers if isinstance(layer, BlockLayer)]
+    each = rows_at_once(model, ids.shape[1]) if len(layers) == len(cache.layers) else len(ids)
+    for first in range(0, len(ids), each):
+        some = slice(first, first + each)
+        part: Any = cache if len(ids) <= each else DynamicCache(config=model.config)
+        model.base_model(
+            ids[some], attention_mask=mask[some], position_ids=positions[some], past_key_values=part, use_cache=True
+        )
+        if part is not cache:
+            for layer, done in zip(layers, part.layers, strict=True):
+                layer.put_rows(first, len(ids), done.keys, done.values)
+
+
+def rows_at_once(model: PreTrainedModel, tokens: int) -> int:
+    """How many prompts of so many tokens are read together."""
+    return max(1, READ_AT_ONCE // (model.config.get_text_config().hidden_size * tokens))
 
 
 def group_heads(model: PreTrainedModel) -> None:

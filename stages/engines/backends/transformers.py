@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    Cache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -180,9 +179,11 @@ class TransformersEngine(BaseEngine):
         ids = torch.tensor([[self.prompts.pad_id] * (width - len(p.ids)) + p.ids for p in chunk], device=self.device)
         mask = torch.tensor([[0] * (width - len(p.ids)) + [1] * len(p.ids) for p in chunk], device=self.device)
         cache = attention.new_cache(self.model)
-        if cache is not None and sampling.n > 1 and width > 1:
-            self._read_once(ids, mask, cache)
-            cache.batch_repeat_interleave(sampling.n)
+        at_once = attention.rows_at_once(self.model, width)
+        if cache is not None and width > 1 and (sampling.n > 1 or len(ids) > at_once):
+            attention.read(self.model, ids[:, :-1], mask[:, :-1], cache)  # the last token chooses the next
+            if sampling.n > 1:
+                cache.batch_repeat_interleave(sampling.n)
         rows = [(p, n) for p in chunk for n in sampling.numbers]
         live = Live(torch.arange(len(rows), device=self.device), width)
         processors = LogitsProcessorList([finite := Finite(live, steps)])
@@ -230,17 +231,6 @@ class TransformersEngine(BaseEngine):
                 c = c._replace(probs=self.prompts.probs(probe, c, tokens, partial(record.at, row)))
             written.append(c)
         return written
-
-    def _read_once(self, ids: torch.Tensor, mask: torch.Tensor, cache: Cache) -> None:
-        """Keys and values of each prompt but its last token, into `cache`."""
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        self.model.base_model(
-            ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=positions[:, :-1],
-            past_key_values=cache,
-            use_cache=True,
-        )
 
     @torch.inference_mode()
     def _check_padding(self) -> None:
