@@ -17,7 +17,7 @@ _BLANK = r"(?:[ \t]|\\[A-Za-z]++\{?)*+"  # and LaTeX's `\text{`
 _TAG = r"</?(?:b|i|u|p|em|strong|code|span|t[dh])>"  # none holds the label: each run ends before the next
 _CLOSED = rf"""(?:[*_`"'>\])}}$\\]|{_TAG})*+"""
 _LABEL = rf"""(?<![^\W_])(score)(?:[*_`"'\])}} \t\xa0]|{_TAG})*+"""
-_OPEN = rf"""(?:{_TAG}|[*_`"' \t\xa0~<\[({{}}|$\\]|(?:boxed|text[a-z]{{0,2}}|math[a-z]{{2}})\{{)*+"""
+_OPEN = rf"""(?:{_TAG}|[*_`"' \t\xa0~•<\[({{}}|$\\]|(?:boxed|text[a-z]{{0,2}}|math[a-z]{{2}})\{{)*+"""
 _NUMBER = r"[+\-−–]?[0-9]++(?:[.,][0-9]++)*+"
 _ALONE = r"""(?:\.?+[*_`"' \t]*+(?:\r?\n(?!\s*+[0-9])|\Z)|\s*+</|[ \t]*+\|)"""
 _WORDS = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 10: "ten"}
@@ -38,11 +38,12 @@ class Patterns(NamedTuple):
 
 @lru_cache(maxsize=16)
 def patterns(top: int) -> Patterns:
-    # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`.
+    # What leaves the number as it is: the end of its dress, ` points`, `/5`, `out of 5`, `von 5`.
     whole = rf"(?:a[ \t]++(?:maximum|possible|total)[ \t]++(?:of[ \t]++)?+)?+(?:{top}|{_WORDS.get(top, top)}\b)"
     same = (
         rf"""{_CLOSED}(?:{_BLANK}(?:points?|pts?|stars?)\b)?"""
-        rf"""(?:{_BLANK}\(?(?:/|(?:out[ \t]++)?of\b)[ \t*_`<\[({{}}]*+{whole}(?:\.0++)?+(?![0-9.,/]*[0-9]))?{_CLOSED}"""
+        rf"""(?:{_BLANK}\(?(?:/|(?:(?:out[ \t]++)?of|from|on|von|van|sur|de|di)\b)[ \t*_`<\[({{}}]*+"""
+        rf"""{whole}(?:\.0++)?+(?![0-9.,/]*[0-9]))?{_CLOSED}"""
     )
     # The label, a colon or `=`, then a number, in the dress that models give it: `Score: 4`, `**Score:** <4>`,
     # `"score": 4`, `Score = \boxed{4}`, `<b>Score</b>: 4`. Where it stands on the next line, behind a dash, in the next
@@ -67,13 +68,15 @@ def patterns(top: int) -> Patterns:
         rf"|(?:</?[a-z]{{1,6}}>|[^\w/(])*+(?:/|\bout[ \t]++of\b)[ \t]*+(?!{top}\b)[0-9]"  # `4</b>/10`, and a line below
     )
     # What another remark on the line makes of it. A scale that does not end at the top: `(max 10)`, `(0-10)`, `(8/10)`,
-    # `on a scale from 1 to 10`, `on a 10-point scale`; a correction: `3, raised to 4`, `5 (reduced to 4)`.
+    # `on a scale from 1 to 10`, `on a 10-point scale`; a correction: `3, raised to 4`, `5 (reduced to 4)`,
+    # `4, no, 3`, `4, minus 1 = 3`.
     another = rf"(?!{top}(?:\.0++)?(?!\.?[0-9]))[0-9]++"
     remark = (
         rf"\b(?:max(?:imum)?|scale|range|out[ \t]++of)\b(?:[ \t:=]|of\b|is\b|from\b)*+{_RANGE}{another}"
         rf"|[(\[][= \t]*+[0-9.]++[ \t]*+(?:/|-|–|—|to\b|of\b)[ \t]*+{another}[ \t]*+[)\]]"
         rf"|(?<![\w.]){another}[- ]points?\b[ \t]++scale\b"
-        r"|\b(?:actually|rather|raised|reduced|lowered|increased|corrected|changed|revised|adjusted|final|so|thought)\b"
+        r"|(?:\b(?:actually|rather|raised|reduced|lowered|increased|corrected|changed|revised|adjusted|final|so|thought)\b"
+        rf"|\bno[,;:.–—-]|\b(?:minus|plus)\b[^\n0-9=]{{0,9}}[0-9.]++[^\n0-9=]{{0,9}}=)"
         rf"[^\n0-9]{{0,20}}[0-9]{'++' if top > 9 else ''}(?:\.[05])?[ \t.)\]]*+$"
     )
     # What a list of points adds up to, behind its last score line.
