@@ -25,10 +25,10 @@ from stages.console.command import run_dvc
 from stages.console.errors import RevisionError
 from stages.console.sheets import Code, Figure, Sheet, to_markdown, to_terminal
 from stages.console.terminal import stderr, warn
+from stages.store.dvc_status import OURS, remotes, state
 from stages.store.files import atomic_write
 from stages.store.git import git, knows, tags
 from stages.store.metrics import Metrics, read_all
-from stages.store.state import OURS, remotes, state
 from stages.text.escape import for_markdown
 
 VERSIONS = "data/VERSIONS.md"

@@ -33,9 +33,9 @@ from stages.config.load import PARAMS, load_params, read_yaml
 from stages.console.errors import ParamsError, SrlmError
 from stages.console.sheets import Sheet, to_terminal
 from stages.store.copies import LOCK, begin_with, prepare, share_completions
+from stages.store.dvc_status import State, state
 from stages.store.files import read_json, write_json
 from stages.store.recovery import recover
-from stages.store.state import State, state
 
 LOG = "repro.log"
 

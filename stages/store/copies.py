@@ -17,9 +17,9 @@ from stages.config.load import PARAMS, read_yaml
 from stages.config.paths import WRITTEN
 from stages.console.command import run_dvc
 from stages.console.errors import SrlmError
+from stages.store.dvc_status import cache_folder
 from stages.store.files import atomic_write
 from stages.store.run import COMPLETION_CACHE
-from stages.store.state import cache_folder
 
 COPIED = ("dvc.yaml", ".dvcignore", "stages", "data/.gitignore")
 EMPTY = tuple(f"data/{kind}/.gitkeep" for kind in ("metrics/AIFT", "metrics/drift", "metrics/head_to_head", "REVIEW"))

@@ -13,7 +13,7 @@ from stages.commands import trial, trial_keep, trial_results, tries
 from stages.config.load import load_params, read_yaml
 from stages.console.errors import ParamsError, SrlmError
 from stages.method.evaluation.paired import Difference
-from stages.store import copies, state
+from stages.store import copies, dvc_status
 from stages.store.files import read_lines
 from tests.workspace import ENV, Workspace
 
@@ -101,7 +101,7 @@ def test_a_try_is_stopped_continued_shown_and_kept(space, capsys):
     assert wins["difference"] == {"value": 0.0, "low": None, "high": None, "n": 20, "paired": True}
     assert stages_that_ran(root) == before, "nothing ran here"
     assert space.lock() == lock
-    assert not state.state(root).stale
+    assert not dvc_status.state(root).stale
 
     trial.show_list(root, as_json=True)
     [listed] = json.loads(capsys.readouterr().out)
@@ -116,7 +116,7 @@ def test_a_try_is_stopped_continued_shown_and_kept(space, capsys):
     trial_keep.keep([], root)
     assert read_yaml(root)["evaluate"]["compare_max_tokens"] == 15
     assert stages_that_ran(root) == before, "all is restored from the cache"
-    assert not state.state(root).stale
+    assert not dvc_status.state(root).stale
     assert not tried.folder.exists()
 
 
@@ -156,7 +156,7 @@ def test_a_copy_shares_what_is_cached_and_no_more(finished, tmp_path):
     assert (folder / "mine.jinja").read_bytes() == (space.path / "mine.jinja").read_bytes()
     cache = "data/cache/completions.v3.sqlite"
     assert (folder / cache).samefile(space.path / cache)
-    assert state.cache_folder(folder) == space.path / ".dvc/cache"
+    assert dvc_status.cache_folder(folder) == space.path / ".dvc/cache"
     space.set(**{"judge.template": "../mine.jinja"})
     with pytest.raises(SrlmError, match=r"\.\./mine.jinja in params.yaml is beside the project"):
         copies.prepare(space.path, tmp_path / "copy2", {})

@@ -1,4 +1,5 @@
-"""Whether the store here is what dvc.yaml, params.yaml and dvc.lock say, and which files git has to hold of it."""
+"""What DVC says of the store here: whether it is what dvc.yaml, params.yaml and dvc.lock say; and which files git has
+to hold of it."""
 
 from __future__ import annotations
 
