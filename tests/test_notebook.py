@@ -91,8 +91,14 @@ def test_what_is_doubtful_is_a_warning(project, tmp_path):
 
 
 def test_what_is_not_there_is_said_in_a_sentence(project, tmp_path):
-    with pytest.raises(MissingTableError, match=r"has no table pairs of M3: stage build_pairs@M3 makes it\. Run: "):
-        Store(project).pairs("M3")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/params.yaml").write_text(PARAMS)
+    with pytest.raises(MissingTableError, match=r"has no table pairs of M1: stage build_pairs@M1 makes it\. Run: "):
+        Store(tmp_path / "new").pairs("M1")
+    with pytest.raises(MissingTableError, match=r"has no table pairs of m1: there are M1$"):
+        Store(project).pairs("m1")
+    with pytest.raises(MissingTableError, match=r"has no table judged of M9: did you mean M1\?$|: there are M1$"):
+        Store(project).judge("M9")
     with pytest.raises(SrlmError, match="no folder 'nowhere'"):
         Store("nowhere")
     with pytest.raises(SrlmError, match=r"holds no params\.yaml"):
@@ -142,7 +148,7 @@ def test_a_revision_is_read_through_dvc_and_leaves_nothing(project, tmp_path):
 
 
 def test_nothing_else_is_public_and_all_is_typed():
-    assert srlm.__all__ == ["Store"]
+    assert [name for name in dir(srlm) if not name.startswith("_")] == srlm.__all__ == ["Store"]
     assert {name for name in vars(Store) if not name.startswith("_")} == {"pairs", "judge", "sql", "dataset"}
     for name in ("__init__", "pairs", "judge", "sql", "dataset"):
         signature = inspect.signature(getattr(Store, name))

@@ -43,11 +43,20 @@ class Names:
 
     def files(self, pattern: str) -> dict[str | None, Path]:
         """Name (None without `{model}`) to the file, of those that are there; M2 before M10."""
-        return {name: path for name, path in self._all(pattern).items() if self._has(pattern, name)}
+        return {name: path for name, path in self._all(pattern).items() if self.has(pattern, name)}
 
     def left_out(self, pattern: str) -> list[Path]:
         """The files that `files` passes over."""
-        return sorted(path for name, path in self._all(pattern).items() if not self._has(pattern, name))
+        return sorted(path for name, path in self._all(pattern).items() if not self.has(pattern, name))
+
+    def has(self, pattern: str, name: str | None) -> bool:
+        """Whether params.yaml names it there."""
+        if self._params is None or name is None:
+            return True
+        folder = folder_of(pattern)
+        sections = [self._params.get(section) for section in SECTIONS[folder]]
+        named = not sections or any(isinstance(section, dict | list) and name in section for section in sections)
+        return named or name in UNNAMED.get(folder, ())
 
     def sides(self, match: str) -> tuple[str | None, str | None]:
         """The two models of a match; null where params.yaml does not say."""
@@ -81,14 +90,6 @@ class Names:
             return {None: paths[pattern]} if pattern in paths else {}
         names = {path.removeprefix(before).removesuffix(after): path for path in paths}
         return {name: paths[names[name]] for name in sorted(names, key=lambda name: (len(name), name))}
-
-    def _has(self, pattern: str, name: str | None) -> bool:
-        if self._params is None or name is None:
-            return True
-        folder = folder_of(pattern)
-        sections = [self._params.get(section) for section in SECTIONS[folder]]
-        named = not sections or any(isinstance(section, dict | list) and name in section for section in sections)
-        return named or name in UNNAMED.get(folder, ())
 
 
 def folder_of(pattern: str) -> str:
