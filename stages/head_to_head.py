@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.config.load import entry, load_params
 from stages.console.command import command
+from stages.console.terminal import warn
 from stages.engines.base import BaseEngine
 from stages.engines.open import stage_engine
 from stages.engines.request import Sampling
@@ -40,7 +41,16 @@ def main(match: str, root: Path = Path()) -> None:
             verdicts = matches.model_verdicts(first, second, prompts, completions, judge=judge)
         run.write(VERDICTS, verdicts, match, engine)
         result = matches.head_to_head(verdicts, n=params.evaluate.bootstrap, seed=params.seed)
-        run.write_metrics("head_to_head", result, match)
+        warned = [
+            warning
+            for decoding, shares in result.items()
+            for warning in matches.unread(
+                decoding, shares["unreadable"], shares["n"] + shares["unreadable"], params.warn.unreadable
+            )
+        ]
+        for warning in warned:
+            warn(f"{match}: {warning}")
+        run.write_metrics("head_to_head", {**result, "warned": warned} if warned else result, match)
 
 
 if __name__ == "__main__":

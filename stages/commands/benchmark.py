@@ -23,6 +23,7 @@ from stages.engines.request import Message, Request
 from stages.method.evaluation import arena_hard, mt_bench, style
 from stages.method.statistics import ratio_figures
 from stages.store.files import result_file
+from stages.store.metrics import without_empty_claims
 from stages.text.escape import for_terminal
 
 RESAMPLES, SEED = 1000, 0
@@ -185,6 +186,7 @@ def score(
     whole = {model: figures for model, figures in result.items() if incomplete or not missing[model]}
     for model in (model for model in whole if not missing[model]):
         keep_of_model(benchmark.replace("-", "_"), model, whole[model], root)
+    whole = {model: without_empty_claims(figures) for model, figures in whole.items()}
     if as_json:
         rows = {model: {"complete": not n, "n_missing": n, **whole.get(model, {})} for model, n in missing.items()}
         print(json.dumps(rows, indent=2, ensure_ascii=False))

@@ -15,6 +15,7 @@ from stages.commands.figures import aside, keep_of_model, show
 from stages.config.load import load_params
 from stages.console.errors import ModelError, SrlmError
 from stages.console.sheets import Figure, Sheet
+from stages.store.metrics import without_empty_claims
 from stages.store.run import Run
 
 PAPER = (
@@ -75,7 +76,7 @@ def evaluate(
             keep_of_model(KIND, name or "", content | {"settings": settings}, root)
     rows = [
         (task, metric, Figure(figure["value"], figure["low"], figure["high"], digits=4), figure["n"])
-        for task, metrics in content.items()
+        for task, metrics in without_empty_claims(content).items()
         for metric, figure in metrics.items()
     ]
     sheet = Sheet(("task", "metric", "value ± 95 %", "n"), rows, f"{model}: lm-eval {settings['lm_eval']}")

@@ -184,7 +184,10 @@ def test_ratings_that_could_not_be_read_are_counted_and_never_averaged(project):
     assert result["average"]["value"] == pytest.approx((78 * 4 + 10 + 80 * 6.5) / 159, abs=1e-6)
     assert result["writing"]["value"] == pytest.approx((8 * 4 + 10 + 65) / 19, abs=1e-6)
     kept = json.loads(Path("data/metrics/mt_bench/M1.json").read_text())
-    assert kept["turn_2"] == result["turn_2"]
+    assert kept["turn_1"] == result["turn_1"]
+    assert kept["turn_2"]["value"] == 6.5
+    # all of one value, resampled, are always that value: no interval
+    assert (result["turn_2"]["low"], result["turn_2"]["high"]) == (None, None)
     assert srlm("score", "mt-bench", lines("r.jsonl", rows[:-1])).exit_code == 1
     assert "nothing of 'M7'" in str(srlm("score", "mt-bench", "r.jsonl", "--model", "M7").exception)
 

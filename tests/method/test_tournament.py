@@ -90,6 +90,12 @@ def test_unreadable_comparisons_count_nowhere_and_are_counted() -> None:
     assert (figures["comparisons"], figures["unreadable"]) == (8, 6)
 
 
+def test_many_unreadable_comparisons_are_warned_of() -> None:
+    warned = "2 of 4 comparisons could not be read (greedy; warned above 25%)"
+    assert tournament(rows(("M2", "M1", "w-w-")), n=10, unreadable=0.25)["warned"] == [warned]
+    assert tournament(rows(("M2", "M1", "w-ww")), n=10, unreadable=0.25)["warned"] == []
+
+
 def test_a_judge_of_places_is_seen() -> None:
     assert tournament(rows(("M2", "M1", "A" * 30)), n=10)["greedy"]["first"]["value"] == 1
     assert tournament(rows(("M2", "M1", "B" * 30)), n=10)["greedy"]["first"]["value"] == 0

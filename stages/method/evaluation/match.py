@@ -104,3 +104,10 @@ def head_to_head(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dic
         shares = mean_figures({outcome: outcomes == outcome for outcome in OUTCOMES}, n=n, seed=seed)
         result[decoding] = {**shares} | {"n": outcomes.count(), "unreadable": outcomes.null_count()}
     return result
+
+
+def unread(decoding: str, unreadable: int, comparisons: int, share: float) -> list[str]:
+    """A warning where more than the share could not be read: the figures are of the others."""
+    if unreadable <= share * comparisons:
+        return []
+    return [f"{unreadable} of {comparisons} comparisons could not be read ({decoding}; warned above {share:.0%})"]

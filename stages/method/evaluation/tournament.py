@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from stages.method.evaluation.match import unread
 from stages.method.statistics import DIGITS, Figure, Floats, mean_figures, resamples
 from stages.store.tables import ANSWERS
 
@@ -26,11 +27,12 @@ def constant_answers(answers: pl.DataFrame, text: str) -> pl.DataFrame:
     return answers.with_columns(**nothing, **said)
 
 
-def tournament(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict[str, Any]:
+def tournament(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0, unreadable: float = 0.05) -> dict[str, Any]:
     """Per decoding, of VERDICTS rows of all matches: `elo` and `share` by model (`standings`); `points` of each model
     against each other, the mean of 1 for a win, 1/2 for a tie; `constant`, the points of the constant answer against
     each; `first`, how often the answer shown first won where one won, 1/2 where the judge does not look at the place;
-    `comparisons`, and how many were `unreadable`. `warned`: where the judge prefers the constant answer."""
+    `comparisons`, and how many were `unreadable`. `warned`: where the judge prefers the constant
+    answer, and where more than the share `unreadable` could not be read."""
     result: dict[str, Any] = {}
     warned = []
     for decoding in sorted(set(verdicts["decoding"])):
@@ -56,6 +58,7 @@ def tournament(verdicts: pl.DataFrame, *, n: int = 1000, seed: int = 0) -> dict[
             for model, figure in constant.items()
             if (figure["value"] or 0) > POINTS["tie"]
         ]
+        warned += unread(decoding, rows["points"].null_count() // 2, len(rows) // 2, unreadable)
     return {**result, "warned": warned}
 
 
