@@ -9,6 +9,7 @@ import typer
 
 from stages.commands import complete
 from stages.console.errors import ParamsError
+from stages.console.terminal import stderr
 
 
 def init(
@@ -16,7 +17,11 @@ def init(
     model: Annotated[str | None, typer.Option(help="M0: a model's folder, or ORG/NAME on the Hub")] = None,
     data: Annotated[str | None, typer.Option(help="a file of ranked answers, or ORG/NAME")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="tiny, smol, gpu, paper, scripted; by default one for your model and data")
+        str | None,
+        typer.Option(
+            help="tiny, smol, gpu, paper, scripted; by default one for your model and data",
+            autocompletion=complete.profiles,
+        ),
     ] = None,
     small: Annotated[bool, typer.Option("--small", help="an hour or less, to see that it works")] = False,
 ) -> None:
@@ -44,7 +49,9 @@ def profile(
 
     if name != "own":
         profiles.copy(name, model=model, data=data, scale=scale, force=force)
+        stderr.print(f"params.yaml is now profile {name}. Next: srlm check, srlm repro")
     elif model and data:
         profiles.for_own(model, data, small=small, force=force)
+        stderr.print("params.yaml is written. Next: srlm check, srlm preview judge_seed (can it judge?), srlm repro")
     else:
         raise ParamsError("profile own needs both: srlm profile own --model DIR_OR_REPO --data FILE_OR_REPO")

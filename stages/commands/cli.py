@@ -108,7 +108,12 @@ def plan(
 
 @command(RUN, "srlm preview judge_seed", "srlm preview sample_candidates@M1 -n 5")
 def preview(
-    stage: Annotated[str, typer.Argument(help="as in dvc.yaml, with the model behind it: build_pairs@M2")],
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="as in dvc.yaml, with the model behind it: build_pairs@M2", autocompletion=complete.previewed
+        ),
+    ],
     n: Annotated[int | None, typer.Option("-n", min=2, help="prompts, 10; of judge_seed answers, 20")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -80,6 +80,22 @@ def tables(ctx: Any) -> Iterable[Proposal]:
 
 
 @proposes
+def previewed(ctx: Any) -> Iterable[Proposal]:
+    """The stages that `srlm preview` takes."""
+    from stages.commands.preview import PREVIEWED
+
+    return PREVIEWED
+
+
+@proposes
+def datasets(ctx: Any) -> Iterable[Proposal]:
+    """The datasets that `srlm export` has here."""
+    from stages.commands.export import datasets as every
+
+    return dict.fromkeys(dataset.name for dataset in every(Path()).values())
+
+
+@proposes
 def profiles(ctx: Any) -> Iterable[Proposal]:
     """The profiles, and `own`."""
     return [*sorted(file.stem for file in (Path(__file__).parents[1] / "config/profiles").glob("*.yaml")), "own"]

@@ -118,7 +118,7 @@ def export(name: str, form: str, out: Path, *, revision: str | None = None, root
         entry = {dataset.name: {"file_name": out.name, **COLUMNS[dataset.has_pairs]}}
         known = entries(info, entry) if info else {}
         if note := other_params(folder):
-            stderr.print(note, markup=False)
+            stderr.print(note)
         rows = scored(dataset, folder) if form == ULTRAFEEDBACK else trained(dataset, form, folder)
         if (first := next(rows, None)) is None:
             raise QueryError(f"{dataset.name} has no rows, so {out} was not written")
@@ -126,7 +126,7 @@ def export(name: str, form: str, out: Path, *, revision: str | None = None, root
     if info:
         write_json(info, known | entry)
     use = USE[form, dataset.has_pairs].format(out=out, folder=out.parent, name=dataset.name)
-    stderr.print(f"{dataset.name}: {n} rows in {out}. To load it: {use}", markup=False, highlight=False, soft_wrap=True)
+    stderr.print(f"{dataset.name}: {n} rows in {out}. To load it: {use}")
 
 
 def check_out(out: Path, form: str, root: Path) -> Path | None:
@@ -134,19 +134,25 @@ def check_out(out: Path, form: str, root: Path) -> Path | None:
     or that the tool could not read by its name."""
     result_file(out, root)
     if form != ULTRAFEEDBACK and out.suffix != ".jsonl":
-        raise SrlmError(f"the tools tell a file's form by its ending: name {out} {out.stem}.jsonl")
+        raise SrlmError(f"the tools tell a file's form by its ending: expected {out.stem}.jsonl, seen {out.name}")
     if form == "openrlhf" and set(str(out)) & set(",@"):
         raise SrlmError(f"OpenRLHF takes , and @ in {str(out)!r} for the end of the name: name another file")
     return result_file(out.with_name(INFO), root) if form == "llama-factory" else None
 
 
-def named(name: str, root: Path) -> Dataset:
-    """The dataset of this name, as `srlm publish` has them, in small letters or as its model is written. Raises
-    QueryError for one that there is not."""
+def datasets(root: Path) -> dict[str, Dataset]:
+    """Those that lie here, named as `srlm publish` has them, but with the model as it is written."""
     found = {table.name: Dataset(table.name, table) for table in (IFT_TRAIN, IFT_VALID, EFT)}
     for table, end in ((PAIRS, ""), (JUDGE_PAIRS, "_judge_pairs")):
         for model in filter(None, Names(root).files(table.path)):
             found[f"aift_{model}{end}"] = Dataset(f"aift_{model.lower()}{end}", table, model)
+    return found
+
+
+def named(name: str, root: Path) -> Dataset:
+    """The dataset of this name, in small letters or as its model is written. Raises QueryError for one that there is
+    not."""
+    found = datasets(root)
     same = [name] if name in found else [spelt for spelt in found if spelt.lower() == name.lower()]
     if len(same) != 1:
         names = [dataset.name for dataset in found.values()]

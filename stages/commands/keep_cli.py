@@ -31,7 +31,10 @@ def add_to(command: Callable[..., Any], keep: str) -> None:
 
 
 def export(
-    name: Annotated[str, typer.Argument(help="ift, ift_valid, eft, aift_m1, aift_m1_judge_pairs, ...")],
+    name: Annotated[
+        str,
+        typer.Argument(help="ift, ift_valid, eft, aift_m1, aift_m1_judge_pairs, ...", autocompletion=complete.datasets),
+    ],
     form: Annotated[Trainer, typer.Option("--format", help="whose loader is to take it")],
     out: Annotated[Path, typer.Option(help="the file to write: FILE.jsonl")],
     rev: Annotated[

@@ -19,6 +19,8 @@ def project(tmp_path_factory):
     shutil.copy2(ROOT / "params.yaml", root / "params.yaml")
     (root / "dvc.lock").write_text("")
     (root / "dvc.yaml").write_text("")
+    (root / "data/AIFT/M1").mkdir(parents=True)
+    (root / "data/AIFT/M1/pairs.parquet").touch()
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
     subprocess.run([*git, "init", "-q", "--initial-branch=main"], cwd=root, check=True)
     subprocess.run([*git, "add", "--all"], cwd=root, check=True)
@@ -55,6 +57,10 @@ def asked(folder, shell, words):
         ("srlm head-to-head --judge o", ["oracle"]),
         ("srlm cache --model S", ["SFT"]),
         ("srlm profile t", ["tiny"]),
+        ("srlm init mine --profile t", ["tiny"]),
+        ("srlm preview judge_s", ["judge_seed"]),
+        ("srlm export aift_m", ["aift_m1"]),
+        ("srlm export ift", ["ift", "ift_valid"]),
         ("srlm try sample_candidates.n", ["sample_candidates.n="]),
         ("srlm lm-eval M3", ["M3"]),
     ],

@@ -112,7 +112,7 @@ def test_llama_factory_finds_it_by_name(root):
         ("aift_m2", "trl", "a.jsonl", QueryError, "no dataset aift_m2; did you mean aift_m1?"),
         ("ift", "ultrafeedback", "a.jsonl", QueryError, "ift has no scored answers: ultrafeedback is for an AIFT"),
         ("aift_m1_judge_pairs", "trl", "a.jsonl", QueryError, "has no rows, so .* was not written"),
-        ("ift", "trl", "a.json", SrlmError, "name .*a.json a.jsonl"),
+        ("ift", "trl", "a.json", SrlmError, "expected a.jsonl, seen a.json$"),
         ("ift", "openrlhf", "a@b.jsonl", SrlmError, "OpenRLHF takes , and @"),
         ("ift", "trl", "no/a.jsonl", SrlmError, "no such folder"),
     ],
