@@ -11,6 +11,7 @@ whatever becomes of the package that made it.
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,8 +71,12 @@ def init(
                 made.rename(target)
     except PermissionError as e:
         raise SrlmError(f"No permission to write in {target.parent} ({e.strerror}). Name a folder elsewhere") from None
-    commit = "" if committed else "; git knows no name of yours: git config user.name and user.email, then git commit"
-    stderr.print(f"{folder} is ready{commit}. Next: cd {folder}; srlm check; srlm repro")
+    steps = [] if target == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
+    if not committed:
+        steps += ["git config user.name 'Your Name'", "git config user.email you@example.com", "git commit -m init"]
+    steps += ["srlm check", *([] if profile else ["srlm preview judge_seed"]), "srlm repro"]
+    who = "" if committed else ", but for its first commit: git does not know who you are"
+    stderr.print(f"{folder} is ready{who}. Next: {'; '.join(steps)}")
 
 
 def _ask(option: str, what: str) -> str:
@@ -93,18 +98,20 @@ def fill(made: Path, profile: str | None, model: str | None, data: str | None, *
     readme = readme.replace("{name}", made.name).replace("{version}", version("self-rewarding-lm"))
     (made / "README.md").write_text(readme, encoding="utf-8")
     model = str(Path(model).resolve()) if model and Path(model).exists() else model
-    data = _seed(made, Path(data)) if data and Path(data).is_file() else data
+    kept = None
+    if data and Path(data).is_file():  # read where its owner has it: what is wrong is said of that file
+        kept, data = _seed(made, Path(data)), str(Path(data).resolve())
     if profile is None:
-        profiles.for_own(str(model), str(data), small=small, force=False, root=made)
+        profiles.for_own(str(model), str(data), small=small, force=False, kept=kept, root=made)
     else:
-        profiles.copy(profile, model=model, data=data, root=made)
+        profiles.copy(profile, model=model, data=data, kept=kept, root=made)
 
 
-def _seed(made: Path, file: Path) -> str:
-    """Where params.yaml finds a seed file: copied into the project, where that is not too much for git."""
+def _seed(made: Path, file: Path) -> str | None:
+    """Copy a seed file into the project, where that is not too much for git; the copy's path there."""
     if file.stat().st_size > IN_GIT:
         stderr.print(f"{file} is large, and stays where it is: params.yaml names it there")
-        return str(file.resolve())
+        return None
     (made / SEED).mkdir()
     shutil.copyfile(file, made / SEED / file.name)
     return f"{SEED}/{file.name}"

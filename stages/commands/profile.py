@@ -75,12 +75,13 @@ def copy(
     *,
     model: str | None = None,
     data: str | None = None,
+    kept: str | None = None,
     scale: int = 1,
     force: bool = False,
     root: Path = Path(),
 ) -> None:
-    """Make params.yaml the profile `name`, with another M0, other seed data, or `scale` times as many prompts. Raises
-    SrlmError for an unknown one, or where edits would be lost."""
+    """Make params.yaml the profile `name`, with another M0, other seed data (read from the copy `kept`, where there is
+    one), or `scale` times as many prompts. Raises SrlmError for an unknown one, or where edits would be lost."""
     shipped = sorted(p.stem for p in PROFILES.glob("*.yaml"))
     if name not in shipped:
         raise ParamsError(f"no profile {name}; there are {', '.join(shipped)}, and own for your model and data")
@@ -91,7 +92,7 @@ def copy(
         _, _, params, line = model_facts(model, root)
         changes, head = changes | params, [*head, line]
     if data:
-        _, params, line = data_facts(data, None, root)
+        _, params, line = data_facts(data, None, root, kept)
         changes, head = changes | params, [*head, line]
     if scale > 1:
         sizes = YAML(typ="safe").load(file)
@@ -101,20 +102,14 @@ def copy(
         head.append(f"{scale} times as many prompts")
     text = write_profile(file, changes, head) if changes else file.read_text(encoding="utf-8")
     options = {"--model": model, "--data": data, "--scale": str(scale) if scale > 1 else None}
-    again = [
-        "srlm",
-        "profile",
-        name,
-        *(word for o, value in options.items() if value for word in (o, value)),
-        "--force",
-    ]
-    _write(root, text, shlex.join(again), force)
+    again = [word for option, value in options.items() if value for word in (option, value)]
+    _write(root, text, shlex.join(["srlm", "profile", name, *again, "--force"]), force)
     load_params(root)
-    stderr.print(f"params.yaml is now profile {name}. Next: srlm repro")
 
 
-def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Path()) -> None:
-    """Write params.yaml for one's own model and data, and say what was understood. Raises SrlmError."""
+def for_own(model: str, data: str, *, small: bool, force: bool, kept: str | None = None, root: Path = Path()) -> None:
+    """Write params.yaml for one's own model and data (or the copy of it that is `kept`), and say what was understood.
+    Raises SrlmError."""
     tokenizer, of_model, model_params, model_line = model_facts(model, root)
     if of_model.context is not None and of_model.context < LEAST_CONTEXT:
         raise ModelError(
@@ -123,7 +118,7 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
         )
     if (root / model).is_dir() and (faults := file_faults(root / model)):
         raise ModelError(f"--model {model}: {'; '.join(faults)}")
-    of_data, data_params, data_line = data_facts(data, tokenizer, root)
+    of_data, data_params, data_line = data_facts(data, tokenizer, root, kept)
     machine = this_machine()
     chosen = choose(of_model, of_data, machine, small=small)
     gpus = f"{machine.gpus} GPU(s) of {machine.gpu_memory / GB:.0f} GB" if machine.gpus else "no GPU"
@@ -138,7 +133,6 @@ def for_own(model: str, data: str, *, small: bool, force: bool, root: Path = Pat
     _write(root, text, shlex.join(again), force)
     load_params(root)
     stderr.print("\n".join(lines))
-    stderr.print("params.yaml is written. Next: srlm check, srlm preview judge_seed (can it judge?), srlm repro")
 
 
 def _write(root: Path, text: str, again: str, force: bool) -> None:
@@ -192,12 +186,15 @@ def model_facts(model: str, root: Path) -> tuple[Path | None, ModelFacts, dict[s
     return tokenizer if tokenizer.is_file() else None, ModelFacts(weights or None, context, template), params, line
 
 
-def data_facts(data: str, tokenizer: Path | None, root: Path) -> tuple[DataFacts, dict[str, Any], str]:
-    """What the seed data hold in their commonest language; what params.yaml says of them; a line for people."""
+def data_facts(
+    data: str, tokenizer: Path | None, root: Path, kept: str | None = None
+) -> tuple[DataFacts, dict[str, Any], str]:
+    """What the seed data hold in their commonest language; what params.yaml says of them, or of their copy `kept`; a
+    line for people."""
     place, _, revision = data.partition("@")
     if (root / data).is_file():
         place, rows = data, read_file(root / data)
-        source = {"source": "file", "path": data, "repo": None, "revision": None}
+        source = {"source": "file", "path": kept or data, "repo": None, "revision": None}
     elif REPO.fullmatch(data) and not (root / data).exists():
         revision = revision or str(_ask_hub("--data", place, lambda api: api.dataset_info(place).sha))
         rows = read_hub(place, revision)

@@ -148,13 +148,14 @@ def recognize(
         known = (fits or [format])[0]
         fault = tried[known].missing or tried[known].unclear
         raise SeedDataError(
-            f"{name} as {known}: {fault}. Its columns: {listed}. Set split_seed.columns, as {{prompt: question}}"
+            f"{name} as {known}: {fault}. Its columns: {listed}. Rename them, or set split_seed.columns, as "
+            f"{{prompt: question}}"
         )
     fit = f"could be read as {' or '.join(fits)}" if fits else "fits no format"
     known_formats = "; ".join(f"{known} ({', '.join(f.needed)})" for known, f in FORMATS.items())
     raise SeedDataError(
-        f"{name} {fit}. Its columns: {listed}. Formats, and what each needs: {known_formats}. Set split_seed.format, "
-        f"and split_seed.columns to what the file calls it, as {{prompt: question}}"
+        f"{name} {fit}. Its columns: {listed}. Formats, and what each needs: {known_formats}. Rename the "
+        f"columns, or set split_seed.format, and split_seed.columns to what the file calls it, as {{prompt: question}}"
     )
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from stages.commands import cli
 from stages.commands.init import PLACES, PROJECT, init
 from stages.config.load import load_params
-from stages.console.errors import ModelError, ParamsError, SrlmError
+from stages.console.errors import ModelError, ParamsError, SeedDataError, SrlmError
 from stages.store.copies import EMPTY
 from stages.store.files import md5
 from tests.workspace import EMPTY as EMPTY_OF_A_CLONE
@@ -87,6 +87,40 @@ def test_ones_own_data_are_copied_and_the_model_is_named_where_it_is(tmp_path, a
     assert "srlm check" in (tmp_path / "mine" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("{", r"{file}, line 1: not JSON"), ('{"a": 1}', r"{file} fits no format\. .* Rename the columns, or set")],
+)
+def test_bad_data_are_named_as_their_owner_knows_them(tmp_path, text, why):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(text)
+    with pytest.raises(SeedDataError, match="^" + why.format(file=file)):
+        init(tmp_path / "mine", profile="scripted", data=str(file))
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_the_next_steps_can_be_typed_as_they_stand(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    init(Path("my run"), profile="scripted")
+    assert capfd.readouterr().err == "my run is ready. Next: cd 'my run'; srlm check; srlm repro\n"
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.delenv(f"GIT_{role}_NAME")
+        monkeypatch.delenv(f"GIT_{role}_EMAIL")
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")  # even where the machine's own name would do
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.useConfigOnly")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    init(Path("nobody"), profile="scripted")
+    said = capfd.readouterr().err
+    assert (
+        "nobody is ready, but for its first commit: git does not know who you are. Next: cd nobody; git config" in said
+    )
+    commit = said.partition("Next: ")[2].partition("; srlm check")[0]
+    subprocess.run(commit, shell=True, cwd=tmp_path, check=True)
+    assert run(tmp_path / "nobody", "git", "log", "--format=%an <%ae> %s") == "Your Name <you@example.com> init\n"
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
@@ -106,7 +140,7 @@ def test_an_empty_folder_is_filled_where_it_stands(tmp_path, monkeypatch, capfd)
     init(Path(), profile="tiny")
     said = capfd.readouterr()
     assert said.out == ""
-    assert len(said.err.splitlines()) == 2
+    assert said.err == ". is ready. Next: srlm check; srlm repro\n"
     assert Path("params.yaml").is_file(), "the folder that a terminal is in is the same one"
     assert (tmp_path / ".dvc" / "config").is_file()
     assert not [f for f in tmp_path.parent.iterdir() if f.name.startswith(f".{tmp_path.name}-")]
