@@ -89,9 +89,9 @@ def _ask(option: str, what: str) -> str:
 def fill(made: Path, profile: str | None, model: str | None, data: str | None, *, small: bool) -> None:
     """Write all of the project but its history."""
     shutil.copytree(CODE, made / "stages", ignore=NO_CODE)
-    for kept in EMPTY:
-        (made / kept).parent.mkdir(parents=True)
-        (made / kept).touch()
+    for empty in EMPTY:
+        (made / empty).parent.mkdir(parents=True)
+        (made / empty).touch()
     for name, place in PLACES.items():
         shutil.copyfile(PROJECT / name, made / place)
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
