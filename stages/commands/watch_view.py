@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from stages.method.reviewing import DECISIONS, PAIR
 from stages.page.answer import Answer
 from stages.page.render import Page, Served, render
 from stages.store import database, reviews, versions
+from stages.store.damage import OTHER_PARAMS
 from stages.store.files import signature
 from stages.store.states import States
 
@@ -27,6 +29,7 @@ SHOWN = ("dvc.lock", PARAMS, "dvc.yaml", "data/metrics", "data/plots", "data/AIF
 LINEAGES = "data/models/*/lineage.json"
 DRAWING = "The figures are being drawn: a few seconds."
 NOT_YET = "Nothing is measured yet: the run has not come to an evaluation."
+AT_WORK = "A run is at work, with other parameters: what no stage has made anew yet is of the run before."
 TITLE = "Self-rewarding run"
 
 
@@ -120,10 +123,12 @@ class View:
     def _warnings(self) -> list[str]:
         if not self.live:
             return []
-        now = str(signature(self.root / "data/metrics"))
+        running = self._states.running()
+        now = str((signature(self.root / "data/metrics"), running))
         if self._warned[0] != now:
             try:
-                self._warned = now, report.warnings(self.root)
+                warned = report.warnings(self.root)
+                self._warned = now, while_running(warned) if running else warned
             except SrlmError:  # a file that is being written
                 return self._warned[1]
         return self._warned[1]
@@ -136,7 +141,7 @@ class View:
             self._over.wait(1 if self.live else 3600)
 
     def _now(self) -> str:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(str(self.live and self._states.running()).encode())
         for side in self.sides:
             files = [side.folder / name for name in SHOWN] + sorted(side.folder.glob(LINEAGES))
             digest.update(repr([(str(file), signature(file)) for file in files]).encode())
@@ -155,13 +160,21 @@ class View:
     def _page(self, side: Side) -> Page:
         with database.connect(side.folder) as store:
             page = report.gather(store, side.folder, report.identity(self.root, side.folder, side.revision), pairs=0)
-        if self.live and side.revision is None and not page.answer.rows and self._states.running():
-            doubts = tuple(doubt for doubt in page.answer.doubts if not doubt.startswith(report.LATER))
-            page = replace(page, answer=page.answer._replace(sentence=NOT_YET, doubts=doubts))
+        if side.revision is None and self._states.running():
+            doubts = tuple(while_running(page.answer.doubts))
+            sentence = page.answer.sentence if page.answer.rows else NOT_YET
+            page = replace(page, answer=page.answer._replace(sentence=sentence, doubts=doubts))
         return page
 
     def _rendered(self, pages: list[Page], version: str) -> str:
         return render(pages[0], next(iter(pages[1:]), None), Served(version, self.live, self.token))
+
+
+def while_running(doubts: Sequence[str]) -> list[str]:
+    """Of a run that is at work, which does away with some of them: AT_WORK of older figures, no "Run: srlm repro"."""
+    older = any(OTHER_PARAMS in doubt for doubt in doubts)
+    kept = [doubt for doubt in doubts if OTHER_PARAMS not in doubt and not doubt.startswith(report.LATER)]
+    return [AT_WORK, *kept] if older else kept
 
 
 def person(root: Path) -> str:

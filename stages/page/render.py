@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from stages.page.answer import Answer
 from stages.page.sections import Section
@@ -73,6 +74,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     jinja.filters["text"] = shown
+    jinja.filters["code"] = code
     jinja.filters["drawn"] = Markup  # an SVG that our own charts drew
     return jinja
 
@@ -82,5 +84,10 @@ def shown(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else for_terminal(str(value))
+        return (f"{value:z.3g}" if abs(value) < 1000 else f"{value:,.0f}").replace("-", "−")
+    return f"{value:,}".replace("-", "−") if isinstance(value, int) else for_terminal(str(value))
+
+
+def code(text: str) -> Markup:
+    """What stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(for_terminal(text)))))

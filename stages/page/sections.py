@@ -115,7 +115,7 @@ VIEWS = (
         "By `srlm bank`: what each judge thinks of each model's answers.",
     ),
     View("calibration", "What a score means", "Held-out answers by the judge's score: rank 0 is people's best."),
-    View("most_improved", "Most improved", "Held-out prompts that gained most from the model `other` to the last."),
+    View("most_improved", "Most improved", "Held-out prompts that gained most from the first model to the last."),
     View("most_worsened", "Most worsened", "Held-out prompts that lost most."),
 )
 
@@ -167,9 +167,14 @@ def figures(rows: Rows) -> Iterator[Section]:
 def _scaled(row: dict[str, Any]) -> dict[str, Any]:
     scale, style = (100, ".1f") if row["metric"].endswith("%") else (1, ".2f")
     value, low, high = (None if row[key] is None else row[key] * scale for key in ("value", "low", "high"))
-    interval = "" if low is None else f" ({low:{style}} to {high:{style}})"
-    label = f"{row['model']}  {value:{style}}{interval}, n {row['n']:,}"
+    interval = "" if low is None else f" ({signed(low, style)} to {signed(high, style)})"
+    label = f"{row['model']}  {signed(value, style)}{interval}, n {row['n']:,}"
     return {**row, "value": value, "low": low, "high": high, "label": label}
+
+
+def signed(value: float, style: str) -> str:
+    """With a minus of its own width, and none before zero."""
+    return f"{value:z{style}}".replace("-", "−")
 
 
 def training(lines: Mapping[tuple[str, str], Rows]) -> Iterator[Section]:

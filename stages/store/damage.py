@@ -35,6 +35,9 @@ def check_recorded(root: Path, files: Iterable[Path]) -> None:
             )
 
 
+OTHER_PARAMS = "ran with other parameters than params.yaml has now"
+
+
 def other_params(root: Path) -> str | None:
     """One sentence when stages ran with other parameters than params.yaml has now, whose names would stand over their
     data; None otherwise. A key that is gone from params.yaml is not looked at, nor a dvc.lock that cannot be read."""
@@ -53,8 +56,8 @@ def other_params(root: Path) -> str | None:
         return None
     stage, key = next(iter(older.items()))
     return (
-        f"{len(older)} stage(s) ran with other parameters than params.yaml has now (first {stage}: {key}): what they "
-        f"wrote, and the names shown over it, may not fit. Run: srlm repro"
+        f"{len(older)} stage(s) {OTHER_PARAMS} (first {stage}: {key}): what they wrote, and the names shown over it, "
+        f"may not fit. Run: srlm repro"
     )
 
 

@@ -289,20 +289,44 @@ def test_the_state_follows_the_stages_and_the_page_follows_the_store(tmp_path):
         )
         failed = state()["stages"][1]
         assert (failed["state"], failed["error"], failed["steps"][0]["margin"]) == ("failed", "<b>", 0.1)
-        drawn(port)
+        assert_older_figures_are_told_while_a_run_is_at_work(root, port)
         version = state()["version"]
         write_json(root / "data/metrics/AIFT/M1.json", AIFT | {"warned": ["saturated <b>"]})
         assert state()["warnings"] == ["AIFT(M1): saturated <b>"]
-        for _ in range(200):
-            if state()["version"] != version:
-                break
-            time.sleep(0.1)
+        until(lambda: state()["version"] != version)
         assert "saturated &lt;b&gt;" in drawn(port)[1]
         process.send_signal(signal.SIGTERM)
         assert (process.wait(30), process.stderr.read().strip()) == (143, "srlm watch has ended")
 
 
+def assert_older_figures_are_told_while_a_run_is_at_work(root, port):
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params + "seed: 2\n")
+    lock = {
+        "schema": "2.0",
+        "stages": {"train_dpo@M2": {"cmd": "x", "params": {"params.yaml": {"seed": 1}}, "outs": []}},
+    }
+    (root / "dvc.lock").write_text(json.dumps(lock) + "\n")
+    advice, of_before = "may not fit. Run: srlm repro", "is of the run before"
+    for lines, seen, unseen in (([], of_before, advice), ([{"outcome": "done"}], advice, of_before)):
+        told(root, "repro", *lines)
+        until(lambda: seen in drawn(port)[1])  # noqa: B023
+        assert unseen not in drawn(port)[1]
+        [warning] = [w for w in json.loads(ask(port, "/api/state")[2])["warnings"] if advice in w or of_before in w]
+        assert seen in warning
+    (root / "params.yaml").write_text(params)
+
+
+def until(holds):
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("never so")
+
+
 FITS = "document.documentElement.scrollWidth"
+HEIGHT = "Math.max(...[...document.querySelectorAll('{} svg text')].map((t) => t.getBoundingClientRect().height))"
 
 
 @pytest.mark.slow
@@ -323,6 +347,7 @@ def test_a_run_is_watched_in_both_widths_and_lights(tmp_path):
                     "document.querySelectorAll('#stages li').length === 2 && document.querySelectorAll('details.pair').length"
                 )
                 assert browser.run(FITS) == width, "nothing but tables scrolls sideways"
+                assert 9 < browser.run(HEIGHT.format("#curves")) < 20, "a chart's letters are as large as the text's"
                 backgrounds.add(browser.run("getComputedStyle(document.body).backgroundColor"))
                 assert browser.run("document.title") == "Self-rewarding run"
         assert len(backgrounds) == 2
@@ -410,6 +435,8 @@ def test_two_versions_stand_side_by_side(tmp_path):
                 "[...document.querySelectorAll('#answer .side-name')].map((n) => n.getBoundingClientRect().top)"
             )
             assert (len(tops), len(set(tops))) == (2, 3 - columns)
+            assert browser.run("document.querySelector('.side-name').textContent") == "v1"
+            assert 9 < browser.run(HEIGHT.format("#judge")) < 20
         sentences = browser.run("[...document.querySelectorAll('.answer')].map((n) => n.textContent.slice(0, 13))")
         assert sentences == ["M1 beats SFT:", "M1 beats SFT:"]
         assert browser.run("document.getElementById('run')") is None, "nothing runs in a revision"

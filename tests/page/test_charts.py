@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from stages.page import charts
+from stages.page import charts, render, sections
 
 
 def labels(chart):
@@ -62,3 +62,11 @@ def test_a_model_is_no_more_than_text():
     assert "<script" not in chart.panels[0].svgs[0]
     assert "\u202e" not in chart.panels[0].svgs[0]
     assert chart.legend[0][0] == "<script>", "the template escapes it"
+
+
+def test_a_minus_is_one_and_zero_has_none():
+    row = {"model": "M-1", "metric": "judge.kendall", "value": -0.004, "low": -0.25, "high": 0.2, "n": 9}
+    judge, *_ = sections.figures([row])
+    assert "M-1  0.00 (−0.25 to 0.20), n 9" in judge.chart.panels[0].svgs[0]
+    assert [render.shown(x) for x in (-0.0, -0.173, -3, 12.5)] == ["0", "−0.173", "−3", "12.5"]
+    assert render.code("by `srlm bank` <b>") == "by <code>srlm bank</code> &lt;b&gt;"
