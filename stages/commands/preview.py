@@ -16,7 +16,16 @@ from typing import Any
 import polars as pl
 
 from stages.commands import preview_judge, preview_price
-from stages.commands.preview_records import Record, counts, of_evaluation, of_prompts, of_seed, show
+from stages.commands.preview_records import (
+    Record,
+    counts,
+    of_evaluation,
+    of_prompts,
+    of_seed,
+    percent,
+    shares,
+    show,
+)
 from stages.commands.preview_space import NEEDS, Space, models_of, sandbox
 from stages.commands.preview_space import name as name_of
 from stages.config.finding import nearest
@@ -53,7 +62,8 @@ def preview(target: str, n: int | None = None, root: Path = Path(), *, as_json: 
                     raise
                 failed = e
         found = records(space, stage, model)
-        content |= {"records": found, "fates": counts(found), "stand_ins": space.stand_ins}
+        content |= {"records": found, "fates": counts(found), "shares": shares(found, stage)}
+        content["stand_ins"] = space.stand_ins
         content["price"] = preview_price.price(space, stage, model, sizes) if failed is None else None
         content["before"] = before(space, stage, model, sizes)
     if as_json:
@@ -69,6 +79,8 @@ def tell(content: dict[str, Any]) -> None:
     show(content["records"], console)
     if content["fates"]:
         console.print(", ".join(f"{n} {fate.replace('_', ' ')}" for fate, n in content["fates"].items()))
+    for name, figure in content["shares"].items():
+        console.print(f"{name}: {percent(figure, 'prompts')}")
     if judge := content.get("judge"):
         preview_judge.tell(judge, console)
     for name, price in content["before"].items():

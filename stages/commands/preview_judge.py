@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from stages.commands.preview_records import Record, of_seed
+from stages.commands.preview_records import Record, of_seed, percent, share
 from stages.commands.preview_space import Space
 from stages.config.params import Params
 from stages.console.errors import SrlmError
@@ -69,20 +69,21 @@ def _judged(answers: pl.DataFrame, space: Space) -> pl.DataFrame:
 
 
 def verdict(judged: pl.DataFrame, params: Params) -> dict[str, Any]:
-    """`readable` and `judgements`, `agreement` with people (value, n) and `advice`."""
-    pairs = judge_metrics(judged, n=100)["pairwise_accuracy"]
+    """`readable` and `judgements`, the `readable_share` and `agreement` with people (value, low, high, n), `advice`."""
+    pairs = judge_metrics(judged)["pairwise_accuracy"]
     return {
         "readable": judged["score"].count(),
         "judgements": len(judged),
-        "agreement": {"value": pairs["value"], "n": pairs["n"]},
+        "readable_share": share(judged["score"].is_not_null().to_list()),
+        "agreement": pairs,
         "advice": advice(judged, pairs, params),
     }
 
 
 def tell(of: dict[str, Any], console: Console) -> None:
-    readable, total, pairs = of["readable"], of["judgements"], of["agreement"]
-    console.print(f"readable: {readable} of {total} judgements ({readable / total:.0%})")
-    agreement = f"{pairs['value'] or 0:.0%} of {pairs['n']} pairs in people's order (chance: 50%; a tie is half)"
+    console.print(f"readable: {percent(of['readable_share'], 'judgements')}")
+    pairs = of["agreement"]
+    agreement = f"{percent(pairs, 'pairs')} in people's order; chance: 50%, a tie is half"
     console.print(f"agreement: {agreement if pairs['n'] else 'no pair has two readable scores'}")
     for line in of["advice"]:
         console.print(f"- {line}", soft_wrap=True)
@@ -109,4 +110,8 @@ def advice(judged: pl.DataFrame, pairs: Any, params: Params) -> list[str]:
         )
     if not lines and pairs["n"] and pairs["value"] <= 0.55:
         lines.append("its scores hardly agree with people: take a larger model, or more tries (judge_seed.k)")
+    if not lines and (pairs["low"] or 0) <= 0.5:
+        lines.append(
+            f"{pairs['n']} pairs are too few to tell its agreement from chance: more of them by -n {3 * len(judged)}"
+        )
     return lines or ["this model can judge. Next: srlm repro"]

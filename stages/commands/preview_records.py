@@ -12,6 +12,7 @@ from rich.text import Text
 from stages.commands.preview_space import Space
 from stages.console.terminal import Console
 from stages.method.prompting import SURPLUS
+from stages.method.statistics import Figure
 from stages.store.tables import (
     ANSWERS,
     CANDIDATES,
@@ -157,6 +158,33 @@ def cut(text: str, most: int = CHARACTERS) -> str:
     """Its lines, each as a terminal may show it."""
     shown = "\n".join(map(for_terminal, text.strip().splitlines()))
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def shares(records: list[Record], stage: str) -> dict[str, Figure]:
+    """Of the prompts of a preview those that were `accepted`, or that are `paired`."""
+    if stage == "write_prompts":
+        return {"accepted": share([record["dropped"] is None for record in records])}
+    if stage == "build_pairs":
+        return {"paired": share([any(c["fate"] == "chosen" for c in r["candidates"]) for r in records])}
+    return {}
+
+
+def share(hits: list[bool]) -> Figure:
+    """value, low, high and n; the 95 % interval is Wilson's, as of few it says how little is known."""
+    if not hits:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    from scipy.stats import binomtest  # takes long to import
+
+    interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
+    value, low, high = (round(float(x), 6) for x in (sum(hits) / len(hits), interval.low, interval.high))
+    return {"value": value, "low": low, "high": high, "n": len(hits)}
+
+
+def percent(of: Figure, what: str) -> str:
+    """`77% of 13 prompts (95 %: 50 to 92)`; no interval where none is known."""
+    low, high = of["low"], of["high"]
+    interval = "" if low is None or high is None else f" (95 %: {100 * low:.0f} to {100 * high:.0f})"
+    return f"{of['value'] or 0:.0%} of {of['n']} {what}{interval}"
 
 
 def counts(records: list[Record]) -> dict[str, int]:

@@ -166,7 +166,7 @@ def figures(rows: Rows) -> Iterator[Section]:
 
 def _scaled(row: dict[str, Any]) -> dict[str, Any]:
     scale, style = (100, ".1f") if row["metric"].endswith("%") else (1, ".2f")
-    value, low, high = (None if row[key] is None else row[key] * scale for key in ("value", "low", "high"))
+    value, low, high = (row[key] if row[key] is None else row[key] * scale for key in ("value", "low", "high"))
     interval = "" if low is None else f" ({signed(low, style)} to {signed(high, style)})"
     label = f"{row['model']}  {signed(value, style)}{interval}, n {row['n']:,}"
     return {**row, "value": value, "low": low, "high": high, "label": label}

@@ -11,7 +11,7 @@ import pytest
 from stages.commands.preview import preview
 from stages.commands.preview_judge import advice
 from stages.commands.preview_price import price
-from stages.commands.preview_records import show
+from stages.commands.preview_records import percent, share, shares, show
 from stages.commands.preview_space import Space
 from stages.config.load import load_params
 from stages.console.errors import ParamsError, SrlmError
@@ -62,6 +62,8 @@ def test_the_run_takes_from_the_cache_what_a_preview_made_and_no_file_changed(fi
     assert content["model"] == "M1"
     assert len(content["records"]) == 4
     assert sum(content["fates"].values()) == 4 * 8
+    paired = content["shares"]["paired"]
+    assert (paired["n"], paired["low"] < paired["value"]) == (4, True)
     before = content["before"]
     assert [*before] == ["write_prompts@M1", "sample_candidates@M1", "judge_candidates@M1"]
     assert before["sample_candidates@M1"]["texts"] == 24 * 8
@@ -117,7 +119,7 @@ def test_a_preview_of_the_judge_judges_ranked_answers_and_tells_whether_it_can(t
     preview("judge_seed", 12, root=tmp_path)
     out = capfd.readouterr()
     assert "M0 judges 8 ranked answers" in out.err
-    assert "of 12 judgements" in out.out
+    assert re.search(r"readable: \d+% of 12 judgements \(95 %: \d+ to \d+\)", out.out)
     assert "chance: 50%" in out.out
     assert "people's rank" in out.out
     files = [f for f in (tmp_path / "data").rglob("*") if f.is_file() and not f.name.startswith(".git")]
@@ -189,6 +191,14 @@ def test_the_price_is_that_of_the_few_times_as_many(tmp_path):
     assert of["usd"] == round((4800 * 2 + 480 * 10) / 1e6, 4)
 
 
+def test_few_prompts_have_a_wide_interval():
+    records = [{"prompt_id": str(i), "prompt": "p", "dropped": "repeat" if i > 9 else None} for i in range(13)]
+    accepted = shares(records, "write_prompts")["accepted"]
+    assert percent(accepted, "prompts") == "77% of 13 prompts (95 %: 50 to 92)"
+    assert share([]) == {"value": None, "low": None, "high": None, "n": 0}
+    assert percent(share([True] * 10), "prompts") == "100% of 10 prompts (95 %: 72 to 100)"
+
+
 def test_no_text_of_a_model_is_obeyed_by_the_terminal(capsys):
     hostile = "\x1b[2J[red]x[/red] \u202e"
     judgement = {"score": None, "text": hostile}
@@ -204,6 +214,12 @@ def test_no_text_of_a_model_is_obeyed_by_the_terminal(capsys):
     ("scores", "reasons", "value", "said"),
     [
         ([4.0] * 8, ["stop"] * 8, 0.9, ["this model can judge"]),
+        (
+            [4.0] * 8,
+            ["stop"] * 8,
+            0.6,
+            ["4 pairs are too few to tell its agreement from chance: more of them by -n 24"],
+        ),
         ([None] * 8, ["stop"] * 8, None, ["8 of 8 judgements have no score line"]),
         ([None] * 4 + [3.0] * 4, ["length"] * 4 + ["stop"] * 4, 0.9, ["no score line", "4 were cut off"]),
         ([4.0, 3.0], ["stop"] * 2, 0.5, ["hardly agree"]),
@@ -214,6 +230,6 @@ def test_what_to_change_follows_from_the_counts(tmp_path, scores, reasons, value
     judgements = pl.DataFrame(
         {"score": scores, "finish_reason": reasons}, schema={"score": pl.Float64, "finish_reason": pl.String}
     )
-    lines = advice(judgements, {"value": value, "n": 0 if value is None else 4}, params)
+    lines = advice(judgements, {"value": value, "low": value and value - 0.3, "n": 0 if value is None else 4}, params)
     assert len(lines) == len(said)
     assert all(words in line for words, line in zip(said, lines, strict=True))
