@@ -19,7 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-FIELD = r"(    -|     ) (path|hash|md5|size|nfiles|isexec):(.*(?:\n {7,}.*)*)\n"
+FIELD = r"(    -|     ) (path|hash|md5|size|nfiles|isexec):(.*(?:\n {7}.*)*)\n"
 """Of an out, which begins with `-`; a long value goes on in lines that stand deeper."""
 PART = re.compile(
     r"schema: '2\.0'\n|stages:\n|datasets:\n(?:[ -].*\n|\n)*|  [^ ?\n].*:\n"
@@ -38,7 +38,7 @@ def outs(lock: str) -> list[tuple[str, str]]:
             raise SystemExit(f"dvc.lock, line {line}: DVC 3 does not write that, so it is not guessed at: {seen!a:.99}")
         for first, field, value in re.findall(FIELD, part["outs"] or ""):
             items += [{}] if first.endswith("-") else []
-            items[-1][field] = scalar(re.sub(r" *\n *", " ", value).strip(" "))
+            items[-1][field] = scalar(" ".join(line.strip(" ") for line in value.split("\n")).strip(" "))
         at = part.end()
     for item in items:
         if item.get("hash") != "md5" or not MD5.fullmatch(item.get("md5", "")):

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from dvc.utils.serialize._yaml import dumps_yaml
@@ -260,6 +261,15 @@ def test_what_dvc_does_not_write_is_refused_by_name(old, new, why):
     assert old in lock
     with pytest.raises(SystemExit, match=why):
         restore.outs(lock.replace(old, new))
+
+
+def test_a_line_of_blanks_takes_no_time():
+    lock = locked(**{"data/x": "0a" * 16}).replace("      size: 1", "      size: 1" + " " * 60_000)
+    begin = time.process_time()
+    assert restore.outs(lock) == [("data/x", "0a" * 16)]
+    with pytest.raises(SystemExit, match="line 10"):
+        restore.outs(lock + " " * 60_000)
+    assert time.process_time() - begin < 2
 
 
 def test_two_stages_with_one_path_are_not_guessed_at():
