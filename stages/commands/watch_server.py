@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from stages.commands.watch_view import View
+from stages.commands.watch_view import MOMENTARY, View
 from stages.console.errors import SrlmError
 
 ADDRESS = "127.0.0.1"
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._json(self.view.pairs(query))
             else:
                 self._json({"error": f"there is no {url.path[:100]} here"}, HTTPStatus.NOT_FOUND)
-        except SrlmError as e:  # of the moment, where a stage is writing
+        except MOMENTARY as e:
             self._json({"error": str(e)}, HTTPStatus.SERVICE_UNAVAILABLE)
         except ValueError as e:
             self._json({"error": str(e)}, HTTPStatus.BAD_REQUEST)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import duckdb
+
 from stages.commands import report, watch_texts
 from stages.commands.watch_pairs import Pairs
 from stages.config.load import PARAMS
@@ -30,6 +32,8 @@ LINEAGES = "data/models/*/lineage.json"
 DRAWING = "The figures are being drawn: a few seconds."
 NOT_YET = "Nothing is measured yet: the run has not come to an evaluation."
 AT_WORK = "A run is at work, with other parameters: what no stage has made anew yet is of the run before."
+MOMENTARY = (SrlmError, OSError, duckdb.IOException)
+"""While a stage is writing: a file is gone between being named and being read."""
 TITLE = "Self-rewarding run"
 
 
@@ -151,7 +155,7 @@ class View:
         try:
             with self._drawing:
                 pages = [self._page(side) for side in self.sides]
-        except (SrlmError, OSError) as e:  # of the moment, where a stage is writing: the last page stays
+        except MOMENTARY as e:  # the last page stays
             self._failed = str(e)
             return
         with self._lock:

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from stages.commands import watch
+from stages.commands.watch_view import Side, View
 from stages.console.errors import SrlmError
-from stages.store import reviews
+from stages.store import database, reviews
 from stages.store.files import write_json
 from stages.store.run import LIVE
 from tests.browser import CHROMIUM, Browser
@@ -297,6 +298,26 @@ def test_the_state_follows_the_stages_and_the_page_follows_the_store(tmp_path):
         assert "saturated &lt;b&gt;" in drawn(port)[1]
         process.send_signal(signal.SIGTERM)
         assert (process.wait(30), process.stderr.read().strip()) == (143, "srlm watch has ended")
+
+
+def test_a_table_that_a_stage_takes_away_while_the_page_is_drawn_ends_nothing(tmp_path, monkeypatch):
+    root = project(store(tmp_path, ["say cat"]))
+    path = root / "data/AIFT/M1/pairs.parquet"
+    content, check = path.read_bytes(), database.check_schema
+
+    def checked(table, file):
+        check(table, file)
+        if file == path:
+            path.unlink()
+
+    view = View(root, [Side(root, None)])
+    monkeypatch.setattr(database, "check_schema", checked)
+    view._draw("one")
+    assert "pairs.parquet" in view.html()
+    monkeypatch.undo()
+    path.write_bytes(content)
+    view._draw("two")
+    assert 'data-version="two"' in view.html()
 
 
 def assert_older_figures_are_told_while_a_run_is_at_work(root, port):
