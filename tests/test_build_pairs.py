@@ -16,6 +16,7 @@ from stages.console.errors import TableError
 from stages.store import reviews
 from stages.store.catalog import reviewed, table_path
 from stages.store.tables import CANDIDATES, JUDGEMENTS, PROMPTS
+from stages.train_dpo import as_written
 
 ROOT = Path(__file__).parents[1]
 PROMPTS_EACH = 60
@@ -112,6 +113,10 @@ def test_reviews_do_nothing_until_they_are_switched_on_and_are_then_counted(tmp_
     assert len(pairs) == PROMPTS_EACH - 1
     assert pairs.filter(reversed=1)["prompt_id"].to_list() == ["M1-p00"]
     assert scores.filter(fate="withdrawn")["prompt_id"].to_list() == ["M1-p01"] * 2
+    trained = {row["prompt_id"]: (row["chosen"], row["rejected"]) for row in as_written(pairs).to_dicts()}
+    assert trained.pop("M1-p00") == ("answer 0", "answer 1"), "what train_dpo trains on: swapped"
+    assert "M1-p01" not in trained, "dropped"
+    assert set(trained.values()) == {("answer 1", "answer 0")}, "the others as the judge has them"
     metrics = json.loads((tmp_path / "data/metrics/AIFT/M1.json").read_text())
     assert metrics["reviews"] == {"agree": 1, "swap": 1, "drop": 1, "disputed": 0, "gone": 1}
     assert metrics["fates"]["withdrawn"] == 2
