@@ -75,8 +75,9 @@ def play(
         if not verdicts["verdict"].count():
             why = "the checker knows no prompt" if judge == ORACLE else f"{judge} wrote no [[A]], [[B]] or [[C]]"
             raise EngineError(f"none of {len(verdicts)} comparisons could be read: {why}. Name another judge: --judge")
-        settings = {"n": params.evaluate.bootstrap, "seed": params.seed, "unreadable": params.warn.unreadable}
-        figures = {"judge": judge, **tournament(verdicts, **settings)}
+        share = params.warn.unreadable
+        figures = tournament(verdicts, n=params.evaluate.bootstrap, seed=params.seed, unreadable=share)
+        figures = {"judge": judge, **figures}
         run.write(TOURNAMENT, verdicts, judge, asked)
     keep(KIND, judge, figures, root, catalog.table_path(TOURNAMENT, root, judge))
     show(figures, [tournaments({judge: metrics.without_empty_claims(figures)})], as_json=as_json)
