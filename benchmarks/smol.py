@@ -87,7 +87,7 @@ def _sizes(run: Run) -> str:
         f"{writer['oracle_score']['n']} held-out prompts with {writer['instruction_strict']['n']} constraints, and "
         f"{judge['pairwise_accuracy']['n']} pairs of answers to {parts['ranked_valid']} prompts that people ranked; ± "
         f"is half of a 95 % interval over prompts. {minutes:.0f} minutes, at most "
-        f"{max(stage['peak_mb'] for stage in stages.values()) / 1000:.1f} GB."
+        f"{max(stage['peak_mb'] for stage in stages.values()) * 2**20 / 1e9:.1f} GB."
     )
 
 

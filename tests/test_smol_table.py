@@ -32,7 +32,7 @@ def test_intervals_decide_what_is_said():
     assert "| 50.0 ±5.0 | 50.0 ±5.0 | 20.0 ±5.0 |" in lines[4]
     assert lines[4].endswith("| 25/25/25 |")
     assert "60 held-out prompts with 120 constraints" in text
-    assert "2 minutes, at most 4.0 GB" in text
+    assert "2 minutes, at most 4.2 GB" in text
     assert lines[-1].endswith(
         " From M1 to M3: rises: constraints kept %, greedy, constraints kept %, sampled; falls: loosely, greedy, loosely, "
         "sampled; stays within the intervals: judge: pairwise acc. %."
