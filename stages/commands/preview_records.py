@@ -181,10 +181,11 @@ def share(hits: list[bool]) -> Figure:
 
 
 def percent(of: Figure, what: str) -> str:
-    """`77% of 13 prompts (95 %: 50 to 92)`; no interval where none is known."""
+    """`77% of 13 prompts (95 %: 50 to 92)`; no interval, or no share, where none is known."""
     low, high = of["low"], of["high"]
     interval = "" if low is None or high is None else f" (95 %: {100 * low:.0f} to {100 * high:.0f})"
-    return f"{of['value'] or 0:.0%} of {of['n']} {what}{interval}"
+    value = "–" if of["value"] is None else f"{of['value']:.0%}"
+    return f"{value} of {of['n']} {what}{interval}"
 
 
 def counts(records: list[Record]) -> dict[str, int]:
