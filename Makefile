@@ -1,5 +1,5 @@
 # make         install, run the whole loop, show the result
-# make smol    the same on a real language model and real data: an hour; DATA=file of ranked answers where no Hub is reached, SCALE=50 on a GPU
+# make smol    the same on a real language model and real data: 45 minutes; DATA=file of ranked answers where no Hub is reached, SCALE=50 on a GPU
 # make check   install the dev extra; lint, types and all tests but the slow ones: under two minutes
 # make test    install the dev extra, run all tests; prints which took longest
 # make test-vllm    install vLLM's CPU build in an environment of its own (.venv-vllm), run the tests that need it

@@ -218,6 +218,21 @@ def test_published_weights_are_of_one_baseline_and_one_annotator(files, tmp_path
     assert "line 3: index 0, expected each of 0 to 7 once" in str(srlm("score", *files(whole), *by).exception)
 
 
+def test_a_csv_of_annotations_says_the_same(files, tmp_path):
+    rows = [row(i, preference=1 + i / 8) for i in range(7)] + [row(7, preference=None, output_2="1.5")]
+    with (tmp_path / "annotations.csv").open("w", newline="") as file:
+        csv.DictWriter(file, rows[0]).writeheader()
+        csv.DictWriter(file, rows[0]).writerows(rows)
+    _, *options = files(rows)
+    of_json, of_csv = (
+        srlm("score", tmp_path / f"annotations.{kind}", *options, "--incomplete", "--json") for kind in ("json", "csv")
+    )
+    assert json.loads(of_csv.stdout) == json.loads(of_json.stdout)
+    (tmp_path / "annotations.csv").write_text("instruction,generator_2,preference\nSay one.,M3,much\n")
+    said = str(srlm("score", tmp_path / "annotations.csv", *options).exception)
+    assert "line 2: preference: Input should be a valid number, saw 'much'" in said
+
+
 def test_annotations_of_other_outputs_are_named(files, tmp_path):
     whole = [row(i) for i in range(8)]
     outputs = [{"instruction": r["instruction"], "output": r["output_2"], "generator": "M3"} for r in whole]

@@ -20,6 +20,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_vali
 from stages.console.errors import TableError
 from stages.method.evaluation.logistic import fit, sigmoid
 from stages.method.statistics import Floats, intervals
+from stages.text.cell import parsed
 
 SIZE = 805
 BASELINE = "gpt4_1106_preview"
@@ -42,6 +43,11 @@ class Annotation(BaseModel, strict=True, extra="ignore", frozen=True):
     output_2: str | None = None
     len_baseline: int | None = Field(None, ge=0, le=LONGEST)
     len_model: int | None = Field(None, ge=0, le=LONGEST)
+
+    @field_validator("preference", "index", "len_baseline", "len_model", mode="before")
+    @classmethod
+    def _of_csv(cls, value: Any) -> Any:
+        return parsed(value)
 
     @field_validator("preference")
     @classmethod
