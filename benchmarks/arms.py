@@ -104,8 +104,8 @@ ARMS: dict[str, Arm] = {
         "the same with IFT: is it EFT that helps?",
         {"train_dpo.replay.ift": 2.0},
     ),
-    "lagged-replay": Arm("A judge that lasts", "both", BEST),
-    "lagged-replay-5": Arm("A judge that lasts", "weight 5", LAGGED | {"train_dpo.replay.eft": 5.0}),
+    "lagged-replay": Arm("A judge that lasts", "both: M1 judges AIFT(M2), too, and EFT is replayed, weight 2", BEST),
+    "lagged-replay-5": Arm("A judge that lasts", "the same with weight 5", LAGGED | {"train_dpo.replay.eft": 5.0}),
     "anchored": Arm(
         "Levers",
         "M1's answers may be the rejected ones of AIFT(M2), half as many prompts for as many tokens",
