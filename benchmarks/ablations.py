@@ -132,8 +132,13 @@ def figures(result: Mapping[str, Any]) -> dict[str, float | None]:
         "right_pairs": times_100(pairs[-1]["right"]),
         "gap": pairs[-1]["gap"],
         "tau_auc": pairs[-1].get("tau_auc"),
-        "gap_kept": pairs[-1]["gap"] / pairs[0]["gap"] if pairs[-1]["gap"] and pairs[0]["gap"] else None,
+        "gap_kept": share_kept(pairs[0]["gap"], pairs[-1]["gap"]),
     }
+
+
+def share_kept(first: float | None, last: float | None) -> float | None:
+    """None where there was nothing to keep: pairs made by chance have a first gap of about 0, of either sign."""
+    return None if first is None or last is None or first <= 0 else last / first
 
 
 def minus(a: float | None, b: float | None) -> float | None:

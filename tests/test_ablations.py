@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, shown_of, tables
+from benchmarks.ablations import Mean, by_arm, checked_pairs, difference, mean_of, share_kept, shown_of, tables
 from benchmarks.arms import ARMS, BANK, equal
 from benchmarks.seeds import PLAIN
 from stages.config.load import load_params
@@ -50,6 +50,12 @@ def test_differences_are_within_a_seed():
 def test_a_mean_with_an_unknown_is_unknown():
     assert mean_of([1.0, None]) is None
     assert mean_of([]) is None
+
+
+def test_of_a_gap_that_was_not_there_nothing_is_kept():
+    assert share_kept(2.0, 1.5) == 0.75
+    assert share_kept(2.0, 0.0) == 0
+    assert share_kept(0.0, 0.1) is share_kept(-0.1, 0.1) is share_kept(None, 1.0) is share_kept(1.0, None) is None
 
 
 def test_tables():
